@@ -1,0 +1,37 @@
+"""Types of the compiled boundary; every argument arrives validated."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+WORDS_U32: Final[int]
+UNIFORM_F32: Final[int]
+UNIFORM_F64: Final[int]
+NORMAL_F32: Final[int]
+NORMAL_F64: Final[int]
+CONSTANT_F32: Final[int]
+CONSTANT_F64: Final[int]
+
+STORE_AUTO: Final[int]
+STORE_PLAIN: Final[int]
+STORE_STREAMING: Final[int]
+
+STREAM_VERSION: Final[int]
+CHUNK_ELEMENTS: Final[int]
+
+def fill(
+    out: Any,
+    operation: int,
+    seed: int,
+    stream: int,
+    first: int,
+    scale: float = 0.0,
+    center: float = 0.0,
+    low: float = 0.0,
+    high: float = 0.0,
+    threads: int = 1,
+    progress: Callable[[int, int], object] | None = None,
+    store: int = ...,
+) -> None: ...
+def select_isa(name: str | None) -> str: ...
+def isa() -> str: ...
+def available_isas() -> tuple[str, ...]: ...
