@@ -1,0 +1,223 @@
+/* driver.c - hold every instruction set that this machine can run to a table of digests.
+ *
+ *     driver DIGESTS THREADS
+ *
+ * A line of DIGESTS is a fill and the SHA-256 of its bytes, elements little-endian; `#` starts a comment:
+ *
+ *     operation seed stream first count scale center low high sha256
+ *
+ * One line is printed for each digest that was computed, with the instruction set in front. Exit status: 0 when all of
+ * them are the expected ones, 1 when one is not, 2 when they could not be computed. Plain C and no Python, so that it
+ * also runs under an emulator of another machine.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fill.h"
+
+enum { GUARD = 64, GUARD_BYTE = 0xA5 };
+
+static const struct operation {
+    const char *name;
+    fk_operation operation;
+    size_t size;
+} OPERATIONS[] = {
+    {"words_u32", FK_WORDS_U32, 4},     {"uniform_f32", FK_UNIFORM_F32, 4}, {"uniform_f64", FK_UNIFORM_F64, 8},
+    {"normal_f32", FK_NORMAL_F32, 4},   {"normal_f64", FK_NORMAL_F64, 8},
+};
+
+/* ---- SHA-256 (FIPS 180-4), a byte at a time ---- */
+
+typedef struct {
+    uint32_t state[8];
+    uint64_t length;
+    unsigned char block[64];
+} sha256;
+
+static const uint32_t SHA256_INITIAL[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
+                                           0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
+
+static const uint32_t SHA256_ROUND[64] = {
+    0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
+    0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174,
+    0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc, 0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da,
+    0x983e5152, 0xa831c66d, 0xb00327c8, 0xbf597fc7, 0xc6e00bf3, 0xd5a79147, 0x06ca6351, 0x14292967,
+    0x27b70a85, 0x2e1b2138, 0x4d2c6dfc, 0x53380d13, 0x650a7354, 0x766a0abb, 0x81c2c92e, 0x92722c85,
+    0xa2bfe8a1, 0xa81a664b, 0xc24b8b70, 0xc76c51a3, 0xd192e819, 0xd6990624, 0xf40e3585, 0x106aa070,
+    0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3,
+    0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2,
+};
+
+static uint32_t rotate(uint32_t x, int by) { return x >> by | x << (32 - by); }
+
+static void sha256_compress(sha256 *hash)
+{
+    uint32_t w[64], s[8];
+    for (int i = 0; i < 16; i++) {
+        const unsigned char *p = hash->block + 4 * i;
+        w[i] = (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+    }
+    for (int i = 16; i < 64; i++) {
+        uint32_t sigma0 = rotate(w[i - 15], 7) ^ rotate(w[i - 15], 18) ^ w[i - 15] >> 3;
+        uint32_t sigma1 = rotate(w[i - 2], 17) ^ rotate(w[i - 2], 19) ^ w[i - 2] >> 10;
+        w[i] = w[i - 16] + sigma0 + w[i - 7] + sigma1;
+    }
+    memcpy(s, hash->state, sizeof s);
+    for (int i = 0; i < 64; i++) {
+        uint32_t choice = (s[4] & s[5]) ^ (~s[4] & s[6]), majority = (s[0] & s[1]) ^ (s[0] & s[2]) ^ (s[1] & s[2]);
+        uint32_t t1 = s[7] + (rotate(s[4], 6) ^ rotate(s[4], 11) ^ rotate(s[4], 25)) + choice + SHA256_ROUND[i] + w[i];
+        uint32_t t2 = (rotate(s[0], 2) ^ rotate(s[0], 13) ^ rotate(s[0], 22)) + majority;
+        memmove(s + 1, s, 7 * sizeof *s);
+        s[4] += t1;
+        s[0] = t1 + t2;
+    }
+    for (int i = 0; i < 8; i++) hash->state[i] += s[i];
+}
+
+static void sha256_byte(sha256 *hash, uint64_t byte)
+{
+    hash->block[hash->length++ % 64] = (unsigned char)byte;
+    if (hash->length % 64 == 0) sha256_compress(hash);
+}
+
+static void sha256_finish(sha256 *hash, char hex[65])
+{
+    uint64_t bits = 8 * hash->length;
+    sha256_byte(hash, 0x80);
+    while (hash->length % 64 != 56) sha256_byte(hash, 0);
+    for (int shift = 56; shift >= 0; shift -= 8) sha256_byte(hash, bits >> shift & 0xff);
+    for (int i = 0; i < 8; i++) snprintf(hex + 8 * i, 9, "%08" PRIx32, hash->state[i]);
+}
+
+/* The digest of the elements in little-endian order, whatever the order of this machine. */
+static void digest(const unsigned char *elements, uint64_t count, size_t size, char hex[65])
+{
+    sha256 hash = {.length = 0};
+    memcpy(hash.state, SHA256_INITIAL, sizeof hash.state);
+    for (uint64_t i = 0; i < count; i++, elements += size) {
+        uint32_t half;
+        uint64_t value;
+        if (size == sizeof half) {
+            memcpy(&half, elements, sizeof half);
+            value = half;
+        } else {
+            memcpy(&value, elements, sizeof value);
+        }
+        for (size_t k = 0; k < size; k++) sha256_byte(&hash, value >> 8 * k & 0xff);
+    }
+    sha256_finish(&hash, hex);
+}
+
+/* ---- the table ---- */
+
+typedef struct {
+    fk_plan plan;
+    size_t size;
+    char text[512]; /* the fill as the table spells it */
+    char expected[65];
+} fill_case;
+
+static _Noreturn void stop(const char *problem, const char *value)
+{
+    fprintf(stderr, "driver: %s: %s\n", problem, value);
+    exit(2);
+}
+
+static uint64_t whole(const char *text)
+{
+    char *end;
+    uint64_t value = strtoull(text, &end, 0);
+    if (end == text || *end) stop("not a whole number", text);
+    return value;
+}
+
+static double real(const char *text)
+{
+    char *end;
+    double value = strtod(text, &end);
+    if (end == text || *end) stop("not a real number", text);
+    return value;
+}
+
+static const struct operation *operation_named(const char *name)
+{
+    for (size_t i = 0; i < sizeof OPERATIONS / sizeof *OPERATIONS; i++)
+        if (!strcmp(OPERATIONS[i].name, name)) return &OPERATIONS[i];
+    stop("no such operation", name);
+}
+
+static fill_case parse(const char *line)
+{
+    char name[16], number[8][32], excess[2];
+    int spelled;
+    fill_case c = {.size = 0};
+    int fields = sscanf(line, "%15s %31s %31s %31s %31s %31s %31s %31s %31s%n %64s %1s", name, number[0], number[1],
+                        number[2], number[3], number[4], number[5], number[6], number[7], &spelled, c.expected, excess);
+    if (fields != 10) stop("not ten fields", line);
+    snprintf(c.text, sizeof c.text, "%.*s", spelled, line);
+    const struct operation *operation = operation_named(name);
+    c.size = operation->size;
+    c.plan.operation = operation->operation;
+    c.plan.seed = whole(number[0]);
+    c.plan.stream = whole(number[1]);
+    c.plan.first = whole(number[2]);
+    c.plan.count = whole(number[3]);
+    c.plan.params = (fk_params){real(number[4]), real(number[5]), real(number[6]), real(number[7])};
+    return c;
+}
+
+/* ---- the fills ---- */
+
+static int intact(const unsigned char *guard)
+{
+    for (int i = 0; i < GUARD; i++)
+        if (guard[i] != GUARD_BYTE) return 0;
+    return 1;
+}
+
+/* Returns whether the fill gave the expected bytes, and no others beside them. */
+static int verify(const char *isa, fill_case c, int threads)
+{
+    size_t bytes = (size_t)c.plan.count * c.size;
+    unsigned char *buffer = malloc(GUARD + bytes + GUARD);
+    if (!buffer) stop("no memory for", c.text);
+    memset(buffer, GUARD_BYTE, GUARD + bytes + GUARD);
+    c.plan.out = buffer + GUARD;
+    c.plan.threads = threads;
+    if (fk_fill(&c.plan) != FK_OK) stop("the fill failed", c.text);
+
+    char computed[65];
+    digest(buffer + GUARD, c.plan.count, c.size, computed);
+    printf("%s %s %s\n", isa, c.text, computed);
+    int equal = !strcmp(computed, c.expected), inside = intact(buffer) && intact(buffer + GUARD + bytes);
+    if (!equal) fprintf(stderr, "driver: MISMATCH on %s: %s: expected %s, got %s\n", isa, c.text, c.expected, computed);
+    if (!inside) fprintf(stderr, "driver: MISMATCH on %s: %s: wrote outside of its buffer\n", isa, c.text);
+    free(buffer);
+    return equal && inside;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc != 3) stop("usage", "driver DIGESTS THREADS");
+    int threads = (int)whole(argv[2]), verified = 0, mismatched = 0;
+    FILE *table = fopen(argv[1], "r");
+    if (!table) stop("cannot read", argv[1]);
+
+    char line[512];
+    while (fgets(line, sizeof line, table)) {
+        if (line[0] == '#' || line[0] == '\n') continue;
+        fill_case c = parse(line);
+        const char *isa;
+        for (int i = 0; (isa = fk_available_isa(i)); i++) {
+            if (fk_select_isa(isa) != FK_OK || strcmp(fk_selected_isa(), isa)) stop("cannot select", isa);
+            if (verify(isa, c, threads)) verified++;
+            else mismatched++;
+        }
+    }
+    fclose(table);
+    if (verified + mismatched == 0) stop("no fill in", argv[1]);
+    fprintf(stderr, "driver: %d digests verified, %d mismatched\n", verified, mismatched);
+    return mismatched ? 1 : 0;
+}
