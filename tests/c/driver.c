@@ -52,8 +52,7 @@ static const uint32_t SHA256_ROUND[64] = {
 
 static uint32_t rotate(uint32_t x, int by) { return x >> by | x << (32 - by); }
 
-static void sha256_compress(sha256 *hash)
-{
+static void sha256_compress(sha256 *hash) {
     uint32_t w[64], s[8];
     for (int i = 0; i < 16; i++) {
         const unsigned char *p = hash->block + 4 * i;
@@ -76,14 +75,12 @@ static void sha256_compress(sha256 *hash)
     for (int i = 0; i < 8; i++) hash->state[i] += s[i];
 }
 
-static void sha256_byte(sha256 *hash, uint64_t byte)
-{
+static void sha256_byte(sha256 *hash, uint64_t byte) {
     hash->block[hash->length++ % 64] = (unsigned char)byte;
     if (hash->length % 64 == 0) sha256_compress(hash);
 }
 
-static void sha256_finish(sha256 *hash, char hex[65])
-{
+static void sha256_finish(sha256 *hash, char hex[65]) {
     uint64_t bits = 8 * hash->length;
     sha256_byte(hash, 0x80);
     while (hash->length % 64 != 56) sha256_byte(hash, 0);
@@ -92,8 +89,7 @@ static void sha256_finish(sha256 *hash, char hex[65])
 }
 
 /* The digest of the elements in little-endian order, whatever the order of this machine. */
-static void digest(const unsigned char *elements, uint64_t count, size_t size, char hex[65])
-{
+static void digest(const unsigned char *elements, uint64_t count, size_t size, char hex[65]) {
     sha256 hash = {.length = 0};
     memcpy(hash.state, SHA256_INITIAL, sizeof hash.state);
     for (uint64_t i = 0; i < count; i++, elements += size) {
@@ -119,37 +115,32 @@ typedef struct {
     char expected[65];
 } fill_case;
 
-static _Noreturn void stop(const char *problem, const char *value)
-{
+static _Noreturn void stop(const char *problem, const char *value) {
     fprintf(stderr, "driver: %s: %s\n", problem, value);
     exit(2);
 }
 
-static uint64_t whole(const char *text)
-{
+static uint64_t whole(const char *text) {
     char *end;
     uint64_t value = strtoull(text, &end, 0);
     if (end == text || *end) stop("not a whole number", text);
     return value;
 }
 
-static double real(const char *text)
-{
+static double real(const char *text) {
     char *end;
     double value = strtod(text, &end);
     if (end == text || *end) stop("not a real number", text);
     return value;
 }
 
-static const struct operation *operation_named(const char *name)
-{
+static const struct operation *operation_named(const char *name) {
     for (size_t i = 0; i < sizeof OPERATIONS / sizeof *OPERATIONS; i++)
         if (!strcmp(OPERATIONS[i].name, name)) return &OPERATIONS[i];
     stop("no such operation", name);
 }
 
-static fill_case parse(const char *line)
-{
+static fill_case parse(const char *line) {
     char name[16], number[8][32], excess[2];
     int spelled;
     fill_case c = {.size = 0};
@@ -170,16 +161,14 @@ static fill_case parse(const char *line)
 
 /* ---- the fills ---- */
 
-static int intact(const unsigned char *guard)
-{
+static int intact(const unsigned char *guard) {
     for (int i = 0; i < GUARD; i++)
         if (guard[i] != GUARD_BYTE) return 0;
     return 1;
 }
 
 /* Returns whether the fill gave the expected bytes, and no others beside them. */
-static int verify(const char *isa, fill_case c, int threads)
-{
+static int verify(const char *isa, fill_case c, int threads) {
     size_t bytes = (size_t)c.plan.count * c.size;
     unsigned char *buffer = malloc(GUARD + bytes + GUARD);
     if (!buffer) stop("no memory for", c.text);
@@ -198,8 +187,7 @@ static int verify(const char *isa, fill_case c, int threads)
     return equal && inside;
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     if (argc != 3) stop("usage", "driver DIGESTS THREADS");
     int threads = (int)whole(argv[2]), verified = 0, mismatched = 0;
     FILE *table = fopen(argv[1], "r");
