@@ -1,0 +1,73 @@
+"""The digests hold in a program without Python too: the core alone, on every instruction set of this machine."""
+
+import os
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import fastkaiming
+
+ROOT = Path(__file__).resolve().parents[1]
+CSRC = ROOT / "fastkaiming" / "csrc"
+DIGESTS = ROOT / "tests" / "vectors" / "digests.txt"
+OPERATIONS = {"words_u32", "uniform_f32", "uniform_f64", "normal_f32", "normal_f64"}
+
+
+def cases() -> list[str]:
+    lines = DIGESTS.read_text().splitlines()
+    return [" ".join(line.split()) for line in lines if line and not line.startswith("#")]
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    program = tmp_path_factory.mktemp("driver") / "driver"
+    compiler = shlex.split(os.environ.get("CC", "cc"))
+    sources = [ROOT / "tests" / "c" / "driver.c", *sorted(CSRC.glob("*.c"))]
+    subprocess.run([*compiler, f"@{CSRC}/cflags.rsp", f"-I{CSRC}", *sources, "-o", program, "-lm"], check=True)
+    return program
+
+
+def run(driver: Path, digests: Path, threads: int = 1) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([driver, digests, str(threads)], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 7])
+def test_every_instruction_set_gives_every_digest(driver: Path, threads: int) -> None:
+    result = run(driver, DIGESTS, threads)
+    assert result.returncode == 0, result.stderr
+    printed = [" ".join(line.split()) for line in result.stdout.splitlines()]
+    assert sorted(printed) == sorted(f"{isa} {case}" for isa in fastkaiming.available_isas() for case in cases())
+
+
+def test_digests_cover_every_operation() -> None:
+    assert {case.split()[0] for case in cases()} == OPERATIONS
+
+
+def test_wrong_digest_is_named(driver: Path, tmp_path: Path) -> None:
+    *fill, digest = cases()[-1].split()
+    wrong = tmp_path / "wrong.txt"
+    wrong.write_text(" ".join([*fill, digest[::-1]]))
+    result = run(driver, wrong)
+    assert result.returncode == 1
+    for isa in fastkaiming.available_isas():
+        assert f"MISMATCH on {isa}: {' '.join(fill)}: expected {digest[::-1]}, got {digest}" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("table", "problem"),
+    [
+        ("# no fill at all\n", "no fill in"),
+        ("gamma_f32 0 0 0 8 1 0 0 0 00", "no such operation: gamma_f32"),
+        ("words_u32 zero 0 0 8 0 0 0 0 00", "not a whole number: zero"),
+        ("words_u32 0 0 0 8 0 none 0 0 00", "not a real number: none"),
+        ("words_u32 0 0 0 8 0 0 0 00", "not ten fields"),
+    ],
+)
+def test_table_that_proves_nothing_fails(driver: Path, tmp_path: Path, table: str, problem: str) -> None:
+    path = tmp_path / "table.txt"
+    path.write_text(table)
+    result = run(driver, path)
+    assert result.returncode == 2
+    assert problem in result.stderr

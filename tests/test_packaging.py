@@ -1,0 +1,49 @@
+"""What an installation holds, asks for and leaves alone."""
+
+import re
+import subprocess
+import sys
+from importlib.metadata import Distribution
+from pathlib import Path
+
+import pytest
+
+import fastkaiming
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def distribution() -> Distribution:
+    # The build leaves an egg-info in the checkout, which is on the path too but says nothing about the wheel.
+    installed = [entry for entry in sys.path if Path(entry).resolve() != ROOT]
+    found = next(iter(Distribution.discover(name="fastkaiming", path=installed)), None)
+    if found is None:
+        pytest.skip("fastkaiming runs from its sources and is not installed")
+    return found
+
+
+def test_one_version_everywhere(distribution: Distribution) -> None:
+    assert distribution.version == fastkaiming.__version__
+    assert f"\n## [{fastkaiming.__version__}]" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_numpy_is_the_only_requirement_at_run_time(distribution: Distribution) -> None:
+    requirements = [item for item in distribution.requires or [] if "extra ==" not in item]
+    assert [re.split(r"[<>=!~ ]", item)[0] for item in requirements] == ["numpy"]
+
+
+def test_wheel_holds_types_and_no_sources(distribution: Distribution) -> None:
+    files = [str(path) for path in distribution.files or []]
+    if any("__editable__" in name for name in files):
+        pytest.skip("an editable install has no wheel of its own")
+    assert {"fastkaiming/_core.pyi", "fastkaiming/py.typed"} <= set(files)
+    kinds = {Path(name).suffix for name in files if name.startswith("fastkaiming/")}
+    assert kinds <= {".py", ".pyc", ".pyi", ".typed", ".so"}
+
+
+def test_import_leaves_denormals_alone() -> None:
+    # A core that was linked with crtfastmath would flush them to zero in every library of the process.
+    program = [sys.executable, "-c", "import fastkaiming, sys; print(sys.float_info.min / 2)"]
+    printed = subprocess.run(program, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    assert float(printed) == 2.0**-1023
