@@ -1,0 +1,10 @@
+/* kernel_avx512.c - the kernels in AVX-512 F, DQ, BW, VL: Skylake-SP and later, Zen 4 and later. */
+#if defined(__x86_64__)
+#include <immintrin.h>
+#define FK_TARGET "avx512f,avx512dq,avx512bw,avx512vl,fma"
+#include "target_begin.h"
+#include "vec_avx512.h"
+#define FK_ISA avx512
+#include "kernel.inc"
+#include "target_end.h"
+#endif

@@ -1,0 +1,47 @@
+/* kernels.h - the table of kernels that one instruction set offers, and what a kernel is asked to do. */
+#ifndef FASTKAIMING_KERNELS_H
+#define FASTKAIMING_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "fill.h"
+
+/* Which numbers: the Philox key and the upper half of its counter, and the distribution's parameters. */
+typedef struct {
+    uint64_t seed;
+    uint64_t stream;
+    fk_params params;
+} fk_source;
+
+/* Where finished lines go when a fill streams: the kernel writes its tiles to a scratch buffer and, tile by tile, moves as
+ * many bytes of earlier tiles on to memory. Interleaved so, the stores cost no time; in a loop of their own they would. */
+typedef struct {
+    const char *from; /* anywhere in the scratch buffer, two tiles or more behind the tile being drawn */
+    char *to;         /* aligned to a cache line of 64 bytes */
+} fk_sink;
+
+/* Write `tiles` whole tiles, the first one starting at block `block` (a multiple of the tile), to `out` in natural order.
+ * `out` needs the alignment of its element only. The blocks of one call never cross a multiple of 2^32. A sink, if there
+ * is one, is left advanced by the bytes written. */
+typedef void fk_kernel(const fk_source *source, void *out, uint64_t block, size_t tiles, fk_sink *sink);
+
+/* Move `lines` cache lines through the sink and wait until all its stores are ordered before what follows. */
+typedef void fk_flush(fk_sink *sink, size_t lines);
+
+typedef struct {
+    const char *isa;
+    size_t tile_blocks; /* Philox blocks in a tile: a power of 2 */
+    fk_kernel *kernel[FK_OPERATIONS];
+    fk_flush *flush; /* NULL where the ISA has no stores past the caches */
+} fk_kernels;
+
+extern const fk_kernels fk_kernels_scalar;
+#if defined(__x86_64__)
+extern const fk_kernels fk_kernels_avx2;
+extern const fk_kernels fk_kernels_avx512;
+#elif defined(__aarch64__)
+extern const fk_kernels fk_kernels_neon;
+#endif
+
+#endif

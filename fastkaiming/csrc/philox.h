@@ -1,0 +1,77 @@
+/* philox.h - Philox4x32-10 over vectors of 64-bit lanes, each lane holding one 32-bit word of one counter.
+ *
+ * Source: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC11, section 3.3.
+ *
+ * Only the low half of a lane is meaningful; the high half may hold anything, because the 32 x 32 -> 64 multiplication
+ * reads low halves only and every other operation of a round is a bitwise xor. That saves all masking.
+ */
+#ifndef FASTKAIMING_PHILOX_H
+#define FASTKAIMING_PHILOX_H
+
+#include <stdint.h>
+
+#define FK_PHILOX_M0 0xD2511F53u
+#define FK_PHILOX_M1 0xCD9E8D57u
+#define FK_PHILOX_W0 0x9E3779B9u
+#define FK_PHILOX_W1 0xBB67AE85u
+
+enum { FK_PHILOX_ROUNDS = 10 };
+
+/* What the rounds xor in. The stream's two words and the block number's high word are the same in every lane, so all of
+ * round 1 but one product, and one product of round 2, are plain scalars: they are folded into the first constants. */
+typedef struct {
+    uint64_t into_c0[FK_PHILOX_ROUNDS];
+    uint64_t into_c2[FK_PHILOX_ROUNDS];
+} fk_schedule;
+
+FK_INLINE fk_schedule fk_philox_schedule(uint64_t seed, uint64_t stream, uint32_t block_high) {
+    fk_schedule s;
+    uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
+    for (int round = 0; round < FK_PHILOX_ROUNDS; round++) {
+        s.into_c0[round] = k0;
+        s.into_c2[round] = k1;
+        k0 += FK_PHILOX_W0;
+        k1 += FK_PHILOX_W1;
+    }
+    /* Round 1, with c1 = block_high, c2 and c3 = the stream. */
+    const uint64_t product1 = (uint64_t)FK_PHILOX_M1 * (uint32_t)stream;
+    const uint32_t c0 = (uint32_t)(product1 >> 32) ^ block_high ^ (uint32_t)s.into_c0[0];
+    s.into_c2[0] ^= stream >> 32;
+    /* Round 2, with c0 and c1 = the low half of product1. */
+    const uint64_t product0 = (uint64_t)FK_PHILOX_M0 * c0;
+    s.into_c0[1] ^= (uint32_t)product1;
+    s.into_c2[1] ^= product0 >> 32;
+    /* Round 3, with c3 = the low half of product0. */
+    s.into_c2[2] ^= (uint32_t)product0;
+    return s;
+}
+
+/* The words x[0..3] of FK_GROUPS vectors of counters, given M0 * (low word of the block number) for each lane.
+ * Rounds run side by side over the groups: one group is a single chain of latencies. */
+FK_INLINE void fk_philox(const fk_schedule *s, const v_u64 product[FK_GROUPS], v_u64 x[4][FK_GROUPS]) {
+    const v_u64 m0 = vq_set1(FK_PHILOX_M0), m1 = vq_set1(FK_PHILOX_M1);
+    FK_EACH_GROUP(g) {
+        const v_u64 c2 = vq_xor(vq_high32(product[g]), vq_set1(s->into_c2[0]));
+        x[1][g] = vq_mul32(c2, m1);
+        x[0][g] = vq_xor(vq_high32(x[1][g]), vq_set1(s->into_c0[1]));
+        x[2][g] = vq_xor(product[g], vq_set1(s->into_c2[1]));
+    }
+    FK_EACH_GROUP(g) {
+        const v_u64 p0 = vq_mul32(x[0][g], m0), p1 = vq_mul32(x[2][g], m1);
+        x[0][g] = vq_xor3(vq_high32(p1), x[1][g], vq_set1(s->into_c0[2]));
+        x[2][g] = vq_xor(vq_high32(p0), vq_set1(s->into_c2[2]));
+        x[1][g] = p1;
+        x[3][g] = p0;
+    }
+    FK_UNROLL for (int round = 3; round < FK_PHILOX_ROUNDS; round++) {
+        FK_EACH_GROUP(g) {
+            const v_u64 p0 = vq_mul32(x[0][g], m0), p1 = vq_mul32(x[2][g], m1);
+            x[0][g] = vq_xor3(vq_high32(p1), x[1][g], vq_set1(s->into_c0[round]));
+            x[2][g] = vq_xor3(vq_high32(p0), x[3][g], vq_set1(s->into_c2[round]));
+            x[1][g] = p1;
+            x[3][g] = p0;
+        }
+    }
+}
+
+#endif

@@ -1,0 +1,134 @@
+/* vec_avx512.h - the vector verbs in AVX-512 F, DQ, BW and VL. vec_scalar.h says what each verb means. */
+#ifndef FASTKAIMING_VEC_AVX512_H
+#define FASTKAIMING_VEC_AVX512_H
+
+#include <immintrin.h>
+#include <stdint.h>
+
+#define FK_W64 8
+#ifndef FK_GROUPS
+#define FK_GROUPS 4
+#endif
+
+typedef __m512i v_u64;
+typedef __m512i v_u32;
+typedef __m512 v_f32;
+typedef __m512d v_f64;
+typedef __mmask16 v_m32;
+typedef __mmask8 v_m64;
+
+/* 64-bit lanes: the Philox state. */
+
+static inline v_u64 vq_set1(uint64_t x) { return _mm512_set1_epi64((long long)x); }
+static inline v_u64 vq_load(const uint64_t *p) { return _mm512_loadu_si512(p); }
+static inline v_u64 vq_add(v_u64 a, v_u64 b) { return _mm512_add_epi64(a, b); }
+static inline v_u64 vq_xor(v_u64 a, v_u64 b) { return _mm512_xor_si512(a, b); }
+static inline v_u64 vq_xor3(v_u64 a, v_u64 b, v_u64 c) { return _mm512_ternarylogic_epi64(a, b, c, 0x96); }
+static inline v_u64 vq_or(v_u64 a, v_u64 b) { return _mm512_or_si512(a, b); }
+static inline v_u64 vq_mul32(v_u64 a, v_u64 b) { return _mm512_mul_epu32(a, b); }
+static inline v_u64 vq_high32(v_u64 a) { return _mm512_srli_epi64(a, 32); }
+#define vq_shl(a, n) _mm512_slli_epi64(a, n)
+#define vq_sar(a, n) _mm512_srai_epi64(a, n)
+
+static inline v_u32 vq_interleave(v_u64 even, v_u64 odd) {
+    return _mm512_mask_shuffle_epi32(even, 0xAAAA, odd, _MM_PERM_CCAA);
+}
+
+static inline v_u64 vq_join(v_u64 low, v_u64 high) {
+    return _mm512_mask_shuffle_epi32(low, 0xAAAA, high, _MM_PERM_CCAA);
+}
+
+/* 32-bit lanes. */
+
+static inline v_u32 vw_set1(uint32_t x) { return _mm512_set1_epi32((int)x); }
+static inline v_u32 vw_and_or(v_u32 a, v_u32 mask, v_u32 b) { return _mm512_ternarylogic_epi32(a, mask, b, 0xEA); }
+static inline v_u32 vw_or(v_u32 a, v_u32 b) { return _mm512_or_si512(a, b); }
+#define vw_shl(a, n) _mm512_slli_epi32(a, n)
+#define vw_sar(a, n) _mm512_srai_epi32(a, n)
+#define vw_bit(a, n) _mm512_test_epi32_mask(a, _mm512_set1_epi32(1 << (n)))
+
+static inline void vw_store4(uint32_t *p, v_u32 a, v_u32 b, v_u32 c, v_u32 d) {
+    const __m512i ab0 = _mm512_unpacklo_epi32(a, b), ab1 = _mm512_unpackhi_epi32(a, b);
+    const __m512i cd0 = _mm512_unpacklo_epi32(c, d), cd1 = _mm512_unpackhi_epi32(c, d);
+    _mm512_storeu_si512(p, _mm512_unpacklo_epi64(ab0, cd0));
+    _mm512_storeu_si512(p + 16, _mm512_unpackhi_epi64(ab0, cd0));
+    _mm512_storeu_si512(p + 32, _mm512_unpacklo_epi64(ab1, cd1));
+    _mm512_storeu_si512(p + 48, _mm512_unpackhi_epi64(ab1, cd1));
+}
+
+/* Single precision. */
+
+static inline v_f32 vf_set1(float x) { return _mm512_set1_ps(x); }
+static inline v_f32 vf_from_i32(v_u32 a) { return _mm512_cvtepi32_ps(a); }
+static inline v_f32 vf_from_bits(v_u32 a) { return _mm512_castsi512_ps(a); }
+static inline v_f32 vf_add(v_f32 a, v_f32 b) { return _mm512_add_ps(a, b); }
+static inline v_f32 vf_sub(v_f32 a, v_f32 b) { return _mm512_sub_ps(a, b); }
+static inline v_f32 vf_mul(v_f32 a, v_f32 b) { return _mm512_mul_ps(a, b); }
+static inline v_f32 vf_fma(v_f32 a, v_f32 b, v_f32 c) { return _mm512_fmadd_ps(a, b, c); }
+static inline v_f32 vf_fms(v_f32 a, v_f32 b, v_f32 c) { return _mm512_fmsub_ps(a, b, c); }
+static inline v_f32 vf_sqrt(v_f32 a) { return _mm512_sqrt_ps(a); }
+static inline v_f32 vf_min(v_f32 a, v_f32 b) { return _mm512_min_ps(a, b); }
+static inline v_f32 vf_max(v_f32 a, v_f32 b) { return _mm512_max_ps(a, b); }
+static inline v_m32 vf_negative(v_f32 a) { return _mm512_movepi32_mask(_mm512_castps_si512(a)); }
+static inline v_f32 vf_select(v_m32 m, v_f32 set, v_f32 clear) { return _mm512_mask_blend_ps(m, clear, set); }
+
+static inline v_f32 vf_flip_sign(v_f32 a, v_u32 sign) {
+    const __m512i bit = _mm512_set1_epi32(INT32_MIN);
+    return _mm512_castsi512_ps(_mm512_ternarylogic_epi32(_mm512_castps_si512(a), sign, bit, 0x78));
+}
+
+static inline v_f32 vf_exponent_or_0(v_m32 zero, v_f32 a) { return _mm512_maskz_getexp_ps(_knot_mask16(zero), a); }
+
+static inline v_f32 vf_significand(v_f32 a) { return _mm512_getmant_ps(a, _MM_MANT_NORM_1_2, _MM_MANT_SIGN_zero); }
+
+static inline void vf_store4(float *p, v_f32 a, v_f32 b, v_f32 c, v_f32 d) {
+    vw_store4((uint32_t *)p, _mm512_castps_si512(a), _mm512_castps_si512(b), _mm512_castps_si512(c), _mm512_castps_si512(d));
+}
+
+/* Double precision. */
+
+static inline v_f64 vd_set1(double x) { return _mm512_set1_pd(x); }
+static inline v_f64 vd_from_i64(v_u64 a) { return _mm512_cvtepi64_pd(a); }
+static inline v_f64 vd_add(v_f64 a, v_f64 b) { return _mm512_add_pd(a, b); }
+static inline v_f64 vd_sub(v_f64 a, v_f64 b) { return _mm512_sub_pd(a, b); }
+static inline v_f64 vd_mul(v_f64 a, v_f64 b) { return _mm512_mul_pd(a, b); }
+static inline v_f64 vd_fma(v_f64 a, v_f64 b, v_f64 c) { return _mm512_fmadd_pd(a, b, c); }
+static inline v_f64 vd_fms(v_f64 a, v_f64 b, v_f64 c) { return _mm512_fmsub_pd(a, b, c); }
+static inline v_f64 vd_sqrt(v_f64 a) { return _mm512_sqrt_pd(a); }
+static inline v_f64 vd_min(v_f64 a, v_f64 b) { return _mm512_min_pd(a, b); }
+static inline v_f64 vd_max(v_f64 a, v_f64 b) { return _mm512_max_pd(a, b); }
+static inline v_m64 vd_negative(v_f64 a) { return _mm512_movepi64_mask(_mm512_castpd_si512(a)); }
+static inline v_f64 vd_select(v_m64 m, v_f64 set, v_f64 clear) { return _mm512_mask_blend_pd(m, clear, set); }
+#define vq_bit(a, n) _mm512_test_epi64_mask(a, _mm512_set1_epi64(1LL << (n)))
+
+static inline v_f64 vd_flip_sign(v_f64 a, v_u64 sign) {
+    const __m512i bit = _mm512_set1_epi64(INT64_MIN);
+    return _mm512_castsi512_pd(_mm512_ternarylogic_epi64(_mm512_castpd_si512(a), sign, bit, 0x78));
+}
+
+static inline v_f64 vd_exponent_or_0(v_m64 zero, v_f64 a) { return _mm512_maskz_getexp_pd(_knot_mask8(zero), a); }
+static inline v_f64 vd_significand(v_f64 a) { return _mm512_getmant_pd(a, _MM_MANT_NORM_1_2, _MM_MANT_SIGN_zero); }
+
+static inline v_u64 vd_interval(v_m64 m, v_u64 word, v_f64 a) {
+    return _mm512_mask_srli_epi64(_mm512_srli_epi64(_mm512_castpd_si512(a), 48), m, word, 59);
+}
+
+static inline v_f64 vd_lookup16(const double *table, v_u64 index) {
+    return _mm512_permutex2var_pd(_mm512_loadu_pd(table), index, _mm512_loadu_pd(table + 8));
+}
+
+static inline void vd_store4(double *p, v_f64 even_a, v_f64 odd_a, v_f64 even_b, v_f64 odd_b) {
+    _mm512_storeu_pd(p, _mm512_unpacklo_pd(even_a, odd_a));
+    _mm512_storeu_pd(p + 8, _mm512_unpacklo_pd(even_b, odd_b));
+    _mm512_storeu_pd(p + 16, _mm512_unpackhi_pd(even_a, odd_a));
+    _mm512_storeu_pd(p + 24, _mm512_unpackhi_pd(even_b, odd_b));
+}
+
+/* One cache line past the caches. */
+
+#define FK_CAN_STREAM 1
+
+static inline void v_stream_line(void *out, const void *from) { _mm512_stream_si512((__m512i *)out, _mm512_loadu_si512(from)); }
+static inline void v_stream_fence(void) { _mm_sfence(); }
+
+#endif
