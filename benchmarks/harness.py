@@ -73,7 +73,8 @@ class Figure:
     """How a figure is made from the costs of one round, and which way is better."""
 
     of: Callable[[float, float], float]  # from the cost of ours and the cost that it is held against
-    text: str  # its format
+    digits: str  # the format of its number
+    unit: str
     higher_is_better: bool
     cost_unit: str
     detail: Callable[[Result], str]  # the absolute numbers behind it
@@ -91,10 +92,11 @@ class Case:
     ours: Contestant
     peers: tuple[Contestant, ...] = ()
     itemsize: int = 0  # bytes an element, where the row speaks of bandwidth
+    repeats: int = 1  # so many times as many rounds as were asked for, where they are short
 
     def measure(self, rounds: int) -> Result:
         try:
-            return Result(self, race((self.ours, *self.peers), rounds))
+            return Result(self, race((self.ours, *self.peers), rounds * self.repeats))
         except UnavailableError as reason:
             return Result(self, {}, str(reason))
 
@@ -139,11 +141,12 @@ class Result:
     def cells(self) -> tuple[str, ...]:
         """Return the texts of the row, one under each of HEADINGS."""
         case, figure = self.case, self.case.figure
-        wanted = figure.text.format(case.floor), figure.text.format(case.aim)
+        wanted = (f"{case.floor:{figure.digits}}{figure.unit}", f"{case.aim:{figure.digits}}{figure.unit}")
         if self.unavailable:
             return (case.name, "-", *wanted, "-", f"not measured: {self.unavailable}")
-        low, middle, high = (figure.text.format(quartile) for quartile in self.quartiles)
-        return (case.name, f"{middle} ({low} to {high})", *wanted, self.reached, figure.detail(self))
+        low, middle, high = (f"{quartile:{figure.digits}}" for quartile in self.quartiles)
+        measured = f"{middle}{figure.unit} ({low} to {high})"
+        return (case.name, measured, *wanted, self.reached, figure.detail(self))
 
     def record(self) -> dict[str, Any]:
         """Return everything measured, for JSON."""

@@ -1,0 +1,27 @@
+"""What the pytest-benchmark suites share: the buffer that all of them fill, and the kernels on record."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+import fastkaiming
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+LARGEST = 2**30  # bytes
+
+
+@pytest.fixture(scope="session")
+def memory() -> NDArray[np.uint8]:
+    """Bytes whose pages are all mapped, so that no benchmark pays for the first touch."""
+    return np.full(LARGEST, 1, np.uint8)
+
+
+def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
+    machine_info["isa"] = fastkaiming.isa()
+    machine_info["fastkaiming"] = fastkaiming.__version__
+    machine_info["numpy"] = np.__version__

@@ -1,0 +1,256 @@
+"""The benchmark harness: its arithmetic on a fake clock, its table, and a quick run of the whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import fastkaiming
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+import compare  # noqa: E402
+from harness import Case, Figure, Result, Timed, UnavailableError, markdown, plain, race  # noqa: E402
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Bench:
+    """Contestants that take the times that they are told to, on one fake clock."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.log: list[str] = []
+
+    def contestant(self, name: str, *seconds: float, units: int = 1) -> Timed:
+        """Return a contestant whose runs take these seconds; the first one is the warm-up."""
+        left: Iterator[float] = iter(seconds)
+
+        def prepare() -> float:
+            self.now += 1000.0  # must not count
+            return next(left)
+
+        def run(duration: float) -> None:
+            self.log.append(name)
+            self.now += duration
+
+        return Timed(name, prepare, run, units, clock=lambda: self.now)
+
+
+def unavailable(name: str) -> Timed:
+    def target() -> None:
+        raise UnavailableError("no such peer here")
+
+    return Timed(name, target, print, 1)
+
+
+def no_detail(_: Result) -> str:
+    return "detail"
+
+
+FASTER = Figure(lambda ours, theirs: theirs / ours, ".2f", "x", True, "seconds", no_detail)
+SLOWER = Figure(lambda ours, theirs: ours / theirs, ".2f", "x", False, "seconds", no_detail)
+ABSOLUTE = Figure(lambda ours, _: ours, ".1f", " s", False, "seconds", no_detail)
+
+
+def test_cost_is_for_each_unit_and_leaves_out_the_preparation() -> None:
+    assert Bench().contestant("a", 6.0, units=4).cost() == 1.5
+
+
+def test_rounds_alternate_their_order_after_a_warm_up() -> None:
+    bench = Bench()
+    contestants = [bench.contestant(name, 9, 1, 2, 3) for name in "abc"]
+    assert race(contestants, 3) == {"a": [1, 2, 3], "b": [1, 2, 3], "c": [1, 2, 3]}
+    assert "".join(bench.log) == "abc" + "abc" + "cba" + "abc"
+
+
+def test_figure_is_the_median_of_the_round_ratios() -> None:
+    # A machine that halves its speed in the second round and again in the third: the ratio of the medians is 2, but
+    # ours was 4, 2 and 3 times as fast.
+    bench = Bench()
+    ours, theirs = bench.contestant("ours", 99, 1, 2, 4), bench.contestant("theirs", 99, 4, 4, 12)
+    result = Case("row", FASTER, 2, 4, ours, (theirs,)).measure(3)
+    assert result.quartiles == (2.5, 3.0, 3.5)
+    assert result.reached == "floor"
+
+
+def test_the_fastest_peer_counts() -> None:
+    bench = Bench()
+    ours, slow, fast = (bench.contestant(name, 99, *times) for name, *times in (("a", 4, 4), ("b", 1, 9), ("c", 2, 3)))
+    result = Case("row", FASTER, 1, 2, ours, (slow, fast)).measure(2)
+    assert result.peer == "c"
+    assert result.quartiles[1] == pytest.approx((0.5 + 0.75) / 2)
+
+
+def test_a_row_without_a_peer() -> None:
+    result = Case("row", ABSOLUTE, 3, 2, Bench().contestant("ours", 99, 3, 1, 2)).measure(3)
+    assert result.peer is None
+    assert result.quartiles == (1.5, 2.0, 2.5)
+    assert result.reached == "aim"
+
+
+@pytest.mark.parametrize(
+    ("figure", "floor", "aim", "value", "reached"),
+    [
+        (FASTER, 2, 4, 4.0, "aim"),
+        (FASTER, 2, 4, 3.9, "floor"),
+        (FASTER, 2, 4, 2.0, "floor"),
+        (FASTER, 2, 4, 1.9, "no"),
+        (SLOWER, 4, 2, 2.0, "aim"),
+        (SLOWER, 4, 2, 2.1, "floor"),
+        (SLOWER, 4, 2, 4.0, "floor"),
+        (SLOWER, 4, 2, 4.1, "no"),
+    ],
+)
+def test_floor_and_aim(figure: Figure, floor: float, aim: float, value: float, reached: str) -> None:
+    bench = Bench()
+    ours, theirs = bench.contestant("ours"), bench.contestant("theirs")
+    costs = {"ours": [1.0], "theirs": [value]} if figure.higher_is_better else {"ours": [value], "theirs": [1.0]}
+    assert Result(Case("row", figure, floor, aim, ours, (theirs,)), costs).reached == reached
+
+
+def result_of(figure: Figure, ours: list[float], peer: str, theirs: list[float], itemsize: int = 4) -> Result:
+    bench = Bench()
+    case = Case("row", figure, 0.42, 0.60, bench.contestant("ours"), (bench.contestant(peer),), itemsize)
+    return Result(case, {"ours": ours, peer: theirs})
+
+
+def test_share_of_this_runs_store_bandwidth() -> None:
+    # 4 bytes in 0.2 ns are 20 GB/s; in 0.1 and 0.125 ns they are 40 and 32 GB/s.
+    result = result_of(compare.SHARE, [0.2e-9, 0.25e-9, 0.2e-9], "plain stores", [0.125e-9, 0.125e-9, 0.1e-9])
+    assert result.quartiles == pytest.approx((0.5, 0.5, 0.5625))
+    assert compare.SHARE.detail(result) == (
+        "20.0 GB/s, 0.200 ns an element; 0.50 of this run's 32.0 GB/s (plain stores), 0.54 of the usual 37"
+    )
+
+
+def test_share_of_the_usual_store_bandwidth_where_this_runs_is_unusual() -> None:
+    # 8 bytes in 0.16 ns are 50 GB/s, unusually fast: 0.4 ns, that is 20 GB/s, are held against the usual 37.
+    result = result_of(compare.SHARE, [0.4e-9] * 3, "streaming stores", [0.16e-9] * 3, itemsize=8)
+    assert result.quartiles[1] == pytest.approx(20 / 37)
+    assert compare.SHARE.detail(result) == (
+        "20.0 GB/s, 0.400 ns an element; 0.40 of this run's 50.0 GB/s (streaming stores), 0.54 of the usual 37"
+    )
+
+
+def test_speed_up_and_slowdown() -> None:
+    result = result_of(compare.SPEED_UP, [0.2e-9], "NumPy", [9.8e-9])
+    assert result.cells()[1:] == (
+        "49x (49 to 49)", "0.42x", "0.6x", "aim", "0.2 ns an element against 9.8 (NumPy)",
+    )  # fmt: skip
+    result = result_of(compare.SLOWDOWN, [3e-9], "plain stores", [2e-9])
+    assert result.cells()[1] == "1.5x the time (1.5 to 1.5)"
+
+
+def test_microseconds_and_mebibytes() -> None:
+    bench = Bench()
+    call = Result(Case("call", compare.CALL_TIME, 8, 4, bench.contestant("ours")), {"ours": [3.5e-6]})
+    assert call.cells()[1:5] == ("3.50 us (3.50 to 3.50)", "8.00 us", "4.00 us", "aim")
+    memory = Result(Case("memory", compare.MEMORY, 16, 1, bench.contestant("ours")), {"ours": [3 * 2**19]})
+    assert memory.cells()[1:5] == ("1.50 MiB (1.50 to 1.50)", "16.00 MiB", "1.00 MiB", "floor")
+
+
+@pytest.fixture
+def results() -> list[Result]:
+    bench = Bench()
+    good = Case("first", FASTER, 2, 4, bench.contestant("ours", 9, 2, 2), (bench.contestant("theirs", 9, 6, 6),))
+    missing = Case("second", SLOWER, 1.5, 1.2, bench.contestant("ours", 9), (unavailable("peer"),))
+    return [case.measure(2) for case in (good, missing)]
+
+
+def test_markdown_table(results: list[Result]) -> None:
+    assert markdown(results) == (
+        "| what | median (quartiles) | floor | aim | reached | in detail |\n"
+        "| --- | --- | --- | --- | --- | --- |\n"
+        "| first | 3.00x (3.00 to 3.00) | 2.00x | 4.00x | floor | detail |\n"
+        "| second | - | 1.50x | 1.20x | - | not measured: no such peer here |\n"
+    )
+
+
+def test_plain_rows(results: list[Result]) -> None:
+    assert [plain(result) for result in results] == [
+        "first\n    3.00x (3.00 to 3.00), floor 2.00x, aim 4.00x, reached: floor\n    detail\n",
+        "second\n    -, floor 1.50x, aim 1.20x, reached: -\n    not measured: no such peer here\n",
+    ]
+
+
+def test_records_hold_every_round(results: list[Result]) -> None:
+    assert [result.record() for result in results] == [
+        {
+            "name": "first",
+            "floor": 2,
+            "aim": 4,
+            "median": 3.0,
+            "quartiles": [3.0, 3.0],
+            "reached": "floor",
+            "peer": "theirs",
+            "cost_unit": "seconds",
+            "costs": {"ours": [2.0, 2.0], "theirs": [6.0, 6.0]},
+        },
+        {"name": "second", "floor": 1.5, "aim": 1.2, "unavailable": "no such peer here"},
+    ]
+
+
+@pytest.mark.parametrize(("nbytes", "text"), [(512, "512 B"), (4096, "4 KiB"), (2**20, "1 MiB"), (2**32, "4 GiB")])
+def test_binary_size(nbytes: int, text: str) -> None:
+    assert compare.binary_size(nbytes) == text
+
+
+def test_forced_isa_is_restored_and_a_foreign_one_refused() -> None:
+    before = fastkaiming.isa()
+    with compare.selected_isa("scalar"):
+        assert fastkaiming.isa() == "scalar"
+    assert fastkaiming.isa() == before
+    with pytest.raises(UnavailableError, match="no mmx on this machine"), compare.selected_isa("mmx"):
+        pass
+
+
+def compare_py(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    program = [sys.executable, ROOT / "benchmarks" / "compare.py", *arguments]
+    same_package = {**os.environ, "PYTHONPATH": str(Path(fastkaiming.__file__).parents[1])}
+    return subprocess.run(program, capture_output=True, text=True, check=False, env=same_package)
+
+
+def test_quick_run_of_the_whole_table(tmp_path: Path) -> None:
+    done = compare_py("--quick", "--rounds", "2", "--json", tmp_path / "r.json", "--markdown", tmp_path / "r.md")
+    assert (done.returncode, done.stderr) == (0, "")
+    record: dict[str, Any] = json.loads((tmp_path / "r.json").read_text())
+    assert record["machine"]["fastkaiming"] == fastkaiming.__version__
+    assert record["machine"]["ISA"] == fastkaiming.isa()
+    assert (record["quick"], record["rounds"]) == (True, 2)
+    measured = [row for row in record["rows"] if "unavailable" not in row]
+    assert len(record["rows"]) == 11
+    assert len(measured) >= 8  # without AVX2 and without a resettable memory peak
+    for row in measured:
+        rounds = 40 if row["cost_unit"] == "seconds a call" else 2
+        assert all(len(costs) == rounds and min(costs) >= 0 for costs in row["costs"].values()), row["name"]
+    table = (tmp_path / "r.md").read_text().splitlines()
+    assert [line.split(" | ")[0].removeprefix("| ") for line in table[4:]] == [row["name"] for row in record["rows"]]
+
+
+def test_only_the_rows_asked_for() -> None:
+    done = compare_py("--quick", "--rounds", "1", "--only", "FLOAT32*numpy")
+    assert done.returncode == 0
+    assert done.stdout.count("reached: ") == 1
+    assert "\nfloat32 normal, against NumPy\n" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rule"),
+    [
+        (("--only", "gpu"), "--only 'gpu' matches no row"),
+        (("--rounds", "0"), "--rounds must be at least 1, received 0"),
+    ],
+)
+def test_bad_options(arguments: tuple[str, str], rule: str) -> None:
+    done = compare_py("--quick", *arguments)
+    assert done.returncode == 2
+    assert rule in done.stderr

@@ -1,0 +1,202 @@
+"""``python -m fastkaiming`` as its user meets it: the output, the progress and the exit code."""
+
+import math
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import fastkaiming
+from fastkaiming import __main__ as job
+
+MODULE = ("-m", "fastkaiming")
+
+
+def run(*arguments: str, program: tuple[str, ...] = MODULE) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *program, *arguments], capture_output=True, text=True, check=False)
+
+
+def sabotaged(statement: str) -> tuple[str, ...]:
+    """Return a program that runs the module after a statement has replaced what it calls."""
+    return ("-c", f"import runpy, fastkaiming; {statement}; runpy.run_module('fastkaiming', run_name='__main__')")
+
+
+def test_whole_run() -> None:
+    done = run("--elements", "3000000", "--threads", "2", "--seed", "7")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert lines[:3] == [
+        f"fastkaiming {fastkaiming.__version__}, {fastkaiming.isa()} kernels, 2 threads",
+        "kaiming_normal_ on 3,000,000 float32 weights: 1,600 x 1,875, 0.01 GB",
+        "",
+    ]
+    rows = [line[:13].rstrip() for line in lines if " GB/s " in line]
+    assert rows == ["first fill", "bare stores", "NumPy", "second fill"]
+    assert "first fill     100%" in lines
+    assert "second fill    100%" in lines
+    assert lines[-3].startswith("mean ")
+    assert f"expected {math.sqrt(2 / 1875):>11.8f}" in lines[-2]
+    assert lines[-1] == "as expected, where 6 standard errors are tolerated"
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        pytest.param("fastkaiming.kaiming_normal_ = lambda w, **_: w.fill(0.0)", id="zeros"),
+        pytest.param("fastkaiming.kaiming_normal_ = lambda w, **_: fastkaiming.uniform_(w)", id="mean and std"),
+        pytest.param(
+            "right = fastkaiming.kaiming_normal_;"
+            "fastkaiming.kaiming_normal_ = lambda w, **_: right(w, gain=1.45, rng=0)",
+            id="std off by a fortieth",
+        ),
+    ],
+)
+def test_wrong_weights_exit_with_1(statement: str) -> None:
+    done = run("--elements", "100000", program=sabotaged(statement))
+    assert done.returncode == 1
+    assert done.stdout.endswith("NOT AS EXPECTED, where 6 standard errors are tolerated\n")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "rule"),
+    [
+        ("--elements", "0", f"--elements must be an integer from 1 to {sys.maxsize // 4}, got 0"),
+        ("--elements", "1e9", "invalid int value: '1e9'"),
+        ("--threads", "0", "--threads must be an integer from 1 to 1024, got 0"),
+        ("--threads", "1025", "--threads must be an integer from 1 to 1024, got 1025"),
+        ("--seed", "-1", f"seed must be an integer from 0 to {2**64 - 1}, got -1"),
+        ("--seed", str(2**64), f"seed must be an integer from 0 to {2**64 - 1}, got {2**64}"),
+    ],
+)
+def test_bad_options(option: str, value: str, rule: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        job.main([option, value])
+    assert stopped.value.code == 2
+    assert rule in capsys.readouterr().err
+
+
+def test_times_and_rates(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    # 8 MB: filled at 1 GB/s, stored at 2 (streaming) and 4 (plain), a quarter by NumPy in 20 ms, filled at 3 GB/s.
+    durations = 0.008, 0.004, 0.002, 0.020, 0.0026667
+    instants = iter([instant for start, duration in enumerate(durations) for instant in (start, start + duration)])
+    monkeypatch.setattr(job, "time", SimpleNamespace(perf_counter=lambda: next(instants)))
+    monkeypatch.setattr(job, "NUMPY_SAMPLE", 500_000)
+    assert job.main(["--elements", "2000000"]) == 0
+    printed = capsys.readouterr().out
+    assert "first fill       0.008 s     1.00 GB/s   on fresh pages\n" in printed
+    assert "bare stores      0.002 s     4.00 GB/s   the store bandwidth, by plain stores\n" in printed
+    assert "NumPy            0.080 s     0.10 GB/s   scaled from a sample of 500,000\n" in printed
+    last = "on warm pages: 75% of the store bandwidth, 30 times NumPy's speed\n"
+    assert f"second fill      0.003 s     3.00 GB/s   {last}" in printed
+
+
+def test_fewer_weights_where_memory_is_short(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(job, "available_memory", lambda: 10_000_000)
+    assert job.main(["--elements", "3000000"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("Memory is short: 2,000,000 weights instead of 3,000,000.\n")
+    assert "kaiming_normal_ on 2,000,000 float32 weights" in printed
+
+
+@pytest.mark.parametrize(
+    ("elements", "available", "expected"),
+    [
+        (1_000_000_000, None, 1_000_000_000),
+        (9_000_000, 40_000_000, 9_000_000),  # exactly nine tenths
+        (9_000_001, 40_000_000, 9_000_000),
+        (1_000_000_000, 40_000_003, 9_000_000),
+        (1_000_000_000, 43_999_999, 9_000_000),
+        (1_234_567, 6_000_000, 1_234_567),
+        (5, 0, 1),
+    ],
+)
+def test_affordable(elements: int, available: int | None, expected: int) -> None:
+    assert job.affordable(elements, available) == expected
+
+
+@pytest.mark.parametrize(
+    ("elements", "shape"), [(1, (1, 1)), (13, (1, 13)), (36, (6, 6)), (10**9, (31250, 32000)), (999_983, (1, 999_983))]
+)
+def test_matrix_nearest_to_a_square(elements: int, shape: tuple[int, int]) -> None:
+    assert job.matrix(elements) == shape
+
+
+def two_values(mean_off: float, std_off: float) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+    """Return a million weights whose mean and std are off by so many standard errors of those of kaiming_normal_.
+
+    On 10,000 columns its std is sqrt(2 / 10000). Of a million weights, the mean has a standard error of std / 1000, and
+    the std one of std / sqrt(2000000).
+    """
+    std = math.sqrt(2 / 10_000)
+    mean, spread = mean_off * std / 1000, std * (1 + std_off / math.sqrt(2_000_000))
+    weights = np.empty((100, 10_000), np.float32)
+    weights[::2], weights[1::2] = mean - spread, mean + spread
+    return weights
+
+
+@pytest.mark.parametrize(
+    ("mean_off", "std_off", "good"),
+    [
+        *((0, 0, True), (5.9, 0, True), (-5.9, 0, True), (0, 5.9, True), (0, -5.9, True), (5.9, -5.9, True)),
+        *((6.1, 0, False), (-6.1, 0, False), (0, 6.1, False), (0, -6.1, False)),
+    ],
+)
+def test_six_standard_errors(mean_off: float, std_off: float, good: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    assert job.show_moments(two_values(mean_off, std_off)) is good
+    mean, std, verdict = capsys.readouterr().out.splitlines()[1:]
+    assert mean.endswith(f"{mean_off:>+7.2f} standard errors")
+    assert std.endswith(f"{std_off:>+7.2f} standard errors")
+    assert verdict.startswith("as expected" if good else "NOT AS EXPECTED")
+
+
+def test_moments_across_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job, "PIECE", 4)
+    moments = job.sample_moments(np.arange(10, dtype=np.float32), 3.0)
+    assert moments == pytest.approx((4.5, math.sqrt(8.25)), rel=1e-15)
+
+
+def test_moments_do_not_lose_a_small_std_beside_the_mean() -> None:
+    weights = np.array([1e6 - 1, 1e6 + 1], np.float32)
+    assert job.sample_moments(weights, 1e6) == (1e6, 1.0)
+
+
+def test_constant_weights_have_no_std() -> None:
+    mean, std = job.sample_moments(np.full(3, 0.1, np.float32), 0.0)
+    assert mean == pytest.approx(0.1, rel=1e-7)
+    assert std == pytest.approx(0.0, abs=1e-8)
+
+
+def test_progress_in_lines_at_each_tenth(capsys: pytest.CaptureFixture[str]) -> None:
+    show = job.tenths("a fill")
+    for done in (50, 149, 151, 199, 420, 1000):
+        show(done, 1000)
+    assert capsys.readouterr().out.splitlines() == [
+        "a fill          10%",
+        "a fill          40%",
+        "a fill         100%",
+    ]
+
+
+def test_progress_as_a_redrawn_bar(capsys: pytest.CaptureFixture[str]) -> None:
+    show = job.redrawn_bar("a fill")
+    show(250, 1000)
+    bar = f"a fill       [{'#' * 10}{' ' * 30}]  25%"
+    assert capsys.readouterr().out == f"\r{bar}"
+    show(1000, 1000)
+    assert capsys.readouterr().out == f"\r{' ' * len(bar)}\r"
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="no pseudo-terminals on this system")
+def test_a_terminal_gets_the_bar_and_no_lines() -> None:
+    master, slave = os.openpty()
+    with os.fdopen(master, "rb", buffering=0) as screen:
+        subprocess.run([sys.executable, *MODULE, "--elements", "1000"], stdout=slave, check=True)
+        os.close(slave)
+        printed = screen.read(100_000).decode()
+    assert "\rfirst fill       0.0" in printed
+    assert "first fill     100%" not in printed
