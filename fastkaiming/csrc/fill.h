@@ -45,7 +45,7 @@ typedef struct {
 } fk_params;
 
 /* Called every 50 ms or so on the thread that called fk_fill, and on no other; anything but 0 cancels the fill. */
-typedef int fk_watcher(void *context, uint64_t elements_done);
+typedef int fk_watch(void *context, uint64_t elements_done);
 
 typedef struct {
     void *out;         /* aligned to its element */
@@ -57,7 +57,7 @@ typedef struct {
     fk_params params;
     fk_store store;
     int threads;       /* at most so many, the caller included; at least 1 */
-    fk_watcher *watch; /* or NULL */
+    fk_watch *watch;   /* or NULL */
     void *context;
 } fk_plan;
 

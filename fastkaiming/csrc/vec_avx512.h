@@ -6,9 +6,7 @@
 #include <stdint.h>
 
 #define FK_W64 8
-#ifndef FK_GROUPS
 #define FK_GROUPS 4
-#endif
 
 typedef __m512i v_u64;
 typedef __m512i v_u32;
@@ -61,7 +59,6 @@ static inline void vw_store4(uint32_t *p, v_u32 a, v_u32 b, v_u32 c, v_u32 d) {
 static inline v_f32 vf_set1(float x) { return _mm512_set1_ps(x); }
 static inline v_f32 vf_from_i32(v_u32 a) { return _mm512_cvtepi32_ps(a); }
 static inline v_f32 vf_from_bits(v_u32 a) { return _mm512_castsi512_ps(a); }
-static inline v_f32 vf_add(v_f32 a, v_f32 b) { return _mm512_add_ps(a, b); }
 static inline v_f32 vf_sub(v_f32 a, v_f32 b) { return _mm512_sub_ps(a, b); }
 static inline v_f32 vf_mul(v_f32 a, v_f32 b) { return _mm512_mul_ps(a, b); }
 static inline v_f32 vf_fma(v_f32 a, v_f32 b, v_f32 c) { return _mm512_fmadd_ps(a, b, c); }
@@ -89,11 +86,8 @@ static inline void vf_store4(float *p, v_f32 a, v_f32 b, v_f32 c, v_f32 d) {
 
 static inline v_f64 vd_set1(double x) { return _mm512_set1_pd(x); }
 static inline v_f64 vd_from_i64(v_u64 a) { return _mm512_cvtepi64_pd(a); }
-static inline v_f64 vd_add(v_f64 a, v_f64 b) { return _mm512_add_pd(a, b); }
-static inline v_f64 vd_sub(v_f64 a, v_f64 b) { return _mm512_sub_pd(a, b); }
 static inline v_f64 vd_mul(v_f64 a, v_f64 b) { return _mm512_mul_pd(a, b); }
 static inline v_f64 vd_fma(v_f64 a, v_f64 b, v_f64 c) { return _mm512_fmadd_pd(a, b, c); }
-static inline v_f64 vd_fms(v_f64 a, v_f64 b, v_f64 c) { return _mm512_fmsub_pd(a, b, c); }
 static inline v_f64 vd_sqrt(v_f64 a) { return _mm512_sqrt_pd(a); }
 static inline v_f64 vd_min(v_f64 a, v_f64 b) { return _mm512_min_pd(a, b); }
 static inline v_f64 vd_max(v_f64 a, v_f64 b) { return _mm512_max_pd(a, b); }

@@ -1,0 +1,102 @@
+/* dispatch.c - CPUID says what the CPU has, XCR0 what the operating system saves: a kernel needs both. */
+#include "dispatch.h"
+
+#include <stdatomic.h>
+#include <stddef.h>
+#include <string.h>
+
+#if defined(__x86_64__)
+#if defined(__AVX__)
+#error "compile dispatch.c for the baseline: built for AVX, it could crash on the CPU whose lack of AVX it must find out"
+#endif
+#include <cpuid.h>
+
+static int machine_cpuid(uint32_t leaf, uint32_t subleaf, uint32_t r[4]) {
+    return __get_cpuid_count(leaf, subleaf, &r[0], &r[1], &r[2], &r[3]);
+}
+
+static uint64_t machine_xgetbv(void) {
+    uint32_t low, high;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return (uint64_t)high << 32 | low;
+}
+
+static const fk_cpu this_machine = {machine_cpuid, machine_xgetbv};
+
+/* Intel Software Developer's Manual, volume 1, sections 14.3 (AVX, FMA), 14.7 (AVX2) and 15.2 (AVX-512). */
+enum {
+    LEAF1_ECX_FMA = 1 << 12,
+    LEAF1_ECX_OSXSAVE = 1 << 27,
+    LEAF1_ECX_AVX = 1 << 28,
+    LEAF7_EBX_AVX2 = 1 << 5,
+    LEAF7_EBX_AVX512F = 1 << 16,
+    LEAF7_EBX_AVX512DQ = 1 << 17,
+    LEAF7_EBX_AVX512BW = 1 << 30,
+    XCR0_XMM_YMM = 0x06,
+    XCR0_OPMASK_ZMM = 0xE0,
+};
+static const uint32_t LEAF7_EBX_AVX512VL = UINT32_C(1) << 31;
+
+static int has(uint32_t bits, uint32_t wanted) { return (bits & wanted) == wanted; }
+
+int fk_cpu_runs_avx2(const fk_cpu *cpu) {
+    uint32_t leaf1[4], leaf7[4];
+    return cpu->cpuid(1, 0, leaf1) && has(leaf1[2], LEAF1_ECX_FMA | LEAF1_ECX_OSXSAVE | LEAF1_ECX_AVX) &&
+           (cpu->xgetbv() & XCR0_XMM_YMM) == XCR0_XMM_YMM && cpu->cpuid(7, 0, leaf7) && has(leaf7[1], LEAF7_EBX_AVX2);
+}
+
+int fk_cpu_runs_avx512(const fk_cpu *cpu) {
+    uint32_t leaf7[4];
+    return fk_cpu_runs_avx2(cpu) && (cpu->xgetbv() & XCR0_OPMASK_ZMM) == XCR0_OPMASK_ZMM && cpu->cpuid(7, 0, leaf7) &&
+           has(leaf7[1], LEAF7_EBX_AVX512F | LEAF7_EBX_AVX512DQ | LEAF7_EBX_AVX512BW | LEAF7_EBX_AVX512VL);
+}
+
+static int runs_avx512(void) { return fk_cpu_runs_avx512(&this_machine); }
+static int runs_avx2(void) { return fk_cpu_runs_avx2(&this_machine); }
+#endif
+
+static int runs_always(void) { return 1; }
+
+static const struct {
+    const fk_kernels *kernels;
+    int (*runs_here)(void);
+} compiled_in[] = {
+    /* widest first */
+#if defined(__x86_64__)
+    {&fk_kernels_avx512, runs_avx512},
+    {&fk_kernels_avx2, runs_avx2},
+#elif defined(__aarch64__)
+    {&fk_kernels_neon, runs_always}, /* Advanced SIMD is part of the base architecture */
+#endif
+    {&fk_kernels_scalar, runs_always},
+};
+enum { COMPILED_IN = sizeof compiled_in / sizeof compiled_in[0] };
+
+static _Atomic(const fk_kernels *) selected;
+
+fk_status fk_select_isa(const char *name) {
+    fk_status status = FK_ISA_UNKNOWN;
+    for (int i = 0; i < COMPILED_IN; i++) {
+        if (name != NULL && strcmp(name, compiled_in[i].kernels->isa) != 0) { continue; }
+        if (compiled_in[i].runs_here()) {
+            atomic_store(&selected, compiled_in[i].kernels);
+            return FK_OK;
+        }
+        status = FK_ISA_UNSUPPORTED;
+    }
+    return status;
+}
+
+const fk_kernels *fk_selected(void) {
+    if (atomic_load(&selected) == NULL) { fk_select_isa(NULL); }
+    return atomic_load(&selected);
+}
+
+const char *fk_selected_isa(void) { return fk_selected()->isa; }
+
+const char *fk_available_isa(int i) {
+    for (int k = 0; k < COMPILED_IN; k++) {
+        if (compiled_in[k].runs_here() && i-- == 0) { return compiled_in[k].kernels->isa; }
+    }
+    return NULL;
+}

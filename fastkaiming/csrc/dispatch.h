@@ -1,0 +1,21 @@
+/* dispatch.h - which kernels this machine can run, and which ones are in use. */
+#ifndef FASTKAIMING_DISPATCH_H
+#define FASTKAIMING_DISPATCH_H
+
+#include <stdint.h>
+
+#include "kernels.h"
+
+/* How a CPU is asked for its features: replaceable, so that tests can be any CPU. */
+typedef struct {
+    int (*cpuid)(uint32_t leaf, uint32_t subleaf, uint32_t registers[4]); /* eax, ebx, ecx, edx; 0 if there is no such leaf */
+    uint64_t (*xgetbv)(void);                                             /* XCR0; called only where OSXSAVE is set */
+} fk_cpu;
+
+int fk_cpu_runs_avx2(const fk_cpu *cpu);
+int fk_cpu_runs_avx512(const fk_cpu *cpu);
+
+/* The kernels in use, chosen on first need. */
+const fk_kernels *fk_selected(void);
+
+#endif

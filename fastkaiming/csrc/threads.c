@@ -1,0 +1,90 @@
+/* threads.c - threads are created per loop and joined before it returns; the caller works too; an atomic counter of pieces
+ * balances them. No pool: nothing survives the call, so a fork, another runtime or an interpreter's end finds nothing. */
+#define _POSIX_C_SOURCE 200809L
+#include "threads.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <time.h>
+
+enum {
+    MAX_HELPERS = 1023,
+    STACK_BYTES = 256 * 1024, /* ample for a kernel, and small enough for a tight RLIMIT_AS */
+    WATCH_INTERVAL_MS = 50,
+};
+
+typedef struct {
+    const fk_range *range;
+    uint64_t pieces;
+    fk_body *body;
+    void *context;
+    _Atomic uint64_t next_piece;
+    _Atomic uint64_t done;
+    atomic_int stopped;
+} loop;
+
+static int work_on_one_piece(loop *l) {
+    if (atomic_load_explicit(&l->stopped, memory_order_relaxed)) { return 0; }
+    const uint64_t piece = atomic_fetch_add_explicit(&l->next_piece, 1, memory_order_relaxed);
+    if (piece >= l->pieces) { return 0; }
+    const fk_range *r = l->range;
+    const uint64_t begin = piece == 0 ? 0 : piece * r->grain - r->phase;
+    const uint64_t end = piece + 1 == l->pieces ? r->size : (piece + 1) * r->grain - r->phase;
+    l->body(l->context, begin, end);
+    atomic_fetch_add_explicit(&l->done, end - begin, memory_order_relaxed);
+    return 1;
+}
+
+static void *help(void *argument) {
+    while (work_on_one_piece(argument)) {}
+    return NULL;
+}
+
+static int64_t milliseconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+static void work_and_watch(loop *l, fk_watch *watch, void *watch_context) {
+    int64_t last = milliseconds();
+    while (work_on_one_piece(l)) {
+        if (watch == NULL || milliseconds() - last < WATCH_INTERVAL_MS) { continue; }
+        const int answer = watch(watch_context, atomic_load_explicit(&l->done, memory_order_relaxed));
+        if (answer != 0) { atomic_store(&l->stopped, answer); }
+        last = milliseconds();
+    }
+}
+
+/* Helpers start with every signal blocked, so that the process's handlers run on the threads that they belong to.
+ * Returns how many could be started: EAGAIN (a limit on threads or memory) only means fewer. */
+static int start_helpers(loop *l, int wanted, pthread_t *helpers) {
+    sigset_t all, before;
+    pthread_attr_t attributes;
+    if (wanted <= 0 || pthread_attr_init(&attributes) != 0) { return 0; }
+    pthread_attr_setstacksize(&attributes, STACK_BYTES);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int started = 0;
+    while (started < wanted && pthread_create(&helpers[started], &attributes, help, l) == 0) { started++; }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
+    return started;
+}
+
+int fk_parallel_for(const fk_range *range, int threads, fk_body *body, void *context, fk_watch *watch, void *watch_context) {
+    loop l = {
+        .range = range,
+        .pieces = range->size == 0 ? 0 : (range->size - 1 + range->phase) / range->grain + 1,
+        .body = body,
+        .context = context,
+    };
+    pthread_t helpers[MAX_HELPERS];
+    const int useful = l.pieces > MAX_HELPERS ? MAX_HELPERS : (int)l.pieces - 1;
+    const int started = start_helpers(&l, useful < threads - 1 ? useful : threads - 1, helpers);
+    work_and_watch(&l, watch, watch_context);
+    for (int i = 0; i < started; i++) { pthread_join(helpers[i], NULL); }
+    return atomic_load(&l.stopped);
+}

@@ -1,0 +1,162 @@
+/* vec_avx2.h - the vector verbs in AVX2 and FMA. vec_scalar.h says what each verb means. */
+#ifndef FASTKAIMING_VEC_AVX2_H
+#define FASTKAIMING_VEC_AVX2_H
+
+#include <immintrin.h>
+#include <stdint.h>
+
+#define FK_W64 4
+#define FK_GROUPS 2
+
+typedef __m256i v_u64;
+typedef __m256i v_u32;
+typedef __m256 v_f32;
+typedef __m256d v_f64;
+typedef __m256 v_m32; /* the sign bit of each lane is its truth value, as the blend instructions read it */
+typedef __m256d v_m64;
+
+/* 64-bit lanes: the Philox state. */
+
+static inline v_u64 vq_set1(uint64_t x) { return _mm256_set1_epi64x((long long)x); }
+static inline v_u64 vq_load(const uint64_t *p) { return _mm256_loadu_si256((const __m256i *)p); }
+static inline v_u64 vq_add(v_u64 a, v_u64 b) { return _mm256_add_epi64(a, b); }
+static inline v_u64 vq_or(v_u64 a, v_u64 b) { return _mm256_or_si256(a, b); }
+static inline v_u64 vq_xor(v_u64 a, v_u64 b) { return _mm256_xor_si256(a, b); }
+static inline v_u64 vq_xor3(v_u64 a, v_u64 b, v_u64 c) { return _mm256_xor_si256(a, _mm256_xor_si256(b, c)); }
+static inline v_u64 vq_mul32(v_u64 a, v_u64 b) { return _mm256_mul_epu32(a, b); }
+static inline v_u64 vq_high32(v_u64 a) { return _mm256_srli_epi64(a, 32); }
+static inline v_m64 vq_bit(v_u64 a, int n) { return _mm256_castsi256_pd(_mm256_slli_epi64(a, 63 - n)); }
+static inline v_u64 vq_shl(v_u64 a, int n) { return _mm256_slli_epi64(a, n); }
+
+/* There is no 64-bit arithmetic shift: the sign bits come from a comparison. */
+static inline v_u64 vq_sar(v_u64 a, int n) {
+    const __m256i signs = _mm256_cmpgt_epi64(_mm256_setzero_si256(), a);
+    return _mm256_or_si256(_mm256_srli_epi64(a, n), _mm256_slli_epi64(signs, 64 - n));
+}
+
+static inline v_u32 vq_interleave(v_u64 even, v_u64 odd) {
+    return _mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xAA);
+}
+
+static inline v_u64 vq_join(v_u64 low, v_u64 high) { return vq_interleave(low, high); }
+
+/* 32-bit lanes. */
+
+static inline v_u32 vw_set1(uint32_t x) { return _mm256_set1_epi32((int)x); }
+static inline v_u32 vw_or(v_u32 a, v_u32 b) { return _mm256_or_si256(a, b); }
+static inline v_u32 vw_and_or(v_u32 a, v_u32 mask, v_u32 b) { return _mm256_or_si256(_mm256_and_si256(a, mask), b); }
+static inline v_u32 vw_shl(v_u32 a, int n) { return _mm256_slli_epi32(a, n); }
+static inline v_u32 vw_sar(v_u32 a, int n) { return _mm256_srai_epi32(a, n); }
+static inline v_m32 vw_bit(v_u32 a, int n) { return _mm256_castsi256_ps(_mm256_slli_epi32(a, 31 - n)); }
+
+static inline void vw_store4(uint32_t *p, v_u32 a, v_u32 b, v_u32 c, v_u32 d) {
+    const __m256i ab0 = _mm256_unpacklo_epi32(a, b), ab1 = _mm256_unpackhi_epi32(a, b);
+    const __m256i cd0 = _mm256_unpacklo_epi32(c, d), cd1 = _mm256_unpackhi_epi32(c, d);
+    __m256i *const out = (__m256i *)p;
+    _mm256_storeu_si256(out, _mm256_unpacklo_epi64(ab0, cd0));
+    _mm256_storeu_si256(out + 1, _mm256_unpackhi_epi64(ab0, cd0));
+    _mm256_storeu_si256(out + 2, _mm256_unpacklo_epi64(ab1, cd1));
+    _mm256_storeu_si256(out + 3, _mm256_unpackhi_epi64(ab1, cd1));
+}
+
+/* Single precision. */
+
+static inline v_f32 vf_set1(float x) { return _mm256_set1_ps(x); }
+static inline v_f32 vf_from_i32(v_u32 a) { return _mm256_cvtepi32_ps(a); }
+static inline v_f32 vf_from_bits(v_u32 a) { return _mm256_castsi256_ps(a); }
+static inline v_f32 vf_sub(v_f32 a, v_f32 b) { return _mm256_sub_ps(a, b); }
+static inline v_f32 vf_mul(v_f32 a, v_f32 b) { return _mm256_mul_ps(a, b); }
+static inline v_f32 vf_fma(v_f32 a, v_f32 b, v_f32 c) { return _mm256_fmadd_ps(a, b, c); }
+static inline v_f32 vf_fms(v_f32 a, v_f32 b, v_f32 c) { return _mm256_fmsub_ps(a, b, c); }
+static inline v_f32 vf_sqrt(v_f32 a) { return _mm256_sqrt_ps(a); }
+static inline v_f32 vf_min(v_f32 a, v_f32 b) { return _mm256_min_ps(a, b); }
+static inline v_f32 vf_max(v_f32 a, v_f32 b) { return _mm256_max_ps(a, b); }
+static inline v_m32 vf_negative(v_f32 a) { return a; }
+static inline v_f32 vf_select(v_m32 m, v_f32 set, v_f32 clear) { return _mm256_blendv_ps(clear, set, m); }
+
+static inline v_f32 vf_flip_sign(v_f32 a, v_u32 sign) {
+    return _mm256_xor_ps(a, _mm256_and_ps(_mm256_castsi256_ps(sign), _mm256_set1_ps(-0.0f)));
+}
+
+/* Where a is negative, the shift is arithmetic and the result some number: `zero` must cover those lanes. */
+static inline v_f32 vf_exponent_or_0(v_m32 zero, v_f32 a) {
+    const __m256i biased = _mm256_srai_epi32(_mm256_castps_si256(a), 23);
+    const __m256 exponent = _mm256_cvtepi32_ps(_mm256_sub_epi32(biased, _mm256_set1_epi32(127)));
+    return _mm256_blendv_ps(exponent, _mm256_setzero_ps(), zero);
+}
+
+static inline v_f32 vf_significand(v_f32 a) {
+    const __m256 fraction = _mm256_and_ps(a, _mm256_castsi256_ps(_mm256_set1_epi32(0x007FFFFF)));
+    return _mm256_or_ps(fraction, _mm256_set1_ps(1.0f));
+}
+
+static inline void vf_store4(float *p, v_f32 a, v_f32 b, v_f32 c, v_f32 d) {
+    vw_store4((uint32_t *)p, _mm256_castps_si256(a), _mm256_castps_si256(b), _mm256_castps_si256(c), _mm256_castps_si256(d));
+}
+
+/* Double precision. */
+
+static inline v_f64 vd_set1(double x) { return _mm256_set1_pd(x); }
+static inline v_f64 vd_mul(v_f64 a, v_f64 b) { return _mm256_mul_pd(a, b); }
+static inline v_f64 vd_fma(v_f64 a, v_f64 b, v_f64 c) { return _mm256_fmadd_pd(a, b, c); }
+static inline v_f64 vd_sqrt(v_f64 a) { return _mm256_sqrt_pd(a); }
+static inline v_f64 vd_min(v_f64 a, v_f64 b) { return _mm256_min_pd(a, b); }
+static inline v_f64 vd_max(v_f64 a, v_f64 b) { return _mm256_max_pd(a, b); }
+static inline v_m64 vd_negative(v_f64 a) { return a; }
+static inline v_f64 vd_select(v_m64 m, v_f64 set, v_f64 clear) { return _mm256_blendv_pd(clear, set, m); }
+
+/* There is no conversion from 64-bit integers: the upper half becomes 2^84 + 2^63 + upper 2^32 and the lower one 2^52 + lower
+ * by their bit patterns alone, the offsets leave by an exact subtraction, and one addition rounds. */
+static inline v_f64 vd_from_i64(v_u64 a) {
+    const __m256i upper = _mm256_xor_si256(_mm256_srli_epi64(a, 32), _mm256_set1_epi64x(0x4530000080000000));
+    const __m256i lower = _mm256_blend_epi32(a, _mm256_set1_epi64x(0x4330000000000000), 0xAA);
+    const __m256d offsets = _mm256_set1_pd(0x1.00000801p+84); /* 2^84 + 2^63 + 2^52 */
+    return _mm256_add_pd(_mm256_sub_pd(_mm256_castsi256_pd(upper), offsets), _mm256_castsi256_pd(lower));
+}
+
+static inline v_f64 vd_flip_sign(v_f64 a, v_u64 sign) {
+    return _mm256_xor_pd(a, _mm256_and_pd(_mm256_castsi256_pd(sign), _mm256_set1_pd(-0.0)));
+}
+
+/* The biased exponent, as the low bits of 2^52, less 2^52 + 1023. `zero` must cover negative lanes. */
+static inline v_f64 vd_exponent_or_0(v_m64 zero, v_f64 a) {
+    const __m256i biased = _mm256_srli_epi64(_mm256_castpd_si256(a), 52);
+    const __m256d shifted = _mm256_castsi256_pd(_mm256_or_si256(biased, _mm256_set1_epi64x(0x4330000000000000)));
+    return _mm256_blendv_pd(_mm256_sub_pd(shifted, _mm256_set1_pd(0x1p+52 + 1023)), _mm256_setzero_pd(), zero);
+}
+
+static inline v_f64 vd_significand(v_f64 a) {
+    const __m256d fraction = _mm256_and_pd(a, _mm256_castsi256_pd(_mm256_set1_epi64x(0x000FFFFFFFFFFFFF)));
+    return _mm256_or_pd(fraction, _mm256_set1_pd(1.0));
+}
+
+static inline v_u64 vd_interval(v_m64 m, v_u64 word, v_f64 a) {
+    const __m256d of_word = _mm256_castsi256_pd(_mm256_srli_epi64(word, 59));
+    const __m256d of_significand = _mm256_castsi256_pd(_mm256_srli_epi64(_mm256_castpd_si256(a), 48));
+    return _mm256_castpd_si256(_mm256_blendv_pd(of_significand, of_word, m));
+}
+
+static inline v_f64 vd_lookup16(const double *table, v_u64 index) {
+    return _mm256_i64gather_pd(table, _mm256_and_si256(index, _mm256_set1_epi64x(15)), 8);
+}
+
+static inline void vd_store4(double *p, v_f64 even_a, v_f64 odd_a, v_f64 even_b, v_f64 odd_b) {
+    _mm256_storeu_pd(p, _mm256_unpacklo_pd(even_a, odd_a));
+    _mm256_storeu_pd(p + 4, _mm256_unpacklo_pd(even_b, odd_b));
+    _mm256_storeu_pd(p + 8, _mm256_unpackhi_pd(even_a, odd_a));
+    _mm256_storeu_pd(p + 12, _mm256_unpackhi_pd(even_b, odd_b));
+}
+
+/* One cache line past the caches. */
+
+#define FK_CAN_STREAM 1
+
+static inline void v_stream_line(void *out, const void *from) {
+    const __m256i low = _mm256_loadu_si256((const __m256i *)from), high = _mm256_loadu_si256((const __m256i *)from + 1);
+    _mm256_stream_si256((__m256i *)out, low);
+    _mm256_stream_si256((__m256i *)out + 1, high);
+}
+
+static inline void v_stream_fence(void) { _mm_sfence(); }
+
+#endif
