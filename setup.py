@@ -1,5 +1,6 @@
 """Build the compiled core; all else that there is to say about the package stands in pyproject.toml."""
 
+import platform
 from pathlib import Path
 
 from Cython.Build import cythonize
@@ -13,6 +14,10 @@ CSRC = Path("fastkaiming/csrc")
 # the bits and link crtfastmath: that flushes denormals to zero in the whole process.
 FLAGS = (CSRC / "cflags.rsp").read_text().split()
 
+# An inherited -march=native would make the whole core, not just the kernels that are chosen for it, ask for this CPU.
+if platform.machine() == "x86_64":
+    FLAGS += ["-mno-avx"]
+
 
 class build_ext_in_place_too(build_ext):  # noqa: N801 - the name that `python setup.py --help-commands` shows
     """Leave the core beside its sources as well.
@@ -22,6 +27,7 @@ class build_ext_in_place_too(build_ext):  # noqa: N801 - the name that `python s
     """
 
     def run(self) -> None:
+        """Build, then copy."""
         super().run()
         self.copy_extensions_to_source()
 
