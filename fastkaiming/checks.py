@@ -1,0 +1,99 @@
+"""Argument checks: the words in which every room refuses a bad argument.
+
+A check returns the value in its plain Python type, or raises an error that names the argument, the rule and the value
+received: TypeError for a value of the wrong kind, ValueError for a wrong value of the right kind.
+Nothing here knows what an argument is for.
+"""
+
+import math
+import operator
+import reprlib
+from collections.abc import Collection, Sequence
+from numbers import Real
+from typing import Any
+
+MAX_ELEMENTS = 2**64
+
+
+def shown(value: object) -> str:
+    """Describe a value by its kind and its (shortened) repr, for a TypeError."""
+    return f"{type(value).__name__} {reprlib.repr(value)}"
+
+
+def integer(name: str, value: Any, low: int, high: int, kinds: str = "an integer") -> int:
+    """Return an integer of low <= value <= high; NumPy's integers are welcome, bool and float are not.
+
+    ``kinds`` is what the argument may be in all, for the message to a value that is none of it.
+    """
+    if type(value) is not int:
+        try:
+            number = None if isinstance(value, bool) else operator.index(value)
+        except TypeError:
+            number = None
+        if number is None:
+            raise TypeError(f"{name} must be {kinds}, not {shown(value)}")
+        value = number
+    if not low <= value <= high:
+        raise ValueError(f"{name} must be an integer from {low} to {high}, got {value}")
+    return int(value)
+
+
+def finite(name: str, value: Any) -> float:
+    """Return a finite real number as a float."""
+    if type(value) is not float:
+        if isinstance(value, bool) or not isinstance(value, Real):
+            raise TypeError(f"{name} must be a real number, not {shown(value)}")
+        try:
+            value = float(value)
+        except OverflowError:
+            raise ValueError(f"{name} must be within the range of a float, got {reprlib.repr(value)}") from None
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be finite, got {value}")
+    return float(value) + 0.0  # -0.0 becomes 0.0: numbers that compare equal are cached as one and must fill alike
+
+
+def not_negative(name: str, value: Any) -> float:
+    """Return a finite real number of 0 or above as a float."""
+    number = finite(name, value)
+    if number < 0.0:
+        raise ValueError(f"{name} must not be negative, got {value}")
+    return number
+
+
+def positive(name: str, value: Any) -> float:
+    """Return a finite real number above 0 as a float."""
+    number = finite(name, value)
+    if number <= 0.0:
+        raise ValueError(f"{name} must be positive, got {value}")
+    return number
+
+
+def flag(name: str, value: Any) -> bool:
+    """Return a bool; numbers do not stand in for one."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, not {shown(value)}")
+    return value
+
+
+def text(name: str, value: Any) -> str:
+    """Return a str."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a str, not {shown(value)}")
+    return value
+
+
+def choice(name: str, value: Any, options: Collection[str]) -> str:
+    """Return a str that is one of the options."""
+    if text(name, value) not in options:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, options))}, got {value!r}")
+    return str(value)
+
+
+def shape(name: str, value: Any) -> tuple[int, ...]:
+    """Return a tensor's shape from one integer or a sequence of integers, as NumPy reads it."""
+    if not isinstance(value, Sequence) or isinstance(value, str | bytes):
+        value = (integer(name, value, 0, MAX_ELEMENTS, "an integer or a sequence of integers"),)
+    sizes = tuple(integer(f"{name}[{axis}]", size, 0, MAX_ELEMENTS) for axis, size in enumerate(value))
+    if math.prod(size for size in sizes if size) > MAX_ELEMENTS:
+        raise ValueError(f"{name} must hold at most 2**64 elements, got {sizes}")
+    return sizes

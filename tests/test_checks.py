@@ -1,0 +1,115 @@
+"""Every check: what passes comes back in its plain type, what does not is named by argument, rule and value."""
+
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastkaiming import checks
+
+Check = Callable[[Any], Any]
+
+
+def integer(value: Any) -> int:
+    return checks.integer("n", value, 0, 9)
+
+
+def choice(value: Any) -> str:
+    return checks.choice("fruit", value, ("apple", "pear"))
+
+
+def finite(value: Any) -> float:
+    return checks.finite("x", value)
+
+
+def flag(value: Any) -> bool:
+    return checks.flag("dry", value)
+
+
+def shape(value: Any) -> tuple[int, ...]:
+    return checks.shape("shape", value)
+
+
+@pytest.mark.parametrize(
+    ("check", "value", "expected"),
+    [
+        (integer, 0, 0),
+        (integer, 9, 9),
+        (integer, np.uint8(7), 7),
+        (finite, 1, 1.0),
+        (finite, -2.5, -2.5),
+        (finite, np.float32(0.1), 0.10000000149011612),
+        (finite, np.int64(3), 3.0),
+        (finite, Fraction(1, 4), 0.25),
+        (choice, "pear", "pear"),
+        (flag, False, False),
+        (shape, 5, (5,)),
+        (shape, (), ()),
+        (shape, [2, np.int64(3)], (2, 3)),
+        (shape, (0, 4), (0, 4)),
+        (shape, (2**32, 2**32), (2**32, 2**32)),
+    ],
+)
+def test_passes_in_its_plain_type(check: Check, value: Any, expected: Any) -> None:
+    passed = check(value)
+    assert passed == expected
+    assert type(passed) is type(expected)
+
+
+def test_negative_zero_becomes_zero() -> None:
+    assert str(checks.finite("x", -0.0)) == "0.0"
+
+
+@pytest.mark.parametrize(
+    ("check", "value", "error", "message"),
+    [
+        (integer, -1, ValueError, "n must be an integer from 0 to 9, got -1"),
+        (integer, 10, ValueError, "n must be an integer from 0 to 9, got 10"),
+        (integer, 3.0, TypeError, "n must be an integer, not float 3.0"),
+        (integer, True, TypeError, "n must be an integer, not bool True"),
+        (integer, np.True_, TypeError, "n must be an integer, not bool"),
+        (integer, "3", TypeError, "n must be an integer, not str '3'"),
+        (integer, None, TypeError, "n must be an integer, not NoneType None"),
+        (integer, np.array([1.5]), TypeError, "n must be an integer, not ndarray array([1.5])"),
+        (finite, float("nan"), ValueError, "x must be finite, got nan"),
+        (finite, float("-inf"), ValueError, "x must be finite, got -inf"),
+        (finite, np.float64("inf"), ValueError, "x must be finite, got inf"),
+        (finite, 10**400, ValueError, "x must be within the range of a float, got 1000"),
+        (finite, False, TypeError, "x must be a real number, not bool False"),
+        (finite, np.False_, TypeError, "x must be a real number, not bool"),
+        (finite, "1.0", TypeError, "x must be a real number, not str '1.0'"),
+        (finite, 1j, TypeError, "x must be a real number, not complex 1j"),
+        (lambda x: checks.not_negative("x", x), -1e-300, ValueError, "x must not be negative, got -1e-300"),
+        (lambda x: checks.positive("x", x), 0, ValueError, "x must be positive, got 0"),
+        (choice, "fig", ValueError, "fruit must be one of 'apple', 'pear', got 'fig'"),
+        (choice, 1, TypeError, "fruit must be a str, not int 1"),
+        (choice, ["apple"], TypeError, "fruit must be a str, not list ['apple']"),
+        (flag, 1, TypeError, "dry must be True or False, not int 1"),
+        (shape, (2, -1), ValueError, "shape[1] must be an integer from 0 to 18446744073709551616, got -1"),
+        (shape, (2, 3.0), TypeError, "shape[1] must be an integer, not float 3.0"),
+        (shape, 2.5, TypeError, "shape must be an integer or a sequence of integers, not float 2.5"),
+        (shape, "23", TypeError, "shape must be an integer or a sequence of integers, not str '23'"),
+        (shape, {2, 3}, TypeError, "shape must be an integer or a sequence of integers, not set {2, 3}"),
+        (
+            shape,
+            (2**32, 2**32, 2),
+            ValueError,
+            "shape must hold at most 2**64 elements, got (4294967296, 4294967296, 2)",
+        ),
+        (shape, (0, 2**63, 4), ValueError, "shape must hold at most 2**64 elements, got (0, 9223372036854775808, 4)"),
+    ],
+)
+def test_refusal_names_the_argument_the_rule_and_the_value(
+    check: Check, value: Any, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error) as refusal:
+        check(value)
+    assert str(refusal.value).startswith(message)
+
+
+def test_a_huge_value_is_shown_short() -> None:
+    with pytest.raises(TypeError) as refusal:
+        checks.integer("n", list(range(10**6)), 0, 9)
+    assert len(str(refusal.value)) < 100
