@@ -1,0 +1,190 @@
+"""How widely the weights of a layer are spread: fans from shapes, gains from activations. Pure arithmetic.
+
+A layout names the axes of a weight tensor, one letter each: ``O`` the outputs (features or channels), ``I`` the inputs,
+``B`` a batch of independent tensors such as experts, which is part of no fan, and ``*`` the receptive field: all the
+axes that are left, or none. ``"OI*"`` is how PyTorch stores weights, ``"*IO"`` how JAX and Keras do.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from fastkaiming import checks
+
+LEAKY_SLOPE = 0.01  # torch.nn.LeakyReLU's own default
+
+MODES: Mapping[str, Callable[[Callable[[str], int]], float]] = {
+    "fan_in": lambda fan: fan("I"),
+    "fan_out": lambda fan: fan("O"),
+    "fan_avg": lambda fan: (fan("I") + fan("O")) / 2,
+    "fan_geo_avg": lambda fan: math.sqrt(fan("I") * fan("O")),
+}
+
+
+class Fans(NamedTuple):
+    """How many connections reach one output of a layer, and how many leave one input."""
+
+    fan_in: int
+    fan_out: int
+
+
+def fans(shape: int | Sequence[int], layout: str | None = None, groups: int = 1, transposed: bool = False) -> Fans:
+    """Count the connections of a layer from the shape of its weights.
+
+    ``fan_in`` is the size of the input axis times that of the receptive field, ``fan_out`` that of the output axis
+    times the same. A grouped layer keeps all its groups along one axis, the outputs (the inputs where transposed), but
+    connects only within a group: the fan of that axis is divided by ``groups``.
+
+    Parameters
+    ----------
+    shape : int or sequence of int
+        The shape of the weights; at least two axes.
+    layout : str, optional
+        What each axis is: one ``O`` (outputs), one ``I`` (inputs), any ``B`` (batches, in no fan) and at most one ``*``
+        (the receptive field: all other axes, or none). As in PyTorch by default: ``"OI*"``, or ``"IO*"`` if transposed.
+    groups : int, default 1
+        The number of groups of a grouped convolution.
+    transposed : bool, default False
+        Whether the weights are those of a transposed convolution.
+
+    Returns
+    -------
+    Fans
+        The named tuple ``(fan_in, fan_out)``.
+
+    Raises
+    ------
+    TypeError
+        An argument of the wrong kind.
+    ValueError
+        Fewer than two axes, a layout that does not describe the shape, or groups that do not divide their axis.
+
+    Examples
+    --------
+    >>> import fastkaiming as fk
+    >>> fk.fans((64, 3, 7, 7))
+    Fans(fan_in=147, fan_out=3136)
+    >>> fk.fans((7, 7, 3, 64), layout="*IO")
+    Fans(fan_in=147, fan_out=3136)
+    >>> fk.fans((32, 1, 3, 3), groups=32)  # depthwise
+    Fans(fan_in=9, fan_out=9)
+    """
+    fan = _counter(checks.shape("shape", shape), *_reading(layout, groups, transposed))
+    return Fans(fan("I"), fan("O"))
+
+
+def select_fan(
+    shape: tuple[int, ...], mode: str, fan: float | None, layout: str | None, groups: int, transposed: bool
+) -> float:
+    """Return the fan that ``mode`` asks for, or ``fan`` itself where one is given; the rest is checked all the same."""
+    selected = MODES[checks.choice("mode", mode, MODES)]
+    reading = _reading(layout, groups, transposed)
+    return selected(_counter(shape, *reading)) if fan is None else checks.positive("fan", fan)
+
+
+def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
+    """Return the factor that keeps the variance of a signal through a nonlinearity, from PyTorch's table.
+
+    ============================================================ ============================
+    nonlinearity                                                 gain
+    ============================================================ ============================
+    linear, conv1d ... conv3d, conv_transpose1d ... 3d, sigmoid  1
+    tanh                                                         5 / 3
+    relu                                                         sqrt(2)
+    leaky_relu                                                   sqrt(2 / (1 + param**2))
+    selu                                                         3 / 4
+    ============================================================ ============================
+
+    The gains of the rectifiers are those of He et al., "Delving Deep into Rectifiers", 2015 (arXiv:1502.01852),
+    equations 10 and 15; the others are :func:`torch.nn.init.calculate_gain`'s.
+
+    Parameters
+    ----------
+    nonlinearity : str
+        A name from the table.
+    param : float, optional
+        The negative slope of leaky_relu, 0.01 by default; the other nonlinearities have none and disregard it.
+
+    Returns
+    -------
+    float
+        The gain.
+
+    Raises
+    ------
+    TypeError
+        A nonlinearity that is no str, a param that is no real number.
+    ValueError
+        A nonlinearity that is not in the table, a param that is not finite or has no finite square.
+
+    Examples
+    --------
+    >>> import fastkaiming as fk
+    >>> fk.calculate_gain("relu")
+    1.4142135623730951
+    >>> fk.calculate_gain("leaky_relu", 1.0)
+    1.0
+    """
+    return gain_of(nonlinearity, "param", LEAKY_SLOPE if param is None else param)
+
+
+def gain_of(nonlinearity: str, slope_name: str, slope: float) -> float:
+    """Return the gain of a nonlinearity; ``slope_name`` is what the caller's signature calls the negative slope."""
+    gains = _GAINS | {"leaky_relu": math.sqrt(2.0 / (1.0 + _squared(slope_name, slope)))}
+    return gains[checks.choice("nonlinearity", nonlinearity, gains)]
+
+
+def _squared(name: str, value: float) -> float:
+    number = checks.finite(name, value)
+    if math.isinf(number * number):
+        raise ValueError(f"{name} must have a finite square, got {value}")
+    return number * number
+
+
+def _reading(layout: str | None, groups: int, transposed: bool) -> tuple[str, str, int]:
+    """Check how the axes are to be read: the layout, the letter of the axis that holds all groups, and their number."""
+    grouped = "I" if checks.flag("transposed", transposed) else "O"
+    if layout is None:
+        layout = "IO*" if transposed else "OI*"
+    letters = checks.text("layout", layout).replace("B", "")
+    if "".join(sorted(letters)) not in ("IO", "*IO"):
+        raise ValueError(f"layout must be one 'O', one 'I', any 'B' and at most one '*', got {layout!r}")
+    return layout, grouped, checks.integer("groups", groups, 1, checks.MAX_ELEMENTS)
+
+
+def _counter(shape: tuple[int, ...], layout: str, grouped: str, groups: int) -> Callable[[str], int]:
+    """Return the function that counts the fan of the axis "I" or "O"; groups matter to one of them alone."""
+    if len(shape) < 2:
+        raise ValueError(f"fans need a shape of at least two axes, got {shape}")
+    before, star, after = layout.partition("*")
+    letters = before + star * (len(shape) - len(before) - len(after)) + after
+    if len(letters) != len(shape):
+        raise ValueError(f"layout {layout!r} must name every axis of the shape, got {shape}")
+
+    def size(letter: str) -> int:
+        return math.prod(size for size, its_letter in zip(shape, letters, strict=True) if its_letter == letter)
+
+    def fan(letter: str) -> int:
+        channels = size(letter)
+        if letter == grouped:
+            if channels % groups:
+                raise ValueError(f"groups must divide the {channels} channels of axis {letter!r}, got {groups}")
+            channels //= groups
+        return channels * size("*")
+
+    return fan
+
+
+_GAINS = {
+    "linear": 1.0,
+    "conv1d": 1.0,
+    "conv2d": 1.0,
+    "conv3d": 1.0,
+    "conv_transpose1d": 1.0,
+    "conv_transpose2d": 1.0,
+    "conv_transpose3d": 1.0,
+    "sigmoid": 1.0,
+    "tanh": 5.0 / 3.0,
+    "relu": math.sqrt(2.0),
+    "selu": 3.0 / 4.0,
+}

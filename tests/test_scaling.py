@@ -1,0 +1,134 @@
+"""Fans against connections counted by hand, as PyTorch, JAX and Keras store weights; gains against torch's table."""
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import fastkaiming as fk
+
+# shape, arguments of fans, fan_in, fan_out
+FANS: list[tuple[tuple[int, ...], dict[str, Any], int, int]] = [
+    # torch.nn: Linear(128, 256), Conv1d(16, 33, 3), Conv2d(3, 64, 7), Conv3d(2, 5, (3, 4, 6))
+    ((256, 128), {}, 128, 256),
+    ((33, 16, 3), {}, 48, 99),
+    ((64, 3, 7, 7), {}, 147, 3136),
+    ((5, 2, 3, 4, 6), {}, 144, 360),
+    # Conv2d(64, 128, 3, groups=4): an output sees 16 channels, an input reaches 32; depthwise: one each
+    ((128, 16, 3, 3), {"groups": 4}, 144, 288),
+    ((32, 1, 3, 3), {"groups": 32}, 9, 9),
+    # ConvTranspose2d(16, 33, (3, 5)), and ConvTranspose1d(64, 128, 5, groups=4) of shape (64, 128 / 4, 5)
+    ((16, 33, 3, 5), {"transposed": True}, 240, 495),
+    ((64, 32, 5), {"transposed": True, "groups": 4}, 80, 160),
+    # Keras and JAX: Dense(256) on 128, Conv2D(64, 7) on 3, and Conv2DTranspose(33, 3) on 16, of shape (3, 3, 33, 16)
+    ((128, 256), {"layout": "*IO"}, 128, 256),
+    ((7, 7, 3, 64), {"layout": "*IO"}, 147, 3136),
+    ((3, 3, 33, 16), {"layout": "*OI", "transposed": True}, 144, 297),
+    # Keras' depthwise kernel with two outputs a channel, 3 x 3 x 8 x 2, seen as 8 groups of 1 input and 2 outputs
+    ((3, 3, 1, 16), {"layout": "*IO", "groups": 8}, 9, 18),
+    # experts: eight layers from 512 to 2048; and the receptive field in the middle or absent
+    ((8, 2048, 512), {"layout": "BOI*"}, 512, 2048),
+    ((8, 512, 2048), {"layout": "BIO"}, 512, 2048),
+    ((4, 2, 2048, 512), {"layout": "BBOI"}, 512, 2048),
+    ((64, 5, 5, 3), {"layout": "O*I"}, 75, 1600),
+    ((6, 7), {"layout": "OI"}, 7, 6),
+    # no elements, yet a fan
+    ((0, 5), {}, 5, 0),
+]
+
+
+@pytest.mark.parametrize(("shape", "arguments", "fan_in", "fan_out"), FANS)
+def test_fans(shape: tuple[int, ...], arguments: dict[str, Any], fan_in: int, fan_out: int) -> None:
+    fans = fk.fans(shape, **arguments)
+    assert fans == (fan_in, fan_out)
+    assert (fans.fan_in, fans.fan_out) == (fan_in, fan_out)
+
+
+@given(st.permutations("OIBXY"), st.lists(st.integers(1, 50), min_size=5, max_size=5))
+def test_fans_follow_the_letters_wherever_they_stand(letters: list[str], sizes: list[int]) -> None:
+    size = dict(zip("OIBXY", sizes, strict=True))
+    # The receptive field is one run of axes: put Y right behind X.
+    order = [letter for letter in letters if letter != "Y"]
+    order.insert(order.index("X") + 1, "Y")
+    layout = "".join(order).replace("XY", "*")
+    fans = fk.fans([size[letter] for letter in order], layout)
+    assert fans == (size["I"] * size["X"] * size["Y"], size["O"] * size["X"] * size["Y"])
+
+
+@given(st.integers(1, 64), st.integers(1, 64), st.integers(1, 64), st.integers(1, 7))
+def test_a_grouped_layer_has_the_fans_of_one_of_its_groups(groups: int, outputs: int, inputs: int, field: int) -> None:
+    one_group = (inputs * field, outputs * field)
+    assert fk.fans((groups * outputs, inputs, field), groups=groups) == one_group
+    assert fk.fans((groups * inputs, outputs, field), groups=groups, transposed=True) == one_group
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"shape": ()}, ValueError, "fans need a shape of at least two axes, got ()"),
+        ({"shape": 5}, ValueError, "fans need a shape of at least two axes, got (5,)"),
+        ({"shape": (5,), "layout": "*IO"}, ValueError, "fans need a shape of at least two axes, got (5,)"),
+        ({"shape": (5, -1)}, ValueError, "shape[1] must be an integer from 0 to"),
+        ({"shape": (5, 2.0)}, TypeError, "shape[1] must be an integer, not float 2.0"),
+        ({"layout": "OI"}, ValueError, "layout 'OI' must name every axis of the shape, got (4, 6, 3)"),
+        ({"layout": "BBOI*"}, ValueError, "layout 'BBOI*' must name every axis of the shape, got (4, 6, 3)"),
+        ({"layout": "OIHW"}, ValueError, "layout must be one 'O', one 'I', any 'B' and at most one '*', got 'OIHW'"),
+        ({"layout": "oi*"}, ValueError, "layout must be one 'O', one 'I', any 'B' and at most one '*', got 'oi*'"),
+        ({"layout": "O*"}, ValueError, "layout must be one 'O', one 'I', any 'B' and at most one '*', got 'O*'"),
+        ({"layout": "OOI"}, ValueError, "layout must be one 'O', one 'I', any 'B' and at most one '*', got 'OOI'"),
+        ({"layout": "O*I*"}, ValueError, "layout must be one 'O', one 'I', any 'B' and at most one '*', got 'O*I*'"),
+        ({"layout": ""}, ValueError, "layout must be one 'O', one 'I', any 'B' and at most one '*', got ''"),
+        ({"layout": 3}, TypeError, "layout must be a str, not int 3"),
+        ({"groups": 3}, ValueError, "groups must divide the 4 channels of axis 'O', got 3"),
+        ({"groups": 3, "transposed": True}, ValueError, "groups must divide the 4 channels of axis 'I', got 3"),
+        ({"groups": 0}, ValueError, "groups must be an integer from 1 to"),
+        ({"groups": True}, TypeError, "groups must be an integer, not bool True"),
+        ({"groups": 2.0}, TypeError, "groups must be an integer, not float 2.0"),
+        ({"transposed": 1}, TypeError, "transposed must be True or False, not int 1"),
+    ],
+)
+def test_fans_refuses(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error) as refusal:
+        fk.fans(**({"shape": (4, 6, 3)} | arguments))
+    assert str(refusal.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("nonlinearity", "param", "gain"),
+    [
+        *((name, None, 1.0) for name in ("linear", "sigmoid", "conv1d", "conv2d", "conv3d")),
+        *((f"conv_transpose{n}d", None, 1.0) for n in (1, 2, 3)),
+        ("tanh", None, 5 / 3),
+        ("relu", None, 1.4142135623730951),
+        ("relu", 0.3, 1.4142135623730951),  # as torch's, relu has no use for a param
+        ("selu", None, 0.75),
+        ("leaky_relu", None, 1.4141428569978354),  # sqrt(2 / 1.0001)
+        ("leaky_relu", 0, 1.4142135623730951),
+        ("leaky_relu", -1, 1.0),
+        ("leaky_relu", 0.2, 1.3867504905630728),  # torch's documented example
+        ("leaky_relu", 7.0, 0.2),
+    ],
+)
+def test_gain(nonlinearity: str, param: float | None, gain: float) -> None:
+    assert math.isclose(fk.calculate_gain(nonlinearity, param), gain, rel_tol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("nonlinearity", "param", "error", "message"),
+    [
+        ("gelu", None, ValueError, "nonlinearity must be one of 'linear', 'conv1d', "),
+        ("ReLU", None, ValueError, "nonlinearity must be one of "),
+        (math.tanh, None, TypeError, "nonlinearity must be a str, not builtin_function_or_method "),
+        ("leaky_relu", True, TypeError, "param must be a real number, not bool True"),
+        ("leaky_relu", "0.1", TypeError, "param must be a real number, not str '0.1'"),
+        ("leaky_relu", math.nan, ValueError, "param must be finite, got nan"),
+        ("leaky_relu", -math.inf, ValueError, "param must be finite, got -inf"),
+        ("leaky_relu", 1e200, ValueError, "param must have a finite square, got 1e+200"),
+    ],
+)
+def test_gain_refuses(nonlinearity: Any, param: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error) as refusal:
+        fk.calculate_gain(nonlinearity, param)
+    assert str(refusal.value).startswith(message)
