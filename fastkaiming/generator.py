@@ -1,0 +1,182 @@
+"""Which values are drawn: keys, and generators that hand them out.
+
+A key is a 64-bit seed and a 64-bit stream number. It stands for one sequence of random words, of which every element of
+a fill takes its own by its index: a key is a value, not a state, and gives the same numbers every time.
+"""
+
+import itertools
+import secrets
+import threading
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import TypeAlias, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastkaiming import _core, checks
+
+_WORD = 2**64
+_NAMED = 2**63  # streams from here on belong to names, those below to counting
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Key:
+    """Which random words a fill uses: a seed, and a stream of that seed.
+
+    Parameters
+    ----------
+    seed : int
+        From 0 to 2**64 - 1.
+    stream : int, default 0
+        From 0 to 2**64 - 1. Streams of one seed are independent of each other.
+
+    Raises
+    ------
+    TypeError
+        A seed or stream that is no integer.
+    ValueError
+        A seed or stream out of range.
+
+    Examples
+    --------
+    >>> import fastkaiming as fk
+    >>> fk.Key(42)
+    Key(seed=42, stream=0)
+    >>> fk.Key(20111115).words(1, start=9999)  # the draw by which C++26 tests its philox4x32
+    array([1955073260], dtype=uint32)
+    """
+
+    seed: int
+    stream: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "seed", checks.integer("seed", self.seed, 0, _WORD - 1))
+        object.__setattr__(self, "stream", checks.integer("stream", self.stream, 0, _WORD - 1))
+
+    def words(self, n: int, start: int = 0) -> NDArray[np.uint32]:
+        """Return ``n`` raw words of the stream, the Philox4x32-10 output itself, from word number ``start`` on.
+
+        Parameters
+        ----------
+        n : int
+            How many words.
+        start : int, default 0
+            The first word; start + n is at most 2**64.
+
+        Returns
+        -------
+        numpy.ndarray
+            ``n`` words of dtype uint32.
+
+        Raises
+        ------
+        TypeError
+            ``n`` or ``start`` is no integer.
+        ValueError
+            ``n`` or ``start`` is negative, or start + n is above 2**64.
+        """
+        start = checks.integer("start", start, 0, _WORD - 1)
+        n = checks.integer("n", n, 0, _WORD - start)
+        words = np.empty(n, np.uint32)
+        _core.fill(words, _core.WORDS_U32, self.seed, self.stream, start)
+        return words
+
+
+@final
+class Generator:
+    """A source of keys with one seed: every fill that is given the generator takes its next stream.
+
+    Two fills given the same integer share their values; two fills given one generator do not. Threads may share it.
+
+    Parameters
+    ----------
+    seed : int, optional
+        From 0 to 2**64 - 1; by default 64 bits of the operating system's entropy.
+
+    Raises
+    ------
+    TypeError
+        A seed that is no integer.
+    ValueError
+        A seed out of range.
+
+    Examples
+    --------
+    >>> import fastkaiming as fk
+    >>> generator = fk.Generator(42)
+    >>> generator.take(), generator.take()
+    (Key(seed=42, stream=0), Key(seed=42, stream=1))
+    >>> generator.key("encoder.weight") == fk.Generator(42).key("encoder.weight")
+    True
+    """
+
+    __slots__ = ("_lock", "_seed", "_streams")
+
+    def __init__(self, seed: int | None = None) -> None:
+        self._seed = _entropy() if seed is None else checks.integer("seed", seed, 0, _WORD - 1)
+        self._streams = itertools.count()
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"Generator(seed={self._seed})"
+
+    @property
+    def seed(self) -> int:
+        """The seed of every key from this generator."""
+        return self._seed
+
+    def take(self) -> Key:
+        """Return the key of the next stream: 0, 1, 2, and so on.
+
+        Returns
+        -------
+        Key
+            A key that this generator has not handed out before.
+        """
+        with self._lock:
+            return Key(self._seed, next(self._streams))
+
+    def key(self, name: str) -> Key:
+        """Return the key of a name; it does not depend on what was taken before, and takes nothing.
+
+        Parameters
+        ----------
+        name : str
+            Any name; a parameter's path in its model, as a rule.
+
+        Returns
+        -------
+        Key
+            The stream is 2**63 plus 63 bits of the BLAKE2b digest of the name's UTF-8 bytes, so it is never one of the
+            streams taken by counting.
+
+        Raises
+        ------
+        TypeError
+            ``name`` is no str.
+        """
+        digest = blake2b(checks.text("name", name).encode(), digest_size=8).digest()
+        return Key(self._seed, _NAMED | int.from_bytes(digest, "little"))
+
+
+Rng: TypeAlias = int | Key | Generator | np.random.Generator | None
+
+
+def key_from(rng: Rng) -> Key:
+    """Return the key that a fill draws with, and take it from ``rng`` where that is a source of keys or seeds."""
+    if isinstance(rng, Key):
+        return rng
+    if isinstance(rng, Generator):
+        return rng.take()
+    if isinstance(rng, np.random.Generator):
+        return Key(int(rng.integers(_WORD, dtype=np.uint64)))
+    if rng is None:
+        return Key(_entropy())
+    kinds = "None, an integer, a Key, a Generator or a numpy.random.Generator"
+    return Key(checks.integer("rng", rng, 0, _WORD - 1, kinds))
+
+
+def _entropy() -> int:
+    return secrets.randbits(64)

@@ -1,0 +1,136 @@
+"""Keys and generators: published words, named streams against coreutils' b2sum, threads that share a generator."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import FrozenInstanceError
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastkaiming as fk
+from fastkaiming.generator import key_from
+
+LAST = 2**64 - 1
+
+
+def test_words_are_philox() -> None:
+    # Random123, kat_vectors: philox4x32 10, all zero
+    assert fk.Key(0).words(4).tolist() == [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]
+    # C++26, [rand.predef]: the 10,000th draw of a default-constructed std::philox4x32
+    words = fk.Key(20111115).words(1, start=9999)
+    assert words.dtype == np.uint32
+    assert words.tolist() == [1955073260]
+
+
+@pytest.mark.parametrize(("n", "start"), [(0, 0), (0, LAST), (1, LAST), (5, 2**64 - 5), (np.int64(3), np.uint64(7))])
+def test_words_as_far_as_the_counter_goes(n: int, start: int) -> None:
+    assert fk.Key(1).words(n, start).shape == (n,)
+
+
+@pytest.mark.parametrize(
+    ("n", "start", "error", "message"),
+    [
+        (-1, 0, ValueError, "n must be an integer from 0 to 18446744073709551616, got -1"),
+        (2, LAST, ValueError, "n must be an integer from 0 to 1, got 2"),
+        (1.0, 0, TypeError, "n must be an integer, not float 1.0"),
+        (1, -1, ValueError, "start must be an integer from 0 to 18446744073709551615, got -1"),
+        (1, 2**64, ValueError, "start must be an integer from 0 to 18446744073709551615, got 18446744073709551616"),
+        (1, False, TypeError, "start must be an integer, not bool False"),
+    ],
+)
+def test_words_refuses(n: Any, start: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error) as refusal:
+        fk.Key(1).words(n, start)
+    assert str(refusal.value) == message
+
+
+def test_keys_are_frozen_values() -> None:
+    seven: Any = np.uint64(7)
+    key = fk.Key(7)
+    assert key == fk.Key(seven, 0)
+    assert len({key, fk.Key(7, 0), fk.Key(7, 1), fk.Key(8)}) == 3
+    assert repr(fk.Key(LAST, 5)) == "Key(seed=18446744073709551615, stream=5)"
+    with pytest.raises(FrozenInstanceError):
+        key.seed = 8  # type: ignore[misc]
+
+
+SEEDS: list[tuple[Any, type[Exception], str]] = [
+    (-1, ValueError, "must be an integer from 0 to 18446744073709551615, got -1"),
+    (2**64, ValueError, "must be an integer from 0 to 18446744073709551615, got 18446744073709551616"),
+    (True, TypeError, "must be an integer, not bool True"),
+    (1.0, TypeError, "must be an integer, not float 1.0"),
+    ("1", TypeError, "must be an integer, not str '1'"),
+]
+
+
+@pytest.mark.parametrize(("seed", "error", "message"), SEEDS)
+def test_seeds_and_streams_are_64_bit_integers(seed: Any, error: type[Exception], message: str) -> None:
+    for kind, name in ((fk.Key, "seed"), (fk.Key, "stream"), (fk.Generator, "seed")):
+        arguments = {"seed": 0} | {name: seed}
+        with pytest.raises(error) as refusal:
+            kind(**arguments)
+        assert str(refusal.value) == f"{name} {message}"
+
+
+def test_generator_counts_streams() -> None:
+    generator = fk.Generator(LAST)
+    assert generator.seed == LAST
+    assert [generator.take() for _ in range(3)] == [fk.Key(LAST, 0), fk.Key(LAST, 1), fk.Key(LAST, 2)]
+    assert repr(generator) == "Generator(seed=18446744073709551615)"
+
+
+# The stream is 2**63 + (the digest mod 2**63), the digest from `printf NAME | b2sum -l 64`, its bytes lowest first.
+@pytest.mark.parametrize(
+    ("name", "digest"),
+    [("encoder.weight", "a5f08dd8b48ac2fe"), ("é", "cb1abf8beff3192f"), ("", "e4a6a0577479b2b4")],
+)
+def test_named_streams(name: str, digest: str) -> None:
+    generator = fk.Generator(3)
+    stream = 2**63 + int.from_bytes(bytes.fromhex(digest), "little") % 2**63
+    assert generator.key(name) == fk.Key(3, stream)
+    assert generator.take().stream == 0  # a name takes nothing
+
+
+@pytest.mark.parametrize("name", [b"weight", 3, None])
+def test_a_name_is_a_str(name: Any) -> None:
+    with pytest.raises(TypeError, match="name must be a str, not "):
+        fk.Generator(0).key(name)
+
+
+def test_generators_without_a_seed_differ() -> None:
+    assert len({fk.Generator().seed for _ in range(8)}) == 8
+
+
+def test_threads_never_share_a_stream() -> None:
+    generator = fk.Generator(0)
+    with ThreadPoolExecutor(8) as pool:
+        batches = list(pool.map(lambda _: [generator.take().stream for _ in range(2000)], range(8)))
+    assert sorted(stream for batch in batches for stream in batch) == list(range(16000))
+
+
+def test_key_from_every_kind_of_rng() -> None:
+    nine: Any = np.int64(9)
+    assert key_from(9) == key_from(nine) == fk.Key(9, 0)
+    assert key_from(fk.Key(9, 4)) == fk.Key(9, 4)
+    generator = fk.Generator(9)
+    assert [key_from(generator), key_from(generator)] == [fk.Key(9, 0), fk.Key(9, 1)]
+    assert key_from(None) != key_from(None)
+
+
+def test_key_from_numpy_draws_one_64_bit_seed() -> None:
+    for bits in (np.random.PCG64, np.random.Philox, np.random.SFC64):
+        ours, theirs = np.random.Generator(bits(5)), bits(5)
+        assert [key_from(ours) for _ in range(3)] == [fk.Key(int(theirs.random_raw())) for _ in range(3)]
+
+
+@pytest.mark.parametrize("rng", [True, 1.5, "42", [1], np.random.RandomState(0), np.float64(3.0)])
+def test_key_from_refuses_other_kinds(rng: Any) -> None:
+    kinds = "rng must be None, an integer, a Key, a Generator or a numpy.random.Generator, not "
+    with pytest.raises(TypeError, match=kinds + type(rng).__name__):
+        key_from(rng)
+
+
+@pytest.mark.parametrize("rng", [-1, 2**64])
+def test_key_from_refuses_other_integers(rng: int) -> None:
+    with pytest.raises(ValueError, match=f"rng must be an integer from 0 to 18446744073709551615, got {rng}"):
+        key_from(rng)
