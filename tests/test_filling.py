@@ -1,0 +1,310 @@
+"""The door to the core: refusals leave every byte alone, and what passes arrives as the numbers of the contract."""
+
+import threading
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+import fastkaiming as fk
+from fastkaiming import _core, filling
+
+MIB = 1 << 20
+
+
+def drawn(out: NDArray[Any], distribution: fk.Normal | fk.Uniform, **arguments: Any) -> dict[str, Any] | None:
+    """Fill with a stand-in for the compiled core, and return what reached it; None if nothing did."""
+    names = ("operation", "seed", "stream", "first", "scale", "center", "low", "high", "threads", "progress")
+    calls: list[dict[str, Any]] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_core, "fill", lambda _out, *given: calls.append(dict(zip(names, given, strict=True))))
+        assert fk.fill_(out, distribution, **arguments) is out
+    assert len(calls) <= 1
+    return calls[0] if calls else None
+
+
+def marked(shape: tuple[int, ...] = (4, 6), dtype: Any = np.float32) -> NDArray[Any]:
+    """Return an array whose every byte is 0xA5, so that a write would show."""
+    out = np.empty(shape, dtype)
+    out.view(np.uint8)[...] = 0xA5
+    return out
+
+
+def read_only() -> NDArray[Any]:
+    out = marked()
+    out.flags.writeable = False
+    return out
+
+
+def unaligned() -> NDArray[Any]:
+    return np.full(4 * 6 + 1, 0xA5, np.uint8)[1:].view(np.float32)
+
+
+TARGETS: list[tuple[str, Callable[[], Any], type[Exception], str]] = [
+    ("a list", lambda: [0.0, 1.0], TypeError, "out must be a numpy.ndarray, not list [0.0, 1.0]"),
+    ("bytes", lambda: bytearray(8), TypeError, "out must be a numpy.ndarray, not bytearray "),
+    ("a NumPy scalar", lambda: np.float32(1), TypeError, "out must be a numpy.ndarray, not float32 "),
+    ("int64", lambda: marked(dtype=np.int64), TypeError, "out must be float32 or float64, not int64"),
+    ("complex64", lambda: marked(dtype=np.complex64), TypeError, "out must be float32 or float64, not complex64"),
+    ("float16", lambda: marked(dtype=np.float16), TypeError, "out must be float32 or float64, not float16"),
+    ("bool", lambda: marked(dtype=np.bool_), TypeError, "out must be float32 or float64, not bool"),
+    ("object", lambda: np.array([None]), TypeError, "out must be float32 or float64, not object"),
+    ("str", lambda: np.array(["a"]), TypeError, "out must be float32 or float64, not <U1"),
+    ("a record", lambda: np.zeros(2, "f4,f4"), TypeError, "out must be float32 or float64, not [('f0', "),
+    ("byte-swapped", lambda: marked().view(">f4" if np.little_endian else "<f4"), ValueError, "out must be in native"),
+    ("read-only", read_only, ValueError, "out must be writable, got a read-only array of shape (4, 6)"),
+    ("a broadcast", lambda: np.broadcast_to(marked((6,)), (4, 6)), ValueError, "out must be writable, got a read-only"),
+    ("transposed", lambda: marked().T, ValueError, "out must be C-contiguous, got strides (4, 24) for shape (6, 4)"),
+    ("strided", lambda: marked()[:, ::2], ValueError, "out must be C-contiguous, got strides (24, 8) for shape (4, 3)"),
+    ("reversed", lambda: marked((6,))[::-1], ValueError, "out must be C-contiguous, got strides (-4,) for shape (6,)"),
+    ("unaligned", unaligned, ValueError, "out must be aligned to 4 bytes, got address 0x"),
+]
+
+
+@pytest.mark.parametrize(("make", "error", "message"), [pytest.param(*case, id=name) for name, *case in TARGETS])
+def test_a_refused_target_keeps_its_bytes(make: Callable[[], Any], error: type[Exception], message: str) -> None:
+    out, generator = make(), fk.Generator(0)
+    before = np.array(out).tobytes()
+    with pytest.raises(error) as refusal:
+        fk.fill_(out, fk.Normal(), rng=generator)
+    assert str(refusal.value).startswith(message)
+    assert np.array(out).tobytes() == before
+    assert generator.take().stream == 0
+
+
+ARGUMENTS: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
+    (np.float32, {"distribution": "normal"}, TypeError, "distribution must be a Normal or a Uniform, not str 'normal'"),
+    (np.float32, {"distribution": fk.Normal}, TypeError, "distribution must be a Normal or a Uniform, not type "),
+    (np.float32, {"distribution": [0, 1]}, TypeError, "distribution must be a Normal or a Uniform, not list [0, 1]"),
+    # Overflow: 9.5 standard deviations reach 3.42e38 where float32 ends at 3.4028e38, and 1.805e308 past 1.7977e308.
+    (np.float32, {"distribution": fk.Normal(0, 1e39)}, ValueError, "std must not overflow float32, got 1e+39"),
+    (np.float32, {"distribution": fk.Normal(-4e38)}, ValueError, "mean must not overflow float32, got -4e+38"),
+    (
+        np.float32,
+        {"distribution": fk.Normal(0, 3.6e37)},
+        ValueError,
+        "abs(mean) + 9.5 * std must not overflow float32, got Normal(mean=0.0, std=3.6e+37)",
+    ),
+    (
+        np.float32,
+        {"distribution": fk.Normal(-3.3e38, 2e36)},
+        ValueError,
+        "abs(mean) + 9.5 * std must not overflow float32, got Normal(mean=-3.3e+38, std=2e+36)",
+    ),
+    (
+        np.float64,
+        {"distribution": fk.Normal(0, 1.9e307)},
+        ValueError,
+        "abs(mean) + 9.5 * std must not overflow float64, got Normal(mean=0.0, std=1.9e+307)",
+    ),
+    (np.float32, {"distribution": fk.Uniform(-1e39, 1)}, ValueError, "low must not overflow float32, got -1e+39"),
+    (np.float32, {"distribution": fk.Uniform(0, 1e300)}, ValueError, "high must not overflow float32, got 1e+300"),
+    # Underflow: 2**-102 in float32, 2**-969 in float64.
+    (
+        np.float32,
+        {"distribution": fk.Normal(0, 1e-60)},
+        ValueError,
+        f"std must be 0 or at least {2.0**-102} not to underflow float32, got Normal(mean=0.0, std=1e-60)",
+    ),
+    (np.float32, {"distribution": fk.Normal(1, 2.0**-102.01)}, ValueError, "std must be 0 or at least "),
+    (np.float64, {"distribution": fk.Normal(0, 2.0**-970)}, ValueError, f"std must be 0 or at least {2.0**-969} "),
+    (np.float32, {"distribution": fk.Uniform(0, 2.0**-102)}, ValueError, "(high - low) / 2 must be 0 or at least "),
+    (np.float64, {"distribution": fk.Uniform(0, 5e-324)}, ValueError, "(high - low) / 2 must be 0 or at least "),
+    (
+        np.float32,
+        {"distribution": fk.Uniform(1, 1 + 2.0**-30)},  # one and the same float32
+        ValueError,
+        f"(high - low) / 2 must be 0 or at least {2.0**-102} not to underflow float32, got Uniform(low=1.0, ",
+    ),
+    (np.float32, {"threads": 0}, ValueError, "threads must be an integer from 1 to 1024, got 0"),
+    (np.float32, {"threads": -3}, ValueError, "threads must be an integer from 1 to 1024, got -3"),
+    (np.float32, {"threads": 1025}, ValueError, "threads must be an integer from 1 to 1024, got 1025"),
+    (np.float32, {"threads": True}, TypeError, "threads must be an integer or None, not bool True"),
+    (np.float32, {"threads": 2.0}, TypeError, "threads must be an integer or None, not float 2.0"),
+    (np.float32, {"rng": -1}, ValueError, "rng must be an integer from 0 to 18446744073709551615, got -1"),
+    (np.float32, {"rng": 2**64}, ValueError, "rng must be an integer from 0 to 18446744073709551615, got 18446744"),
+    (np.float32, {"rng": True}, TypeError, "rng must be None, an integer, a Key, a Generator or a numpy.random."),
+    (np.float32, {"rng": 0.5}, TypeError, "rng must be None, an integer, a Key, a Generator or a numpy.random."),
+    (np.float32, {"global_shape": (8, 6)}, NotImplementedError, "global_shape and index must be None: sharded fills "),
+    (np.float32, {"index": (slice(4),)}, NotImplementedError, "global_shape and index must be None: sharded fills "),
+]
+
+
+@pytest.mark.parametrize("shape", [(4, 6), (0, 6)])
+@pytest.mark.parametrize(("dtype", "arguments", "error", "message"), ARGUMENTS)
+def test_a_refused_argument_writes_and_takes_nothing(
+    shape: tuple[int, ...], dtype: Any, arguments: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    out, generator = marked(shape, dtype), fk.Generator(0)
+    defaults: dict[str, Any] = {"distribution": fk.Normal(), "rng": generator}
+    with pytest.raises(error) as refusal:
+        fk.fill_(out, **(defaults | arguments))
+    assert str(refusal.value).startswith(message)
+    assert (out.view(np.uint8) == 0xA5).all()
+    assert generator.take().stream == 0
+
+
+@pytest.mark.parametrize(
+    ("dtype", "distribution"),
+    [
+        (np.float32, fk.Normal(0, 3.58e37)),
+        (np.float32, fk.Normal(0, 2.0**-102)),
+        (np.float32, fk.Uniform(0, 2.0**-101)),
+        (np.float32, fk.Uniform(-3.4e38, 3.4e38)),
+        (np.float64, fk.Normal(1e-320, 1.89e307)),
+        (np.float64, fk.Normal(0, 2.0**-969)),
+        (np.float64, fk.Uniform(-1.79e308, 1.79e308)),
+    ],
+)
+def test_the_extremes_give_distinct_finite_values(dtype: Any, distribution: fk.Normal | fk.Uniform) -> None:
+    values = fk.fill_(marked((64, 64), dtype), distribution, rng=1)
+    assert np.isfinite(values).all()
+    assert np.unique(values).size > 4000
+    assert (np.abs(values) >= np.finfo(dtype).smallest_normal).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("constant", "value"),
+    [(fk.Normal(1.5, 0.0), 1.5), (fk.Normal(0.0, 0.0), 0.0), (fk.Uniform(-2.5, -2.5), -2.5), (fk.Uniform(0, 0), 0.0)],
+)
+def test_no_spread_is_a_constant(dtype: Any, constant: fk.Normal | fk.Uniform, value: float) -> None:
+    assert (fk.fill_(marked(dtype=dtype), constant, rng=1) == value).all()
+
+
+def nearest(value: Fraction, bits: int) -> Fraction:
+    """Round to a binary significand of so many bits, ties to even, by exact arithmetic; the exponent has no ends."""
+    if not value:
+        return value
+    exponent = abs(value).numerator.bit_length() - value.denominator.bit_length() - bits
+    quantum = Fraction(2) ** (exponent if abs(value) < Fraction(2) ** (exponent + bits) else exponent + 1)
+    return round(value / quantum) * quantum
+
+
+MODERATE = st.floats(-1e6, 1e6).filter(lambda x: x == 0 or abs(x) > 1e-6)
+PRECISIONS = [
+    (np.float32, 24, _core.UNIFORM_F32, _core.NORMAL_F32),
+    (np.float64, 53, _core.UNIFORM_F64, _core.NORMAL_F64),
+]
+
+
+@pytest.mark.parametrize(("dtype", "bits", "uniform", "normal"), PRECISIONS)
+@given(one=MODERATE, other=MODERATE)
+def test_numbers_are_rounded_once_to_the_precision_of_the_array(
+    dtype: Any, bits: int, uniform: int, normal: int, one: float, other: float
+) -> None:
+    call = drawn(marked(dtype=dtype), fk.Normal(one, abs(other)), rng=fk.Key(3, 4))
+    assert call is not None
+    assert (call["operation"], call["seed"], call["stream"], call["first"]) == (normal, 3, 4, 0)
+    assert call["center"] == nearest(Fraction(one), bits)
+    assert call["scale"] == nearest(Fraction(abs(other)), bits)
+
+    low, high = (nearest(Fraction(end), bits) for end in sorted((one, other)))
+    if (low == high) != (one == other):
+        return  # refused, which has a test of its own
+    call = drawn(marked(dtype=dtype), fk.Uniform(*sorted((one, other))), rng=fk.Key(3, 4))
+    assert call is not None
+    assert (call["operation"], call["seed"], call["stream"], call["first"]) == (uniform, 3, 4, 0)
+    assert (call["low"], call["high"]) == (low, high)
+    # The sum and the difference are formed in double, then rounded.
+    assert call["scale"] == nearest(nearest(high / 2 - low / 2, 53), bits)
+    assert call["center"] == nearest(nearest(low / 2 + high / 2, 53), bits)
+
+
+def test_equal_numbers_of_different_dtypes_are_rounded_apart() -> None:
+    calls = [drawn(marked(dtype=dtype), fk.Normal(0, 0.1), rng=0) for dtype in (np.float32, np.float64)]
+    assert [call and call["scale"] for call in calls] == [0.10000000149011612, 0.1]
+
+
+@pytest.mark.parametrize("shape", [(0,), (0, 5), (3, 0, 2)])
+def test_no_elements_is_a_no_op_that_still_takes_its_stream(shape: tuple[int, ...]) -> None:
+    generator = fk.Generator(0)
+    assert drawn(np.empty(shape, np.float32), fk.Normal(), rng=generator) is None
+    assert generator.take().stream == 1
+
+
+def test_fills_in_place_whatever_the_kind_of_memory(tmp_path: Any) -> None:
+    expected = fk.fill_(np.empty(24, np.float32), fk.Normal(), rng=5)
+    mapped = np.memmap(tmp_path / "weights", np.float32, "w+", shape=(2, 3, 4))
+    scalar = np.empty((), np.float32)
+    tail = np.zeros(25, np.float32)
+    for out in (mapped, np.empty((24, 1), np.float32), tail[1:]):
+        fk.fill_(out, fk.Normal(), rng=5)
+        assert np.array_equal(out.ravel(), expected)
+    assert tail[0] == 0.0
+    assert fk.fill_(scalar, fk.Normal(), rng=5) == expected[0]
+
+
+def test_rng_decides_the_values() -> None:
+    def values(rng: Any) -> bytes:
+        return fk.fill_(marked(), fk.Uniform(), rng=rng).tobytes()
+
+    generator = fk.Generator(5)
+    assert values(5) == values(5) == values(fk.Key(5, 0)) == values(generator)
+    assert values(generator) == values(fk.Key(5, 1)) != values(5)
+    assert values(np.random.default_rng(5)) == values(np.random.default_rng(5)) != values(5)
+    assert values(None) != values(None)
+
+
+@pytest.mark.parametrize(
+    ("mebibytes", "cpus", "threads", "expected"),
+    [(8, 64, None, 2), (12, 64, None, 3), (64, 3, None, 3), (64, 1, None, 1), (1, 1, 7, 7), (64, 2, 5, 5)],
+)
+def test_threads(
+    monkeypatch: pytest.MonkeyPatch, mebibytes: int, cpus: int, threads: int | None, expected: int
+) -> None:
+    monkeypatch.setattr(filling, "get_num_threads", lambda: cpus)
+    call = drawn(np.empty(mebibytes * MIB // 4, np.float32), fk.Normal(), threads=threads)
+    assert call is not None
+    assert call["threads"] == expected
+
+
+def test_a_small_fill_does_not_ask_for_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filling, "get_num_threads", lambda: pytest.fail("asked for CPUs"))
+    call = drawn(np.empty(8 * MIB // 4 - 1, np.float32), fk.Normal())
+    assert call is not None
+    assert call["threads"] == 1
+
+
+def test_progress_reports_the_end_of_every_fill_inside() -> None:
+    outer: list[tuple[int, int]] = []
+    inner: list[tuple[int, int]] = []
+    fk.normal(1)
+    with fk.progress(lambda *report: outer.append(report)):
+        fk.normal(10)
+        with fk.progress(lambda *report: inner.append(report)):
+            fk.normal(20)
+            fk.normal(0)
+        fk.normal(30)
+    fk.normal(40)
+    assert outer == [(10, 10), (30, 30)]
+    assert inner == [(20, 20)]
+
+
+def test_progress_belongs_to_its_own_thread_of_control() -> None:
+    reports: list[tuple[int, int]] = []
+    with fk.progress(lambda *report: reports.append(report)):
+        other = threading.Thread(target=fk.normal, args=(100,))
+        other.start()
+        other.join()
+    assert reports == []
+
+
+def test_an_exception_from_progress_comes_out_of_the_fill() -> None:
+    def stop(done: int, total: int) -> None:
+        raise InterruptedError(f"stopped at {done} of {total}")
+
+    with fk.progress(stop), pytest.raises(InterruptedError, match="stopped at 10 of 10"):
+        fk.normal(10)
+    fk.normal(10)
+
+
+@pytest.mark.parametrize("callback", [None, "print"])
+def test_progress_needs_something_to_call(callback: Any) -> None:
+    with pytest.raises(TypeError, match="callback must be callable, not "), fk.progress(callback):
+        pass
