@@ -1,0 +1,61 @@
+"""Kaiming initialization of huge weight buffers: the same bits on any number of threads and any instruction set.
+
+>>> import numpy as np
+>>> import fastkaiming as fk
+>>> weights = np.empty((4096, 1024), np.float32)
+>>> fk.kaiming_normal_(weights, nonlinearity="relu", rng=42) is weights  # in place
+True
+>>> fk.kaiming(weights.shape, nonlinearity="relu")  # what was drawn
+Normal(mean=0.0, std=0.04419417382415922)
+
+Names and defaults are those of :mod:`torch.nn.init`: a name that ends in an underscore fills in place, its twin without
+one returns a new array. ``rng`` says which values are drawn: an integer seed, a :class:`Key`, or a :class:`Generator`,
+which gives every tensor its own stream.
+"""
+
+from fastkaiming._core import STREAM_VERSION, available_isas, isa
+from fastkaiming.distributions import Normal, Uniform
+from fastkaiming.filling import fill_, progress
+from fastkaiming.generator import Generator, Key
+from fastkaiming.initializers import (
+    kaiming,
+    kaiming_normal,
+    kaiming_normal_,
+    kaiming_uniform,
+    kaiming_uniform_,
+    normal,
+    normal_,
+    uniform,
+    uniform_,
+)
+from fastkaiming.scaling import Fans, calculate_gain, fans
+from fastkaiming.threads import get_num_threads, set_num_threads
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "STREAM_VERSION",
+    "Fans",
+    "Generator",
+    "Key",
+    "Normal",
+    "Uniform",
+    "__version__",
+    "available_isas",
+    "calculate_gain",
+    "fans",
+    "fill_",
+    "get_num_threads",
+    "isa",
+    "kaiming",
+    "kaiming_normal",
+    "kaiming_normal_",
+    "kaiming_uniform",
+    "kaiming_uniform_",
+    "normal",
+    "normal_",
+    "progress",
+    "set_num_threads",
+    "uniform",
+    "uniform_",
+]

@@ -1,0 +1,273 @@
+"""The named initializers: the distribution that each draws from, by hand; what they refuse, with no byte written."""
+
+import inspect
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import fastkaiming as fk
+
+# shape, arguments, variance of the weights
+VARIANCES: list[tuple[tuple[int, ...], dict[str, Any], float]] = [
+    # torch.nn.init: gain**2 / fan, leaky_relu with a = 0 by default
+    ((256, 128), {}, 2 / 128),
+    ((256, 128), {"mode": "fan_out"}, 2 / 256),
+    ((256, 128), {"mode": "fan_avg"}, 2 / 192),
+    ((256, 64), {"mode": "fan_geo_avg"}, 2 / 128),
+    ((256, 128), {"nonlinearity": "relu"}, 2 / 128),
+    ((256, 128), {"nonlinearity": "relu", "a": 0.5}, 2 / 128),
+    ((256, 128), {"a": 0.2}, 2 / 1.04 / 128),
+    ((256, 128), {"a": math.sqrt(5)}, 1 / 3 / 128),  # torch.nn.Linear's own reset_parameters
+    ((256, 128), {"nonlinearity": "tanh"}, 25 / 9 / 128),
+    ((256, 128), {"nonlinearity": "selu"}, 9 / 16 / 128),
+    ((256, 128), {"nonlinearity": "linear"}, 1 / 128),
+    ((64, 3, 7, 7), {"mode": "fan_out", "nonlinearity": "relu"}, 2 / 3136),  # torchvision's ResNet, conv1
+    ((128, 16, 3, 3), {"groups": 4}, 2 / 144),
+    ((128, 16, 3, 3), {"groups": 4, "mode": "fan_out"}, 2 / 288),
+    ((16, 33, 3, 5), {"transposed": True}, 2 / 240),
+    # Keras' HeNormal and JAX's he_normal for a convolution of 3 to 64 channels, 7 x 7; JAX's "fan_avg"
+    ((7, 7, 3, 64), {"layout": "*IO"}, 2 / 147),
+    ((7, 7, 3, 64), {"layout": "*IO", "mode": "fan_avg", "gain": 1.0}, 1 / 1641.5),
+    ((8, 2048, 512), {"layout": "BOI*", "nonlinearity": "relu"}, 2 / 512),
+    # overrides
+    ((256, 128), {"gain": 3.0}, 9 / 128),
+    ((256, 128), {"fan": 50}, 2 / 50),
+    ((256,), {"fan": 0.5, "gain": 2}, 8.0),
+    ((), {"fan": 8}, 2 / 8),
+    ((256, 128), {"gain": 0.0}, 0.0),
+    # groups need not divide an axis whose fan is not asked for
+    ((7, 5), {"groups": 2}, 2 / 5),
+]
+
+
+@pytest.mark.parametrize(("shape", "arguments", "variance"), VARIANCES)
+def test_kaiming(shape: tuple[int, ...], arguments: dict[str, Any], variance: float) -> None:
+    normal = fk.kaiming(shape, **arguments)
+    assert isinstance(normal, fk.Normal)
+    assert normal.mean == 0.0
+    assert math.isclose(normal.std, math.sqrt(variance), rel_tol=4e-16)
+    uniform = fk.kaiming(list(shape), "uniform", **arguments)
+    assert isinstance(uniform, fk.Uniform)
+    assert uniform.low == -uniform.high
+    assert math.isclose(uniform.high, math.sqrt(3 * variance), rel_tol=6e-16)
+
+
+@pytest.mark.parametrize(("shape", "arguments", "variance"), [case for case in VARIANCES if math.prod(case[0]) < 10**5])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_kaiming_fills_draw_from_that_distribution(
+    dtype: Any, shape: tuple[int, ...], arguments: dict[str, Any], variance: float
+) -> None:
+    bound = math.sqrt(3) * math.sqrt(variance)
+    for kaiming, family in ((fk.kaiming_normal_, "normal"), (fk.kaiming_uniform_, "uniform")):
+        out = np.empty(shape, dtype)
+        assert kaiming(out, **arguments, rng=fk.Key(1, 2)) is out
+        plain = np.empty(shape, dtype)
+        if family == "normal":
+            fk.normal_(plain, std=math.sqrt(variance), rng=fk.Key(1, 2))
+        else:
+            fk.uniform_(plain, -bound, bound, rng=fk.Key(1, 2))
+        # sqrt(2) / sqrt(fan) and sqrt(2 / fan) may differ by a rounding, and then the values do.
+        assert np.allclose(out, plain, rtol=4 * np.finfo(dtype).eps, atol=0)
+
+
+def test_plain_initializers_draw_from_their_distribution() -> None:
+    out, expected = np.empty((5, 7)), np.empty((5, 7))
+    assert fk.uniform_(out, -2.0, 3.0, rng=1) is out
+    assert np.array_equal(out, fk.fill_(expected, fk.Uniform(-2.0, 3.0), rng=1))
+    assert np.array_equal(fk.uniform_(out, rng=1), fk.fill_(expected, fk.Uniform(0.0, 1.0), rng=1))
+    assert fk.normal_(out, 2.0, 3.0, rng=1) is out
+    assert np.array_equal(out, fk.fill_(expected, fk.Normal(2.0, 3.0), rng=1))
+    assert np.array_equal(fk.normal_(out, rng=1), fk.fill_(expected, fk.Normal(0.0, 1.0), rng=1))
+
+
+def marked(shape: tuple[int, ...] = (4, 6), dtype: Any = np.float32) -> NDArray[Any]:
+    """Return an array whose every byte is 0xA5, so that a write would show."""
+    out = np.empty(shape, dtype)
+    out.view(np.uint8)[...] = 0xA5
+    return out
+
+
+KAIMING: list[tuple[dict[str, Any], type[Exception], str]] = [
+    ({"a": True}, TypeError, "a must be a real number, not bool True"),
+    ({"a": "0.1"}, TypeError, "a must be a real number, not str '0.1'"),
+    ({"a": [0.1]}, TypeError, "a must be a real number, not list [0.1]"),
+    ({"a": np.array(0.1)}, TypeError, "a must be a real number, not ndarray array(0.1)"),
+    ({"a": math.nan}, ValueError, "a must be finite, got nan"),
+    ({"a": math.inf}, ValueError, "a must be finite, got inf"),
+    ({"a": -1e160}, ValueError, "a must have a finite square, got -1e+160"),
+    ({"a": math.nan, "gain": 1.0}, ValueError, "a must be finite, got nan"),
+    ({"mode": "fan_sum"}, ValueError, "mode must be one of 'fan_in', 'fan_out', 'fan_avg', 'fan_geo_avg', got 'fan_s"),
+    ({"mode": "fan_sum", "fan": 3}, ValueError, "mode must be one of "),
+    ({"mode": None}, TypeError, "mode must be a str, not NoneType None"),
+    ({"mode": {}}, TypeError, "mode must be a str, not dict {}"),
+    ({"nonlinearity": "swish"}, ValueError, "nonlinearity must be one of 'linear', "),
+    ({"nonlinearity": "swish", "gain": 1.0}, ValueError, "nonlinearity must be one of 'linear', "),
+    ({"gain": -1.0}, ValueError, "gain must not be negative, got -1.0"),
+    ({"gain": math.nan}, ValueError, "gain must be finite, got nan"),
+    ({"gain": math.inf}, ValueError, "gain must be finite, got inf"),
+    ({"gain": False}, TypeError, "gain must be a real number, not bool False"),
+    ({"fan": 0}, ValueError, "fan must be positive, got 0"),
+    ({"fan": -2.5}, ValueError, "fan must be positive, got -2.5"),
+    ({"fan": math.nan}, ValueError, "fan must be finite, got nan"),
+    ({"fan": True}, TypeError, "fan must be a real number, not bool True"),
+    ({"layout": "OIHW"}, ValueError, "layout must be one 'O', one 'I', any 'B' and at most one '*', got 'OIHW'"),
+    ({"layout": "OIHW", "fan": 3}, ValueError, "layout must be one 'O', one 'I', any 'B' and at most one '*', got "),
+    ({"groups": 0}, ValueError, "groups must be an integer from 1 to "),
+    ({"groups": 3, "mode": "fan_out"}, ValueError, "groups must divide the 4 channels of axis 'O', got 3"),
+    ({"groups": 3, "transposed": True}, ValueError, "groups must divide the 4 channels of axis 'I', got 3"),
+    ({"transposed": None}, TypeError, "transposed must be True or False, not NoneType None"),
+    ({"threads": 0}, ValueError, "threads must be an integer from 1 to 1024, got 0"),
+    ({"rng": 1.0}, TypeError, "rng must be None, an integer, a Key, a Generator or a numpy.random.Generator, not "),
+    ({"global_shape": (8, 6)}, NotImplementedError, "global_shape and index must be None"),
+]
+
+
+@pytest.mark.parametrize("kaiming", [fk.kaiming_normal_, fk.kaiming_uniform_])
+@pytest.mark.parametrize(("arguments", "error", "message"), KAIMING)
+def test_kaiming_refuses_with_no_byte_written(
+    kaiming: Callable[..., Any], arguments: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    out, generator = marked(), fk.Generator(0)
+    with pytest.raises(error) as refusal:
+        kaiming(out, **({"rng": generator} | arguments))
+    assert str(refusal.value).startswith(message)
+    assert (out.view(np.uint8) == 0xA5).all()
+    assert generator.take().stream == 0
+
+
+@pytest.mark.parametrize(
+    ("fill", "arguments", "message"),
+    [
+        (fk.kaiming_normal_, {"gain": 1e-60}, "std must be 0 or at least "),
+        (fk.kaiming_normal_, {"gain": 1e60}, "std must not overflow float32, got "),
+        (fk.kaiming_uniform_, {"gain": 1e-60}, "(high - low) / 2 must be 0 or at least "),
+        (fk.kaiming_uniform_, {"gain": 1e60}, "low must not overflow float32, got -"),
+        (fk.normal_, {"std": 1e-60}, "std must be 0 or at least "),
+        (fk.normal_, {"std": 1e60}, "std must not overflow float32, got 1e+60"),
+        (fk.normal_, {"std": -1.0}, "std must not be negative, got -1.0"),
+        (fk.normal_, {"mean": math.nan}, "mean must be finite, got nan"),
+        (fk.uniform_, {"low": 2.0}, "low must not be above high, got low=2.0 and high=1.0"),
+        (fk.uniform_, {"high": math.inf}, "high must be finite, got inf"),
+        (fk.uniform_, {"low": -1e60}, "low must not overflow float32, got -1e+60"),
+    ],
+)
+def test_numbers_that_the_array_cannot_hold(fill: Callable[..., Any], arguments: dict[str, Any], message: str) -> None:
+    out, generator = marked(), fk.Generator(0)
+    with pytest.raises(ValueError) as refusal:  # noqa: PT011
+        fill(out, **arguments, rng=generator)
+    assert str(refusal.value).startswith(message)
+    assert (out.view(np.uint8) == 0xA5).all()
+    assert generator.take().stream == 0
+
+
+@pytest.mark.parametrize("kaiming", [fk.kaiming_normal_, fk.kaiming_uniform_])
+@pytest.mark.parametrize("shape", [(), (24,), (0,)])
+def test_kaiming_needs_two_axes(kaiming: Callable[..., Any], shape: tuple[int, ...]) -> None:
+    out = marked((24,))[: math.prod(shape)].reshape(shape)
+    with pytest.raises(ValueError, match="fans need a shape of at least two axes") as refusal:
+        kaiming(out)
+    assert str(refusal.value).endswith(f"got {shape}")
+    assert (out.view(np.uint32) == 0xA5A5A5A5).all()
+
+
+@pytest.mark.parametrize(
+    ("out", "error", "message"),
+    [
+        ([[1.0]], TypeError, "out must be a numpy.ndarray, not list [[1.0]]"),
+        (marked(dtype=np.int32), TypeError, "out must be float32 or float64, not int32"),
+        (marked().T, ValueError, "out must be C-contiguous, got strides "),
+    ],
+)
+@pytest.mark.parametrize("fill", [fk.kaiming_normal_, fk.kaiming_uniform_, fk.normal_, fk.uniform_])
+def test_targets_are_refused_as_fill_does(
+    fill: Callable[..., Any], out: Any, error: type[Exception], message: str
+) -> None:
+    before = np.array(out)
+    with pytest.raises(error) as refusal:
+        fill(out)
+    assert str(refusal.value).startswith(message)
+    assert np.array_equal(out, before, equal_nan=out.dtype.kind == "f" if isinstance(out, np.ndarray) else False)
+
+
+@pytest.mark.parametrize("mode", ["fan_in", "fan_out", "fan_avg", "fan_geo_avg"])
+@pytest.mark.parametrize("shape", [(5, 0), (0, 5), (0, 0), (4, 3, 0)])
+def test_weights_without_elements_are_left_alone(shape: tuple[int, ...], mode: str) -> None:
+    out = np.empty(shape, np.float32)
+    assert fk.kaiming_normal_(out, mode=mode) is out
+    assert fk.kaiming_uniform_(out, mode=mode) is out
+
+
+@pytest.mark.parametrize("arguments", [{"a": True}, {"groups": 3, "mode": "fan_out"}, {"threads": 0}, {"rng": -1}])
+def test_weights_without_elements_excuse_nothing_else(arguments: dict[str, Any]) -> None:
+    with pytest.raises((TypeError, ValueError), match="must"):
+        fk.kaiming_normal_(np.empty((4, 0), np.float32), **arguments)
+
+
+def test_a_shape_with_a_fan_of_0_has_no_distribution() -> None:
+    with pytest.raises(ValueError, match=r"fan_in must not be 0, got shape \(5, 0\)"):
+        fk.kaiming((5, 0))
+
+
+def test_a_cached_number_does_not_excuse_a_bool() -> None:
+    assert fk.kaiming((4, 4), a=1) == fk.kaiming((4, 4), a=1.0)
+    with pytest.raises(TypeError, match="a must be a real number, not bool True"):
+        fk.kaiming((4, 4), a=True)
+    with pytest.raises(TypeError, match="transposed must be True or False, not int 0"):
+        fk.kaiming((4, 4), transposed=0)  # type: ignore[arg-type]
+
+
+def test_kaiming_refuses_another_family() -> None:
+    with pytest.raises(ValueError, match="distribution must be one of 'normal', 'uniform', got 'cauchy'"):
+        fk.kaiming((4, 4), "cauchy")
+
+
+TWINS = [
+    (fk.uniform, fk.uniform_),
+    (fk.normal, fk.normal_),
+    (fk.kaiming_normal, fk.kaiming_normal_),
+    (fk.kaiming_uniform, fk.kaiming_uniform_),
+]
+
+
+@pytest.mark.parametrize(("twin", "in_place"), TWINS)
+def test_a_twin_returns_what_its_original_fills_in(twin: Callable[..., Any], in_place: Callable[..., Any]) -> None:
+    for dtype in (np.float32, np.float64):
+        expected = in_place(np.empty((6, 9), dtype), 0.25, rng=3)
+        assert np.array_equal(twin((6, 9), dtype, 0.25, rng=3), expected)
+        assert twin([6, 9], dtype, rng=3).dtype == dtype
+    assert twin((6, 9)).dtype == np.float32
+
+
+@pytest.mark.parametrize(("twin", "in_place"), TWINS)
+def test_a_twin_looks_like_its_original(twin: Callable[..., Any], in_place: Callable[..., Any]) -> None:
+    assert twin.__name__ + "_" == in_place.__name__
+    assert twin.__module__ == in_place.__module__
+    assert getattr(fk, twin.__name__) is twin
+    shape, dtype, *others = inspect.signature(twin).parameters.values()
+    assert (shape.name, dtype.name, dtype.default) == ("shape", "dtype", np.float32)
+    assert others == list(inspect.signature(in_place).parameters.values())[1:]
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "error", "message"),
+    [
+        ((4, -1), np.float32, ValueError, "shape[1] must be an integer from 0 to "),
+        ((4, 2.5), np.float32, TypeError, "shape[1] must be an integer, not float 2.5"),
+        (None, np.float32, TypeError, "shape must be an integer or a sequence of integers, not NoneType None"),
+        ((4, 4), np.int32, TypeError, "dtype must be float32 or float64, not int32"),
+        ((4, 4), object, TypeError, "dtype must be float32 or float64, not object"),
+        ((4, 4), None, TypeError, "dtype must be float32 or float64, not None"),
+        ((4, 4), ">f4" if np.little_endian else "<f4", ValueError, "dtype must be in native byte order, got "),
+    ],
+)
+@pytest.mark.parametrize("twin", [twin for twin, _ in TWINS])
+def test_a_twin_refuses(twin: Callable[..., Any], shape: Any, dtype: Any, error: type[Exception], message: str) -> None:
+    generator = fk.Generator(0)
+    with pytest.raises(error) as refusal:
+        twin(shape, dtype, rng=generator)
+    assert str(refusal.value).startswith(message)
+    assert generator.take().stream == 0
