@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 #define FK_W64 4
-#define FK_GROUPS 2
+#define FK_GROUPS 4
 
 typedef __m256i v_u64;
 typedef __m256i v_u32;
