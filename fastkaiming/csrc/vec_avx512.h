@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 #define FK_W64 8
-#define FK_GROUPS 4
+#define FK_GROUPS 8
 
 typedef __m512i v_u64;
 typedef __m512i v_u32;
