@@ -14,9 +14,9 @@ CSRC = Path("fastkaiming/csrc")
 # the bits and link crtfastmath: that flushes denormals to zero in the whole process.
 FLAGS = (CSRC / "cflags.rsp").read_text().split()
 
-# An inherited -march=native would make the whole core, not just the kernels that are chosen for it, ask for this CPU.
+# An inherited -march=native would make all of the core ask for this CPU, not just the kernels that are chosen on it.
 if platform.machine() == "x86_64":
-    FLAGS += ["-mno-avx"]
+    FLAGS += ["-march=x86-64", "-mno-avx"]
 
 
 class build_ext_in_place_too(build_ext):  # noqa: N801 - the name that `python setup.py --help-commands` shows
