@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 from fastkaiming import checks
@@ -24,8 +25,9 @@ _cap: int | None = None
 def get_num_threads() -> int:
     """Return how many threads a large fill uses when it is not told.
 
-    That is every CPU this process may use by its affinity and by the CPU quota of its control group, but not more than
-    the environment variable ``FASTKAIMING_THREADS`` or :func:`set_num_threads` allow. Small fills use fewer.
+    That is every CPU this process may use by its affinity and by the CPU quota of its control group, as it was when
+    first asked for, but not more than the environment variable ``FASTKAIMING_THREADS`` or :func:`set_num_threads`
+    allow. Small fills use fewer.
 
     Returns
     -------
@@ -89,8 +91,13 @@ def _environment_cap() -> int | None:
     return int(value)
 
 
-def _cgroup_quotas(root: Path) -> Iterator[int]:
-    """Yield every CPU quota that binds this process, rounded up to whole CPUs."""
+@cache
+def _cgroup_quotas(root: Path) -> tuple[int, ...]:
+    """Return the CPU quotas that bind this process, in whole CPUs; once read, for that takes as long as some fills."""
+    return tuple(_read_quotas(root))
+
+
+def _read_quotas(root: Path) -> Iterator[int]:
     for group in control_groups("cpu", root):
         for files in _QUOTA_FILES:
             with suppress(OSError, ValueError):  # no such file, or the word "max": no limit at this level
