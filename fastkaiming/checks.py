@@ -12,6 +12,8 @@ from collections.abc import Collection, Sequence
 from numbers import Real
 from typing import Any
 
+import numpy as np
+
 MAX_ELEMENTS = 2**64
 
 
@@ -27,7 +29,7 @@ def integer(name: str, value: Any, low: int, high: int, kinds: str = "an integer
     """
     if type(value) is not int:
         try:
-            number = None if isinstance(value, bool) else operator.index(value)
+            number = None if isinstance(value, bool | np.bool_) else operator.index(value)
         except TypeError:
             number = None
         if number is None:
