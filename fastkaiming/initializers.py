@@ -6,10 +6,9 @@ and returns it; its twin without one takes ``shape, dtype`` instead and returns 
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from functools import lru_cache, wraps
+from functools import lru_cache
 from inspect import Signature, signature
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
+from typing import Any, Concatenate, ParamSpec, Protocol, cast
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -20,7 +19,6 @@ from fastkaiming.filling import Array, array, empty, fill_
 from fastkaiming.generator import Rng
 
 P = ParamSpec("P")
-Result = TypeVar("Result")
 
 
 def kaiming(
@@ -343,20 +341,6 @@ kaiming_normal = _twin(kaiming_normal_)
 kaiming_uniform = _twin(kaiming_uniform_)
 
 
-def _remembered(function: Callable[..., Result]) -> Callable[..., Result]:
-    """Cache a function of values; arguments that cannot be hashed go to the function itself, to be refused by name."""
-    cached = lru_cache(maxsize=1024, typed=True)(function)  # typed: True is refused where 1 is cached
-
-    @wraps(function)
-    def remembering(*args: object) -> Result:
-        with suppress(TypeError):
-            return cached(*args)
-        return function(*args)
-
-    return remembering
-
-
-@_remembered
 def _kaiming(
     shape: tuple[int, ...],
     family: str,
@@ -377,6 +361,17 @@ def _kaiming(
     return centered(family, gain / math.sqrt(fan)) if fan else None
 
 
+_remembered_kaiming = lru_cache(maxsize=1024, typed=True)(_kaiming)  # typed: True must be refused where 1 is known
+
+
 def _kaiming_of(out: NDArray[Any], *arguments: Any) -> Distribution:
     """Return the Kaiming distribution for an array; where a fan is 0 there is nothing to draw, and any will do."""
-    return _kaiming(array(out).shape, *arguments) or Normal(0.0, 0.0)
+    shape = array(out).shape
+    try:
+        return _remembered_kaiming(shape, *arguments) or _NOTHING
+    except TypeError:
+        pass  # what cannot be hashed is refused below, by name
+    return _kaiming(shape, *arguments) or _NOTHING
+
+
+_NOTHING = Normal(0.0, 0.0)

@@ -212,12 +212,16 @@ def test_a_shape_with_a_fan_of_0_has_no_distribution() -> None:
         fk.kaiming((5, 0))
 
 
-def test_a_cached_number_does_not_excuse_a_bool() -> None:
-    assert fk.kaiming((4, 4), a=1) == fk.kaiming((4, 4), a=1.0)
-    with pytest.raises(TypeError, match="a must be a real number, not bool True"):
-        fk.kaiming((4, 4), a=True)
-    with pytest.raises(TypeError, match="transposed must be True or False, not int 0"):
-        fk.kaiming((4, 4), transposed=0)  # type: ignore[arg-type]
+def test_a_remembered_number_does_not_excuse_a_bool() -> None:
+    out = np.empty((4, 4), np.float32)
+    for accepted, refused in (
+        ({"a": 1}, {"a": True}),
+        ({"gain": 1}, {"gain": True}),
+        ({"transposed": False}, {"transposed": 0}),
+    ):
+        fk.kaiming_normal_(out, **accepted)
+        with pytest.raises(TypeError, match=r"must be (a real number, not bool True|True or False, not int 0)"):
+            fk.kaiming_normal_(out, **refused)
 
 
 def test_kaiming_refuses_another_family() -> None:
