@@ -115,7 +115,7 @@ def progress(callback: Callback) -> Iterator[None]:
     ----------
     callback : callable
         Called as ``callback(done, total)``, in elements, on the thread that called the fill: about every 50 ms, and
-        once with ``done == total`` as the fill ends, however short it was; a fill of no elements reports nothing. If it
+        with ``done == total`` as the fill ends, however short it was; a fill of no elements reports nothing. If it
         raises, the fill is cancelled, the array left partly written, and the exception comes out of the fill.
 
     Raises
