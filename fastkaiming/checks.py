@@ -27,31 +27,36 @@ def integer(name: str, value: Any, low: int, high: int, kinds: str = "an integer
 
     ``kinds`` is what the argument may be in all, for the message to a value that is none of it.
     """
-    if type(value) is not int:
-        try:
-            number = None if isinstance(value, bool | np.bool_) else operator.index(value)
-        except TypeError:
-            number = None
-        if number is None:
-            raise TypeError(f"{name} must be {kinds}, not {shown(value)}")
-        value = number
-    if not low <= value <= high:
-        raise ValueError(f"{name} must be an integer from {low} to {high}, got {value}")
-    return int(value)
+    number = value if type(value) is int else _index(value)
+    if number is None:
+        raise TypeError(f"{name} must be {kinds}, not {shown(value)}")
+    if not low <= number <= high:
+        raise ValueError(f"{name} must be an integer from {low} to {high}, got {number}")
+    return number
+
+
+def _index(value: Any) -> int | None:
+    try:
+        return None if isinstance(value, bool | np.bool_) else operator.index(value)
+    except TypeError:
+        return None
 
 
 def finite(name: str, value: Any) -> float:
     """Return a finite real number as a float."""
-    if type(value) is not float:
-        if isinstance(value, bool) or not isinstance(value, Real):
-            raise TypeError(f"{name} must be a real number, not {shown(value)}")
-        try:
-            value = float(value)
-        except OverflowError:
-            raise ValueError(f"{name} must be within the range of a float, got {reprlib.repr(value)}") from None
-    if not math.isfinite(value):
+    number = value if type(value) is float else _real(name, value)
+    if not math.isfinite(number):
         raise ValueError(f"{name} must be finite, got {value}")
-    return float(value) + 0.0  # -0.0 becomes 0.0: numbers that compare equal are cached as one and must fill alike
+    return number + 0.0  # -0.0 becomes 0.0: numbers that compare equal are cached as one and must fill alike
+
+
+def _real(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a real number, not {shown(value)}")
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(f"{name} must be within the range of a float, got {reprlib.repr(value)}") from None
 
 
 def not_negative(name: str, value: Any) -> float:

@@ -50,12 +50,12 @@ class Normal:
     array([0.1587, 0.5   , 0.8413])
     """
 
-    mean: float = 0.0
-    std: float = 1.0
+    mean: float
+    std: float
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "mean", checks.finite("mean", self.mean))
-        object.__setattr__(self, "std", checks.not_negative("std", self.std))
+    def __init__(self, mean: float = 0.0, std: float = 1.0) -> None:
+        object.__setattr__(self, "mean", checks.finite("mean", mean))
+        object.__setattr__(self, "std", checks.not_negative("std", std))
 
     @property
     def low(self) -> float:
@@ -133,12 +133,12 @@ class Uniform:
     0.25
     """
 
-    low: float = 0.0
-    high: float = 1.0
+    low: float
+    high: float
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "low", checks.finite("low", self.low))
-        object.__setattr__(self, "high", checks.finite("high", self.high))
+    def __init__(self, low: float = 0.0, high: float = 1.0) -> None:
+        object.__setattr__(self, "low", checks.finite("low", low))
+        object.__setattr__(self, "high", checks.finite("high", high))
         if self.low > self.high:
             raise ValueError(f"low must not be above high, got low={self.low} and high={self.high}")
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fastkaiming import _core, checks
 
-_WORD = 2**64
+_LAST = 2**64 - 1  # the last seed, stream and word
 _NAMED = 2**63  # streams from here on belong to names, those below to counting
 
 
@@ -49,11 +49,11 @@ class Key:
     """
 
     seed: int
-    stream: int = 0
+    stream: int
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "seed", checks.integer("seed", self.seed, 0, _WORD - 1))
-        object.__setattr__(self, "stream", checks.integer("stream", self.stream, 0, _WORD - 1))
+    def __init__(self, seed: int, stream: int = 0) -> None:
+        object.__setattr__(self, "seed", checks.integer("seed", seed, 0, _LAST))
+        object.__setattr__(self, "stream", checks.integer("stream", stream, 0, _LAST))
 
     def words(self, n: int, start: int = 0) -> NDArray[np.uint32]:
         """Return ``n`` raw words of the stream, the Philox4x32-10 output itself, from word number ``start`` on.
@@ -77,8 +77,8 @@ class Key:
         ValueError
             ``n`` or ``start`` is negative, or start + n is above 2**64.
         """
-        start = checks.integer("start", start, 0, _WORD - 1)
-        n = checks.integer("n", n, 0, _WORD - start)
+        start = checks.integer("start", start, 0, _LAST)
+        n = checks.integer("n", n, 0, _LAST + 1 - start)
         words = np.empty(n, np.uint32)
         _core.fill(words, _core.WORDS_U32, self.seed, self.stream, start)
         return words
@@ -115,7 +115,7 @@ class Generator:
     __slots__ = ("_lock", "_seed", "_streams")
 
     def __init__(self, seed: int | None = None) -> None:
-        self._seed = _entropy() if seed is None else checks.integer("seed", seed, 0, _WORD - 1)
+        self._seed = _entropy() if seed is None else checks.integer("seed", seed, 0, _LAST)
         self._streams = itertools.count()
         self._lock = threading.Lock()
 
@@ -171,11 +171,11 @@ def key_from(rng: Rng) -> Key:
     if isinstance(rng, Generator):
         return rng.take()
     if isinstance(rng, np.random.Generator):
-        return Key(int(rng.integers(_WORD, dtype=np.uint64)))
+        return Key(int(rng.integers(_LAST, dtype=np.uint64, endpoint=True)))
     if rng is None:
         return Key(_entropy())
     kinds = "None, an integer, a Key, a Generator or a numpy.random.Generator"
-    return Key(checks.integer("rng", rng, 0, _WORD - 1, kinds))
+    return Key(checks.integer("rng", rng, 0, _LAST, kinds))
 
 
 def _entropy() -> int:
