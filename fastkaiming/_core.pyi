@@ -1,7 +1,10 @@
 """Types of the compiled boundary; every argument arrives validated."""
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, ParamSpec, TypeVar
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 WORDS_U32: Final[int]
 UNIFORM_F32: Final[int]
@@ -32,6 +35,7 @@ def fill(
     progress: Callable[[int, int], object] | None = None,
     store: int = ...,
 ) -> None: ...
+def in_default_environment(function: Callable[_P, _R]) -> Callable[_P, _R]: ...
 def select_isa(name: str | None) -> str: ...
 def isa() -> str: ...
 def available_isas() -> tuple[str, ...]: ...

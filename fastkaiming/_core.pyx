@@ -2,10 +2,18 @@
 """The boundary: takes a pointer, makes one call without the GIL, turns a status into an exception. No arithmetic, no checks."""
 
 import os
+from functools import wraps
 
 from cpython.buffer cimport PyBUF_ANY_CONTIGUOUS, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport uint64_t
+
+cdef extern from "<fenv.h>" nogil:
+    ctypedef struct fenv_t:
+        pass
+    const fenv_t *FE_DFL_ENV
+    int fegetenv(fenv_t *environment)
+    int fesetenv(const fenv_t *environment)
 
 cdef extern from "fill.h" nogil:
     enum: FK_STREAM_VERSION
@@ -108,6 +116,21 @@ def fill(out, int operation, uint64_t seed, uint64_t stream, uint64_t first, dou
             progress(plan.count, plan.count)
     finally:
         PyBuffer_Release(&view)
+
+
+def in_default_environment(function):
+    """Wrap a function of numbers so that a foreign rounding mode, or flushed subnormals, in the process change no result of it."""
+    @wraps(function)
+    def rounding_to_nearest(*arguments):
+        cdef fenv_t callers
+        fegetenv(&callers)
+        fesetenv(FE_DFL_ENV)
+        try:
+            return function(*arguments)
+        finally:
+            fesetenv(&callers)
+
+    return rounding_to_nearest
 
 
 def select_isa(name):

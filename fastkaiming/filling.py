@@ -182,6 +182,7 @@ class _Draw(NamedTuple):
 
 
 @lru_cache(maxsize=1024)
+@_core.in_default_environment
 def _draw(distribution: Distribution, dtype: np.dtype[Any]) -> _Draw:
     return _DRAWS[type(distribution)](distribution, dtype)
 

@@ -13,7 +13,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, cast
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from fastkaiming import checks, scaling
+from fastkaiming import _core, checks, scaling
 from fastkaiming.distributions import FAMILIES, Distribution, Normal, Uniform, centered
 from fastkaiming.filling import Array, array, empty, fill_
 from fastkaiming.generator import Rng
@@ -341,6 +341,7 @@ kaiming_normal = _twin(kaiming_normal_)
 kaiming_uniform = _twin(kaiming_uniform_)
 
 
+@_core.in_default_environment
 def _kaiming(
     shape: tuple[int, ...],
     family: str,

@@ -1,8 +1,12 @@
 """The named initializers: the distribution that each draws from, by hand; what they refuse, with no byte written."""
 
+import ctypes
+import ctypes.util
 import inspect
 import math
-from collections.abc import Callable
+import platform
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -275,3 +279,33 @@ def test_a_twin_refuses(twin: Callable[..., Any], shape: Any, dtype: Any, error:
         twin(shape, dtype, rng=generator)
     assert str(refusal.value).startswith(message)
     assert generator.take().stream == 0
+
+
+TINY = 2.0**-60
+
+
+@contextmanager
+def upward_rounding() -> Iterator[None]:
+    """Set what another library may leave behind."""
+    library = ctypes.CDLL(ctypes.util.find_library("m"))
+    before = library.fegetround()
+    if library.fesetround({"x86_64": 0x800, "aarch64": 0x400000}[platform.machine()]):
+        pytest.skip("the rounding mode cannot be set from here")
+    try:
+        yield
+    finally:
+        library.fesetround(before)
+
+
+@pytest.mark.skipif(
+    platform.machine() not in {"x86_64", "aarch64"}, reason="the name of its rounding mode is not known"
+)
+@pytest.mark.parametrize(
+    "columns", [3, 5, 7, 11, 13]
+)  # upwards, sqrt(2 / columns) or its float32 comes out differently
+def test_foreign_rounding_mode_changes_no_bit(columns: int) -> None:
+    expected = np.float32(math.sqrt(2) / math.sqrt(columns)) * fk.normal((29, columns), rng=7)
+    with upward_rounding():
+        assert 1.0 + TINY > 1.0  # in force, and no constant of the compiler
+        got = fk.kaiming_normal((29, columns), rng=7)
+    assert np.array_equal(got, expected)
