@@ -30,9 +30,9 @@
 
 #include "threads.h"
 
-/* A word is here all that a function depends on, as one number: for the float32 radius the 32 bits of a, then the low 8 of
- * b. The functions read it as a signed number s, and in terms of x = (s + 1/2) / 2^bits, in (-1/2, 1/2), the transform of
- * docs/stream-v1.md is
+/* A word is here all that a function depends on, as one number: for the float32 radius the 32 bits of a, then the low 8
+ * of b. The functions read it as a signed number s, and in terms of x = (s + 1/2) / 2^bits, in (-1/2, 1/2), the
+ * transform of docs/stream-v1.md is
  *
  *     rho = sqrt(-2 ln v), v = x or 1 + x, whichever is in (0, 1)      phi = x pi/2
  */
