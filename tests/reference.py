@@ -10,12 +10,13 @@ import hashlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Words: TypeAlias = NDArray[np.uint32] | NDArray[np.uint64]
+Words: TypeAlias = NDArray[np.unsignedinteger[Any]]  # of 32 or 64 bits
 Reals: TypeAlias = NDArray[Any]  # of one working precision, float32 or float64
 Precision: TypeAlias = type[np.float32] | type[np.float64]
 
@@ -39,7 +40,7 @@ def _fma_single(x: ArrayLike, y: ArrayLike, z: ArrayLike) -> Reals:
     total = product + addend
     virtual = total - product
     error = (product - (total - virtual)) + (addend - virtual)  # exact, by Knuth's two-sum
-    cut = (error != 0) & (total.view(np.uint64) % 2 == 0)
+    cut = (error != 0) & (total.view(np.uint64) & np.uint64(1) == 0)
     odd = np.where(cut, np.nextafter(total, np.copysign(np.inf, error)), total)
     return odd.astype(np.float32)
 
@@ -128,10 +129,10 @@ def words(place: Place) -> Words:
 class Parameters:
     """The numbers of a distribution, each in the working precision."""
 
-    scale: np.floating[Any]  # std, or half
-    center: np.floating[Any]  # mean, or middle
-    low: np.floating[Any]
-    high: np.floating[Any]
+    scale: np.float32 | np.float64  # std, or half
+    center: np.float32 | np.float64  # mean, or middle
+    low: np.float32 | np.float64
+    high: np.float32 | np.float64
 
     @property
     def width(self) -> int:
@@ -307,6 +308,10 @@ class Fill:
     place: Place
     numbers: Parameters
 
+    @property
+    def dtype(self) -> type[np.uint32] | Precision:
+        return np.uint32 if self.operation == "words_u32" else type(self.numbers.scale)
+
     def values(self) -> NDArray[Any]:
         if self.operation == "words_u32":
             return words(self.place)
@@ -319,6 +324,17 @@ class Fill:
 
 def digest(values: NDArray[Any]) -> str:
     return hashlib.sha256(values.astype(values.dtype.newbyteorder("<")).tobytes()).hexdigest()
+
+
+def vectors(name: str) -> Iterator[list[str]]:
+    """Yield the fields of every line in a file of vectors."""
+    for line in (Path(__file__).parent / "vectors" / name).read_text("ascii").splitlines():
+        if not line.startswith("#"):
+            yield line.split()
+
+
+def frozen_digests() -> dict[str, str]:
+    return {" ".join(fields[:-1]): fields[-1] for fields in vectors("digests.txt")}
 
 
 def frozen_fills() -> Iterator[Fill]:
@@ -351,7 +367,7 @@ def places(width: int) -> list[Place]:
     """Return places at both ends of the stream, past 2**32 elements and 2**32 blocks, and of any small size."""
     return [
         Place(seed=0, stream=0, first=0, count=1),
-        Place(seed=0, stream=0, first=0, count=50_000),
+        Place(seed=0, stream=0, first=0, count=300_000),
         Place(seed=2**64 - 1, stream=2**63 - 1, first=3, count=33),
         Place(seed=20111115, stream=0, first=9935, count=65),
         Place(seed=0x9E3779B97F4A7C15, stream=2**32, first=12_345, count=10_007),

@@ -1,0 +1,335 @@
+"""The promise itself: the bits of stream v1, whatever the instruction set, threads, stores, cuts, address and mode."""
+
+import ctypes
+import operator
+import os
+import platform
+import shlex
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
+from functools import cache
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import reference
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from reference import Fill, Parameters, Place, Precision, normal_parameters, uniform_parameters
+
+import fastkaiming as fk
+from fastkaiming import _core
+
+ROOT = Path(__file__).resolve().parents[1]
+CSRC = ROOT / "fastkaiming" / "csrc"
+
+THREADS = (1, 2, 3, 7)
+STORES = (_core.STORE_PLAIN, _core.STORE_STREAMING)
+SIZES = (0, 1, 15, 16, 17, 31, 33, 63, 65, 97)
+TILE = 256  # elements; no kernel works on more of them at a time
+GUARD = 64
+GUARD_BYTE = 0xA5
+NOTHING_FOREIGN = nullcontext()
+
+DRAWS: dict[str, Parameters] = {
+    "words_u32": normal_parameters(0, 0, np.float32),
+    "uniform_f32": uniform_parameters(-0.75, 1.25, np.float32),
+    "uniform_f64": uniform_parameters(-0.75, 1.25, np.float64),
+    "normal_f32": normal_parameters(0.5, 0.02, np.float32),
+    "normal_f64": normal_parameters(0.5, 0.02, np.float64),
+}
+
+
+@pytest.fixture(params=_core.available_isas(), scope="module")
+def isa(request: pytest.FixtureRequest) -> Iterator[str]:
+    before = _core.select_isa(request.param)
+    assert _core.isa() == request.param
+    yield request.param
+    assert _core.isa() == request.param  # all of the tests between ran on it
+    _core.select_isa(before)
+
+
+@pytest.fixture(params=DRAWS)
+def operation(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def sample(operation: str, first: int, count: int) -> Fill:
+    return Fill(operation, Place(seed=0x0123456789ABCDEF, stream=2**63 + 9, first=first, count=count), DRAWS[operation])
+
+
+def itemsize(operation: str) -> int:
+    return int(operation[-2:]) // 8
+
+
+def chunk(operation: str) -> int:
+    """Return the elements of a chunk, the piece that a thread takes at a time."""
+    return 4 * _core.CHUNK_ELEMENTS // itemsize(operation)
+
+
+def drawn(
+    fill: Fill,
+    threads: int = 1,
+    store: int = _core.STORE_AUTO,
+    shift: int = 0,
+    environment: AbstractContextManager[None] = NOTHING_FOREIGN,
+) -> NDArray[Any]:
+    """Fill memory ``shift`` elements behind a cache line, and see that the bytes around it stay untouched."""
+    place, dtype, operation = fill.place, np.dtype(fill.dtype), getattr(_core, fill.operation.upper())
+    memory = np.full(place.count * dtype.itemsize + 6 * GUARD, GUARD_BYTE, np.uint8)
+    begin = GUARD + -memory.ctypes.data % 64 + shift * dtype.itemsize
+    end = begin + place.count * dtype.itemsize
+    out = memory[begin:end].view(dtype)
+    scale, center, low, high = (float(number) for number in vars(fill.numbers).values())
+    with environment:
+        _core.fill(
+            out, operation, place.seed, place.stream, place.first, scale, center, low, high, threads, store=store
+        )
+    assert np.all(memory[:begin] == GUARD_BYTE)
+    assert np.all(memory[end:] == GUARD_BYTE)
+    return out
+
+
+def check(fill: Fill, wanted: NDArray[Any], **how: Any) -> None:
+    values = drawn(fill, **how)
+    if values.tobytes() != wanted.tobytes():
+        bits = f"u{values.itemsize}"
+        wrong = np.flatnonzero(values.view(bits) != wanted.view(bits))
+        at = wrong[0]
+        pytest.fail(f"{fill} {how}: {wrong.size} elements differ, first [{at}] is {values[at]!r} for {wanted[at]!r}")
+
+
+def part(fill: Fill, begin: int, count: int) -> Fill:
+    """Return the fill of ``count`` elements from element ``begin`` of a fill on."""
+    return replace(fill, place=replace(fill.place, first=fill.place.first + begin, count=count))
+
+
+# ---- equal to the reference ----
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("store", STORES)
+@pytest.mark.parametrize("threads", THREADS)
+def test_digests_are_the_frozen_ones(threads: int, store: int) -> None:
+    frozen = reference.frozen_digests()
+    for fill in reference.frozen_fills():
+        assert reference.digest(drawn(fill, threads, store)) == frozen[str(fill)], fill
+
+
+def fills() -> st.SearchStrategy[Fill]:
+    words = st.integers(0, 2**64 - 1)
+    joints = st.sampled_from([2**18, 2**32, 2**33, 2**34, 5 * 2**34, 2**63, 2**64 - 400])
+    firsts = st.integers(0, 2**64 - 400) | st.builds(operator.sub, joints, st.integers(0, 400))
+    places = st.builds(Place, words, words, firsts, st.integers(0, 400))
+    words_of = st.builds(Fill, st.just("words_u32"), places, st.just(DRAWS["words_u32"]))
+    return words_of | st.one_of(
+        [
+            st.builds(Fill, st.just(f"{kind}_{suffix}"), places, parameters(precision, least))
+            for precision, suffix, least in ((np.float32, "f32", 2.0**-102), (np.float64, "f64", 2.0**-969))
+            for kind, parameters in (("normal", normals), ("uniform", uniforms))
+        ]
+    )
+
+
+def normals(precision: Precision, least: float) -> st.SearchStrategy[Parameters]:
+    stds = st.just(0.0) | st.floats(least, 1e30)
+    return st.builds(normal_parameters, st.floats(-1e30, 1e30), stds, st.just(precision))
+
+
+def uniforms(precision: Precision, least: float) -> st.SearchStrategy[Parameters]:
+    ends = st.lists(st.floats(-1e30, 1e30, allow_subnormal=False), min_size=2, max_size=2).map(sorted)
+    spreads = ends.map(lambda pair: uniform_parameters(pair[0], pair[1], precision))
+    return spreads.filter(lambda numbers: numbers.scale >= least or numbers.low == numbers.high != 0)
+
+
+@pytest.mark.usefixtures("isa")
+@given(fills(), st.sampled_from(THREADS), st.sampled_from(STORES), st.integers(0, 15))
+def test_any_fill_is_the_references(fill: Fill, threads: int, store: int, shift: int) -> None:
+    check(fill, fill.values(), threads=threads, store=store, shift=shift)
+
+
+KEYS = st.builds(fk.Key, st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1))
+THOUSANDTHS = st.builds(operator.truediv, st.integers(-(10**9), 10**9), st.just(1000))
+
+
+@given(KEYS, THOUSANDTHS, THOUSANDTHS.map(abs), st.sampled_from([np.float32, np.float64]))
+def test_public_fills_round_their_parameters_once(
+    key: fk.Key, center: float, width: float, precision: Precision
+) -> None:
+    """Decimal fractions, which no binary number holds, pass through the front door as the page says."""
+    place, out = Place(key.seed, key.stream, first=0, count=33), np.empty(33, precision)
+    wanted = reference.normal(place, normal_parameters(center, width, precision))
+    assert fk.normal_(out, center, width, rng=key).tobytes() == wanted.tobytes()
+
+    numbers = uniform_parameters(center, center + width, precision)
+    assume(numbers.scale > 0 or width == 0)
+    wanted = reference.uniform(place, numbers)
+    assert fk.uniform_(out, center, center + width, rng=key).tobytes() == wanted.tobytes()
+
+
+@given(st.integers(0, 2**64 - 1), st.text())
+def test_names_have_the_streams_of_the_page(seed: int, name: str) -> None:
+    assert fk.Generator(seed).key(name) == fk.Key(seed, reference.named_stream(name))
+
+
+# ---- cut anywhere ----
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("joint", ["start", "chunk", "carry"])
+def test_small_pieces_at_every_offset(operation: str, joint: str) -> None:
+    """Pieces around the stream's start, between chunks, and where the block number carries into its high word."""
+    carry = 2**32 * 16 // itemsize(operation)
+    centre = {"start": TILE // 2, "chunk": chunk(operation), "carry": carry}[joint]
+    whole = sample(operation, centre - TILE // 2, TILE + max(SIZES))
+    values = whole.values()
+    for offset, size in product(range(TILE), SIZES):
+        threads = THREADS[(offset + size) % len(THREADS)]
+        check(part(whole, offset, size), values[offset : offset + size], threads=threads)
+
+
+@pytest.mark.usefixtures("isa")
+def test_streaming_to_every_address_of_a_cache_line(operation: str) -> None:
+    whole = sample(operation, 0, TILE + 5003)
+    values = whole.values()
+    shifts = range(64 // itemsize(operation))
+    for offset, size, shift in product(range(0, TILE, 5), (1535, 1536, 5003), shifts):
+        piece = part(whole, offset, size)
+        check(piece, values[offset : offset + size], store=_core.STORE_STREAMING, shift=shift)
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("stride", [17, pytest.param(1, marks=pytest.mark.slow)])
+def test_pieces_of_a_chunk_at_every_offset(operation: str, stride: int) -> None:
+    whole, values = frozen(operation)
+    sizes = (chunk(operation) - 1, chunk(operation), chunk(operation) + 1)
+    for offset, size, threads, store in [*product(range(64), sizes, THREADS, STORES)][::stride]:
+        check(part(whole, 0, offset), values[:offset], threads=threads, store=store)
+        check(part(whole, offset, size), values[offset : offset + size], threads=threads, store=store)
+
+
+@cache
+def frozen(operation: str) -> tuple[Fill, NDArray[Any]]:
+    """Return the longest of the frozen fills and its values, drawn here and held to its digest."""
+    fill = max((f for f in reference.frozen_fills() if f.operation == operation), key=lambda f: f.place.count)
+    values = drawn(fill)
+    assert reference.digest(values) == reference.frozen_digests()[str(fill)]
+    return fill, values
+
+
+@pytest.mark.usefixtures("isa")
+def test_threads_share_chunks_without_a_trace(operation: str) -> None:
+    """The reference judges the elements where two threads meet; one thread, those between."""
+    size = chunk(operation)
+    whole = sample(operation, first=77, count=9 * size)
+    alone = drawn(whole, threads=1, store=_core.STORE_PLAIN)
+    for meeting in range(size - 77, 9 * size, size):
+        seam = part(whole, meeting - 40, 80)
+        assert alone[meeting - 40 : meeting + 40].tobytes() == seam.values().tobytes()
+    for threads, store in product(THREADS[1:], STORES):
+        check(whole, alone, threads=threads, store=store)
+
+
+# ---- known answers, in every lane ----
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    path = tmp_path_factory.mktemp("probe") / "probe.so"
+    compiler = shlex.split(os.environ.get("CC", "cc"))
+    sources = [ROOT / "tests" / "c" / "probe.c", *sorted(CSRC.glob("*.c"))]
+    flags = [f"@{CSRC}/cflags.rsp", "-fPIC", "-shared", f"-I{CSRC}"]
+    subprocess.run([*compiler, *flags, *sources, "-o", path, "-lm"], check=True)
+    library = ctypes.CDLL(str(path))
+    library.probe_tile_blocks.restype = ctypes.c_size_t
+    library.probe_words.argtypes = [*3 * [ctypes.c_uint64], ctypes.c_size_t, ctypes.c_uint32 * 4]
+    return library
+
+
+@pytest.fixture(scope="module")
+def probe(isa: str, library: ctypes.CDLL) -> ctypes.CDLL:
+    assert library.fk_select_isa(isa.encode()) == 0
+    return library
+
+
+def block_in_every_lane(probe: ctypes.CDLL, seed: int, stream: int, block: int) -> Iterator[list[int]]:
+    words = (ctypes.c_uint32 * 4)()
+    for lane in range(min(probe.probe_tile_blocks(), block % 2**32 + 1)):
+        probe.probe_words(seed, stream, block, lane, words)
+        yield list(words)
+
+
+def test_philox_gives_the_known_answers_in_every_lane(probe: ctypes.CDLL) -> None:
+    answers = [fields[2:] for fields in reference.vectors("known_answers.txt") if fields[0] == "philox4x32"]
+    lanes = []
+    for answer in answers:
+        c0, c1, c2, c3, k0, k1, *words = (int(word, 16) for word in answer)
+        seen = list(block_in_every_lane(probe, k0 + 2**32 * k1, c2 + 2**32 * c3, c0 + 2**32 * c1))
+        assert seen == [words] * len(seen)
+        lanes.append(len(seen))
+    assert lanes == [1, probe.probe_tile_blocks(), probe.probe_tile_blocks()]  # no block comes before block 0
+
+
+def test_standard_engine_gives_its_required_draw_in_every_lane(probe: ctypes.CDLL) -> None:
+    (answer,) = [fields[1:] for fields in reference.vectors("known_answers.txt") if fields[0] == "std::philox4x32"]
+    seed, invocation, value = map(int, answer)
+    block, word = divmod(invocation - 1, 4)
+    assert [words[word] for words in block_in_every_lane(probe, seed, 0, block)] == [value] * probe.probe_tile_blocks()
+
+
+@pytest.mark.usefixtures("isa")
+def test_standard_engine_gives_its_required_draw_at_every_place_of_a_fill() -> None:
+    (answer,) = [fields[1:] for fields in reference.vectors("known_answers.txt") if fields[0] == "std::philox4x32"]
+    seed, invocation, value = map(int, answer)
+    for before in range(2 * TILE):
+        assert fk.Key(seed).words(before + 2, start=invocation - 1 - before)[before] == value
+
+
+# ---- foreign floating-point environments ----
+
+ONE, LEAST = 1.0, 5e-324
+FEEL: dict[str, Callable[[], bool]] = {
+    "upward": lambda: operator.add(ONE, LEAST) > ONE,
+    "downward": lambda: operator.sub(ONE, LEAST) < ONE,
+    "toward zero": lambda: operator.sub(ONE, LEAST) < ONE and operator.sub(LEAST, ONE) > -ONE,
+    "flushed results": lambda: operator.mul(2.0**-1022, 0.5) == 0,
+    "flushed operands": lambda: operator.mul(LEAST, 2.0**60) == 0,
+}
+CONTROL = {  # bits of MXCSR and FPCR
+    "x86_64": dict(zip(FEEL, (0x5F80, 0x3F80, 0x7F80, 0x9F80, 0x1FC0), strict=True)),
+    "aarch64": dict(zip(FEEL, (1 << 22, 2 << 22, 3 << 22, 1 << 24, 1 << 24), strict=True)),
+}.get(platform.machine(), {})
+
+
+@contextmanager
+def foreign(library: ctypes.CDLL, name: str) -> Iterator[None]:
+    """Let this thread, and those that it starts, round otherwise; see that it still does so at the end."""
+    library.probe_control.restype = ctypes.c_uint64
+    library.probe_set_control.argtypes = [ctypes.c_uint64]
+    own = library.probe_control()
+    library.probe_set_control(CONTROL[name])
+    try:
+        felt = FEEL[name]()
+        before = library.probe_control()
+        yield
+        after = library.probe_control()
+    finally:
+        library.probe_set_control(own)
+    assert felt
+    assert after == before
+
+
+@pytest.mark.skipif(not CONTROL, reason="the bits of this machine's floating-point control are not known here")
+@pytest.mark.parametrize("name", FEEL)
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.usefixtures("isa")
+def test_foreign_environment_changes_no_bit(library: ctypes.CDLL, name: str, threads: int) -> None:
+    fills = [sample(operation, first=1, count=3 * chunk(operation)) for operation in DRAWS]
+    fills += [fill for fill in reference.frozen_fills() if fill.place.count == 3001]  # a subnormal mean among them
+    for fill in fills:
+        check(fill, drawn(fill), threads=threads, environment=foreign(library, name))
