@@ -95,7 +95,7 @@ def look_at_words(isa: str, stride: int, threads: int, directory: Path) -> Repor
 def report(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Report:
     directory = tmp_path_factory.mktemp("accuracy")
     if request.param == WHOLE:
-        return look_at_words(fk.available_isas()[0], 1, os.cpu_count() or 1, directory)
+        return look_at_words(fk.available_isas()[0], 1, fk.get_num_threads(), directory)
     return look_at_words(request.param, SAMPLE, 1, directory)
 
 
