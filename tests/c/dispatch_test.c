@@ -1,0 +1,53 @@
+/* dispatch_test.c - dispatch.c on simulated CPUs.
+ *
+ * Reads a CPU a line: CPUID leaf 1's ECX, leaf 7's EBX, and XCR0, in hexadecimal; "-" is a leaf that the CPU does not
+ * have, or an XGETBV that it does not know. Prints which kernels that CPU can run. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "dispatch.h"
+
+/* The tables that dispatch.c chooses from: this program runs none of them. */
+const fk_kernels fk_kernels_scalar = {.isa = "scalar"};
+#if defined(__x86_64__)
+const fk_kernels fk_kernels_avx2 = {.isa = "avx2"};
+const fk_kernels fk_kernels_avx512 = {.isa = "avx512"};
+#elif defined(__aarch64__)
+const fk_kernels fk_kernels_neon = {.isa = "neon"};
+#endif
+
+static char leaf1_ecx[17], leaf7_ebx[17], xcr0[17];
+
+/* The registers that nobody should look at hold the opposite. */
+static int answer(const char *hexadecimal, int which, uint32_t registers[4]) {
+    if (strcmp(hexadecimal, "-") == 0) { return 0; }
+    const uint32_t value = (uint32_t)strtoul(hexadecimal, NULL, 16);
+    for (int i = 0; i < 4; i++) { registers[i] = i == which ? value : ~value; }
+    return 1;
+}
+
+static int simulated_cpuid(uint32_t leaf, uint32_t subleaf, uint32_t registers[4]) {
+    enum { EBX = 1, ECX = 2 };
+    if (leaf == 1) { return answer(leaf1_ecx, ECX, registers); }
+    if (leaf == 7 && subleaf == 0) { return answer(leaf7_ebx, EBX, registers); }
+    fprintf(stderr, "dispatch_test: CPUID leaf %" PRIu32 ", subleaf %" PRIu32 " was not simulated\n", leaf, subleaf);
+    exit(1);
+}
+
+static uint64_t simulated_xgetbv(void) {
+    if (strcmp(xcr0, "-") == 0) {
+        fprintf(stderr, "dispatch_test: XGETBV on a CPU without it: the real one would raise #UD\n");
+        exit(1);
+    }
+    return strtoull(xcr0, NULL, 16);
+}
+
+int main(void) {
+    const fk_cpu cpu = {simulated_cpuid, simulated_xgetbv};
+    while (scanf("%16s %16s %16s", leaf1_ecx, leaf7_ebx, xcr0) == 3) {
+        printf("avx2=%d avx512=%d\n", fk_cpu_runs_avx2(&cpu), fk_cpu_runs_avx512(&cpu));
+    }
+    return 0;
+}

@@ -1,0 +1,52 @@
+"""What tests run outside their own process: C programs, and Python that may crash, hang or be interrupted."""
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+CSRC = ROOT / "fastkaiming" / "csrc"
+
+HANG_SECONDS = 120  # says nothing of speed: it turns a deadlock into a failure
+
+
+def compiled(output: Path, *arguments: str | Path) -> Path:
+    """Compile C as the core is compiled, and return the program or the library."""
+    compiler = shlex.split(os.environ.get("CC", "cc"))
+    if shutil.which(compiler[0]) is None:
+        pytest.skip(f"no C compiler: {compiler[0]}")
+    subprocess.run([*compiler, f"@{CSRC}/cflags.rsp", f"-I{CSRC}", *arguments, "-o", output], check=True)
+    return output
+
+
+def answers(program: Path, questions: list[str]) -> list[str]:
+    """Return what a program prints for each line that it reads."""
+    result = subprocess.run(
+        [program],
+        input="".join(f"{question}\n" for question in questions),
+        capture_output=True,
+        text=True,
+        timeout=HANG_SECONDS,
+        check=False,
+    )
+    assert result.returncode == 0, f"{result.stdout}{result.stderr}"
+    return result.stdout.splitlines()
+
+
+def python(program: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a program that finds the library where the tests do, without the settings that this process may have."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("FASTKAIMING_")}
+    return subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        env=inherited | environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=HANG_SECONDS,
+        check=False,
+    )

@@ -1,0 +1,224 @@
+"""The compiled boundary: one fill writes the elements it was given, all of them, and no byte beside them."""
+
+import array
+import mmap
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import reference
+from numpy.typing import NDArray
+from processes import python
+
+import fastkaiming as fk
+from fastkaiming import _core
+
+LINE = 64
+MARK = 0xA5
+SEED, STREAM = 11, 13
+ISAS = fk.available_isas()
+
+# The least fill that streams, one that just takes a second batch in the first-level cache, and one of many batches.
+SIZES = {np.uint32: [1536, 4864, 13000], np.float64: [768, 2432, 6500]}
+
+
+@pytest.fixture(params=ISAS)
+def isa(request: pytest.FixtureRequest) -> Iterator[str]:
+    before = _core.select_isa(request.param)
+    yield _core.isa()
+    _core.select_isa(before)
+
+
+def test_stream_version() -> None:
+    assert fk.STREAM_VERSION == _core.STREAM_VERSION == 1
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("isa", ["scalar"], indirect=True)  # slow enough to report within the fill
+@pytest.mark.parametrize(
+    ("operation", "dtype", "chunk"),
+    [
+        (_core.NORMAL_F32, np.float32, _core.CHUNK_ELEMENTS),
+        (_core.NORMAL_F64, np.float64, _core.CHUNK_ELEMENTS // 2),
+    ],
+)
+def test_chunks_end_at_multiples_of_the_chunk_in_the_stream(operation: int, dtype: Any, chunk: int) -> None:
+    def report(done: int, _total: int) -> None:
+        ends.append(first + done)
+        raise InterruptedError
+
+    ends: list[int] = []
+    for first in (0, 1, chunk - 1, 3 * chunk + 500):
+        with pytest.raises(InterruptedError):
+            _core.fill(np.zeros(1 << 26, dtype), operation, 1, 0, first, scale=1.0, progress=report)
+    assert [end % chunk for end in ends] == [0, 0, 0, 0]
+
+
+def elements(dtype: Any, count: int) -> NDArray[Any]:
+    """Return the first elements of the stream, from the second implementation."""
+    place = reference.Place(SEED, STREAM, 0, count)
+    if dtype == np.uint32:
+        return reference.words(place)
+    return reference.uniform(place, reference.uniform_parameters(-1.0, 1.0, np.float64))
+
+
+def fill(out: Any, first: int, store: int) -> None:
+    operation = _core.WORDS_U32 if out.dtype == np.uint32 else _core.UNIFORM_F64
+    _core.fill(out, operation, SEED, STREAM, first, scale=1.0, low=-1.0, high=1.0, store=store)
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("store", [_core.STORE_PLAIN, _core.STORE_STREAMING], ids=["plain", "streaming"])
+@pytest.mark.parametrize("dtype", [np.uint32, np.float64])
+def test_every_start_and_end_within_a_cache_line(dtype: Any, store: int) -> None:
+    itemsize = np.dtype(dtype).itemsize
+    per_line = LINE // itemsize
+    expected = elements(dtype, max(SIZES[dtype]) + 2048)
+    memory = np.empty(expected.nbytes + 4 * LINE, np.uint8)
+    line = -memory.ctypes.data % LINE
+    first = 0
+    for size in SIZES[dtype]:
+        for start in range(per_line):
+            for end in range(per_line):
+                count = size + end
+                begin = line + LINE + start * itemsize
+                stop = begin + count * itemsize
+                memory[:] = MARK
+                fill(memory[begin:stop].view(dtype), first, store)
+                assert memory[begin:stop].tobytes() == expected[first : first + count].tobytes()
+                assert (memory[:begin] == MARK).all()
+                assert (memory[stop:] == MARK).all()
+                first = (first + 37) % 2039  # both are prime, so that every place in a tile comes up
+
+
+GUARDED = """
+import ctypes, mmap, sys
+import numpy as np
+from fastkaiming import _core
+
+page, pages = mmap.PAGESIZE, 16
+memory = mmap.mmap(-1, (pages + 2) * page)
+address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+protect = ctypes.CDLL(None, use_errno=True).mprotect
+for guard in (address, address + (pages + 1) * page):
+    assert protect(ctypes.c_void_p(guard), ctypes.c_size_t(page), 0) == 0
+room = np.frombuffer(memory, np.uint8)[page : (pages + 1) * page]
+
+_core.select_isa(sys.argv[1])
+for operation, size in ((_core.WORDS_U32, 4), (_core.NORMAL_F32, 4), (_core.UNIFORM_F64, 8), (_core.NORMAL_F64, 8)):
+    for store in (_core.STORE_PLAIN, _core.STORE_STREAMING):
+        for count in (1, 3, 64, 65, 255, 257, 1536, 1537, 1599, 4863, 4865, 6500, 6553, len(room) // size):
+            for out in (room[: count * size], room[len(room) - count * size :]):
+                for first in (0, 1, 63, 200):
+                    _core.fill(out.view(f"u{size}"), operation, 1, 0, first, scale=1.0, store=store)
+print("untouched")
+"""
+
+
+@pytest.mark.parametrize("name", ISAS)
+def test_no_access_outside_the_buffer(name: str) -> None:
+    # Pages without access around it: reading there too would end the process.
+    result = python(GUARDED, name)
+    assert result.stdout == "untouched\n", f"ended with {result.returncode}: {result.stderr}"
+
+
+def marked(shape: tuple[int, ...]) -> NDArray[Any]:
+    out = np.empty(shape, np.float32)
+    out.view(np.uint8)[...] = MARK
+    return out
+
+
+def read_only() -> NDArray[Any]:
+    out = marked((6,))
+    out.flags.writeable = False
+    return out
+
+
+def read_only_map() -> mmap.mmap:
+    return mmap.mmap(-1, 4096, access=mmap.ACCESS_READ)
+
+
+REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
+    "bytes": (lambda: bytes(24), BufferError, "Object is not writable"),
+    "a read-only array": (read_only, ValueError, "buffer source array is read-only"),
+    "a read-only view": (lambda: memoryview(bytearray(24)).toreadonly(), BufferError, "not writable"),
+    "a read-only map": (read_only_map, BufferError, "Object is not writable"),
+    "a strided array": (lambda: marked((6, 4))[:, ::2], ValueError, "ndarray is not contiguous"),
+    "a reversed array": (lambda: marked((6,))[::-1], ValueError, "ndarray is not contiguous"),
+    "a strided view": (lambda: memoryview(array.array("f", bytes(24)))[::2], BufferError, "not contiguous"),
+    "a list": (lambda: [0.0], TypeError, "a bytes-like object is required, not 'list'"),
+    "None": (lambda: None, TypeError, "a bytes-like object is required, not 'NoneType'"),
+}
+
+
+@pytest.mark.parametrize(("make", "error", "message"), REFUSED.values(), ids=REFUSED)
+def test_a_buffer_that_cannot_be_filled_keeps_its_bytes(
+    make: Callable[[], Any], error: type[Exception], message: str
+) -> None:
+    reports: list[tuple[int, int]] = []
+    out = make()
+    before = np.array(out).tobytes()
+    with pytest.raises(error, match=message):
+        _core.fill(out, _core.NORMAL_F32, 1, 0, 0, scale=1.0, progress=lambda *report: reports.append(report))
+    assert np.array(out).tobytes() == before
+    assert reports == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({"seed": -1}, OverflowError),
+        ({"stream": 1 << 64}, OverflowError),
+        ({"first": -1}, OverflowError),
+        ({"threads": 1 << 31}, OverflowError),
+        ({"scale": "1"}, TypeError),
+    ],
+)
+def test_numbers_that_do_not_fit_the_plan_write_nothing(arguments: dict[str, Any], error: type[Exception]) -> None:
+    out = marked((6,))
+    plan = {"operation": _core.NORMAL_F32, "seed": 0, "stream": 0, "first": 0, "scale": 1.0}
+    with pytest.raises(error):
+        _core.fill(out, **(plan | arguments))
+    assert (out.view(np.uint8) == MARK).all()
+
+
+def owners(tmp_path: Path) -> Iterator[Any]:
+    """Yield memory of 24 float32 from whoever may own some."""
+    yield np.empty(24, np.float32)
+    yield np.empty((2, 3, 4), np.float32)
+    yield np.empty((2, 12), np.float32, order="F")
+    yield np.memmap(tmp_path / "weights", np.float32, "w+", shape=(24,))
+    yield array.array("f", bytes(96))
+    yield memoryview(bytearray(96)).cast("f")
+    yield memoryview(bytearray(96)).cast("f", (4, 6))
+
+
+def test_any_owner_of_contiguous_memory(tmp_path: Path) -> None:
+    expected = reference.normal(reference.Place(5, 6, 7, 24), reference.normal_parameters(0.0, 1.0, np.float32))
+    for out in owners(tmp_path):
+        _core.fill(out, _core.NORMAL_F32, 5, 6, 7, scale=1.0)
+        assert np.asarray(out).tobytes(order="A") == expected.tobytes()
+
+
+def test_no_elements_are_no_fill_but_report_their_end() -> None:
+    reports: list[tuple[int, int]] = []
+    _core.fill(np.empty(0, np.float32), _core.NORMAL_F32, 1, 0, 0, progress=lambda *report: reports.append(report))
+    assert reports == [(0, 0)]
+
+
+def test_no_reference_is_left_behind() -> None:
+    def stop(_done: int, _total: int) -> None:
+        raise InterruptedError
+
+    writable, locked = np.empty(100, np.float32), read_only()
+    before = sys.getrefcount(writable), sys.getrefcount(locked), sys.getrefcount(stop)
+    for _ in range(10):
+        _core.fill(writable, _core.NORMAL_F32, 1, 0, 0)
+        with pytest.raises(InterruptedError):
+            _core.fill(writable, _core.NORMAL_F32, 1, 0, 0, progress=stop)
+        with pytest.raises(ValueError, match="read-only"):
+            _core.fill(locked, _core.NORMAL_F32, 1, 0, 0, progress=stop)
+    assert (sys.getrefcount(writable), sys.getrefcount(locked), sys.getrefcount(stop)) == before

@@ -1,0 +1,187 @@
+"""Which kernels run: those that both CPU and operating system support, or those that the user names, and no others."""
+
+import hashlib
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import reference
+from processes import CSRC, ROOT, answers, compiled, python
+
+import fastkaiming as fk
+from fastkaiming import _core
+
+WIDEST_FIRST = ["avx512", "avx2", "neon", "scalar"]
+FOREIGN = "avx2" if platform.machine() in ("aarch64", "arm64") else "neon"
+
+x86_only = pytest.mark.skipif(platform.machine() != "x86_64", reason="CPUID is an instruction of x86")
+
+# Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2A, "CPUID": leaf 1, ECX.
+FMA, OSXSAVE, AVX = 1 << 12, 1 << 27, 1 << 28
+# Leaf 7, EBX.
+AVX2, AVX512F, AVX512DQ, AVX512BW, AVX512VL = 1 << 5, 1 << 16, 1 << 17, 1 << 30, 1 << 31
+# Volume 1, section 13.3: the states that the operating system saves, in XCR0.
+X87, SSE, YMM, OPMASK, ZMM_UPPER_HALVES, ZMM_16_TO_31 = 1 << 0, 1 << 1, 1 << 2, 1 << 5, 1 << 6, 1 << 7
+
+LEAF1 = FMA | OSXSAVE | AVX
+LEAF7 = AVX2 | AVX512F | AVX512DQ | AVX512BW | AVX512VL
+XCR0 = SSE | YMM | OPMASK | ZMM_UPPER_HALVES | ZMM_16_TO_31
+ALL = 0xFFFFFFFF
+
+SCALAR_ONLY, UP_TO_AVX2, UP_TO_AVX512 = "avx2=0 avx512=0", "avx2=1 avx512=0", "avx2=1 avx512=1"
+
+SIMULATED_CPUS = {
+    "nothing at all": (0, 0, None, SCALAR_ONLY),
+    "no leaf 1": (None, ALL, None, SCALAR_ONLY),
+    "no leaf 7": (ALL, None, ALL, SCALAR_ONLY),
+    "everything": (ALL, ALL, ALL, UP_TO_AVX512),
+    "no more than AVX-512 needs": (LEAF1, LEAF7, XCR0, UP_TO_AVX512),
+    "no more than AVX2 needs": (LEAF1, AVX2, SSE | YMM, UP_TO_AVX2),
+    "Sandy Bridge: AVX alone": (AVX | OSXSAVE, 0, X87 | SSE | YMM, SCALAR_ONLY),
+    "AVX2 without FMA": (ALL & ~FMA, ALL, ALL, SCALAR_ONLY),
+    "AVX2 without AVX": (ALL & ~AVX, ALL, ALL, SCALAR_ONLY),
+    "FMA without AVX2": (ALL, ALL & ~AVX2, ALL, SCALAR_ONLY),
+    "no OSXSAVE": (ALL & ~OSXSAVE, ALL, None, SCALAR_ONLY),
+    "YMM not saved": (ALL, ALL, ALL & ~YMM, SCALAR_ONLY),
+    "XMM not saved": (ALL, ALL, ALL & ~SSE, SCALAR_ONLY),
+    "nothing but x87 saved": (ALL, ALL, X87, SCALAR_ONLY),
+    "opmasks not saved": (ALL, ALL, ALL & ~OPMASK, UP_TO_AVX2),
+    "upper halves of ZMM not saved": (ALL, ALL, ALL & ~ZMM_UPPER_HALVES, UP_TO_AVX2),
+    "ZMM 16 to 31 not saved": (ALL, ALL, ALL & ~ZMM_16_TO_31, UP_TO_AVX2),
+    "AVX-512 without F": (ALL, ALL & ~AVX512F, ALL, UP_TO_AVX2),
+    "AVX-512 without DQ": (ALL, ALL & ~AVX512DQ, ALL, UP_TO_AVX2),
+    "AVX-512 without BW": (ALL, ALL & ~AVX512BW, ALL, UP_TO_AVX2),
+    "AVX-512 without VL": (ALL, ALL & ~AVX512VL, ALL, UP_TO_AVX2),
+    "Knights Landing: AVX-512 F alone": (LEAF1, AVX2 | AVX512F, XCR0, UP_TO_AVX2),
+    "AVX-512 without AVX2": (ALL, ALL & ~AVX2, ALL, SCALAR_ONLY),
+}
+
+
+@pytest.fixture
+def selection() -> Iterator[None]:
+    before = _core.isa()
+    yield
+    _core.select_isa(before)
+
+
+@x86_only
+def test_simulated_cpus(tmp_path: Path) -> None:
+    program = compiled(tmp_path / "dispatch", ROOT / "tests" / "c" / "dispatch_test.c", CSRC / "dispatch.c")
+    registers = [cpu[:3] for cpu in SIMULATED_CPUS.values()]
+    questions = [" ".join("-" if value is None else f"{value:x}" for value in three) for three in registers]
+    expected = {name: cpu[3] for name, cpu in SIMULATED_CPUS.items()}
+    assert dict(zip(SIMULATED_CPUS, answers(program, questions), strict=True)) == expected
+
+
+@x86_only
+def test_this_cpu_as_the_kernel_of_the_system_sees_it() -> None:
+    # Linux strikes out the flags of instructions whose registers it does not save.
+    info = Path("/proc/cpuinfo")
+    if not info.exists():
+        pytest.skip("the system has no /proc/cpuinfo")
+    flags = next(set(line.split()) for line in info.read_text().splitlines() if line.startswith("flags"))
+    avx2 = {"avx2", "fma"} <= flags
+    avx512 = avx2 and {"avx512f", "avx512dq", "avx512bw", "avx512vl"} <= flags
+    assert fk.available_isas() == ("avx512",) * avx512 + ("avx2",) * avx2 + ("scalar",)
+
+
+def test_instruction_sets_come_widest_first_and_end_with_the_one_of_any_machine() -> None:
+    assert list(fk.available_isas()) == [name for name in WIDEST_FIRST if name in fk.available_isas()]
+    assert fk.available_isas()[-1] == "scalar"
+
+
+PLACE = reference.Place(seed=3, stream=5, first=7, count=3001)
+
+FILL = f"""
+import hashlib
+import numpy as np
+import fastkaiming as fk
+from fastkaiming import _core
+
+out = np.empty({PLACE.count}, np.float32)
+_core.fill(out, _core.NORMAL_F32, {PLACE.seed}, {PLACE.stream}, {PLACE.first}, scale=0.5, center=1.0)
+print(fk.isa(), hashlib.sha256(out).hexdigest())
+"""
+
+
+@pytest.fixture(scope="module")
+def digest() -> str:
+    values = reference.normal(PLACE, reference.normal_parameters(1.0, 0.5, np.float32))
+    return hashlib.sha256(values.tobytes()).hexdigest()
+
+
+@pytest.mark.parametrize("isa", fk.available_isas())
+def test_the_variable_names_what_runs(isa: str, digest: str) -> None:
+    result = python(FILL, FASTKAIMING_ISA=isa)
+    assert result.stdout.split() == [isa, digest], result.stderr
+
+
+@pytest.mark.parametrize("environment", [{}, {"FASTKAIMING_ISA": ""}], ids=["unset", "empty"])
+def test_the_widest_runs_without_the_variable(environment: dict[str, str], digest: str) -> None:
+    result = python(FILL, **environment)
+    assert result.stdout.split() == [fk.available_isas()[0], digest], result.stderr
+
+
+@pytest.mark.parametrize("name", ["sse9", "AVX2", " scalar", "avx", "avx5122", "avx2,scalar", "0", FOREIGN])
+def test_the_variable_refuses_an_unknown_name_on_import(name: str) -> None:
+    result = python(FILL, FASTKAIMING_ISA=name)
+    assert result.returncode == 1
+    assert result.stdout == ""
+    error = result.stderr.splitlines()[-1]
+    assert error.startswith(f"ValueError: FASTKAIMING_ISA: unknown instruction set {name!r}; ")
+    assert error.endswith(", ".join(fk.available_isas()))
+
+
+@pytest.fixture(scope="module")
+def masked_cpu(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    library = tmp_path_factory.mktemp("masked_cpu") / "masked_cpu.so"
+    return compiled(library, "-shared", "-fPIC", ROOT / "tests" / "c" / "masked_cpu.c")
+
+
+@x86_only
+@pytest.mark.skipif(platform.system() != "Linux", reason="only Linux lets a process hide features of the CPU")
+@pytest.mark.parametrize(
+    ("variable", "bit", "refused", "left"),
+    [
+        pytest.param("MASKED_LEAF7_EBX", AVX512DQ, "avx512", ["avx2", "scalar"], id="AVX512DQ"),
+        pytest.param("MASKED_LEAF7_EBX", AVX512VL, "avx512", ["avx2", "scalar"], id="AVX512VL"),
+        pytest.param("MASKED_LEAF7_EBX", AVX2, "avx2", ["scalar"], id="AVX2"),
+        pytest.param("MASKED_LEAF1_ECX", FMA, "avx2", ["scalar"], id="FMA"),
+        pytest.param("MASKED_LEAF1_ECX", OSXSAVE, "avx512", ["scalar"], id="OSXSAVE"),
+    ],
+)
+def test_a_cpu_that_lacks_it(
+    masked_cpu: Path, digest: str, variable: str, bit: int, refused: str, left: list[str]
+) -> None:
+    lesser = {"LD_PRELOAD": str(masked_cpu), variable: f"{bit:x}"}
+    result = python(FILL, **lesser)
+    if result.returncode == 77:
+        pytest.skip("this machine cannot make CPUID fault")
+    left = [name for name in left if name in fk.available_isas()]
+    assert result.stdout.split() == [left[0], digest], result.stderr
+
+    error = python(FILL, **lesser, FASTKAIMING_ISA=refused).stderr.splitlines()[-1]
+    expected = f"this machine cannot run instruction set {refused!r}; it can run {', '.join(left)}"
+    assert error == f"ValueError: FASTKAIMING_ISA: {expected}"
+
+
+@pytest.mark.usefixtures("selection")
+def test_selecting_returns_what_was_selected_before() -> None:
+    for name in fk.available_isas():
+        before = fk.isa()
+        assert _core.select_isa(name) == before
+        assert fk.isa() == name
+    assert _core.select_isa(None) == fk.available_isas()[-1]
+    assert fk.isa() == fk.available_isas()[0]
+
+
+@pytest.mark.usefixtures("selection")
+def test_a_refused_selection_changes_nothing() -> None:
+    for name in fk.available_isas():
+        _core.select_isa(name)
+        for unknown in (FOREIGN, "", "none"):
+            with pytest.raises(ValueError, match=f"unknown instruction set '{unknown}'"):
+                _core.select_isa(unknown)
+            assert fk.isa() == name
