@@ -201,7 +201,7 @@ def _uniform_draw(uniform: Uniform, dtype: np.dtype[Any]) -> _Draw:
     low = _rounded("low", uniform.low, dtype)
     high = _rounded("high", uniform.high, dtype)
     scale = float(dtype.type(high / 2 - low / 2))
-    center = float(dtype.type(low / 2 + high / 2))
+    center = low if low == high else float(dtype.type(low / 2 + high / 2))
     if uniform.low != uniform.high:
         _check_underflow("(high - low) / 2", scale, dtype, uniform)
     return _Draw(_OPERATIONS[Uniform, dtype], scale, center, low, high)
@@ -212,7 +212,7 @@ def _rounded(name: str, value: float, dtype: np.dtype[Any]) -> float:
         rounded = float(dtype.type(value))
     if math.isinf(rounded):
         raise ValueError(f"{name} must not overflow {dtype}, got {value}")
-    return rounded
+    return rounded + 0.0  # of -0.0 that makes 0.0, as the stream has it
 
 
 def _check_underflow(name: str, scale: float, dtype: np.dtype[Any], distribution: Distribution) -> None:

@@ -141,11 +141,15 @@ class Parameters:
 
 
 def normal_parameters(mean: float, std: float, precision: Precision) -> Parameters:
-    return Parameters(precision(std), precision(mean), precision(0), precision(0))
+    zero = precision(0)
+    return Parameters(precision(std) + zero, precision(mean) + zero, zero, zero)  # + turns -0 into +0
 
 
 def uniform_parameters(low: float, high: float, precision: Precision) -> Parameters:
-    rounded_low, rounded_high = precision(low), precision(high)
+    zero = precision(0)
+    rounded_low, rounded_high = precision(low) + zero, precision(high) + zero
+    if rounded_low == rounded_high:
+        return Parameters(zero, rounded_low, rounded_low, rounded_high)
     low, high = float(rounded_low), float(rounded_high)
     return Parameters(precision(high / 2 - low / 2), precision(low / 2 + high / 2), rounded_low, rounded_high)
 
