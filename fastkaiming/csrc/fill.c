@@ -1,11 +1,11 @@
 /* fill.c - a plan becomes chunks, a chunk becomes whole tiles and the pieces at its ends. */
 #include "fill.h"
 
-#include <fenv.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "dispatch.h"
+#include "fpenv.h"
 #include "threads.h"
 
 /* A chunk is what a thread takes at a time: aligned to itself in the sequence of blocks, so that the cut between two never
@@ -101,15 +101,13 @@ static void fill_chunk(void *context, uint64_t begin, uint64_t end) {
     const uint64_t block = (index - index % tile_elements) / block_elements;
     char *const out = j->out + begin * j->element_bytes;
 
-    fenv_t callers;
-    fegetenv(&callers);
-    fesetenv(FE_DFL_ENV);
+    const fk_fpenv callers = fk_enter_default_fpenv();
     if (j->streaming && bytes >= 2 * LAG_BYTES) {
         fill_streaming(j, block, skipped, skipped + bytes, out);
     } else {
         fill_plain(j, block, skipped, skipped + bytes, out);
     }
-    fesetenv(&callers);
+    fk_leave_default_fpenv(&callers);
 }
 
 static uint64_t last_level_cache_bytes(void) {
