@@ -1,0 +1,151 @@
+/* threads_test.c - runs the loops that it reads, a line each, and prints what they did. Link with -Wl,--wrap=pthread_create.
+ *
+ *     loop SIZE GRAIN PHASE THREADS CREATIONS PARTIES
+ *         CREATIONS threads can be created; after that the system refuses. If PARTIES is not 0, nobody goes on from a piece
+ *         before so many threads work on one: a loop that gets fewer never ends.
+ *     watch PIECES THREADS CALL ANSWER
+ *         Pieces of PIECE elements that take a moment each, and a watcher that gives ANSWER at its CALL-th call, else 0. */
+#define _POSIX_C_SOURCE 200809L
+#include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "threads.h"
+
+enum { MOST_PIECES = 4096, MOST_CALLS = 256, PIECE = 10 };
+
+/* The system's limit on threads, simulated. */
+
+static int creations_left, created;
+
+int __real_pthread_create(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+int __wrap_pthread_create(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *argument) {
+    if (creations_left == 0) { return EAGAIN; }
+    creations_left--;
+    created++;
+    return __real_pthread_create(thread, attributes, start, argument);
+}
+
+/* Signals that this thread lets through. The C library keeps those below SIGRTMIN that have no name for itself. */
+static int open_signals(void) {
+    sigset_t blocked;
+    int open = 0;
+    pthread_sigmask(SIG_SETMASK, NULL, &blocked);
+    for (int s = 1; s <= SIGRTMAX; s++) {
+        const int nobodys = s == SIGKILL || s == SIGSTOP || (s > SIGSYS && s < SIGRTMIN);
+        open += !nobodys && !sigismember(&blocked, s);
+    }
+    return open;
+}
+
+typedef struct {
+    uint64_t begin, end;
+} piece;
+
+typedef struct {
+    pthread_t caller;
+    pthread_barrier_t *together;
+    piece pieces[MOST_PIECES];
+    atomic_int count;
+    atomic_int open_in_helpers;
+} record;
+
+static void work(void *context, uint64_t begin, uint64_t end) {
+    record *r = context;
+    const int i = atomic_fetch_add(&r->count, 1);
+    if (i < MOST_PIECES) { r->pieces[i] = (piece){begin, end}; }
+    if (!pthread_equal(pthread_self(), r->caller)) { atomic_fetch_add(&r->open_in_helpers, open_signals()); }
+    if (r->together) { pthread_barrier_wait(r->together); }
+}
+
+static int by_begin(const void *a, const void *b) {
+    const piece *p = a, *q = b;
+    return p->begin != q->begin ? (p->begin > q->begin) - (p->begin < q->begin) : (p->end > q->end) - (p->end < q->end);
+}
+
+static int run_loop(void) {
+    fk_range range;
+    int threads;
+    unsigned parties;
+    if (scanf("%" SCNu64 " %" SCNu64 " %" SCNu64 " %d %d %u", &range.size, &range.grain, &range.phase, &threads,
+              &creations_left, &parties) != 6) {
+        return 1;
+    }
+    static record r;
+    memset(&r, 0, sizeof r);
+    r.caller = pthread_self();
+    created = 0;
+    pthread_barrier_t barrier;
+    if (parties > 0) {
+        pthread_barrier_init(&barrier, NULL, parties);
+        r.together = &barrier;
+    }
+    const int open_before = open_signals();
+    const int result = fk_parallel_for(&range, threads, work, &r, NULL, NULL);
+    if (parties > 0) { pthread_barrier_destroy(&barrier); }
+
+    printf("result=%d created=%d open_in_helpers=%d closed_in_caller=%d pieces=", result, created, r.open_in_helpers,
+           open_before - open_signals());
+    if (r.count > MOST_PIECES) { return 1; }
+    qsort(r.pieces, (size_t)r.count, sizeof r.pieces[0], by_begin);
+    for (int i = 0; i < r.count; i++) { printf("%" PRIu64 ":%" PRIu64 ",", r.pieces[i].begin, r.pieces[i].end); }
+    printf("\n");
+    return 0;
+}
+
+typedef struct {
+    pthread_t caller;
+    int call, answer;
+    int calls, calls_elsewhere;
+    uint64_t done[MOST_CALLS];
+} watcher;
+
+static int watch(void *context, uint64_t done) {
+    watcher *w = context;
+    w->calls_elsewhere += !pthread_equal(pthread_self(), w->caller);
+    if (w->calls < MOST_CALLS) { w->done[w->calls] = done; }
+    return ++w->calls == w->call ? w->answer : 0;
+}
+
+static void take_a_moment(void *context, uint64_t begin, uint64_t end) {
+    _Atomic uint64_t *worked = context;
+    const struct timespec moment = {.tv_nsec = 2000000};
+    nanosleep(&moment, NULL);
+    atomic_fetch_add(worked, end - begin);
+}
+
+static int run_watch(void) {
+    uint64_t pieces;
+    int threads;
+    static watcher w;
+    memset(&w, 0, sizeof w);
+    w.caller = pthread_self();
+    creations_left = -1;
+    if (scanf("%" SCNu64 " %d %d %d", &pieces, &threads, &w.call, &w.answer) != 4) { return 1; }
+    const fk_range range = {.size = pieces * PIECE, .grain = PIECE};
+    _Atomic uint64_t worked = 0;
+    const int result = fk_parallel_for(&range, threads, take_a_moment, &worked, watch, &w);
+    printf("result=%d worked=%" PRIu64 " calls=%d calls_elsewhere=%d done=", result, worked, w.calls, w.calls_elsewhere);
+    for (int i = 0; i < w.calls && i < MOST_CALLS; i++) { printf("%" PRIu64 ",", w.done[i]); }
+    printf("\n");
+    return 0;
+}
+
+int main(void) {
+    char command[16];
+    while (scanf("%15s", command) == 1) {
+        if (strcmp(command, "loop") == 0 ? run_loop() : run_watch()) {
+            fprintf(stderr, "threads_test: cannot run %s\n", command);
+            return 1;
+        }
+    }
+    return 0;
+}

@@ -1,0 +1,394 @@
+"""Threads, signals and callbacks: what happens around the numbers while a fill runs never shows in the numbers."""
+
+import array
+import hashlib
+import itertools
+import platform
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import reference
+from numpy.typing import NDArray
+from processes import CSRC, ROOT, answers, compiled, python
+
+from fastkaiming import _core
+
+THREADS = Path("/proc/self/task")
+UNBOUNDED = 1 << 27  # elements that no fill here gets to the end of; zeroed pages take no memory until they are filled
+
+linux_only = pytest.mark.skipif(platform.system() != "Linux", reason="needs what only Linux has")
+
+
+# ---- The loop: tests/c/threads_test.c ----
+
+
+@pytest.fixture(scope="module", params=[[], ["-fsanitize=thread"]], ids=["", "thread sanitizer"])
+def loops(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if platform.system() != "Linux":
+        pytest.skip("the linker of this system cannot wrap pthread_create")
+    build = tmp_path_factory.mktemp("loops")
+    if request.param:
+        (build / "empty.c").write_text("int main(void) { return 0; }\n")
+        try:
+            subprocess.run([compiled(build / "empty", *request.param, build / "empty.c")], check=True)
+        except subprocess.CalledProcessError as error:
+            pytest.skip(f"the thread sanitizer does not work here: {error}")
+    source = ROOT / "tests" / "c" / "threads_test.c"
+    return compiled(build / "loops", *request.param, "-Wl,--wrap=pthread_create", source, CSRC / "threads.c")
+
+
+def outcomes(program: Path, questions: list[str]) -> list[dict[str, str]]:
+    return [dict(item.split("=") for item in line.split()) for line in answers(program, questions)]
+
+
+def cuts(size: int, grain: int, phase: int) -> str:
+    """Return the pieces of [0, size) as the contract cuts them: at every multiple of grain, counted from -phase."""
+    inner = [cut for cut in range(grain - phase, size, grain) if cut > 0]
+    ends = [0, *inner, size] if size else []
+    return "".join(f"{begin}:{end}," for begin, end in itertools.pairwise(ends))
+
+
+RANGES = [
+    (size, grain, phase)
+    for size in (0, 1, 2, 7, 63, 64, 65, 127, 128, 129, 1000)
+    for grain in (1, 2, 7, 64, 1000, 1 << 40)
+    for phase in sorted({0, 1, grain // 2, grain - 2, grain - 1})
+    if 0 <= phase < grain
+]
+
+
+def test_every_element_is_visited_once_in_pieces_cut_by_the_grain(loops: Path) -> None:
+    cases = [(*places, threads) for places in RANGES for threads in (1, 2, 3, 7)]
+    questions = [f"loop {size} {grain} {phase} {threads} 9999 0" for size, grain, phase, threads in cases]
+    for (*places, threads), outcome in zip(cases, outcomes(loops, questions), strict=True):
+        expected = cuts(*places)
+        assert outcome["pieces"] == expected, places
+        # No more threads than pieces, so that a small fill starts none.
+        assert int(outcome["created"]) == max(0, min(threads, expected.count(",")) - 1), places
+        assert outcome["result"] == "0"
+
+
+@pytest.mark.parametrize("loops", [[]], indirect=True, ids=[""])  # a thousand are too many for the sanitizer
+def test_no_more_than_1024_threads(loops: Path) -> None:
+    (outcome,) = outcomes(loops, ["loop 4000 1 0 5000 9999 0"])
+    assert outcome["created"] == "1023"
+    assert outcome["pieces"] == cuts(4000, 1, 0)
+
+
+@pytest.mark.parametrize("refused_after", [0, 1, 3, 6, 7])
+def test_refused_threads_leave_the_work_to_the_others(loops: Path, refused_after: int) -> None:
+    # Every thread waits in its piece for all others, so that the loop ends only if so many work at once.
+    parties = min(refused_after, 7) + 1
+    (outcome,) = outcomes(loops, [f"loop {160 * parties} 10 0 8 {refused_after} {parties}"])
+    assert int(outcome["created"]) == parties - 1
+    assert outcome["pieces"] == cuts(160 * parties, 10, 0)
+
+
+def test_signals_reach_the_calling_thread_and_no_helper(loops: Path) -> None:
+    (outcome,) = outcomes(loops, ["loop 80 10 0 4 9999 4"])
+    assert outcome["created"] == "3"
+    assert outcome["open_in_helpers"] == "0"
+    assert outcome["closed_in_caller"] == "0"
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_answer_of_the_watcher_stops_the_loop(loops: Path, threads: int) -> None:
+    stopped, undisturbed = outcomes(loops, [f"watch 1000 {threads} 2 -7", f"watch 200 {threads} 0 5"])
+    assert (stopped["result"], undisturbed["result"]) == ("-7", "0")
+    assert stopped["calls"] == "2"
+    assert int(undisturbed["calls"]) >= 1
+    assert int(stopped["worked"]) < 10_000
+    assert undisturbed["worked"] == "2000"
+    for outcome in (stopped, undisturbed):
+        assert outcome["calls_elsewhere"] == "0"
+        done = [int(count) for count in outcome["done"].split(",")[:-1]]
+        assert done == sorted(set(done))
+        assert done[0] > 0
+        assert done[-1] <= int(outcome["worked"])
+
+
+# ---- Fills ----
+
+
+@pytest.fixture
+def slow() -> Iterator[None]:
+    """Take the slowest kernels, so that there is time to look at a fill."""
+    before = _core.select_isa("scalar")
+    yield
+    _core.select_isa(before)
+
+
+def words(stream: int, count: int, threads: int) -> NDArray[np.uint32]:
+    out = np.empty(count, np.uint32)
+    _core.fill(out, _core.WORDS_U32, 9, stream, 1, threads=threads)
+    return out
+
+
+def expected_words(stream: int, count: int) -> NDArray[Any]:
+    return reference.words(reference.Place(seed=9, stream=stream, first=1, count=count))
+
+
+COUNT = 5 * _core.CHUNK_ELEMENTS - 100  # five pieces
+
+FILL = f"""
+import hashlib
+import numpy as np
+from fastkaiming import _core
+
+def digest():
+    out = np.empty({COUNT}, np.uint32)
+    _core.fill(out, _core.WORDS_U32, 9, 0, 1, threads=3)
+    return hashlib.sha256(out).hexdigest()
+"""
+
+
+@pytest.fixture(scope="module")
+def digest() -> str:
+    """Return what digest() in FILL has to."""
+    return hashlib.sha256(expected_words(0, COUNT).tobytes()).hexdigest()
+
+
+@linux_only
+@pytest.mark.parametrize(("allowed", "asked_for"), [(0, 1), (1, 2), (2, 2)])
+def test_refused_threads_leave_the_bytes_alone(tmp_path: Path, digest: str, allowed: int, asked_for: int) -> None:
+    library = compiled(
+        tmp_path / "refuse_threads.so", "-shared", "-fPIC", ROOT / "tests" / "c" / "refuse_threads.c", "-ldl"
+    )
+    environment = {"LD_PRELOAD": str(library), "ALLOWED_THREADS": str(allowed), "OPENBLAS_NUM_THREADS": "1"}
+    result = python(f"{FILL}\nprint(digest())", **environment)
+    assert result.stdout.split() == [digest], result.stderr
+    assert result.stderr == f"threads asked for: {asked_for}\n"
+
+
+def tasks() -> int:
+    return len(list(THREADS.iterdir()))
+
+
+@linux_only
+@pytest.mark.usefixtures("slow")
+def test_threads_live_no_longer_than_the_fill() -> None:
+    def look(_done: int, _total: int) -> None:
+        seen.append(tasks())
+        raise InterruptedError
+
+    seen: list[int] = []
+    before = tasks()
+    with pytest.raises(InterruptedError):
+        _core.fill(np.zeros(UNBOUNDED, np.float32), _core.NORMAL_F32, 1, 0, 0, scale=1.0, threads=3, progress=look)
+    assert seen == [before + 2]
+    for _ in range(1000):
+        if tasks() == before:
+            break
+        time.sleep(0.01)  # the system lists a thread for a moment after it was joined
+    assert tasks() == before
+
+
+def test_many_python_threads_fill_at_once() -> None:
+    with ThreadPoolExecutor(8) as pool:
+        futures = [pool.submit(words, stream % 4, COUNT, threads=1 + stream % 3) for stream in range(24)]
+    expected = [expected_words(stream, COUNT) for stream in range(4)]
+    for stream, future in enumerate(futures):
+        assert np.array_equal(future.result(), expected[stream % 4])
+
+
+@pytest.mark.usefixtures("slow")
+def test_other_python_threads_run_during_a_fill() -> None:
+    outs = [np.zeros(1, np.float32)]
+    half_filled, over = threading.Event(), threading.Event()
+
+    def look() -> None:
+        while not over.is_set():
+            out = outs[-1]
+            if out[0] and not out[-1]:  # only who runs during the fill can see this
+                half_filled.set()
+                return
+
+    onlooker = threading.Thread(target=look)
+    onlooker.start()
+    while not half_filled.is_set() and len(outs) < 50:  # some fills may go by before the system lets it look
+        outs.append(np.zeros(1 << 22, np.float32))
+        _core.fill(outs[-1], _core.NORMAL_F32, 1, 0, 0, scale=1.0)
+    over.set()
+    onlooker.join()
+    assert half_filled.is_set()
+
+
+@linux_only
+def test_a_fill_in_a_forked_child(digest: str) -> None:
+    program = f"""{FILL}
+import os, signal
+
+before = digest()
+child = os.fork()
+if child == 0:
+    signal.alarm(60)  # rather dead than hanging
+    print(digest(), flush=True)
+    os._exit(0)
+status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+print(status, before, digest())
+"""
+    result = python(program)
+    assert result.stdout.split() == [digest, "0", digest, digest], result.stderr
+
+
+@linux_only
+def test_the_cpus_of_the_process_count() -> None:
+    program = """
+import os
+os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+import fastkaiming
+print(fastkaiming.get_num_threads())
+"""
+    assert python(program).stdout.split() == ["1"]
+
+
+# ---- Interruptions ----
+
+
+INTERRUPTED = f"""{FILL}
+import os, signal, sys, threading, time
+
+out = np.zeros({1 << 28}, np.float32)
+sent = []
+
+def press_ctrl_c():
+    while not out[0]:
+        pass
+    sent.append(time.perf_counter())
+    os.kill(os.getpid(), signal.SIGINT)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background inherit that it is ignored
+_core.select_isa("scalar")
+finger = threading.Thread(target=press_ctrl_c)
+finger.start()
+try:
+    _core.fill(out, _core.NORMAL_F32, 1, 0, 0, scale=1.0, threads=int(sys.argv[1]))
+except KeyboardInterrupt:
+    seconds = time.perf_counter() - sent[0]
+    finger.join()
+    print(out[-1] == 0.0, digest(), seconds)
+"""
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_ctrl_c_ends_a_fill(threads: int, digest: str, record_property: Callable[[str, object], None]) -> None:
+    result = python(INTERRUPTED, str(threads))
+    unfinished, next_fill, seconds = result.stdout.split() or pytest.fail(result.stderr)
+    assert unfinished == "True"
+    assert next_fill == digest
+    record_property("seconds from Ctrl-C to KeyboardInterrupt", float(seconds))
+    print(f"{float(seconds) * 1000:.0f} ms from Ctrl-C to KeyboardInterrupt")
+
+
+@pytest.mark.usefixtures("slow")
+def test_signal_handlers_run_during_the_fill_which_goes_on_if_they_return() -> None:
+    def handle(_number: int, _frame: object) -> None:
+        unfinished.append(out[-1] == 0.0)
+        if len(unfinished) == 3:
+            raise InterruptedError
+
+    unfinished: list[bool] = []
+    out = np.zeros(UNBOUNDED, np.float32)
+    before = signal.signal(signal.SIGALRM, handle)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.01, 0.05)
+        with pytest.raises(InterruptedError):
+            _core.fill(out, _core.NORMAL_F32, 1, 0, 0, scale=1.0)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert unfinished == [True, True, True]
+
+
+@pytest.mark.usefixtures("slow")
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("error", [InterruptedError("seen"), KeyboardInterrupt(), SystemExit(3)], ids=repr)
+def test_an_exception_from_the_callback_cancels_the_fill(threads: int, error: BaseException) -> None:
+    def stop(done: int, total: int) -> None:
+        reports.append((done, total))
+        raise error
+
+    reports: list[tuple[int, int]] = []
+    out = np.zeros(UNBOUNDED, np.float32)
+    with pytest.raises(type(error)) as caught:
+        _core.fill(out, _core.NORMAL_F32, 1, 0, 0, scale=1.0, threads=threads, progress=stop)
+    assert caught.value is error
+    ((done, total),) = reports
+    assert total == UNBOUNDED
+    written = np.count_nonzero(out)
+    assert written == done if threads == 1 else done <= written < total  # helpers work on while the callback runs
+    assert np.array_equal(words(2, COUNT, threads), expected_words(2, COUNT))
+
+
+@pytest.mark.usefixtures("slow")
+@pytest.mark.parametrize("threads", [1, 3])
+def test_progress_grows_up_to_the_total_on_the_calling_thread(threads: int) -> None:
+    reports: list[tuple[int, int]] = []
+    places: set[int] = set()
+
+    def report(done: int, total: int) -> None:
+        reports.append((done, total))
+        places.add(threading.get_ident())
+
+    for total in (1 << exponent for exponent in range(20, 30)):
+        reports.clear()
+        _core.fill(np.empty(total, np.float32), _core.NORMAL_F32, 1, 0, 0, scale=1.0, threads=threads, progress=report)
+        done = [done for done, _ in reports]
+        assert done == sorted(set(done))
+        assert done[0] > 0
+        assert done[-1] == total
+        assert {of for _, of in reports} == {total}
+        if len(reports) > 4:
+            break
+    assert len(reports) > 4
+    assert places == {threading.get_ident()}
+
+
+# ---- The buffer is held ----
+
+
+def test_memory_that_its_owner_could_move_is_held() -> None:
+    out = array.array("f", bytes(400))
+    with pytest.raises(BufferError, match="cannot resize an array that is exporting buffers"):
+        _core.fill(out, _core.NORMAL_F32, 1, 0, 0, scale=1.0, progress=lambda _done, _total: out.append(0.0))
+    assert len(out) == 100
+    out.append(0.0)  # let go, though the fill ended in an exception
+    _core.fill(out, _core.NORMAL_F32, 1, 0, 0, scale=1.0)
+    out.append(0.0)
+    assert len(out) == 102
+
+
+def test_a_view_cannot_be_released_during_a_fill() -> None:
+    view = memoryview(bytearray(400)).cast("f")
+    with pytest.raises(BufferError, match="memoryview has 1 exported buffer"):
+        _core.fill(view, _core.NORMAL_F32, 1, 0, 0, scale=1.0, progress=lambda _done, _total: view.release())
+    view.release()
+
+
+@pytest.mark.usefixtures("slow")
+def test_an_array_cannot_be_resized_by_another_thread_during_a_fill() -> None:
+    def resize() -> None:
+        with pytest.raises(ValueError, match="cannot resize an array that references or is referenced"):
+            holder[0].resize(1)
+        refused.set()
+
+    def report(_done: int, _total: int) -> None:
+        other = threading.Thread(target=resize)
+        other.start()
+        other.join()
+        raise InterruptedError
+
+    refused = threading.Event()
+    holder = [np.zeros(UNBOUNDED, np.float32)]
+    with pytest.raises(InterruptedError):
+        _core.fill(holder[0], _core.NORMAL_F32, 1, 0, 0, scale=1.0, progress=report)
+    assert refused.is_set()
+    holder[0].resize(1)
