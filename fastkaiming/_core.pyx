@@ -4,7 +4,7 @@
 import os
 from functools import wraps
 
-from cpython.buffer cimport PyBUF_ANY_CONTIGUOUS, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport uint64_t
 
@@ -74,7 +74,7 @@ cdef class _Watcher:
     cdef int look(self, uint64_t done):
         try:
             PyErr_CheckSignals()
-            if self.progress is not None:
+            if self.progress is not None and done < self.total:
                 self.progress(done, self.total)
         except BaseException as error:
             self.error = error
@@ -93,7 +93,7 @@ def fill(out, int operation, uint64_t seed, uint64_t stream, uint64_t first, dou
     cdef fk_plan plan
     cdef fk_status status
     cdef _Watcher watcher = _Watcher.__new__(_Watcher)
-    PyObject_GetBuffer(out, &view, PyBUF_WRITABLE | PyBUF_ANY_CONTIGUOUS)
+    PyObject_GetBuffer(out, &view, PyBUF_WRITABLE | PyBUF_C_CONTIGUOUS)
     try:
         plan.out = view.buf
         plan.first = first

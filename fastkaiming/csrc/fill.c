@@ -110,19 +110,22 @@ static void fill_chunk(void *context, uint64_t begin, uint64_t end) {
     fk_leave_default_fpenv(&callers);
 }
 
-static uint64_t last_level_cache_bytes(void) {
+/* Larger fills than this leave the caches anyway. A virtual machine is told of the whole host's last-level cache, of which
+ * it has a share: measured on one with 260 MB, streaming is ahead from 64 MiB on. */
+static uint64_t cacheable_bytes(void) {
+    const uint64_t most = UINT64_C(32) << 20;
 #if defined(_SC_LEVEL3_CACHE_SIZE)
-    const long bytes = sysconf(_SC_LEVEL3_CACHE_SIZE);
-    if (bytes > 0) { return (uint64_t)bytes; }
+    const long cache = sysconf(_SC_LEVEL3_CACHE_SIZE);
+    if (cache > 0 && (uint64_t)cache < most) { return (uint64_t)cache; }
 #endif
-    return UINT64_C(32) << 20;
+    return most;
 }
 
 static int streams(const fk_plan *plan, const fk_kernels *kernels) {
     if (kernels->flush == NULL || plan->store == FK_STORE_PLAIN) { return 0; }
     if (plan->store == FK_STORE_STREAMING) { return 1; }
     const uint64_t bytes = plan->count * element_bytes(plan->operation);
-    return bytes > (UINT64_C(1) << 20) && bytes > last_level_cache_bytes();
+    return bytes > CHUNK_BYTES && bytes > cacheable_bytes(); /* a small fill does not even ask */
 }
 
 size_t fk_chunk_elements(void) { return CHUNK_BYTES / 4; }

@@ -31,7 +31,7 @@ typedef enum {
 
 /* How finished cache lines reach memory. Never shows in the bits. */
 typedef enum {
-    FK_STORE_AUTO = 0, /* streaming for fills larger than the last-level cache */
+    FK_STORE_AUTO = 0, /* streaming for fills that no cache would hold */
     FK_STORE_PLAIN,
     FK_STORE_STREAMING
 } fk_store;

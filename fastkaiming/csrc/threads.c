@@ -1,9 +1,10 @@
 /* threads.c - threads are created per loop and joined before it returns; the caller works too; an atomic counter of pieces
  * balances them. No pool: nothing survives the call, so a fork, another runtime or an interpreter's end finds nothing. */
-#define _POSIX_C_SOURCE 200809L
+#define _GNU_SOURCE /* for the affinity of threads; elsewhere it asks for nothing */
 #include "threads.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stddef.h>
@@ -58,13 +59,42 @@ static void work_and_watch(loop *l, fk_watch *watch, void *watch_context) {
     }
 }
 
+/* Some schedulers queue a new thread behind its creator for a millisecond or more, though another CPU idles. So helpers
+ * start on the CPUs that the caller may use but does not run on. */
+#if defined(__GLIBC__)
+typedef cpu_set_t cpus;
+
+static int usable_cpus(cpus *usable) { return sched_getaffinity(0, sizeof *usable, usable) == 0 && CPU_COUNT(usable) > 1; }
+
+static void start_beside_caller(pthread_attr_t *attributes, const cpus *usable) {
+    cpus others = *usable;
+    const int own = sched_getcpu();
+    if (own >= 0) { CPU_CLR((size_t)own, &others); }
+    pthread_attr_setaffinity_np(attributes, sizeof others, &others);
+}
+
+/* For a thread that has ended already, glibc takes this for the calling thread's affinity: which it is, so no harm. */
+static void allow_every_cpu(pthread_t helper, const cpus *usable) { pthread_setaffinity_np(helper, sizeof *usable, usable); }
+#else
+typedef char cpus;
+
+static int usable_cpus(cpus *usable) {
+    *usable = 0;
+    return 0;
+}
+
+static void start_beside_caller(pthread_attr_t *attributes, const cpus *usable) { (void)attributes, (void)usable; }
+static void allow_every_cpu(pthread_t helper, const cpus *usable) { (void)helper, (void)usable; }
+#endif
+
 /* Helpers start with every signal blocked, so that the process's handlers run on the threads that they belong to.
  * Returns how many could be started: EAGAIN (a limit on threads or memory) only means fewer. */
-static int start_helpers(loop *l, int wanted, pthread_t *helpers) {
+static int start_helpers(loop *l, int wanted, pthread_t *helpers, const cpus *usable) {
     sigset_t all, before;
     pthread_attr_t attributes;
     if (wanted <= 0 || pthread_attr_init(&attributes) != 0) { return 0; }
     pthread_attr_setstacksize(&attributes, STACK_BYTES);
+    if (usable != NULL) { start_beside_caller(&attributes, usable); }
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     int started = 0;
@@ -83,8 +113,15 @@ int fk_parallel_for(const fk_range *range, int threads, fk_body *body, void *con
     };
     pthread_t helpers[MAX_HELPERS];
     const int useful = l.pieces > MAX_HELPERS ? MAX_HELPERS : (int)l.pieces - 1;
-    const int started = start_helpers(&l, useful < threads - 1 ? useful : threads - 1, helpers);
+    const int wanted = useful < threads - 1 ? useful : threads - 1;
+    cpus own;
+    const cpus *const usable = wanted > 0 && usable_cpus(&own) ? &own : NULL;
+    const int started = start_helpers(&l, wanted, helpers, usable);
     work_and_watch(&l, watch, watch_context);
-    for (int i = 0; i < started; i++) { pthread_join(helpers[i], NULL); }
+    for (int i = 0; i < started; i++) {
+        /* One that waits for a busy CPU still would hold up the end, with nothing left to do. */
+        if (usable != NULL) { allow_every_cpu(helpers[i], usable); }
+        pthread_join(helpers[i], NULL);
+    }
     return atomic_load(&l.stopped);
 }

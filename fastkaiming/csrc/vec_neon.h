@@ -45,7 +45,7 @@ static inline v_u32 vw_and_or(v_u32 a, v_u32 mask, v_u32 b) { return vorrq_u32(v
 #define vw_sar(a, n) vreinterpretq_u32_s32(vshrq_n_s32(vreinterpretq_s32_u32(a), n))
 #define vw_bit(a, n) vtstq_u32(a, vdupq_n_u32(1u << (n)))
 
-static inline void vw_store4(uint32_t *p, v_u32 a, v_u32 b, v_u32 c, v_u32 d) { vst4q_u32(p, (uint32x4x4_t){{a, b, c, d}}); }
+static inline void vw_store4(uint32_t *p, v_u32 a, v_u32 b, v_u32 c, v_u32 d) { vst4q_u32(p, ((uint32x4x4_t){{a, b, c, d}})); }
 
 /* Single precision. */
 
@@ -78,7 +78,7 @@ static inline v_f32 vf_significand(v_f32 a) {
     return vreinterpretq_f32_u32(vorrq_u32(fraction, vdupq_n_u32(0x3F800000)));
 }
 
-static inline void vf_store4(float *p, v_f32 a, v_f32 b, v_f32 c, v_f32 d) { vst4q_f32(p, (float32x4x4_t){{a, b, c, d}}); }
+static inline void vf_store4(float *p, v_f32 a, v_f32 b, v_f32 c, v_f32 d) { vst4q_f32(p, ((float32x4x4_t){{a, b, c, d}})); }
 
 /* Double precision. */
 
