@@ -372,6 +372,7 @@ def places(width: int) -> list[Place]:
     return [
         Place(seed=0, stream=0, first=0, count=1),
         Place(seed=0, stream=0, first=0, count=300_000),
+        *([Place(seed=5, stream=6, first=7, count=600_000)] if width == 4 else []),  # shared out between three threads
         Place(seed=2**64 - 1, stream=2**63 - 1, first=3, count=33),
         Place(seed=20111115, stream=0, first=9935, count=65),
         Place(seed=0x9E3779B97F4A7C15, stream=2**32, first=12_345, count=10_007),

@@ -5,21 +5,17 @@ at all of them once. In single precision the latter is the proof that docs/strea
 """
 
 import math
-import os
 import re
-import shlex
-import shutil
 import subprocess
 from decimal import Decimal, localcontext
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from processes import CSRC, ROOT, compiled
 
 import fastkaiming as fk
 
-ROOT = Path(__file__).resolve().parents[1]
-CSRC = ROOT / "fastkaiming" / "csrc"
 SAMPLE = 1009  # every so many words; a prime, so that it falls in with no power of 2
 WHOLE = "all words"
 PI = Decimal("3.14159265358979323846264338327950288419716939937510582097494459230781640628620899862803482534211707")
@@ -72,15 +68,11 @@ class Report(NamedTuple):
 
 
 def look_at_words(isa: str, stride: int, threads: int, directory: Path) -> Report:
-    compiler = shlex.split(os.environ.get("CC", "cc"))
-    if not shutil.which(compiler[0]):
-        pytest.skip(f"no C compiler: {compiler[0]}")
-    program = directory / f"accuracy_{isa}"
     targets = re.findall(r'#define FK_TARGET "(.*)"', (CSRC / f"kernel_{isa}.c").read_text())
     features = [f"-m{feature}" for target in targets for feature in target.split(",")]
-    flags = [f"@{CSRC}/cflags.rsp", f"-I{CSRC}", f'-DVERBS="vec_{isa}.h"', *features]
+    verbs = [f'-DVERBS="vec_{isa}.h"', *features]
     sources = [ROOT / "tests" / "c" / "accuracy.c", CSRC / "threads.c"]
-    subprocess.run([*compiler, *flags, *sources, "-o", program, "-lm"], check=True)
+    program = compiled(directory / f"accuracy_{isa}", *verbs, *sources, "-lm")
     output = subprocess.run([program, str(stride), str(threads)], check=True, capture_output=True, text=True).stdout
     print(output)
     first, *rest = (line.split() for line in output.splitlines())

@@ -2,16 +2,12 @@
 
 import ctypes
 import operator
-import os
 import platform
-import shlex
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import cache
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,13 +16,11 @@ import reference
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from processes import CSRC, ROOT, compiled
 from reference import Fill, Parameters, Place, Precision, normal_parameters, uniform_parameters
 
 import fastkaiming as fk
 from fastkaiming import _core
-
-ROOT = Path(__file__).resolve().parents[1]
-CSRC = ROOT / "fastkaiming" / "csrc"
 
 THREADS = (1, 2, 3, 7)
 STORES = (_core.STORE_PLAIN, _core.STORE_STREAMING)
@@ -242,11 +236,8 @@ def test_threads_share_chunks_without_a_trace(operation: str) -> None:
 
 @pytest.fixture(scope="session")
 def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    path = tmp_path_factory.mktemp("probe") / "probe.so"
-    compiler = shlex.split(os.environ.get("CC", "cc"))
     sources = [ROOT / "tests" / "c" / "probe.c", *sorted(CSRC.glob("*.c"))]
-    flags = [f"@{CSRC}/cflags.rsp", "-fPIC", "-shared", f"-I{CSRC}"]
-    subprocess.run([*compiler, *flags, *sources, "-o", path, "-lm"], check=True)
+    path = compiled(tmp_path_factory.mktemp("probe") / "probe.so", "-fPIC", "-shared", *sources, "-lm")
     library = ctypes.CDLL(str(path))
     library.probe_tile_blocks.restype = ctypes.c_size_t
     library.probe_words.argtypes = [*3 * [ctypes.c_uint64], ctypes.c_size_t, ctypes.c_uint32 * 4]

@@ -1,16 +1,13 @@
 """The digests hold in a program without Python too: the core alone, on every instruction set of this machine."""
 
-import os
-import shlex
 import subprocess
 from pathlib import Path
 
 import pytest
+from processes import CSRC, ROOT, compiled
 
 import fastkaiming
 
-ROOT = Path(__file__).resolve().parents[1]
-CSRC = ROOT / "fastkaiming" / "csrc"
 DIGESTS = ROOT / "tests" / "vectors" / "digests.txt"
 OPERATIONS = {"words_u32", "uniform_f32", "uniform_f64", "normal_f32", "normal_f64"}
 
@@ -22,11 +19,8 @@ def cases() -> list[str]:
 
 @pytest.fixture(scope="module")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    program = tmp_path_factory.mktemp("driver") / "driver"
-    compiler = shlex.split(os.environ.get("CC", "cc"))
     sources = [ROOT / "tests" / "c" / "driver.c", *sorted(CSRC.glob("*.c"))]
-    subprocess.run([*compiler, f"@{CSRC}/cflags.rsp", f"-I{CSRC}", *sources, "-o", program, "-lm"], check=True)
-    return program
+    return compiled(tmp_path_factory.mktemp("driver") / "driver", *sources, "-lm")
 
 
 def run(driver: Path, digests: Path, threads: int = 1) -> subprocess.CompletedProcess[str]:

@@ -6,9 +6,10 @@
  *
  *     operation seed stream first count scale center low high sha256
  *
- * One line is printed for each digest that was computed, with the instruction set in front. Exit status: 0 when all of
- * them are the expected ones, 1 when one is not, 2 when they could not be computed. Plain C and no Python, so that it
- * also runs under an emulator of another machine.
+ * Each fill is made by plain stores and by streaming ones, from several places within a cache line. One line is printed
+ * for the digest that was computed, with the instruction set in front. Exit status: 0 when all of them are the expected
+ * ones and the bytes never depended on store or place, 1 when not, 2 when they could not be computed. Plain C and no
+ * Python, so that it also runs under an emulator of another machine.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -17,7 +18,7 @@
 
 #include "fill.h"
 
-enum { GUARD = 64, GUARD_BYTE = 0xA5 };
+enum { LINE = 64, GUARD_BYTE = 0xA5 };
 
 static const struct operation {
     const char *name;
@@ -161,30 +162,60 @@ static fill_case parse(const char *line) {
 
 /* ---- the fills ---- */
 
-static int intact(const unsigned char *guard) {
-    for (int i = 0; i < GUARD; i++)
-        if (guard[i] != GUARD_BYTE) return 0;
+static const fk_store STORES[] = {FK_STORE_PLAIN, FK_STORE_STREAMING};
+
+/* Elements from the start of a cache line to that of a fill: at either end of the line, and where no vector begins. */
+static const size_t STARTS[] = {0, 1, 5, 15};
+
+/* Memory for so many bytes from anywhere in a cache line on, with a guard of a line or more on either side. */
+static size_t room_for(size_t bytes) { return (bytes + 4 * LINE) / LINE * LINE; }
+
+static unsigned char *room(const fill_case *c, size_t bytes) {
+    unsigned char *memory = aligned_alloc(LINE, room_for(bytes));
+    if (!memory) stop("no memory for", c->text);
+    return memory;
+}
+
+static int intact(const unsigned char *guard, const unsigned char *end) {
+    while (guard < end)
+        if (*guard++ != GUARD_BYTE) return 0;
     return 1;
 }
 
-/* Returns whether the fill gave the expected bytes, and no others beside them. */
-static int verify(const char *isa, fill_case c, int threads) {
-    size_t bytes = (size_t)c.plan.count * c.size;
-    unsigned char *buffer = malloc(GUARD + bytes + GUARD);
-    if (!buffer) stop("no memory for", c.text);
-    memset(buffer, GUARD_BYTE, GUARD + bytes + GUARD);
-    c.plan.out = buffer + GUARD;
-    c.plan.threads = threads;
+/* Returns whether the fill, at `out` within its room, wrote no byte beside its own. */
+static int fill(fill_case c, size_t bytes, unsigned char *memory, unsigned char *out, fk_store store) {
+    memset(memory, GUARD_BYTE, room_for(bytes));
+    c.plan.out = out;
+    c.plan.store = store;
     if (fk_fill(&c.plan) != FK_OK) stop("the fill failed", c.text);
+    return intact(memory, out) && intact(out + bytes, memory + room_for(bytes));
+}
+
+/* Returns whether the fill gave the expected bytes, and no others beside them, by every store from every start. */
+static int verify(const char *isa, fill_case c, int threads) {
+    const size_t bytes = (size_t)c.plan.count * c.size;
+    unsigned char *memory = room(&c, bytes), *first = room(&c, bytes);
+    c.plan.threads = threads;
 
     char computed[65];
-    digest(buffer + GUARD, c.plan.count, c.size, computed);
+    int inside = fill(c, bytes, first, first + LINE, FK_STORE_PLAIN), alike = 1;
+    digest(first + LINE, c.plan.count, c.size, computed);
     printf("%s %s %s\n", isa, c.text, computed);
-    int equal = !strcmp(computed, c.expected), inside = intact(buffer) && intact(buffer + GUARD + bytes);
+    for (size_t i = 0; i < sizeof STORES / sizeof *STORES; i++) {
+        for (size_t k = 0; k < sizeof STARTS / sizeof *STARTS; k++) {
+            unsigned char *out = memory + LINE + STARTS[k] * c.size % LINE;
+            inside &= fill(c, bytes, memory, out, STORES[i]);
+            alike &= !memcmp(out, first + LINE, bytes);
+        }
+    }
+    free(first);
+    free(memory);
+
+    int equal = !strcmp(computed, c.expected);
     if (!equal) fprintf(stderr, "driver: MISMATCH on %s: %s: expected %s, got %s\n", isa, c.text, c.expected, computed);
+    if (!alike) fprintf(stderr, "driver: MISMATCH on %s: %s: other bytes by another store or place\n", isa, c.text);
     if (!inside) fprintf(stderr, "driver: MISMATCH on %s: %s: wrote outside of its buffer\n", isa, c.text);
-    free(buffer);
-    return equal && inside;
+    return equal && alike && inside;
 }
 
 int main(int argc, char **argv) {
