@@ -46,8 +46,8 @@ def draw(request: pytest.FixtureRequest, benchmark: BenchmarkFixture, size: str,
 
 @pytest.fixture(params=_core.available_isas())
 def isa(request: pytest.FixtureRequest) -> Iterator[str]:
-    before = _core.isa()
-    yield _core.select_isa(request.param)
+    before = _core.select_isa(request.param)
+    yield _core.isa()
     _core.select_isa(before)
 
 
