@@ -1,5 +1,5 @@
 # cython: language_level=3, freethreading_compatible=True, boundscheck=False, wraparound=False
-"""The boundary: takes a pointer, makes one call without the GIL, turns a status into an exception. No arithmetic, no checks."""
+"""The boundary: takes a pointer, makes one call without the GIL, turns a status into an exception."""
 
 import os
 from functools import wraps
@@ -8,12 +8,11 @@ from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_WRITABLE, PyBuffer_Release
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport uint64_t
 
-cdef extern from "<fenv.h>" nogil:
-    ctypedef struct fenv_t:
+cdef extern from "fpenv.h" nogil:
+    ctypedef struct fk_fpenv:
         pass
-    const fenv_t *FE_DFL_ENV
-    int fegetenv(fenv_t *environment)
-    int fesetenv(const fenv_t *environment)
+    fk_fpenv fk_enter_default_fpenv()
+    void fk_leave_default_fpenv(const fk_fpenv *before)
 
 cdef extern from "fill.h" nogil:
     enum: FK_STREAM_VERSION
@@ -46,6 +45,8 @@ cdef extern from "fill.h" nogil:
     fk_status fk_select_isa(const char *name)
     const char *fk_selected_isa()
     const char *fk_available_isa(int i)
+    size_t fk_element_bytes(fk_operation operation)
+    bint fk_streams()
     size_t fk_chunk_elements()
 
 WORDS_U32 = FK_WORDS_U32
@@ -65,7 +66,7 @@ CHUNK_ELEMENTS = fk_chunk_elements()
 
 
 cdef class _Watcher:
-    """What the calling thread looks after during a fill: pending signals, a progress callback, and the first exception of either."""
+    """What the calling thread looks after in a fill: pending signals, a progress callback, the exception of either."""
 
     cdef object progress
     cdef object error
@@ -86,8 +87,8 @@ cdef int _look(void *context, uint64_t done) noexcept with gil:
     return (<_Watcher>context).look(done)
 
 
-def fill(out, int operation, uint64_t seed, uint64_t stream, uint64_t first, double scale=0.0, double center=0.0, double low=0.0,
-         double high=0.0, int threads=1, progress=None, int store=FK_STORE_AUTO):
+def fill(out, int operation, uint64_t seed, uint64_t stream, uint64_t first, double scale=0.0, double center=0.0,
+         double low=0.0, double high=0.0, int threads=1, progress=None, int store=FK_STORE_AUTO):
     """Fill the writable, contiguous buffer `out` with the stream's elements from `first` on."""
     cdef Py_buffer view
     cdef fk_plan plan
@@ -97,7 +98,7 @@ def fill(out, int operation, uint64_t seed, uint64_t stream, uint64_t first, dou
     try:
         plan.out = view.buf
         plan.first = first
-        plan.count = view.len // view.itemsize
+        plan.count = view.len // fk_element_bytes(<fk_operation>operation)
         plan.seed = seed
         plan.stream = stream
         plan.operation = <fk_operation>operation
@@ -119,30 +120,33 @@ def fill(out, int operation, uint64_t seed, uint64_t stream, uint64_t first, dou
 
 
 def in_default_environment(function):
-    """Wrap a function of numbers so that a foreign rounding mode, or flushed subnormals, in the process change no result of it."""
+    """Wrap a function of numbers: a foreign rounding mode in the process, or flushed subnormals, change no result."""
     @wraps(function)
     def rounding_to_nearest(*arguments):
-        cdef fenv_t callers
-        fegetenv(&callers)
-        fesetenv(FE_DFL_ENV)
+        cdef fk_fpenv callers = fk_enter_default_fpenv()
         try:
             return function(*arguments)
         finally:
-            fesetenv(&callers)
+            fk_leave_default_fpenv(&callers)
 
     return rounding_to_nearest
 
 
 def select_isa(name):
-    """Use the kernels of that name from now on, the widest that run here for None; return the name of the ones used before."""
+    """Use the kernels of that name from now on, or for None the widest that run here; return the name used before."""
     before = isa()
     encoded = None if name is None else name.encode()
     cdef fk_status status = fk_select_isa(NULL if encoded is None else <const char *>encoded)
     if status == FK_ISA_UNKNOWN:
-        raise ValueError(f"unknown instruction set {name!r}; this build has kernels for this machine's {', '.join(available_isas())}")
+        raise ValueError(f"unknown instruction set {name!r}; this machine can run {', '.join(available_isas())}")
     if status == FK_ISA_UNSUPPORTED:
         raise ValueError(f"this machine cannot run instruction set {name!r}; it can run {', '.join(available_isas())}")
     return before
+
+
+def streams():
+    """Whether the kernels in use can store past the caches."""
+    return fk_streams()
 
 
 def isa():

@@ -146,9 +146,10 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "a read-only array": (read_only, ValueError, "buffer source array is read-only"),
     "a read-only view": (lambda: memoryview(bytearray(24)).toreadonly(), BufferError, "not writable"),
     "a read-only map": (read_only_map, BufferError, "Object is not writable"),
-    "a strided array": (lambda: marked((6, 4))[:, ::2], ValueError, "ndarray is not contiguous"),
-    "a reversed array": (lambda: marked((6,))[::-1], ValueError, "ndarray is not contiguous"),
-    "a strided view": (lambda: memoryview(array.array("f", bytes(24)))[::2], BufferError, "not contiguous"),
+    "a strided array": (lambda: marked((6, 4))[:, ::2], ValueError, "ndarray is not C-contiguous"),
+    "a reversed array": (lambda: marked((6,))[::-1], ValueError, "ndarray is not C-contiguous"),
+    "an array in Fortran order": (lambda: marked((6, 4)).T, ValueError, "ndarray is not C-contiguous"),
+    "a strided view": (lambda: memoryview(array.array("f", bytes(24)))[::2], BufferError, "not C-contiguous"),
     "a list": (lambda: [0.0], TypeError, "a bytes-like object is required, not 'list'"),
     "None": (lambda: None, TypeError, "a bytes-like object is required, not 'NoneType'"),
 }
@@ -189,7 +190,6 @@ def owners(tmp_path: Path) -> Iterator[Any]:
     """Yield memory of 24 float32 from whoever may own some."""
     yield np.empty(24, np.float32)
     yield np.empty((2, 3, 4), np.float32)
-    yield np.empty((2, 12), np.float32, order="F")
     yield np.memmap(tmp_path / "weights", np.float32, "w+", shape=(24,))
     yield array.array("f", bytes(96))
     yield memoryview(bytearray(96)).cast("f")

@@ -92,10 +92,11 @@ def test_refused_threads_leave_the_work_to_the_others(loops: Path, refused_after
     assert outcome["pieces"] == cuts(160 * parties, 10, 0)
 
 
-def test_signals_reach_the_calling_thread_and_no_helper(loops: Path) -> None:
+def test_signals_reach_the_calling_thread_and_a_helper_only_of_its_own_faults(loops: Path) -> None:
     (outcome,) = outcomes(loops, ["loop 80 10 0 4 9999 4"])
     assert outcome["created"] == "3"
     assert outcome["open_in_helpers"] == "0"
+    assert outcome["faults_closed_in_helpers"] == "0"
     assert outcome["closed_in_caller"] == "0"
 
 

@@ -2,7 +2,7 @@
  *
  * Source: Box & Muller, "A note on the generation of random normal deviates", Ann. Math. Statist. 29 (1958), eq. (1):
  * (rho cos phi, rho sin phi) with rho = sqrt(-2 ln v). docs/stream-v1.md, sections 5 and 6, is the normative text;
- * docs/minimax.py prints the coefficients. Polynomials go by Estrin's scheme: short chains before few instructions.
+ * tests/minimax.py prints the coefficients. Polynomials go by Estrin's scheme: short chains before few instructions.
  */
 #ifndef FASTKAIMING_BOXMULLER_H
 #define FASTKAIMING_BOXMULLER_H
@@ -51,7 +51,7 @@ FK_INLINE void fk_cos_sin_f32(v_u32 b, v_f32 *cosine, v_f32 *sine) {
 
 /* Bit 30 of b swaps cosine and sine, bit 31 turns both signs: the eight octants of the circle.
  *
- * Range: all words. Results: within (-7.55, 7.55), never 0. */
+ * Range: all words. Results: within (-7.55, 7.55), never 0. Max error: the factors', and half an ulp. */
 FK_INLINE void fk_normal_pair_f32(v_u32 a, v_u32 b, v_f32 *even, v_f32 *odd) {
     v_f32 c, n;
     fk_cos_sin_f32(b, &c, &n);
@@ -63,8 +63,8 @@ FK_INLINE void fk_normal_pair_f32(v_u32 a, v_u32 b, v_f32 *even, v_f32 *odd) {
 
 /* Double precision.
  *
- * The same signed reading of w0: y = 2v or 2(v - 1) with v = (w0 + 1/2) 2^-64. Here v = m 2^exponent, m in [1/2, 1) lies
- * in interval k of 16, and with c[k] near 1/m, a number of 9 bits,
+ * The same signed reading of w0: y = 2v or 2(v - 1) with v = (w0 + 1/2) 2^-64. Here v = m 2^exponent, m in [1/2, 1)
+ * lies in interval k of 16, and with c[k] near 1/m, a number of 9 bits,
  *     -2 ln v = -2 ln 2 * exponent + 2 ln c[k] + (-2f + f^2 P(f)),    f = m c[k] - 1,   |f| <= 1/32.
  * c[15] = 1 so that next to v = 1 only the exact f = v - 1 remains. The table keeps P short where a plain polynomial
  * would need 20 terms, or a division. */
@@ -119,7 +119,7 @@ FK_INLINE void fk_cos_sin_f64(v_u64 w1, v_f64 *cosine, v_f64 *sine) {
     *cosine = vd_fma(z, vd_fma(z4, k45, vd_fma(z2, k23, k01)), vd_set1(1.0));
 }
 
-/* Range: all words. Results: within (-9.5, 9.5), never 0. */
+/* Range: all words. Results: within (-9.5, 9.5), never 0. Max error: the factors', and half an ulp. */
 FK_INLINE void fk_normal_pair_f64(v_u64 w0, v_u64 w1, v_f64 *even, v_f64 *odd) {
     v_f64 c, n;
     fk_cos_sin_f64(w1, &c, &n);

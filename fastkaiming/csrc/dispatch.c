@@ -7,7 +7,7 @@
 
 #if defined(__x86_64__)
 #if defined(__AVX__)
-#error "compile dispatch.c for the baseline: built for AVX, it could crash on the CPU whose lack of AVX it must find out"
+#error "compile dispatch.c for the baseline: built for AVX, it could crash on a CPU that lacks it, before it finds out"
 #endif
 #include <cpuid.h>
 

@@ -8,8 +8,10 @@
 
 /* How a CPU is asked for its features: replaceable, so that tests can be any CPU. */
 typedef struct {
-    int (*cpuid)(uint32_t leaf, uint32_t subleaf, uint32_t registers[4]); /* eax, ebx, ecx, edx; 0 if there is no such leaf */
-    uint64_t (*xgetbv)(void);                                             /* XCR0; called only where OSXSAVE is set */
+    /* Fills in eax, ebx, ecx, edx; returns 0 if there is no such leaf. */
+    int (*cpuid)(uint32_t leaf, uint32_t subleaf, uint32_t registers[4]);
+    /* Returns XCR0; called only where CPUID has OSXSAVE set. */
+    uint64_t (*xgetbv)(void);
 } fk_cpu;
 
 int fk_cpu_runs_avx2(const fk_cpu *cpu);

@@ -8,13 +8,21 @@
 #include "fpenv.h"
 #include "threads.h"
 
-/* A chunk is what a thread takes at a time: aligned to itself in the sequence of blocks, so that the cut between two never
- * splits a tile, and no chunk crosses a multiple of 2^32 blocks. */
-enum { BLOCK_BYTES = 16, CHUNK_BYTES = 1 << 20 };
+/* A chunk is what a thread takes at a time: aligned to itself in the sequence of blocks, so that the cut between two
+ * never splits a tile, and no chunk crosses a multiple of 2^32 blocks. */
+enum { BLOCK_BYTES = 16, CHUNK_BYTES = 1 << 20, MAX_TILE_BYTES = 1024 };
 
 /* A streaming fill draws a batch at a time into a buffer that stays in the first-level cache. In front of the batch lie
  * the bytes of the last one that are still to go: at most LAG_TILES tiles. */
-enum { LAG_TILES = 3, LINE_BYTES = 64, MAX_TILE_BYTES = 1024, BATCH_BYTES = 16 * 1024, LAG_BYTES = LAG_TILES * MAX_TILE_BYTES };
+enum {
+    LINE_BYTES = 64,
+    LAG_TILES = 3,
+    LAG_BYTES = LAG_TILES * MAX_TILE_BYTES,
+    BATCH_BYTES = 16 * 1024,
+    LEAST_STREAMED_BYTES = 2 * LAG_BYTES,
+};
+_Static_assert(LEAST_STREAMED_BYTES >= LAG_BYTES + LINE_BYTES, "a streamed range has LAG_TILES tiles and a whole line");
+_Static_assert(BATCH_BYTES >= 2 * LAG_BYTES, "a batch has room for more than the first LAG_TILES tiles");
 
 typedef struct {
     const fk_kernels *kernels;
@@ -27,7 +35,7 @@ typedef struct {
     size_t element_bytes;
 } job;
 
-static size_t element_bytes(fk_operation operation) {
+size_t fk_element_bytes(fk_operation operation) {
     switch (operation) {
     case FK_UNIFORM_F64:
     case FK_NORMAL_F64:
@@ -63,8 +71,9 @@ static void fill_plain(const job *j, uint64_t block, size_t begin, size_t end, c
     }
 }
 
-/* The same bytes, in whole aligned cache lines past the caches, all but the line that the range begins and ends in. The
- * sink follows LAG_TILES tiles behind the draw, so that it never overtakes it, nor `end`. */
+/* The same bytes, in whole aligned cache lines past the caches, all but the lines that the range begins and ends in.
+ * The sink starts less than a tile and a line into the LAG_TILES tiles drawn before it, and then moves as fast as the
+ * draw: so it neither overtakes that nor passes `end`. */
 static void fill_streaming(const job *j, uint64_t block, size_t begin, size_t end, char *out) {
     _Alignas(LINE_BYTES) char buffer[LAG_BYTES + BATCH_BYTES];
     char *const batch = buffer + LAG_BYTES;
@@ -81,7 +90,7 @@ static void fill_streaming(const job *j, uint64_t block, size_t begin, size_t en
         const size_t n = smaller(tiles - drawn, (size_t)(batch + BATCH_BYTES - fresh) / tile);
         j->kernel(&j->source, fresh, block + drawn * j->kernels->tile_blocks, n, &sink);
         drawn += n;
-        memcpy(batch - unsent, sink.from, unsent);
+        memmove(batch - unsent, sink.from, unsent);
         sink.from = batch - unsent;
         fresh = batch;
     }
@@ -102,7 +111,7 @@ static void fill_chunk(void *context, uint64_t begin, uint64_t end) {
     char *const out = j->out + begin * j->element_bytes;
 
     const fk_fpenv callers = fk_enter_default_fpenv();
-    if (j->streaming && bytes >= 2 * LAG_BYTES) {
+    if (j->streaming && bytes >= LEAST_STREAMED_BYTES) {
         fill_streaming(j, block, skipped, skipped + bytes, out);
     } else {
         fill_plain(j, block, skipped, skipped + bytes, out);
@@ -110,8 +119,8 @@ static void fill_chunk(void *context, uint64_t begin, uint64_t end) {
     fk_leave_default_fpenv(&callers);
 }
 
-/* Larger fills than this leave the caches anyway. A virtual machine is told of the whole host's last-level cache, of which
- * it has a share: measured on one with 260 MB, streaming is ahead from 64 MiB on. */
+/* Larger fills than this leave the caches anyway. A virtual machine is told of the whole host's last-level cache, of
+ * which it has a share: measured on one with 260 MB, streaming is ahead from 64 MiB on. */
 static uint64_t cacheable_bytes(void) {
     const uint64_t most = UINT64_C(32) << 20;
 #if defined(_SC_LEVEL3_CACHE_SIZE)
@@ -124,15 +133,17 @@ static uint64_t cacheable_bytes(void) {
 static int streams(const fk_plan *plan, const fk_kernels *kernels) {
     if (kernels->flush == NULL || plan->store == FK_STORE_PLAIN) { return 0; }
     if (plan->store == FK_STORE_STREAMING) { return 1; }
-    const uint64_t bytes = plan->count * element_bytes(plan->operation);
+    const uint64_t bytes = plan->count * fk_element_bytes(plan->operation);
     return bytes > CHUNK_BYTES && bytes > cacheable_bytes(); /* a small fill does not even ask */
 }
+
+int fk_streams(void) { return fk_selected()->flush != NULL; }
 
 size_t fk_chunk_elements(void) { return CHUNK_BYTES / 4; }
 
 fk_status fk_fill(const fk_plan *plan) {
     const fk_kernels *kernels = fk_selected();
-    const size_t size = element_bytes(plan->operation);
+    const size_t size = fk_element_bytes(plan->operation);
     const uint64_t grain = CHUNK_BYTES / size;
     job j = {
         .kernels = kernels,

@@ -1,12 +1,14 @@
 /* fill.h - the one header that Cython sees: a plan goes in, a status comes out.
  *
- * The C core never raises, prints or exits. Every argument was validated in fastkaiming/filling.py before it got here.
+ * The C core never raises, prints or exits, and checks nothing: its arguments arrive valid.
  */
 #ifndef FASTKAIMING_FILL_H
 #define FASTKAIMING_FILL_H
 
 #include <stddef.h>
 #include <stdint.h>
+
+#include "threads.h"
 
 #define FK_STREAM_VERSION 1
 
@@ -44,9 +46,6 @@ typedef struct {
     double high;
 } fk_params;
 
-/* Called every 50 ms or so on the thread that called fk_fill, and on no other; anything but 0 cancels the fill. */
-typedef int fk_watch(void *context, uint64_t elements_done);
-
 typedef struct {
     void *out;         /* aligned to its element */
     uint64_t first;    /* row-major index of out[0] in the global tensor */
@@ -57,8 +56,8 @@ typedef struct {
     fk_params params;
     fk_store store;
     int threads;       /* at most so many, the caller included; at least 1 */
-    fk_watch *watch;   /* or NULL */
-    void *context;
+    fk_watch *watch;   /* or NULL; is told of elements */
+    void *context;     /* of the watcher */
 } fk_plan;
 
 /* Fill plan->out on the selected instruction set. Returns FK_OK or FK_CANCELLED. */
@@ -72,6 +71,12 @@ const char *fk_selected_isa(void);
 
 /* The i-th kernel table compiled in that this machine can run, widest first; NULL past the last. */
 const char *fk_available_isa(int i);
+
+/* Bytes of one element as the operation stores it. */
+size_t fk_element_bytes(fk_operation operation);
+
+/* Can the selected kernels store past the caches? Where not, FK_STORE_STREAMING is FK_STORE_PLAIN. */
+int fk_streams(void);
 
 /* Elements of 4 bytes in a chunk, the unit that threads take; tests put their cuts around it. */
 size_t fk_chunk_elements(void);

@@ -1,7 +1,8 @@
-/* fpenv.h - enter and leave the floating-point environment that the stream is defined in: round to nearest, nothing flushed.
+/* fpenv.h - enter and leave the floating-point environment that the stream is defined in: round to nearest, nothing
+ * flushed.
  *
- * C's fesetenv does it, but on x86-64 it also saves and reloads the x87 unit, which nothing here uses: 240 ns for the pair
- * against 15 for the one register of SSE and AVX, and a small fill takes a microsecond. */
+ * C's fesetenv does it, but on x86-64 it also saves and reloads the x87 unit, which nothing here uses, at ten times the
+ * cost of the one register of SSE and AVX: docs/performance.md. */
 #ifndef FASTKAIMING_FPENV_H
 #define FASTKAIMING_FPENV_H
 
@@ -10,7 +11,7 @@
 
 typedef unsigned fk_fpenv;
 
-/* Intel Software Developer's Manual, volume 1, section 10.2.3: all exceptions masked, no flag raised, the rest clear. */
+/* Intel Software Developer's Manual, volume 1, section 10.2.3: exceptions masked, no flag raised, the rest clear. */
 enum { FK_MXCSR_DEFAULT = 0x1F80 };
 
 static inline fk_fpenv fk_enter_default_fpenv(void) {

@@ -14,16 +14,17 @@ typedef struct {
     fk_params params;
 } fk_source;
 
-/* Where finished lines go when a fill streams: the kernel writes its tiles to a scratch buffer and, tile by tile, moves as
- * many bytes of earlier tiles on to memory. Interleaved so, the stores cost no time; in a loop of their own they would. */
+/* Where finished lines go when a fill streams: the kernel writes its tiles to a scratch buffer and, tile by tile, moves
+ * as many bytes of earlier tiles on to memory. Interleaved so, the stores cost no time; in a loop of their own they
+ * would. */
 typedef struct {
-    const char *from; /* anywhere in the scratch buffer, two tiles or more behind the tile being drawn */
+    const char *from; /* in the scratch buffer, more than a tile behind the one being drawn */
     char *to;         /* aligned to a cache line of 64 bytes */
 } fk_sink;
 
-/* Write `tiles` whole tiles, the first one starting at block `block` (a multiple of the tile), to `out` in natural order.
- * `out` needs the alignment of its element only. The blocks of one call never cross a multiple of 2^32. A sink, if there
- * is one, is left advanced by the bytes written. */
+/* Write `tiles` whole tiles, the first one starting at block `block` (a multiple of the tile), to `out` in natural
+ * order. `out` needs the alignment of its element only. The blocks of one call never cross a multiple of 2^32. A sink,
+ * if there is one, is left advanced by the bytes written. */
 typedef void fk_kernel(const fk_source *source, void *out, uint64_t block, size_t tiles, fk_sink *sink);
 
 /* Move `lines` cache lines through the sink and wait until all its stores are ordered before what follows. */

@@ -1,5 +1,6 @@
-/* threads.c - threads are created per loop and joined before it returns; the caller works too; an atomic counter of pieces
- * balances them. No pool: nothing survives the call, so a fork, another runtime or an interpreter's end finds nothing. */
+/* threads.c - threads are created per loop and joined before it returns; the caller works too; an atomic counter of
+ * pieces balances them. No pool: nothing survives the call, so a fork, another runtime or an interpreter's end finds
+ * nothing. */
 #define _GNU_SOURCE /* for the affinity of threads; elsewhere it asks for nothing */
 #include "threads.h"
 
@@ -10,11 +11,7 @@
 #include <stddef.h>
 #include <time.h>
 
-enum {
-    MAX_HELPERS = 1023,
-    STACK_BYTES = 256 * 1024, /* ample for a kernel, and small enough for a tight RLIMIT_AS */
-    WATCH_INTERVAL_MS = 50,
-};
+enum { MAX_HELPERS = 1023, WATCH_INTERVAL_MS = 50 };
 
 typedef struct {
     const fk_range *range;
@@ -64,7 +61,9 @@ static void work_and_watch(loop *l, fk_watch *watch, void *watch_context) {
 #if defined(__GLIBC__)
 typedef cpu_set_t cpus;
 
-static int usable_cpus(cpus *usable) { return sched_getaffinity(0, sizeof *usable, usable) == 0 && CPU_COUNT(usable) > 1; }
+static int usable_cpus(cpus *usable) {
+    return sched_getaffinity(0, sizeof *usable, usable) == 0 && CPU_COUNT(usable) > 1;
+}
 
 static void start_beside_caller(pthread_attr_t *attributes, const cpus *usable) {
     cpus others = *usable;
@@ -74,7 +73,9 @@ static void start_beside_caller(pthread_attr_t *attributes, const cpus *usable) 
 }
 
 /* For a thread that has ended already, glibc takes this for the calling thread's affinity: which it is, so no harm. */
-static void allow_every_cpu(pthread_t helper, const cpus *usable) { pthread_setaffinity_np(helper, sizeof *usable, usable); }
+static void allow_every_cpu(pthread_t helper, const cpus *usable) {
+    pthread_setaffinity_np(helper, sizeof *usable, usable);
+}
 #else
 typedef char cpus;
 
@@ -87,16 +88,18 @@ static void start_beside_caller(pthread_attr_t *attributes, const cpus *usable) 
 static void allow_every_cpu(pthread_t helper, const cpus *usable) { (void)helper, (void)usable; }
 #endif
 
-/* Helpers start with every signal blocked, so that the process's handlers run on the threads that they belong to.
+/* Helpers start with signals blocked, so that the process's handlers run on the threads that they belong to; all but
+ * those of a thread's own faults, whose handlers (of a guard page, a truncated file) have to run where they arise.
  * Returns how many could be started: EAGAIN (a limit on threads or memory) only means fewer. */
 static int start_helpers(loop *l, int wanted, pthread_t *helpers, const cpus *usable) {
-    sigset_t all, before;
+    static const int own_faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS};
+    sigset_t others, before;
     pthread_attr_t attributes;
     if (wanted <= 0 || pthread_attr_init(&attributes) != 0) { return 0; }
-    pthread_attr_setstacksize(&attributes, STACK_BYTES);
     if (usable != NULL) { start_beside_caller(&attributes, usable); }
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
+    sigfillset(&others);
+    for (size_t i = 0; i < sizeof own_faults / sizeof *own_faults; i++) { sigdelset(&others, own_faults[i]); }
+    pthread_sigmask(SIG_BLOCK, &others, &before);
     int started = 0;
     while (started < wanted && pthread_create(&helpers[started], &attributes, help, l) == 0) { started++; }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -104,7 +107,8 @@ static int start_helpers(loop *l, int wanted, pthread_t *helpers, const cpus *us
     return started;
 }
 
-int fk_parallel_for(const fk_range *range, int threads, fk_body *body, void *context, fk_watch *watch, void *watch_context) {
+int fk_parallel_for(const fk_range *range, int threads, fk_body *body, void *context, fk_watch *watch,
+                    void *watch_context) {
     loop l = {
         .range = range,
         .pieces = range->size == 0 ? 0 : (range->size - 1 + range->phase) / range->grain + 1,

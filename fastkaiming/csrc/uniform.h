@@ -1,7 +1,8 @@
 /* uniform.h - a word of uniform bits to a uniform deviate.
  *
- * u = (2k + 1) 2^-24 in single precision, (2k + 1) 2^-53 in double, with k the word's upper 24 or 53 bits read as a signed
- * number: exact, symmetric about 0, never 0, never an end of (-1, 1). docs/stream-v1.md, section 4, is the normative text.
+ * u = (2k + 1) 2^-24 in single precision, (2k + 1) 2^-53 in double, with k the word's upper 24 or 53 bits read as a
+ * signed number: exact, symmetric about 0, never 0, never an end of (-1, 1). docs/stream-v1.md, section 4, is the
+ * normative text.
  */
 #ifndef FASTKAIMING_UNIFORM_H
 #define FASTKAIMING_UNIFORM_H

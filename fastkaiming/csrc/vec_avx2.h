@@ -91,7 +91,8 @@ static inline v_f32 vf_significand(v_f32 a) {
 }
 
 static inline void vf_store4(float *p, v_f32 a, v_f32 b, v_f32 c, v_f32 d) {
-    vw_store4((uint32_t *)p, _mm256_castps_si256(a), _mm256_castps_si256(b), _mm256_castps_si256(c), _mm256_castps_si256(d));
+    vw_store4((uint32_t *)p, _mm256_castps_si256(a), _mm256_castps_si256(b), _mm256_castps_si256(c),
+              _mm256_castps_si256(d));
 }
 
 /* Double precision. */
@@ -105,8 +106,8 @@ static inline v_f64 vd_max(v_f64 a, v_f64 b) { return _mm256_max_pd(a, b); }
 static inline v_m64 vd_negative(v_f64 a) { return a; }
 static inline v_f64 vd_select(v_m64 m, v_f64 set, v_f64 clear) { return _mm256_blendv_pd(clear, set, m); }
 
-/* There is no conversion from 64-bit integers: the upper half becomes 2^84 + 2^63 + upper 2^32 and the lower one 2^52 + lower
- * by their bit patterns alone, the offsets leave by an exact subtraction, and one addition rounds. */
+/* There is no conversion from 64-bit integers: the upper half becomes 2^84 + 2^63 + upper 2^32 and the lower one
+ * 2^52 + lower by their bit patterns alone, the offsets leave by an exact subtraction, and one addition rounds. */
 static inline v_f64 vd_from_i64(v_u64 a) {
     const __m256i upper = _mm256_xor_si256(_mm256_srli_epi64(a, 32), _mm256_set1_epi64x(0x4530000080000000));
     const __m256i lower = _mm256_blend_epi32(a, _mm256_set1_epi64x(0x4330000000000000), 0xAA);

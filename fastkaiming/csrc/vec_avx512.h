@@ -27,14 +27,13 @@ static inline v_u64 vq_mul32(v_u64 a, v_u64 b) { return _mm512_mul_epu32(a, b); 
 static inline v_u64 vq_high32(v_u64 a) { return _mm512_srli_epi64(a, 32); }
 #define vq_shl(a, n) _mm512_slli_epi64(a, n)
 #define vq_sar(a, n) _mm512_srai_epi64(a, n)
+#define vq_bit(a, n) _mm512_test_epi64_mask(a, _mm512_set1_epi64(1LL << (n)))
 
 static inline v_u32 vq_interleave(v_u64 even, v_u64 odd) {
     return _mm512_mask_shuffle_epi32(even, 0xAAAA, odd, _MM_PERM_CCAA);
 }
 
-static inline v_u64 vq_join(v_u64 low, v_u64 high) {
-    return _mm512_mask_shuffle_epi32(low, 0xAAAA, high, _MM_PERM_CCAA);
-}
+static inline v_u64 vq_join(v_u64 low, v_u64 high) { return vq_interleave(low, high); }
 
 /* 32-bit lanes. */
 
@@ -79,7 +78,8 @@ static inline v_f32 vf_exponent_or_0(v_m32 zero, v_f32 a) { return _mm512_maskz_
 static inline v_f32 vf_significand(v_f32 a) { return _mm512_getmant_ps(a, _MM_MANT_NORM_1_2, _MM_MANT_SIGN_zero); }
 
 static inline void vf_store4(float *p, v_f32 a, v_f32 b, v_f32 c, v_f32 d) {
-    vw_store4((uint32_t *)p, _mm512_castps_si512(a), _mm512_castps_si512(b), _mm512_castps_si512(c), _mm512_castps_si512(d));
+    vw_store4((uint32_t *)p, _mm512_castps_si512(a), _mm512_castps_si512(b), _mm512_castps_si512(c),
+              _mm512_castps_si512(d));
 }
 
 /* Double precision. */
@@ -93,7 +93,6 @@ static inline v_f64 vd_min(v_f64 a, v_f64 b) { return _mm512_min_pd(a, b); }
 static inline v_f64 vd_max(v_f64 a, v_f64 b) { return _mm512_max_pd(a, b); }
 static inline v_m64 vd_negative(v_f64 a) { return _mm512_movepi64_mask(_mm512_castpd_si512(a)); }
 static inline v_f64 vd_select(v_m64 m, v_f64 set, v_f64 clear) { return _mm512_mask_blend_pd(m, clear, set); }
-#define vq_bit(a, n) _mm512_test_epi64_mask(a, _mm512_set1_epi64(1LL << (n)))
 
 static inline v_f64 vd_flip_sign(v_f64 a, v_u64 sign) {
     const __m512i bit = _mm512_set1_epi64(INT64_MIN);
@@ -122,7 +121,10 @@ static inline void vd_store4(double *p, v_f64 even_a, v_f64 odd_a, v_f64 even_b,
 
 #define FK_CAN_STREAM 1
 
-static inline void v_stream_line(void *out, const void *from) { _mm512_stream_si512((__m512i *)out, _mm512_loadu_si512(from)); }
+static inline void v_stream_line(void *out, const void *from) {
+    _mm512_stream_si512((__m512i *)out, _mm512_loadu_si512(from));
+}
+
 static inline void v_stream_fence(void) { _mm_sfence(); }
 
 #endif

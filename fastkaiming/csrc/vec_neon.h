@@ -45,7 +45,9 @@ static inline v_u32 vw_and_or(v_u32 a, v_u32 mask, v_u32 b) { return vorrq_u32(v
 #define vw_sar(a, n) vreinterpretq_u32_s32(vshrq_n_s32(vreinterpretq_s32_u32(a), n))
 #define vw_bit(a, n) vtstq_u32(a, vdupq_n_u32(1u << (n)))
 
-static inline void vw_store4(uint32_t *p, v_u32 a, v_u32 b, v_u32 c, v_u32 d) { vst4q_u32(p, ((uint32x4x4_t){{a, b, c, d}})); }
+static inline void vw_store4(uint32_t *p, v_u32 a, v_u32 b, v_u32 c, v_u32 d) {
+    vst4q_u32(p, ((uint32x4x4_t){{a, b, c, d}}));
+}
 
 /* Single precision. */
 
@@ -78,7 +80,9 @@ static inline v_f32 vf_significand(v_f32 a) {
     return vreinterpretq_f32_u32(vorrq_u32(fraction, vdupq_n_u32(0x3F800000)));
 }
 
-static inline void vf_store4(float *p, v_f32 a, v_f32 b, v_f32 c, v_f32 d) { vst4q_f32(p, ((float32x4x4_t){{a, b, c, d}})); }
+static inline void vf_store4(float *p, v_f32 a, v_f32 b, v_f32 c, v_f32 d) {
+    vst4q_f32(p, ((float32x4x4_t){{a, b, c, d}}));
+}
 
 /* Double precision. */
 
@@ -112,7 +116,8 @@ static inline v_u64 vd_interval(v_m64 m, v_u64 word, v_f64 a) {
 }
 
 static inline v_f64 vd_lookup16(const double *table, v_u64 index) {
-    return vcombine_f64(vld1_f64(table + (vgetq_lane_u64(index, 0) & 15)), vld1_f64(table + (vgetq_lane_u64(index, 1) & 15)));
+    return vcombine_f64(vld1_f64(table + (vgetq_lane_u64(index, 0) & 15)),
+                        vld1_f64(table + (vgetq_lane_u64(index, 1) & 15)));
 }
 
 static inline void vd_store4(double *p, v_f64 even_a, v_f64 odd_a, v_f64 even_b, v_f64 odd_b) {

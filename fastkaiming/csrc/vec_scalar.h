@@ -1,15 +1,21 @@
 /* vec_scalar.h - the vector verbs in plain C, for every machine; and what each verb means, for the other headers.
  *
- * Types: v_u64 holds FK_W64 lanes of 64 bits, v_u32 and v_f32 twice as many of 32, v_f64 as many as v_u64; v_m32 and v_m64
- * hold a truth value for each lane. Prefixes: vq_ 64-bit integers, vw_ 32-bit words, vf_ single, vd_ double precision.
+ * Types: v_u64 holds FK_W64 lanes of 64 bits, v_u32 and v_f32 twice as many of 32, v_f64 as many as v_u64; v_m32 and
+ * v_m64 hold a truth value for each lane. Prefixes: vq_ 64-bit integers, vw_ 32-bit words, vf_ single, vd_ double
+ * precision.
  * Floating-point verbs are the IEEE 754 operations, rounded to nearest, ties to even: every header gives the same bits.
  */
 #ifndef FASTKAIMING_VEC_SCALAR_H
 #define FASTKAIMING_VEC_SCALAR_H
 
+#include <float.h>
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
+
+#if FLT_EVAL_METHOD != 0 && FLT_EVAL_METHOD != 1
+#error "this target computes doubles in a wider format and rounds twice, as x87 does: other bits"
+#endif
 
 /* Lanes of 64 bits, and how many such vectors the kernel works on side by side: an even number. */
 #define FK_W64 2
@@ -41,7 +47,9 @@ static inline v_u64 vq_shl(v_u64 a, int n) { FK_LANES(v_u64, FK_W64, a.lane[i] <
 static inline v_u64 vq_high32(v_u64 a) { FK_LANES(v_u64, FK_W64, a.lane[i] >> 32); }
 
 /* The product of the low halves. */
-static inline v_u64 vq_mul32(v_u64 a, v_u64 b) { FK_LANES(v_u64, FK_W64, (a.lane[i] & 0xFFFFFFFFu) * (b.lane[i] & 0xFFFFFFFFu)); }
+static inline v_u64 vq_mul32(v_u64 a, v_u64 b) {
+    FK_LANES(v_u64, FK_W64, (uint64_t)(uint32_t)a.lane[i] * (uint32_t)b.lane[i]);
+}
 
 /* Arithmetic shift to the right, of the lane as a signed number. */
 static inline v_u64 vq_sar(v_u64 a, int n) { FK_LANES(v_u64, FK_W64, (uint64_t)((int64_t)a.lane[i] >> n)); }
@@ -55,19 +63,23 @@ static inline v_u32 vq_interleave(v_u64 even, v_u64 odd) {
 }
 
 /* Low half of `low` below the low half of `high`. */
-static inline v_u64 vq_join(v_u64 low, v_u64 high) { FK_LANES(v_u64, FK_W64, (uint32_t)low.lane[i] | high.lane[i] << 32); }
+static inline v_u64 vq_join(v_u64 low, v_u64 high) {
+    FK_LANES(v_u64, FK_W64, (uint32_t)low.lane[i] | high.lane[i] << 32);
+}
 
 /* 32-bit lanes. */
 
 static inline v_u32 vw_set1(uint32_t x) { FK_LANES(v_u32, FK_W32, x); }
 static inline v_u32 vw_or(v_u32 a, v_u32 b) { FK_LANES(v_u32, FK_W32, a.lane[i] | b.lane[i]); }
-static inline v_u32 vw_and_or(v_u32 a, v_u32 mask, v_u32 b) { FK_LANES(v_u32, FK_W32, (a.lane[i] & mask.lane[i]) | b.lane[i]); }
+static inline v_u32 vw_and_or(v_u32 a, v_u32 mask, v_u32 b) {
+    FK_LANES(v_u32, FK_W32, (a.lane[i] & mask.lane[i]) | b.lane[i]);
+}
 static inline v_u32 vw_shl(v_u32 a, int n) { FK_LANES(v_u32, FK_W32, a.lane[i] << n); }
 static inline v_u32 vw_sar(v_u32 a, int n) { FK_LANES(v_u32, FK_W32, (uint32_t)((int32_t)a.lane[i] >> n)); }
 static inline v_m32 vw_bit(v_u32 a, int n) { FK_LANES(v_m32, FK_W32, (int)(a.lane[i] >> n & 1)); }
 
-/* Store a[0] b[0] c[0] d[0] a[1] ... as seen in the order of counters: with K 128-bit lanes, lane 4k + i of each argument
- * belongs to counter K i + k. Any alignment of the element will do. */
+/* Store a[0] b[0] c[0] d[0] a[1] ... as seen in the order of counters: with K 128-bit lanes, lane 4k + i of each
+ * argument belongs to counter K i + k. Any alignment of the element will do. */
 static inline void vw_store4(uint32_t *p, v_u32 a, v_u32 b, v_u32 c, v_u32 d) {
     for (int i = 0; i < FK_W32; i++) {
         const uint32_t block[4] = {a.lane[i], b.lane[i], c.lane[i], d.lane[i]};
@@ -81,8 +93,8 @@ static inline void vw_store4(uint32_t *p, v_u32 a, v_u32 b, v_u32 c, v_u32 d) {
 static inline float fk_fma_f32(float a, float b, float c) { return fmaf(a, b, c); }
 #else
 /* Exact product in double precision, sum rounded to odd there, then to single: correctly rounded, as 53 >= 2 x 24 + 2.
- * Boldo & Melquiond, "Emulation of FMA and correctly rounded sums: proved algorithms using rounding to odd", IEEE Trans.
- * Computers 57 (2008), theorem 1. The rounding error of the sum is Knuth's TwoSum. */
+ * Boldo & Melquiond, "Emulation of FMA and correctly rounded sums: proved algorithms using rounding to odd", IEEE
+ * Trans. Computers 57 (2008), theorem 1. The rounding error of the sum is Knuth's TwoSum. */
 static inline float fk_fma_f32(float a, float b, float c) {
     const double p = (double)a * b, s = p + c;
     const double c_seen = s - p, p_seen = s - c_seen;
@@ -119,11 +131,18 @@ static inline v_f32 vf_min(v_f32 a, v_f32 b) { FK_LANES(v_f32, FK_W32, a.lane[i]
 static inline v_f32 vf_max(v_f32 a, v_f32 b) { FK_LANES(v_f32, FK_W32, a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]); }
 
 /* a b + c and a b - c, rounded once. */
-static inline v_f32 vf_fma(v_f32 a, v_f32 b, v_f32 c) { FK_LANES(v_f32, FK_W32, fk_fma_f32(a.lane[i], b.lane[i], c.lane[i])); }
-static inline v_f32 vf_fms(v_f32 a, v_f32 b, v_f32 c) { FK_LANES(v_f32, FK_W32, fk_fma_f32(a.lane[i], b.lane[i], -c.lane[i])); }
+static inline v_f32 vf_fma(v_f32 a, v_f32 b, v_f32 c) {
+    FK_LANES(v_f32, FK_W32, fk_fma_f32(a.lane[i], b.lane[i], c.lane[i]));
+}
+
+static inline v_f32 vf_fms(v_f32 a, v_f32 b, v_f32 c) {
+    FK_LANES(v_f32, FK_W32, fk_fma_f32(a.lane[i], b.lane[i], -c.lane[i]));
+}
 
 static inline v_m32 vf_negative(v_f32 a) { FK_LANES(v_m32, FK_W32, (int)(fk_bits_of_float(a.lane[i]) >> 31)); }
-static inline v_f32 vf_select(v_m32 m, v_f32 set, v_f32 clear) { FK_LANES(v_f32, FK_W32, m.lane[i] ? set.lane[i] : clear.lane[i]); }
+static inline v_f32 vf_select(v_m32 m, v_f32 set, v_f32 clear) {
+    FK_LANES(v_f32, FK_W32, m.lane[i] ? set.lane[i] : clear.lane[i]);
+}
 
 /* a, its sign turned where the top bit of `sign` is set. */
 static inline v_f32 vf_flip_sign(v_f32 a, v_u32 sign) {
@@ -169,7 +188,9 @@ static inline v_f64 vd_sqrt(v_f64 a) { FK_LANES(v_f64, FK_W64, sqrt(a.lane[i]));
 static inline v_f64 vd_min(v_f64 a, v_f64 b) { FK_LANES(v_f64, FK_W64, a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i]); }
 static inline v_f64 vd_max(v_f64 a, v_f64 b) { FK_LANES(v_f64, FK_W64, a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]); }
 static inline v_m64 vd_negative(v_f64 a) { FK_LANES(v_m64, FK_W64, (int)(fk_bits_of_double(a.lane[i]) >> 63)); }
-static inline v_f64 vd_select(v_m64 m, v_f64 set, v_f64 clear) { FK_LANES(v_f64, FK_W64, m.lane[i] ? set.lane[i] : clear.lane[i]); }
+static inline v_f64 vd_select(v_m64 m, v_f64 set, v_f64 clear) {
+    FK_LANES(v_f64, FK_W64, m.lane[i] ? set.lane[i] : clear.lane[i]);
+}
 
 static inline v_f64 vd_flip_sign(v_f64 a, v_u64 sign) {
     FK_LANES(v_f64, FK_W64, fk_double_from_bits(fk_bits_of_double(a.lane[i]) ^ (sign.lane[i] & UINT64_C(1) << 63)));
@@ -180,20 +201,23 @@ static inline v_f64 vd_exponent_or_0(v_m64 zero, v_f64 a) {
 }
 
 static inline v_f64 vd_significand(v_f64 a) {
-    FK_LANES(v_f64, FK_W64, fk_double_from_bits((fk_bits_of_double(a.lane[i]) & UINT64_C(0x000FFFFFFFFFFFFF)) | UINT64_C(0x3FF0000000000000)));
+    const uint64_t fraction = UINT64_C(0x000FFFFFFFFFFFFF), one = UINT64_C(0x3FF0000000000000);
+    FK_LANES(v_f64, FK_W64, fk_double_from_bits((fk_bits_of_double(a.lane[i]) & fraction) | one));
 }
 
-/* The four bits behind the leading one: those of `word`, whose bit 63 is set, where m is; else those of a's significand.
- * Only the low four bits of a lane count. */
+/* The four bits behind the leading one: those of `word`, whose bit 63 is set, where m is; else those of a's
+ * significand. Only the low four bits of a lane count. */
 static inline v_u64 vd_interval(v_m64 m, v_u64 word, v_f64 a) {
     FK_LANES(v_u64, FK_W64, m.lane[i] ? word.lane[i] >> 59 : fk_bits_of_double(a.lane[i]) >> 48);
 }
 
 /* table[index mod 16]. */
-static inline v_f64 vd_lookup16(const double *table, v_u64 index) { FK_LANES(v_f64, FK_W64, table[index.lane[i] & 15]); }
+static inline v_f64 vd_lookup16(const double *table, v_u64 index) {
+    FK_LANES(v_f64, FK_W64, table[index.lane[i] & 15]);
+}
 
-/* Store the pairs (even, odd) of two groups of counters in the order of counters: for the lanes of a and b together the same
- * order as the 32-bit lanes of vq_interleave(a, b). */
+/* Store the pairs (even, odd) of two groups of counters in the order of counters: for the lanes of a and b together the
+ * same order as the 32-bit lanes of vq_interleave(a, b). */
 static inline void vd_store4(double *p, v_f64 even_a, v_f64 odd_a, v_f64 even_b, v_f64 odd_b) {
     for (int i = 0; i < FK_W64; i++) {
         const double blocks[4] = {even_a.lane[i], odd_a.lane[i], even_b.lane[i], odd_b.lane[i]};

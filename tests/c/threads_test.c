@@ -34,14 +34,16 @@ int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, v
     return __real_pthread_create(thread, attributes, start, argument);
 }
 
-/* Signals that this thread lets through. The C library keeps those below SIGRTMIN that have no name for itself. */
-static int open_signals(void) {
+/* Signals that this thread lets through, of a thread's own faults or of the others. The C library keeps those below
+ * SIGRTMIN that have no name for itself. */
+static int open_signals(int own_faults) {
     sigset_t blocked;
     int open = 0;
     pthread_sigmask(SIG_SETMASK, NULL, &blocked);
     for (int s = 1; s <= SIGRTMAX; s++) {
         const int nobodys = s == SIGKILL || s == SIGSTOP || (s > SIGSYS && s < SIGRTMIN);
-        open += !nobodys && !sigismember(&blocked, s);
+        const int fault = s == SIGSEGV || s == SIGBUS || s == SIGFPE || s == SIGILL || s == SIGTRAP || s == SIGSYS;
+        open += !nobodys && fault == own_faults && !sigismember(&blocked, s);
     }
     return open;
 }
@@ -55,14 +57,17 @@ typedef struct {
     pthread_barrier_t *together;
     piece pieces[MOST_PIECES];
     atomic_int count;
-    atomic_int open_in_helpers;
+    atomic_int open_in_helpers, faults_closed_in_helpers;
 } record;
 
 static void work(void *context, uint64_t begin, uint64_t end) {
     record *r = context;
     const int i = atomic_fetch_add(&r->count, 1);
     if (i < MOST_PIECES) { r->pieces[i] = (piece){begin, end}; }
-    if (!pthread_equal(pthread_self(), r->caller)) { atomic_fetch_add(&r->open_in_helpers, open_signals()); }
+    if (!pthread_equal(pthread_self(), r->caller)) {
+        atomic_fetch_add(&r->open_in_helpers, open_signals(0));
+        atomic_fetch_add(&r->faults_closed_in_helpers, 6 - open_signals(1));
+    }
     if (r->together) { pthread_barrier_wait(r->together); }
 }
 
@@ -88,12 +93,12 @@ static int run_loop(void) {
         pthread_barrier_init(&barrier, NULL, parties);
         r.together = &barrier;
     }
-    const int open_before = open_signals();
+    const int open_before = open_signals(0) + open_signals(1);
     const int result = fk_parallel_for(&range, threads, work, &r, NULL, NULL);
     if (parties > 0) { pthread_barrier_destroy(&barrier); }
 
-    printf("result=%d created=%d open_in_helpers=%d closed_in_caller=%d pieces=", result, created, r.open_in_helpers,
-           open_before - open_signals());
+    printf("result=%d created=%d open_in_helpers=%d faults_closed_in_helpers=%d closed_in_caller=%d pieces=", result,
+           created, r.open_in_helpers, r.faults_closed_in_helpers, open_before - open_signals(0) - open_signals(1));
     if (r.count > MOST_PIECES) { return 1; }
     qsort(r.pieces, (size_t)r.count, sizeof r.pieces[0], by_begin);
     for (int i = 0; i < r.count; i++) { printf("%" PRIu64 ":%" PRIu64 ",", r.pieces[i].begin, r.pieces[i].end); }
