@@ -1,7 +1,6 @@
 """A second implementation of stream v1, written from docs/stream-v1.md alone; the sections below are that page's.
 
-Slow, plain to see, and without a line of the kernels that it judges. Run as a program, it computes the digests that
-hold the stream still:
+Slow, plain to see, and without a line of the kernels. Run as a program, it computes the digests that hold them still:
 
     python tests/reference.py > tests/vectors/digests.txt
 """
@@ -337,8 +336,8 @@ def vectors(name: str) -> Iterator[list[str]]:
             yield line.split()
 
 
-def frozen_digests() -> dict[str, str]:
-    return {" ".join(fields[:-1]): fields[-1] for fields in vectors("digests.txt")}
+def frozen_digests(name: str = "digests.txt") -> dict[str, str]:
+    return {" ".join(fields[:-1]): fields[-1] for fields in vectors(name)}
 
 
 def frozen_fills() -> Iterator[Fill]:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from processes import CSRC, ROOT, compiled
 from reference import Fill, Parameters, Place, Precision, normal_parameters, uniform_parameters
+from reference_calls import Call, frozen_calls
 
 import fastkaiming as fk
 from fastkaiming import _core
@@ -145,6 +146,13 @@ def uniforms(precision: Precision, least: float) -> st.SearchStrategy[Parameters
 @given(fills(), st.sampled_from(THREADS), st.sampled_from(STORES), st.integers(0, 15))
 def test_any_fill_is_the_references(fill: Fill, threads: int, store: int, shift: int) -> None:
     check(fill, fill.values(), threads=threads, store=store, shift=shift)
+
+
+@pytest.mark.parametrize("call", [*frozen_calls()], ids=str)
+def test_public_calls_give_the_bits_of_the_page(call: Call) -> None:
+    function = getattr(fk, call.function)
+    weights = function(np.zeros(call.shape, call.dtype), call.a, call.mode, call.nonlinearity, rng=call.seed)
+    assert reference.digest(weights) == reference.frozen_digests("calls.txt")[str(call)]
 
 
 KEYS = st.builds(fk.Key, st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1))

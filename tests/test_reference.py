@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from reference import Parameters, Place, Precision, uniform_parameters
+from reference_calls import Call, frozen_calls
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "stream-v1.md"
 
@@ -212,3 +213,30 @@ def test_every_digest_is_reproduced() -> None:
     assert {
         str(fill): reference.digest(fill.values()) for fill in reference.frozen_fills()
     } == reference.frozen_digests()
+
+
+# ---- public calls ----
+
+
+@pytest.mark.parametrize(
+    ("shape", "mode", "a", "nonlinearity", "std"),
+    [
+        ((3, 4, 2), "fan_in", 0.0, "relu", 0.5),  # sqrt(2 / 8)
+        ((2, 4, 4), "fan_out", 0.0, "leaky_relu", 0.5),
+        ((3, 1), "fan_avg", 1.0, "leaky_relu", math.sqrt(0.5)),  # gain 1, and a fan of 2
+        ((9, 1), "fan_geo_avg", 0.0, "tanh", 5 / 3 / math.sqrt(3)),
+        ((1, 9), "fan_in", 0.0, "selu", 0.25),
+        ((1, 4), "fan_in", 7.0, "linear", 0.5),
+    ],
+)
+def test_calls_have_the_std_that_is_derived_by_hand(
+    shape: tuple[int, ...], mode: str, a: float, nonlinearity: str, std: float
+) -> None:
+    call = Call("kaiming_uniform_", "float64", shape, mode, a, nonlinearity, seed=0)
+    assert math.isclose(call.std, std, rel_tol=2.0**-51)
+    assert math.isclose(call.bound**2, 3 * std**2, rel_tol=2.0**-49)  # the variance of a uniform is bound^2 / 3
+
+
+def test_every_digest_of_a_call_is_reproduced() -> None:
+    calls = {str(call): reference.digest(call.values()) for call in frozen_calls()}
+    assert calls == reference.frozen_digests("calls.txt")
