@@ -8,6 +8,7 @@ Nothing here knows what an argument is for.
 import math
 import operator
 import reprlib
+import struct
 from collections.abc import Collection, Sequence
 from numbers import Real
 from typing import Any
@@ -16,10 +17,26 @@ import numpy as np
 
 MAX_ELEMENTS = 2**64
 
+_bytes_of = struct.Struct("d").pack
+_NEGATIVE_ZERO = _bytes_of(-0.0)
+
+
+class _Short(reprlib.Repr):
+    """A shortened repr of anything, integers of more digits than Python is willing to print included."""
+
+    def repr_int(self, x: int, level: int) -> str:
+        try:
+            return super().repr_int(x, level)
+        except ValueError:
+            return f"<int of {x.bit_length()} bits>"
+
+
+_short = _Short().repr
+
 
 def shown(value: object) -> str:
     """Describe a value by its kind and its (shortened) repr, for a TypeError."""
-    return f"{type(value).__name__} {reprlib.repr(value)}"
+    return f"{type(value).__name__} {_short(value)}"
 
 
 def integer(name: str, value: Any, low: int, high: int, kinds: str = "an integer") -> int:
@@ -31,7 +48,7 @@ def integer(name: str, value: Any, low: int, high: int, kinds: str = "an integer
     if number is None:
         raise TypeError(f"{name} must be {kinds}, not {shown(value)}")
     if not low <= number <= high:
-        raise ValueError(f"{name} must be an integer from {low} to {high}, got {number}")
+        raise ValueError(f"{name} must be an integer from {low} to {high}, got {_short(number)}")
     return number
 
 
@@ -47,7 +64,9 @@ def finite(name: str, value: Any) -> float:
     number = value if type(value) is float else _real(name, value)
     if not math.isfinite(number):
         raise ValueError(f"{name} must be finite, got {value}")
-    return number + 0.0  # -0.0 becomes 0.0: numbers that compare equal are cached as one and must fill alike
+    # -0.0 becomes 0.0: numbers that compare equal are cached as one and must fill alike. Its bytes tell it, for where a
+    # process takes subnormals for zeros, they compare equal to it as well.
+    return 0.0 if _bytes_of(number) == _NEGATIVE_ZERO else number
 
 
 def _real(name: str, value: Any) -> float:
@@ -56,7 +75,7 @@ def _real(name: str, value: Any) -> float:
     try:
         return float(value)
     except OverflowError:
-        raise ValueError(f"{name} must be within the range of a float, got {reprlib.repr(value)}") from None
+        raise ValueError(f"{name} must be within the range of a float, got {_short(value)}") from None
 
 
 def not_negative(name: str, value: Any) -> float:

@@ -1,5 +1,9 @@
 """Every check: what passes comes back in its plain type, what does not is named by argument, rule and value."""
 
+import ctypes
+import ctypes.util
+import platform
+import struct
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
@@ -62,6 +66,23 @@ def test_negative_zero_becomes_zero() -> None:
     assert str(checks.finite("x", -0.0)) == "0.0"
 
 
+@pytest.mark.parametrize("number", [5e-324, -5e-324, 1e-310])
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the layout of its fenv_t is not known")
+def test_subnormals_pass_where_the_process_takes_them_for_zeros(number: float) -> None:
+    library = ctypes.CDLL(ctypes.util.find_library("m"))
+    own, foreign = (ctypes.c_uint32 * 8)(), (ctypes.c_uint32 * 8)()  # fenv_t; its last word is MXCSR
+    library.fegetenv(own)
+    foreign[:] = [*own[:7], own[7] | 0x40]  # DAZ: denormals are zeros
+    library.fesetenv(foreign)
+    try:
+        flushed = number == 0.0
+        passed = checks.finite("x", number)
+    finally:
+        library.fesetenv(own)
+    assert flushed
+    assert struct.pack("d", passed) == struct.pack("d", number)
+
+
 @pytest.mark.parametrize(
     ("check", "value", "error", "message"),
     [
@@ -107,6 +128,16 @@ def test_refusal_names_the_argument_the_rule_and_the_value(
     with pytest.raises(error) as refusal:
         check(value)
     assert str(refusal.value).startswith(message)
+
+
+def test_integers_of_more_digits_than_python_prints_are_refused_by_the_rule() -> None:
+    huge = 10**5000
+    with pytest.raises(ValueError, match="n must be an integer from 0 to 9, got <int "):
+        checks.integer("n", huge, 0, 9)
+    with pytest.raises(TypeError, match=r"n must be an integer, not list \[<int "):
+        checks.integer("n", [huge], 0, 9)
+    with pytest.raises(ValueError, match="x must be within the range of a float, got <int "):
+        checks.finite("x", huge)
 
 
 def test_a_huge_value_is_shown_short() -> None:
