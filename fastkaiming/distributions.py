@@ -15,10 +15,13 @@ from fastkaiming import checks
 
 Curve: TypeAlias = float | NDArray[np.float64]
 
-_SQRT_2 = math.sqrt(2.0)
-_SQRT_3 = math.sqrt(3.0)
-_SQRT_2_PI = math.sqrt(2.0 * math.pi)
+# In hexadecimal, whose reading rounds nothing, whatever rounding mode the process is in at import.
+_SQRT_2 = float.fromhex("0x1.6a09e667f3bcdp+0")  # sqrt(2)
+_SQRT_3 = float.fromhex("0x1.bb67ae8584caap+0")  # sqrt(3)
+_SQRT_2_PI = float.fromhex("0x1.40d931ff62706p+1")  # sqrt(2 * pi)
 
+# Curves overflow on the way to answers that are right: exp(-z**2 / 2) to 0, say, or the density of a subnormal width.
+_silently = np.errstate(all="ignore")
 _erfc = np.vectorize(math.erfc, otypes=[np.float64])
 
 
@@ -67,6 +70,7 @@ class Normal:
         """The upper end of the support."""
         return math.inf if self.std else self.mean
 
+    @_silently
     def pdf(self, x: ArrayLike) -> Curve:
         """Return the density at ``x``, exp(-z**2 / 2) / (std * sqrt(2 * pi)) with z = (x - mean) / std.
 
@@ -84,6 +88,7 @@ class Normal:
             return _point_pdf(x, self.mean)
         return _curve(np.exp(-0.5 * self._z(x) ** 2) / _SQRT_2_PI / self.std)
 
+    @_silently
     def cdf(self, x: ArrayLike) -> Curve:
         """Return the probability of values up to ``x``, erfc(-z / sqrt(2)) / 2 with z = (x - mean) / std.
 
@@ -152,6 +157,7 @@ class Uniform:
         """The standard deviation, (high - low) / sqrt(12)."""
         return (self.high / 2 - self.low / 2) / _SQRT_3
 
+    @_silently
     def pdf(self, x: ArrayLike) -> Curve:
         """Return the density at ``x``, 1 / (high - low) from low to high and 0 outside.
 
@@ -169,8 +175,9 @@ class Uniform:
             return _point_pdf(x, self.low)
         x = np.asarray(x, np.float64)
         inside = (self.low <= x) & (x <= self.high)
-        return _curve(np.where(inside, 0.5 / (self.high / 2 - self.low / 2), 0.0))
+        return _curve(np.where(inside, self._unit / (self.high * self._unit - self.low * self._unit), 0.0))
 
+    @_silently
     def cdf(self, x: ArrayLike) -> Curve:
         """Return the probability of values up to ``x``, (x - low) / (high - low) from low to high.
 
@@ -186,8 +193,14 @@ class Uniform:
         """
         if self.low == self.high:
             return _point_cdf(x, self.low)
-        inside = np.clip(np.asarray(x, np.float64), self.low, self.high)
-        return _curve((inside / 2 - self.low / 2) / (self.high / 2 - self.low / 2))
+        low, high = self.low * self._unit, self.high * self._unit
+        inside = np.clip(np.asarray(x, np.float64) * self._unit, low, high)
+        return _curve((inside - low) / (high - low))
+
+    @property
+    def _unit(self) -> float:
+        """What to measure the width in that it does not overflow; 1 where it can be, as halving rounds subnormals."""
+        return 1.0 if math.isfinite(self.high - self.low) else 0.5
 
 
 Distribution: TypeAlias = Normal | Uniform

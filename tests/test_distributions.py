@@ -91,6 +91,30 @@ def test_the_widest_uniform_does_not_overflow() -> None:
     assert widest.pdf(0.0) > 0.0
 
 
+LEAST = 5e-324  # the least subnormal
+
+
+@pytest.mark.parametrize(
+    ("distribution", "x", "pdf", "cdf"),
+    [
+        # 1 / 5e-324 is above all floats
+        (fk.Uniform(0.0, LEAST), [-LEAST, 0.0, LEAST, 1.0], [0.0, math.inf, math.inf, 0.0], [0.0, 0.0, 1.0, 1.0]),
+        (fk.Normal(), [-1e200, 1e200], [0.0, 0.0], [0.0, 1.0]),
+        (fk.Normal(0.0, 1e-300), [-1e10, 1e10], [0.0, 0.0], [0.0, 1.0]),
+        (fk.Normal(0.0, LEAST), [-1.0, 0.0, 1.0], [0.0, math.inf, 0.0], [0.0, 0.5, 1.0]),
+        (fk.Normal(-1.7e308, 0.0), [1.7e308], [0.0], [1.0]),
+    ],
+)
+def test_curves_at_the_ends_of_the_floats(
+    distribution: fk.Normal | fk.Uniform, x: list[float], pdf: list[float], cdf: list[float]
+) -> None:
+    with np.errstate(all="raise"):
+        assert [distribution.pdf(value) for value in x] == pdf
+        assert [distribution.cdf(value) for value in x] == cdf
+        assert np.array_equal(distribution.pdf(x), pdf)
+        assert np.array_equal(distribution.cdf(x), cdf)
+
+
 def test_values_with_the_same_numbers_are_the_same() -> None:
     assert fk.Normal(0, 1) == fk.Normal()
     assert hash(fk.Uniform(-1, 1)) == hash(fk.Uniform(-1.0, 1.0))
