@@ -4,8 +4,8 @@ A key is a 64-bit seed and a 64-bit stream number. It stands for one sequence of
 a fill takes its own by its index: a key is a value, not a state, and gives the same numbers every time.
 """
 
-import itertools
 import secrets
+import sys
 import threading
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -18,6 +18,7 @@ from fastkaiming import _core, checks
 
 _LAST = 2**64 - 1  # the last seed, stream and word
 _NAMED = 2**63  # streams from here on belong to names, those below to counting
+_MOST_WORDS = sys.maxsize // np.dtype(np.uint32).itemsize  # in one array
 
 
 @final
@@ -61,7 +62,7 @@ class Key:
         Parameters
         ----------
         n : int
-            How many words.
+            How many words, at most as many as an array can hold.
         start : int, default 0
             The first word; start + n is at most 2**64.
 
@@ -75,10 +76,10 @@ class Key:
         TypeError
             ``n`` or ``start`` is no integer.
         ValueError
-            ``n`` or ``start`` is negative, or start + n is above 2**64.
+            ``n`` or ``start`` is out of range.
         """
         start = checks.integer("start", start, 0, _LAST)
-        n = checks.integer("n", n, 0, _LAST + 1 - start)
+        n = checks.integer("n", n, 0, min(_LAST + 1 - start, _MOST_WORDS))
         words = np.empty(n, np.uint32)
         _core.fill(words, _core.WORDS_U32, self.seed, self.stream, start)
         return words
@@ -89,6 +90,7 @@ class Generator:
     """A source of keys with one seed: every fill that is given the generator takes its next stream.
 
     Two fills given the same integer share their values; two fills given one generator do not. Threads may share it.
+    A copy, or what is unpickled, goes on from the same stream as the original, each on its own from there.
 
     Parameters
     ----------
@@ -112,15 +114,23 @@ class Generator:
     True
     """
 
-    __slots__ = ("_lock", "_seed", "_streams")
+    __slots__ = ("_lock", "_next", "_seed")
 
     def __init__(self, seed: int | None = None) -> None:
         self._seed = _entropy() if seed is None else checks.integer("seed", seed, 0, _LAST)
-        self._streams = itertools.count()
+        self._next = 0
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
         return f"Generator(seed={self._seed})"
+
+    def __getstate__(self) -> tuple[int, int]:
+        with self._lock:
+            return self._seed, self._next
+
+    def __setstate__(self, state: tuple[int, int]) -> None:
+        self._seed, self._next = state
+        self._lock = threading.Lock()
 
     @property
     def seed(self) -> int:
@@ -136,7 +146,9 @@ class Generator:
             A key that this generator has not handed out before.
         """
         with self._lock:
-            return Key(self._seed, next(self._streams))
+            stream = self._next
+            self._next += 1
+        return Key(self._seed, stream)
 
     def key(self, name: str) -> Key:
         """Return the key of a name; it does not depend on what was taken before, and takes nothing.

@@ -1,5 +1,8 @@
 """Keys and generators: published words, named streams against coreutils' b2sum, threads that share a generator."""
 
+import copy
+import pickle
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import FrozenInstanceError
 from typing import Any
@@ -30,7 +33,8 @@ def test_words_as_far_as_the_counter_goes(n: int, start: int) -> None:
 @pytest.mark.parametrize(
     ("n", "start", "error", "message"),
     [
-        (-1, 0, ValueError, "n must be an integer from 0 to 18446744073709551616, got -1"),
+        (-1, 0, ValueError, "n must be an integer from 0 to 2305843009213693951, got -1"),
+        (2**64, 0, ValueError, "n must be an integer from 0 to 2305843009213693951, got 18446744073709551616"),
         (2, LAST, ValueError, "n must be an integer from 0 to 1, got 2"),
         (1.0, 0, TypeError, "n must be an integer, not float 1.0"),
         (1, -1, ValueError, "start must be an integer from 0 to 18446744073709551615, got -1"),
@@ -77,6 +81,22 @@ def test_generator_counts_streams() -> None:
     assert generator.seed == LAST
     assert [generator.take() for _ in range(3)] == [fk.Key(LAST, 0), fk.Key(LAST, 1), fk.Key(LAST, 2)]
     assert repr(generator) == "Generator(seed=18446744073709551615)"
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.copy, copy.deepcopy, *(lambda x, p=p: pickle.loads(pickle.dumps(x, p)) for p in range(6))]
+)
+def test_a_copied_generator_goes_on_by_itself(copied: Callable[[fk.Generator], fk.Generator]) -> None:
+    generator = fk.Generator(5)
+    generator.take()
+    other = copied(generator)
+    assert [other.take(), other.take()] == [fk.Key(5, 1), fk.Key(5, 2)]
+    assert generator.take() == fk.Key(5, 1)
+
+
+def test_a_huge_seed_is_refused_by_its_range() -> None:
+    with pytest.raises(ValueError, match="seed must be an integer from 0 to 18446744073709551615, got <int "):
+        fk.Key(10**5000)
 
 
 # The stream is 2**63 + (the digest mod 2**63), the digest from `printf NAME | b2sum -l 64`, its bytes lowest first.
