@@ -27,7 +27,7 @@ def get_num_threads() -> int:
 
     That is every CPU this process may use by its affinity and by the CPU quota of its control group, as it was when
     first asked for, but not more than the environment variable ``FASTKAIMING_THREADS`` or :func:`set_num_threads`
-    allow. Small fills use fewer.
+    allow; an empty variable counts as unset. Small fills use fewer.
 
     Returns
     -------
@@ -37,7 +37,8 @@ def get_num_threads() -> int:
     Raises
     ------
     ValueError
-        ``FASTKAIMING_THREADS`` is set to something that is no positive integer.
+        ``FASTKAIMING_THREADS`` is set to something that is no positive integer. If it is when fastkaiming is imported,
+        the import raises this.
 
     Examples
     --------
@@ -84,7 +85,7 @@ def usable_cpus(root: Path = Path("/")) -> int:
 
 def _environment_cap() -> int | None:
     value = os.environ.get(VARIABLE)
-    if value is None:
+    if not value:
         return None
     if not (value.isascii() and value.isdigit() and value.strip("0")):
         raise ValueError(f"{VARIABLE} must be a positive integer, got {value!r}")
@@ -104,3 +105,6 @@ def _read_quotas(root: Path) -> Iterator[int]:
                 quota, period = (int(field) for file in files for field in (group / file).read_text().split())
                 if quota > 0:
                     yield math.ceil(quota / period)
+
+
+_environment_cap()  # refused here and now, not at the first large fill

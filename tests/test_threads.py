@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import python
 
 import fastkaiming as fk
 from fastkaiming import threads
@@ -93,6 +94,7 @@ def eight_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
     ("variable", "cap", "expected"),
     [
         (None, None, 8),
+        ("", None, 8),
         ("3", None, 3),
         ("100", None, 8),
         (None, 2, 2),
@@ -111,7 +113,7 @@ def test_the_tighter_cap_holds(
 
 
 @pytest.mark.usefixtures("eight_cpus")
-@pytest.mark.parametrize("value", ["0", "00", "-1", "2.5", "all", "", " 2", "1_0", "²"])
+@pytest.mark.parametrize("value", ["0", "00", "-1", "2.5", "all", " ", " 2", "1_0", "²"])
 def test_the_variable_must_be_a_positive_integer(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("FASTKAIMING_THREADS", value)
     with pytest.raises(ValueError, match="FASTKAIMING_THREADS must be a positive integer, got ") as refusal:
@@ -135,3 +137,9 @@ def test_a_refused_cap_leaves_the_old_one(n: Any, error: type[Exception], messag
     with pytest.raises(error, match=message):
         fk.set_num_threads(n)
     assert fk.get_num_threads() == 5
+
+
+def test_the_variable_is_refused_at_import() -> None:
+    result = python("import fastkaiming", FASTKAIMING_THREADS="many")
+    error = result.stderr.splitlines()[-1]
+    assert error == "ValueError: FASTKAIMING_THREADS must be a positive integer, got 'many'"
