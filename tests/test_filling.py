@@ -45,6 +45,10 @@ def unaligned() -> NDArray[Any]:
     return np.full(4 * 6 + 1, 0xA5, np.uint8)[1:].view(np.float32)
 
 
+def variable_strings() -> NDArray[Any]:
+    return np.array(["a"], pytest.importorskip("numpy", "2.0").dtypes.StringDType())
+
+
 TARGETS: list[tuple[str, Callable[[], Any], type[Exception], str]] = [
     ("a list", lambda: [0.0, 1.0], TypeError, "out must be a numpy.ndarray, not list [0.0, 1.0]"),
     ("bytes", lambda: bytearray(8), TypeError, "out must be a numpy.ndarray, not bytearray "),
@@ -55,6 +59,7 @@ TARGETS: list[tuple[str, Callable[[], Any], type[Exception], str]] = [
     ("bool", lambda: marked(dtype=np.bool_), TypeError, "out must be float32 or float64, not bool"),
     ("object", lambda: np.array([None]), TypeError, "out must be float32 or float64, not object"),
     ("str", lambda: np.array(["a"]), TypeError, "out must be float32 or float64, not <U1"),
+    ("a StringDType", variable_strings, TypeError, "out must be float32 or float64, not StringDType()"),
     ("a record", lambda: np.zeros(2, "f4,f4"), TypeError, "out must be float32 or float64, not [('f0', "),
     ("byte-swapped", lambda: marked().view(">f4" if np.little_endian else "<f4"), ValueError, "out must be in native"),
     ("read-only", read_only, ValueError, "out must be writable, got a read-only array of shape (4, 6)"),
@@ -253,7 +258,7 @@ def test_rng_decides_the_values() -> None:
 
 @pytest.mark.parametrize(
     ("mebibytes", "cpus", "threads", "expected"),
-    [(8, 64, None, 2), (12, 64, None, 3), (64, 3, None, 3), (64, 1, None, 1), (1, 1, 7, 7), (64, 2, 5, 5)],
+    [(4, 64, None, 2), (6, 64, None, 3), (64, 3, None, 3), (64, 1, None, 1), (1, 1, 7, 7), (64, 2, 5, 5)],
 )
 def test_threads(
     monkeypatch: pytest.MonkeyPatch, mebibytes: int, cpus: int, threads: int | None, expected: int
@@ -266,7 +271,7 @@ def test_threads(
 
 def test_a_small_fill_does_not_ask_for_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(filling, "get_num_threads", lambda: pytest.fail("asked for CPUs"))
-    call = drawn(np.empty(8 * MIB // 4 - 1, np.float32), fk.Normal())
+    call = drawn(np.empty(4 * MIB // 4 - 1, np.float32), fk.Normal())
     assert call is not None
     assert call["threads"] == 1
 
@@ -302,6 +307,19 @@ def test_an_exception_from_progress_comes_out_of_the_fill() -> None:
     with fk.progress(stop), pytest.raises(InterruptedError, match="stopped at 10 of 10"):
         fk.normal(10)
     fk.normal(10)
+
+
+def test_fills_of_a_callback_are_not_reported_but_others_still_are() -> None:
+    reports: list[tuple[int, int]] = []
+
+    def fills_too(*report: int) -> None:
+        reports.append((report[0], report[1]))
+        fk.normal(5)
+
+    with fk.progress(fills_too):
+        fk.normal(10)
+        fk.normal(20)
+    assert reports == [(10, 10), (20, 20)]
 
 
 @pytest.mark.parametrize("callback", [None, "print"])
