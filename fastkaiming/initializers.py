@@ -47,7 +47,7 @@ def kaiming(
     distribution : {"normal", "uniform"}
         Its family.
     a : float, default 0.0
-        The negative slope of the rectifier that follows; only leaky_relu has one.
+        The negative slope of the rectifier that follows. Only leaky_relu has one, but every call checks it.
     mode : {"fan_in", "fan_out", "fan_avg", "fan_geo_avg"}
         Which fan: "fan_in" keeps the variance of activations, "fan_out" that of gradients, and the other two are their
         arithmetic and geometric mean.
@@ -56,7 +56,9 @@ def kaiming(
     gain : float, optional
         The gain itself, 0 or above, instead of the one of ``nonlinearity`` and ``a``.
     fan : float, optional
-        The fan itself, above 0, instead of the one of ``shape``.
+        The fan itself, above 0, instead of the one of ``shape``, which may then have any number of axes: ``mode``,
+        ``layout``, ``groups`` and ``transposed`` must be valid in themselves, but nothing checks that the layout names
+        every axis or that the groups divide one.
     layout, groups, transposed
         How the axes of ``shape`` are read: see :func:`fans`.
 
@@ -199,7 +201,8 @@ def kaiming_normal_(
     Parameters
     ----------
     out : numpy.ndarray
-        The weights, as :func:`fill_` takes them; at least two axes, unless ``fan`` is given.
+        The weights, as :func:`fill_` takes them; at least two axes that ``layout`` and ``groups`` fit, unless ``fan``
+        is given.
     a, mode, nonlinearity, gain, fan, layout, groups, transposed
         What decides the standard deviation: see :func:`kaiming`.
     rng, global_shape, index, threads
@@ -252,7 +255,8 @@ def kaiming_uniform_(
     Parameters
     ----------
     out : numpy.ndarray
-        The weights, as :func:`fill_` takes them; at least two axes, unless ``fan`` is given.
+        The weights, as :func:`fill_` takes them; at least two axes that ``layout`` and ``groups`` fit, unless ``fan``
+        is given.
     a, mode, nonlinearity, gain, fan, layout, groups, transposed
         What decides the bound: see :func:`kaiming`.
     rng, global_shape, index, threads
@@ -357,9 +361,15 @@ def _kaiming(
     """Return the Kaiming distribution, or None where the fan is 0: a tensor of that shape has no elements."""
     checks.choice("distribution", family, FAMILIES)
     tabled = scaling.gain_of(nonlinearity, "a", a)
+    scaling.squared_slope("a", a)  # refused even where the nonlinearity has no slope
     gain = tabled if gain is None else checks.not_negative("gain", gain)
     fan = scaling.select_fan(shape, mode, fan, layout, groups, transposed)
-    return centered(family, gain / math.sqrt(fan)) if fan else None
+    if not fan:
+        return None
+    try:
+        return centered(family, gain / math.sqrt(fan))
+    except ValueError:
+        raise ValueError(f"gain / sqrt(fan) must not overflow {family}, got gain={gain} and fan={fan}") from None
 
 
 _remembered_kaiming = lru_cache(maxsize=1024, typed=True)(_kaiming)  # typed: True must be refused where 1 is known

@@ -9,9 +9,11 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from fastkaiming import checks
+from fastkaiming import _core, checks
 
-LEAKY_SLOPE = 0.01  # torch.nn.LeakyReLU's own default
+# Numbers that are not exact in binary are written in hexadecimal, whose reading rounds nothing: working them out, and
+# even reading decimals, would depend on the rounding mode that the process is in at import.
+LEAKY_SLOPE = float.fromhex("0x1.47ae147ae147bp-7")  # 0.01, torch.nn.LeakyReLU's own default
 
 MODES: Mapping[str, Callable[[Callable[[str], int]], float]] = {
     "fan_in": lambda fan: fan("I"),
@@ -103,7 +105,7 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     nonlinearity : str
         A name from the table.
     param : float, optional
-        The negative slope of leaky_relu, 0.01 by default; the other nonlinearities have none and disregard it.
+        The negative slope of leaky_relu, 0.01 by default; for the other nonlinearities it is not even looked at.
 
     Returns
     -------
@@ -113,9 +115,9 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     Raises
     ------
     TypeError
-        A nonlinearity that is no str, a param that is no real number.
+        A nonlinearity that is no str, a slope that is no real number.
     ValueError
-        A nonlinearity that is not in the table, a param that is not finite or has no finite square.
+        A nonlinearity that is not in the table, a slope that is not finite or has no finite square.
 
     Examples
     --------
@@ -128,16 +130,18 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     return gain_of(nonlinearity, "param", LEAKY_SLOPE if param is None else param)
 
 
+@_core.in_default_environment
 def gain_of(nonlinearity: str, slope_name: str, slope: float) -> float:
     """Return the gain of a nonlinearity; ``slope_name`` is what the caller's signature calls the negative slope."""
-    gains = _GAINS | {"leaky_relu": math.sqrt(2.0 / (1.0 + _squared(slope_name, slope)))}
-    return gains[checks.choice("nonlinearity", nonlinearity, gains)]
+    gain = _GAINS[checks.choice("nonlinearity", nonlinearity, _GAINS)]
+    return math.sqrt(2.0 / (1.0 + squared_slope(slope_name, slope))) if gain is None else gain
 
 
-def _squared(name: str, value: float) -> float:
-    number = checks.finite(name, value)
+def squared_slope(name: str, slope: float) -> float:
+    """Return the square of a negative slope, which the gain of a rectifier needs to be finite."""
+    number = checks.finite(name, slope)
     if math.isinf(number * number):
-        raise ValueError(f"{name} must have a finite square, got {value}")
+        raise ValueError(f"{name} must have a finite square, got {slope}")
     return number * number
 
 
@@ -175,7 +179,7 @@ def _counter(shape: tuple[int, ...], layout: str, grouped: str, groups: int) -> 
     return fan
 
 
-_GAINS = {
+_GAINS: Mapping[str, float | None] = {
     "linear": 1.0,
     "conv1d": 1.0,
     "conv2d": 1.0,
@@ -184,7 +188,8 @@ _GAINS = {
     "conv_transpose2d": 1.0,
     "conv_transpose3d": 1.0,
     "sigmoid": 1.0,
-    "tanh": 5.0 / 3.0,
-    "relu": math.sqrt(2.0),
-    "selu": 3.0 / 4.0,
+    "tanh": float.fromhex("0x1.aaaaaaaaaaaabp+0"),  # 5 / 3
+    "relu": float.fromhex("0x1.6a09e667f3bcdp+0"),  # sqrt(2)
+    "selu": 0.75,
+    "leaky_relu": None,  # depends on the slope
 }

@@ -43,6 +43,9 @@ VARIANCES: list[tuple[tuple[int, ...], dict[str, Any], float]] = [
     ((256,), {"fan": 0.5, "gain": 2}, 8.0),
     ((), {"fan": 8}, 2 / 8),
     ((256, 128), {"gain": 0.0}, 0.0),
+    # with a fan given, neither layout nor groups are held against the shape
+    ((7,), {"fan": 8, "layout": "BBOI"}, 2 / 8),
+    ((7, 5), {"fan": 8, "groups": 2, "mode": "fan_out"}, 2 / 8),
     # groups need not divide an axis whose fan is not asked for
     ((7, 5), {"groups": 2}, 2 / 5),
 ]
@@ -104,6 +107,8 @@ KAIMING: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"a": math.inf}, ValueError, "a must be finite, got inf"),
     ({"a": -1e160}, ValueError, "a must have a finite square, got -1e+160"),
     ({"a": math.nan, "gain": 1.0}, ValueError, "a must be finite, got nan"),
+    ({"a": math.nan, "nonlinearity": "relu"}, ValueError, "a must be finite, got nan"),
+    ({"a": math.nan, "nonlinearity": "swish"}, ValueError, "nonlinearity must be one of 'linear', "),
     ({"mode": "fan_sum"}, ValueError, "mode must be one of 'fan_in', 'fan_out', 'fan_avg', 'fan_geo_avg', got 'fan_s"),
     ({"mode": "fan_sum", "fan": 3}, ValueError, "mode must be one of "),
     ({"mode": None}, TypeError, "mode must be a str, not NoneType None"),
@@ -233,6 +238,16 @@ def test_kaiming_refuses_another_family() -> None:
         fk.kaiming((4, 4), "cauchy")
 
 
+@pytest.mark.parametrize(
+    ("family", "gain", "fan"), [("uniform", 1.7e308, 1), ("normal", 1e300, 1e-300), ("uniform", 1e300, 1e-300)]
+)
+def test_kaiming_refuses_by_what_it_was_given(family: str, gain: float, fan: float) -> None:
+    with pytest.raises(ValueError, match="must not overflow") as refusal:
+        fk.kaiming((4, 4), family, gain=gain, fan=fan)
+    expected = f"gain / sqrt(fan) must not overflow {family}, got gain={gain} and fan={float(fan)}"
+    assert str(refusal.value) == expected
+
+
 TWINS = [
     (fk.uniform, fk.uniform_),
     (fk.normal, fk.normal_),
@@ -266,6 +281,14 @@ def test_a_twin_looks_like_its_original(twin: Callable[..., Any], in_place: Call
         ((4, -1), np.float32, ValueError, "shape[1] must be an integer from 0 to "),
         ((4, 2.5), np.float32, TypeError, "shape[1] must be an integer, not float 2.5"),
         (None, np.float32, TypeError, "shape must be an integer or a sequence of integers, not NoneType None"),
+        (2**63, np.float32, ValueError, "shape must be within NumPy's limits for an array of float32, got (9223"),
+        (
+            (2**62, 0, 4),
+            np.float64,
+            ValueError,
+            "shape must be within NumPy's limits for an array of float64, got (4611",
+        ),
+        ((1,) * 99, np.float32, ValueError, "shape must be within NumPy's limits for an array of float32, got (1, 1, "),
         ((4, 4), np.int32, TypeError, "dtype must be float32 or float64, not int32"),
         ((4, 4), object, TypeError, "dtype must be float32 or float64, not object"),
         ((4, 4), None, TypeError, "dtype must be float32 or float64, not None"),

@@ -1,11 +1,13 @@
 """Fans against connections counted by hand, as PyTorch, JAX and Keras store weights; gains against torch's table."""
 
 import math
+import platform
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from processes import python
 
 import fastkaiming as fk
 
@@ -102,7 +104,7 @@ def test_fans_refuses(arguments: dict[str, Any], error: type[Exception], message
         *((f"conv_transpose{n}d", None, 1.0) for n in (1, 2, 3)),
         ("tanh", None, 5 / 3),
         ("relu", None, 1.4142135623730951),
-        ("relu", 0.3, 1.4142135623730951),  # as torch's, relu has no use for a param
+        *(("relu", param, 1.4142135623730951) for param in (0.3, math.nan, 1e200, True, "0.1")),  # as in torch, unused
         ("selu", None, 0.75),
         ("leaky_relu", None, 1.4141428569978354),  # sqrt(2 / 1.0001)
         ("leaky_relu", 0, 1.4142135623730951),
@@ -111,7 +113,7 @@ def test_fans_refuses(arguments: dict[str, Any], error: type[Exception], message
         ("leaky_relu", 7.0, 0.2),
     ],
 )
-def test_gain(nonlinearity: str, param: float | None, gain: float) -> None:
+def test_gain(nonlinearity: str, param: Any, gain: float) -> None:
     assert math.isclose(fk.calculate_gain(nonlinearity, param), gain, rel_tol=1e-15)
 
 
@@ -120,6 +122,7 @@ def test_gain(nonlinearity: str, param: float | None, gain: float) -> None:
     [
         ("gelu", None, ValueError, "nonlinearity must be one of 'linear', 'conv1d', "),
         ("ReLU", None, ValueError, "nonlinearity must be one of "),
+        ("gelu", math.nan, ValueError, "nonlinearity must be one of "),
         (math.tanh, None, TypeError, "nonlinearity must be a str, not builtin_function_or_method "),
         ("leaky_relu", True, TypeError, "param must be a real number, not bool True"),
         ("leaky_relu", "0.1", TypeError, "param must be a real number, not str '0.1'"),
@@ -132,3 +135,26 @@ def test_gain_refuses(nonlinearity: Any, param: Any, error: type[Exception], mes
     with pytest.raises(error) as refusal:
         fk.calculate_gain(nonlinearity, param)
     assert str(refusal.value).startswith(message)
+
+
+IMPORT_IN_A_FOREIGN_ROUNDING_MODE = """
+import ctypes, ctypes.util, sys
+library = ctypes.CDLL(ctypes.util.find_library("m"))
+assert library.fesetround(int(sys.argv[1])) == 0
+import fastkaiming as fk
+numbers = [fk.calculate_gain(name) for name in ("tanh", "relu", "selu", "leaky_relu")]
+numbers.append(fk.calculate_gain("leaky_relu", 0.2))
+library.fesetround(0)
+numbers += [fk.Normal().pdf(0.0), fk.Normal().cdf(-1.0), fk.Uniform().std]
+print(*map(float.hex, numbers))
+"""
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the names of its rounding modes are not known")
+@pytest.mark.parametrize("mode", [0x400, 0x800], ids=["downward", "upward"])
+def test_foreign_rounding_mode_at_import_changes_no_number(mode: int) -> None:
+    result = python(IMPORT_IN_A_FOREIGN_ROUNDING_MODE, str(mode))
+    assert result.returncode == 0, result.stderr
+    expected = [5 / 3, math.sqrt(2), 0.75, math.sqrt(2 / (1 + 0.01 * 0.01)), math.sqrt(2 / (1 + 0.2 * 0.2))]
+    expected += [1 / 2.5066282746310007, math.erfc(1 / math.sqrt(2)) / 2, 0.5 / math.sqrt(3)]  # sqrt(2 pi) = 2.50662...
+    assert [float.fromhex(number) for number in result.stdout.split()] == expected
