@@ -223,7 +223,8 @@ def cases(size: Sizes) -> list[Case]:
         """Return a row for a fill of warm pages, as a share of the bandwidth of stores, whichever kind is faster."""
         kernels = f" by {isa}" if isa else ""
         name = f"{np.dtype(dtype)} {draw}{kernels}, {whole} of warm pages, share of the store bandwidth"
-        limits = tuple(stores(kind, dtype, size.buffer, threads=2) for kind in STORES)
+        kinds = STORES if _core.streams() else ["plain"]
+        limits = tuple(stores(kind, dtype, size.buffer, threads=2) for kind in kinds)
         fill = ours(draw, dtype, size.buffer, threads=2, isa=isa)
         return Case(name, SHARE, floor, aim, fill, limits, itemsize(dtype))
 

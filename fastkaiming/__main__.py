@@ -142,7 +142,8 @@ def fastest_stores(weights: Weights, threads: int) -> tuple[float, str]:
         _core.fill(weights, _core.CONSTANT_F32, 0, 0, 0, center=1.0, threads=threads, store=store)
         return time.perf_counter() - start
 
-    return min((seconds(_core.STORE_STREAMING), "streaming"), (seconds(_core.STORE_PLAIN), "plain"))
+    plain = seconds(_core.STORE_PLAIN), "plain"
+    return min(plain, (seconds(_core.STORE_STREAMING), "streaming")) if _core.streams() else plain
 
 
 def numpy_seconds(sample: Weights, std: float) -> float:

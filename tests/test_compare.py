@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import fastkaiming
+from fastkaiming import _core
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -130,6 +131,18 @@ def test_share_of_this_runs_store_bandwidth() -> None:
     assert compare.SHARE.detail(result) == (
         "20.0 GB/s, 0.200 ns an element; 0.50 of this run's 32.0 GB/s (plain stores), 0.54 of the usual 37"
     )
+
+
+@pytest.mark.parametrize(
+    ("streams", "limits"), [(True, {"streaming stores", "plain stores"}), (False, {"plain stores"})]
+)
+def test_streaming_stores_compete_where_there_are_any(
+    streams: bool, limits: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_core, "streams", lambda: streams)
+    shares = [row for row in compare.cases(compare.QUICK) if row.figure is compare.SHARE]
+    assert len(shares) == 6
+    assert all({peer.name for peer in row.peers} == limits for row in shares)
 
 
 def test_share_of_the_usual_store_bandwidth_where_this_runs_is_unusual() -> None:

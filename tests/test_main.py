@@ -11,6 +11,7 @@ import pytest
 
 import fastkaiming
 from fastkaiming import __main__ as job
+from fastkaiming import _core
 
 MODULE = ("-m", "fastkaiming")
 
@@ -79,11 +80,12 @@ def test_bad_options(option: str, value: str, rule: str, capsys: pytest.CaptureF
 
 
 def test_times_and_rates(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    # 8 MB: filled at 1 GB/s, stored at 2 (streaming) and 4 (plain), a quarter by NumPy in 20 ms, filled at 3 GB/s.
-    durations = 0.008, 0.004, 0.002, 0.020, 0.0026667
+    # 8 MB: filled at 1 GB/s, stored at 4 (plain) and 2 (streaming), a quarter by NumPy in 20 ms, filled at 3 GB/s.
+    durations = 0.008, 0.002, 0.004, 0.020, 0.0026667
     instants = iter([instant for start, duration in enumerate(durations) for instant in (start, start + duration)])
     monkeypatch.setattr(job, "time", SimpleNamespace(perf_counter=lambda: next(instants)))
     monkeypatch.setattr(job, "NUMPY_SAMPLE", 500_000)
+    monkeypatch.setattr(_core, "streams", lambda: True)
     assert job.main(["--elements", "2000000"]) == 0
     printed = capsys.readouterr().out
     assert "first fill       0.008 s     1.00 GB/s   on fresh pages\n" in printed
@@ -91,6 +93,13 @@ def test_times_and_rates(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     assert "NumPy            0.080 s     0.10 GB/s   scaled from a sample of 500,000\n" in printed
     last = "on warm pages: 75% of the store bandwidth, 30 times NumPy's speed\n"
     assert f"second fill      0.003 s     3.00 GB/s   {last}" in printed
+
+
+def test_no_streaming_stores_are_named_where_nothing_streams() -> None:
+    program = sabotaged("fastkaiming._core.select_isa('scalar')")
+    done = run("--elements", "100000", program=program)
+    assert "the store bandwidth, by plain stores\n" in done.stdout
+    assert "streaming" not in done.stdout
 
 
 def test_fewer_weights_where_memory_is_short(
