@@ -1,16 +1,18 @@
 """What an installation holds, asks for and leaves alone."""
 
 import re
-import subprocess
 import sys
+import sysconfig
 from importlib.metadata import Distribution
 from pathlib import Path
 
 import pytest
+from processes import CSRC, ROOT, python
 
 import fastkaiming
 
-ROOT = Path(__file__).resolve().parents[1]
+PROSE = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
+SOURCES = [*CSRC.iterdir(), *(ROOT / "tests" / "c").iterdir(), ROOT / "fastkaiming" / "_core.pyx"]
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +47,17 @@ def test_wheel_holds_types_and_no_sources(distribution: Distribution) -> None:
 def test_import_leaves_denormals_alone() -> None:
     # A core that was linked with crtfastmath would flush them to zero in every library of the process; in this one too,
     # where they would then equal zero: so the texts are compared.
-    program = [sys.executable, "-c", "import fastkaiming, sys; print(sys.float_info.min / 2)"]
-    printed = subprocess.run(program, capture_output=True, text=True, check=True, cwd=ROOT).stdout
-    assert printed.strip() == "1.1125369292536007e-308"
+    result = python("import fastkaiming, sys; print(sys.float_info.min / 2)")
+    assert result.stdout.strip() == "1.1125369292536007e-308", result.stderr
+
+
+@pytest.mark.skipif(not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="this Python cannot run without the GIL")
+def test_import_leaves_the_gil_off() -> None:
+    result = python("import fastkaiming, sys; print(sys._is_gil_enabled())", PYTHON_GIL="")
+    assert result.stdout.strip() == "False", result.stderr
+
+
+@pytest.mark.parametrize("path", [*PROSE, *SOURCES], ids=lambda path: path.name)
+def test_no_line_is_over_120_columns_but_rows_of_tables(path: Path) -> None:
+    lines = path.read_text("utf-8").splitlines()
+    assert [line for line in lines if len(line) > 120 and not line.startswith("|")] == []

@@ -1,4 +1,4 @@
-/* probe.c - what Python cannot reach: a block of words in any lane of a kernel, and a thread's floating-point control. */
+/* probe.c - what Python cannot reach: a block of words in any lane of a kernel, and a thread's floating-point mode. */
 #include <string.h>
 
 #include "dispatch.h"

@@ -1,5 +1,5 @@
-/* refuse_threads.c - preloaded into a process, lets it create $ALLOWED_THREADS threads and refuses more, as the system does
- * at its limit. Prints at the end what it did. */
+/* refuse_threads.c - preloaded into a process, lets it create $ALLOWED_THREADS threads and refuses more, as the system
+ * does at its limit. Prints at the end what it did. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>

@@ -1,10 +1,13 @@
-/* threads_test.c - runs the loops that it reads, a line each, and prints what they did. Link with -Wl,--wrap=pthread_create.
+/* threads_test.c - runs the loops that it reads, a line each, and prints what they did. Link with
+ * -Wl,--wrap=pthread_create.
  *
  *     loop SIZE GRAIN PHASE THREADS CREATIONS PARTIES
- *         CREATIONS threads can be created; after that the system refuses. If PARTIES is not 0, nobody goes on from a piece
- *         before so many threads work on one: a loop that gets fewer never ends.
+ *         CREATIONS threads can be created; after that the system refuses. If PARTIES is not 0, nobody goes on from a
+ *         piece before so many threads work on one: a loop that gets fewer never ends.
  *     watch PIECES THREADS CALL ANSWER
- *         Pieces of PIECE elements that take a moment each, and a watcher that gives ANSWER at its CALL-th call, else 0. */
+ *         Pieces of PIECE elements that take a moment each, and a watcher that gives ANSWER at its CALL-th call and
+ *         else 0.
+ */
 #define _POSIX_C_SOURCE 200809L
 #include <errno.h>
 #include <inttypes.h>
@@ -138,7 +141,8 @@ static int run_watch(void) {
     const fk_range range = {.size = pieces * PIECE, .grain = PIECE};
     _Atomic uint64_t worked = 0;
     const int result = fk_parallel_for(&range, threads, take_a_moment, &worked, watch, &w);
-    printf("result=%d worked=%" PRIu64 " calls=%d calls_elsewhere=%d done=", result, worked, w.calls, w.calls_elsewhere);
+    printf("result=%d worked=%" PRIu64 " calls=%d ", result, worked, w.calls);
+    printf("calls_elsewhere=%d done=", w.calls_elsewhere);
     for (int i = 0; i < w.calls && i < MOST_CALLS; i++) { printf("%" PRIu64 ",", w.done[i]); }
     printf("\n");
     return 0;
