@@ -37,6 +37,7 @@ core = Extension(
     sources=["fastkaiming/_core.pyx", *map(str, sorted(CSRC.glob("*.c")))],
     depends=[*map(str, sorted(CSRC.glob("*.h"))), *map(str, sorted(CSRC.glob("*.inc")))],
     include_dirs=[str(CSRC)],
+    libraries=["m"],
     extra_compile_args=FLAGS,
     extra_link_args=FLAGS,
 )
