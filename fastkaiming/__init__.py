@@ -13,7 +13,13 @@ one returns a new array. ``rng`` says which values are drawn: an integer seed, a
 which gives every tensor its own stream.
 """
 
-from fastkaiming._core import STREAM_VERSION, available_isas, isa
+try:
+    from fastkaiming._core import STREAM_VERSION, available_isas, isa
+except ModuleNotFoundError as error:
+    raise ImportError(
+        f"fastkaiming is imported from {__path__[0]}, where its core is not built for this Python: "
+        "run `pip install .` there, or leave the checkout to import what is installed"
+    ) from error
 from fastkaiming.distributions import Normal, Uniform
 from fastkaiming.filling import fill_, progress
 from fastkaiming.generator import Generator, Key

@@ -106,13 +106,16 @@ def empty(shape: int | Sequence[int], dtype: DTypeLike) -> NDArray[Any]:
     """Return a new array for a fill, its values not set."""
     if dtype is None:
         raise TypeError("dtype must be float32 or float64, not None")
-    dtype = np.dtype(dtype)
-    _check_dtype("dtype", dtype)
+    try:
+        numpy_dtype = np.dtype(dtype)
+    except TypeError:
+        raise TypeError(f"dtype must be float32 or float64, not {checks.shown(dtype)}") from None
+    _check_dtype("dtype", numpy_dtype)
     sizes = checks.shape("shape", shape)
     try:
-        return np.empty(sizes, dtype)
+        return np.empty(sizes, numpy_dtype)
     except ValueError:
-        raise ValueError(f"shape must be within NumPy's limits for an array of {dtype}, got {sizes}") from None
+        raise ValueError(f"shape must be within NumPy's limits for an array of {numpy_dtype}, got {sizes}") from None
 
 
 @contextmanager

@@ -108,7 +108,8 @@ def uniform_(
     low : float, default 0.0
         The lower end.
     high : float, default 1.0
-        The upper end, not below ``low``.
+        The upper end, not below ``low``. Rounding can reach it: in float32, the uniform from 0 to 1 takes the value 1
+        with probability 2**-24, and never 0.
     rng, global_shape, index, threads
         Which values are drawn and by how many threads: see :func:`fill_`.
 

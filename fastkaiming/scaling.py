@@ -152,7 +152,10 @@ def _reading(layout: str | None, groups: int, transposed: bool) -> tuple[str, st
         layout = "IO*" if transposed else "OI*"
     letters = checks.text("layout", layout).replace("B", "")
     if "".join(sorted(letters)) not in ("IO", "*IO"):
-        raise ValueError(f"layout must be one 'O', one 'I', any 'B' and at most one '*', got {layout!r}")
+        raise ValueError(
+            "layout must have one 'O' (outputs), one 'I' (inputs), any number of 'B' (batches) and at most one '*' "
+            f"(all other axes), got {layout!r}"
+        )
     return layout, grouped, checks.integer("groups", groups, 1, checks.MAX_ELEMENTS)
 
 

@@ -15,6 +15,11 @@ from numpy.typing import NDArray
 
 import fastkaiming as fk
 
+LAYOUT_RULE = (
+    "layout must have one 'O' (outputs), one 'I' (inputs), any number of 'B' (batches) and at most one '*' "
+    "(all other axes)"
+)
+
 # shape, arguments, variance of the weights
 VARIANCES: list[tuple[tuple[int, ...], dict[str, Any], float]] = [
     # torch.nn.init: gain**2 / fan, leaky_relu with a = 0 by default
@@ -123,8 +128,8 @@ KAIMING: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"fan": -2.5}, ValueError, "fan must be positive, got -2.5"),
     ({"fan": math.nan}, ValueError, "fan must be finite, got nan"),
     ({"fan": True}, TypeError, "fan must be a real number, not bool True"),
-    ({"layout": "OIHW"}, ValueError, "layout must be one 'O', one 'I', any 'B' and at most one '*', got 'OIHW'"),
-    ({"layout": "OIHW", "fan": 3}, ValueError, "layout must be one 'O', one 'I', any 'B' and at most one '*', got "),
+    ({"layout": "OIHW"}, ValueError, f"{LAYOUT_RULE}, got 'OIHW'"),
+    ({"layout": "OIHW", "fan": 3}, ValueError, f"{LAYOUT_RULE}, got "),
     ({"groups": 0}, ValueError, "groups must be an integer from 1 to "),
     ({"groups": 3, "mode": "fan_out"}, ValueError, "groups must divide the 4 channels of axis 'O', got 3"),
     ({"groups": 3, "transposed": True}, ValueError, "groups must divide the 4 channels of axis 'I', got 3"),
@@ -332,3 +337,9 @@ def test_foreign_rounding_mode_changes_no_bit(columns: int) -> None:
         assert 1.0 + TINY > 1.0  # in force, and no constant of the compiler
         got = fk.kaiming_normal((29, columns), rng=7)
     assert np.array_equal(got, expected)
+
+
+@pytest.mark.parametrize(("dtype", "shown"), [(0.2, "float 0.2"), (4, "int 4"), ("bfloat17", "str 'bfloat17'")])
+def test_what_is_no_dtype_is_refused_by_name(dtype: Any, shown: str) -> None:
+    with pytest.raises(TypeError, match=f"^dtype must be float32 or float64, not {shown}$"):
+        fk.kaiming_normal((3, 4), dtype)

@@ -1,6 +1,8 @@
 """What an installation holds, asks for and leaves alone."""
 
 import re
+import shutil
+import subprocess
 import sys
 import sysconfig
 from importlib.metadata import Distribution
@@ -61,3 +63,13 @@ def test_import_leaves_the_gil_off() -> None:
 def test_no_line_is_over_120_columns_but_rows_of_tables(path: Path) -> None:
     lines = path.read_text("utf-8").splitlines()
     assert [line for line in lines if len(line) > 120 and not line.startswith("|")] == []
+
+
+def test_sources_without_a_core_say_what_to_do(tmp_path: Path) -> None:
+    package = Path(fastkaiming.__file__).parent
+    shutil.copytree(package, tmp_path / "fastkaiming", ignore=shutil.ignore_patterns("_core*.so", "csrc"))
+    importing = [sys.executable, "-c", "import fastkaiming"]
+    result = subprocess.run(importing, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    message = f"ImportError: fastkaiming is imported from {tmp_path / 'fastkaiming'}, where its core is not built"
+    assert message in result.stderr

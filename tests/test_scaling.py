@@ -11,6 +11,11 @@ from processes import python
 
 import fastkaiming as fk
 
+LAYOUT_RULE = (
+    "layout must have one 'O' (outputs), one 'I' (inputs), any number of 'B' (batches) and at most one '*' "
+    "(all other axes)"
+)
+
 # shape, arguments of fans, fan_in, fan_out
 FANS: list[tuple[tuple[int, ...], dict[str, Any], int, int]] = [
     # torch.nn: Linear(128, 256), Conv1d(16, 33, 3), Conv2d(3, 64, 7), Conv3d(2, 5, (3, 4, 6))
@@ -76,12 +81,12 @@ def test_a_grouped_layer_has_the_fans_of_one_of_its_groups(groups: int, outputs:
         ({"shape": (5, 2.0)}, TypeError, "shape[1] must be an integer, not float 2.0"),
         ({"layout": "OI"}, ValueError, "layout 'OI' must name every axis of the shape, got (4, 6, 3)"),
         ({"layout": "BBOI*"}, ValueError, "layout 'BBOI*' must name every axis of the shape, got (4, 6, 3)"),
-        ({"layout": "OIHW"}, ValueError, "layout must be one 'O', one 'I', any 'B' and at most one '*', got 'OIHW'"),
-        ({"layout": "oi*"}, ValueError, "layout must be one 'O', one 'I', any 'B' and at most one '*', got 'oi*'"),
-        ({"layout": "O*"}, ValueError, "layout must be one 'O', one 'I', any 'B' and at most one '*', got 'O*'"),
-        ({"layout": "OOI"}, ValueError, "layout must be one 'O', one 'I', any 'B' and at most one '*', got 'OOI'"),
-        ({"layout": "O*I*"}, ValueError, "layout must be one 'O', one 'I', any 'B' and at most one '*', got 'O*I*'"),
-        ({"layout": ""}, ValueError, "layout must be one 'O', one 'I', any 'B' and at most one '*', got ''"),
+        ({"layout": "OIHW"}, ValueError, f"{LAYOUT_RULE}, got 'OIHW'"),
+        ({"layout": "oi*"}, ValueError, f"{LAYOUT_RULE}, got 'oi*'"),
+        ({"layout": "O*"}, ValueError, f"{LAYOUT_RULE}, got 'O*'"),
+        ({"layout": "OOI"}, ValueError, f"{LAYOUT_RULE}, got 'OOI'"),
+        ({"layout": "O*I*"}, ValueError, f"{LAYOUT_RULE}, got 'O*I*'"),
+        ({"layout": ""}, ValueError, f"{LAYOUT_RULE}, got ''"),
         ({"layout": 3}, TypeError, "layout must be a str, not int 3"),
         ({"groups": 3}, ValueError, "groups must divide the 4 channels of axis 'O', got 3"),
         ({"groups": 3, "transposed": True}, ValueError, "groups must divide the 4 channels of axis 'I', got 3"),
