@@ -15,8 +15,8 @@ typedef struct {
 } fk_source;
 
 /* Where finished lines go when a fill streams: the kernel writes its tiles to a scratch buffer and, tile by tile, moves
- * as many bytes of earlier tiles on to memory. Interleaved so, most of the stores' time hides behind the draws; in a loop
- * of their own none would: docs/performance.md. */
+ * as many bytes of earlier tiles on to memory. Interleaved so, most of the stores' time hides behind the draws; in a
+ * loop of their own none would: docs/performance.md. */
 typedef struct {
     const char *from; /* in the scratch buffer, more than a tile behind the one being drawn */
     char *to;         /* aligned to a cache line of 64 bytes */
