@@ -35,6 +35,7 @@ from fastkaiming.initializers import (
     uniform_,
 )
 from fastkaiming.scaling import Fans, calculate_gain, fans
+from fastkaiming.shards import shard_slices
 from fastkaiming.threads import get_num_threads, set_num_threads
 
 __version__ = "0.1.0"
@@ -62,6 +63,7 @@ __all__ = [
     "normal_",
     "progress",
     "set_num_threads",
+    "shard_slices",
     "uniform",
     "uniform_",
 ]

@@ -1,7 +1,7 @@
 """Types of the compiled boundary; every argument arrives validated."""
 
-from collections.abc import Callable
-from typing import Any, Final, ParamSpec, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, Final, ParamSpec, TypeVar, final
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -14,6 +14,12 @@ NORMAL_F64: Final[int]
 CONSTANT_F32: Final[int]
 CONSTANT_F64: Final[int]
 
+AS_DRAWN: Final[int]
+FLOAT16: Final[int]
+BFLOAT16: Final[int]
+FLOAT8_E4M3FN: Final[int]
+FLOAT8_E5M2: Final[int]
+
 STORE_AUTO: Final[int]
 STORE_PLAIN: Final[int]
 STORE_STREAMING: Final[int]
@@ -21,19 +27,28 @@ STORE_STREAMING: Final[int]
 STREAM_VERSION: Final[int]
 CHUNK_ELEMENTS: Final[int]
 
+@final
+class Plan:
+    def __init__(
+        self,
+        out: Any,
+        operation: int,
+        seed: int,
+        stream: int,
+        first: int,
+        scale: float = 0.0,
+        center: float = 0.0,
+        low: float = 0.0,
+        high: float = 0.0,
+        store: int = ...,
+        rounding: int = ...,
+        swapped: bool = False,
+        steps: tuple[int, ...] | None = None,
+    ) -> None: ...
+
+def fill_all(plans: Sequence[Plan], threads: int = 1, progress: Callable[[int, int], object] | None = None) -> None: ...
 def fill(
-    out: Any,
-    operation: int,
-    seed: int,
-    stream: int,
-    first: int,
-    scale: float = 0.0,
-    center: float = 0.0,
-    low: float = 0.0,
-    high: float = 0.0,
-    threads: int = 1,
-    progress: Callable[[int, int], object] | None = None,
-    store: int = ...,
+    out: Any, *plan: Any, threads: int = 1, progress: Callable[[int, int], object] | None = None, **numbers: Any
 ) -> None: ...
 def in_default_environment(function: Callable[_P, _R]) -> Callable[_P, _R]: ...
 def streams() -> bool: ...

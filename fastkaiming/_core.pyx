@@ -4,9 +4,10 @@
 import os
 from functools import wraps
 
-from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.exc cimport PyErr_CheckSignals
-from libc.stdint cimport uint64_t
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from libc.stdint cimport int64_t, uint64_t
 
 cdef extern from "fpenv.h" nogil:
     ctypedef struct fk_fpenv:
@@ -18,10 +19,13 @@ cdef extern from "fill.h" nogil:
     enum: FK_STREAM_VERSION
 
     ctypedef enum fk_status:
-        FK_OK, FK_CANCELLED, FK_ISA_UNKNOWN, FK_ISA_UNSUPPORTED
+        FK_OK, FK_CANCELLED, FK_ISA_UNKNOWN, FK_ISA_UNSUPPORTED, FK_NO_MEMORY
 
     ctypedef enum fk_operation:
         FK_WORDS_U32, FK_UNIFORM_F32, FK_UNIFORM_F64, FK_NORMAL_F32, FK_NORMAL_F64, FK_CONSTANT_F32, FK_CONSTANT_F64
+
+    ctypedef enum fk_format:
+        FK_AS_DRAWN, FK_FLOAT16, FK_BFLOAT16, FK_FLOAT8_E4M3FN, FK_FLOAT8_E5M2
 
     ctypedef enum fk_store:
         FK_STORE_AUTO, FK_STORE_PLAIN, FK_STORE_STREAMING
@@ -31,21 +35,27 @@ cdef extern from "fill.h" nogil:
 
     ctypedef int fk_watch(void *context, uint64_t elements_done)
 
+    ctypedef struct fk_axis:
+        uint64_t size
+        int64_t stride
+        uint64_t step
+
     ctypedef struct fk_plan:
         void *out
-        uint64_t first, count, seed, stream
+        const fk_axis *axes
+        int axis_count
+        uint64_t first, seed, stream
         fk_operation operation
         fk_params params
+        fk_format format
+        int swapped
         fk_store store
-        int threads
-        fk_watch *watch
-        void *context
 
-    fk_status fk_fill(const fk_plan *plan)
+    fk_status fk_fill(const fk_plan *plans, size_t count, int threads, fk_watch *watch, void *context)
     fk_status fk_select_isa(const char *name)
     const char *fk_selected_isa()
     const char *fk_available_isa(int i)
-    size_t fk_element_bytes(fk_operation operation)
+    size_t fk_stored_bytes(fk_operation operation, fk_format format)
     bint fk_streams()
     size_t fk_chunk_elements()
 
@@ -56,6 +66,12 @@ NORMAL_F32 = FK_NORMAL_F32
 NORMAL_F64 = FK_NORMAL_F64
 CONSTANT_F32 = FK_CONSTANT_F32
 CONSTANT_F64 = FK_CONSTANT_F64
+
+AS_DRAWN = FK_AS_DRAWN
+FLOAT16 = FK_FLOAT16
+BFLOAT16 = FK_BFLOAT16
+FLOAT8_E4M3FN = FK_FLOAT8_E4M3FN
+FLOAT8_E5M2 = FK_FLOAT8_E5M2
 
 STORE_AUTO = FK_STORE_AUTO
 STORE_PLAIN = FK_STORE_PLAIN
@@ -87,36 +103,81 @@ cdef int _look(void *context, uint64_t done) noexcept with gil:
     return (<_Watcher>context).look(done)
 
 
-def fill(out, int operation, uint64_t seed, uint64_t stream, uint64_t first, double scale=0.0, double center=0.0,
-         double low=0.0, double high=0.0, int threads=1, progress=None, int store=FK_STORE_AUTO):
-    """Fill the writable, contiguous buffer `out` with the stream's elements from `first` on."""
+cdef class Plan:
+    """What goes into the elements of a writable buffer, whose memory it holds in place as long as it lives itself.
+
+    The first element has the index `first`, and the next one along each axis an index that is higher by the axis's one
+    of `steps`: by default, those of the buffer's own shape in row-major order.
+    """
+
     cdef Py_buffer view
+    cdef fk_axis *axes
     cdef fk_plan plan
-    cdef fk_status status
+    cdef uint64_t count
+
+    def __cinit__(self, out, int operation, uint64_t seed, uint64_t stream, uint64_t first, double scale=0.0,
+                  double center=0.0, double low=0.0, double high=0.0, int store=FK_STORE_AUTO,
+                  int rounding=FK_AS_DRAWN, bint swapped=False, steps=None):
+        cdef int axis
+        PyObject_GetBuffer(out, &self.view, PyBUF_WRITABLE | PyBUF_STRIDES)
+        if <size_t>self.view.itemsize != fk_stored_bytes(<fk_operation>operation, <fk_format>rounding):
+            raise ValueError(f"the buffer has elements of {self.view.itemsize} bytes")
+        self.axes = <fk_axis *>PyMem_Malloc(self.view.ndim * sizeof(fk_axis))
+        if self.axes is NULL:
+            raise MemoryError
+        self.count = 1
+        for axis in reversed(range(self.view.ndim)):
+            self.axes[axis].size = self.view.shape[axis]
+            self.axes[axis].stride = self.view.strides[axis]
+            self.axes[axis].step = self.count if steps is None else steps[axis]
+            self.count *= self.axes[axis].size
+        self.plan.out = self.view.buf
+        self.plan.axes = self.axes
+        self.plan.axis_count = self.view.ndim
+        self.plan.first = first
+        self.plan.seed = seed
+        self.plan.stream = stream
+        self.plan.operation = <fk_operation>operation
+        self.plan.params = fk_params(scale, center, low, high)
+        self.plan.format = <fk_format>rounding
+        self.plan.swapped = swapped
+        self.plan.store = <fk_store>store
+
+    def __dealloc__(self):
+        PyMem_Free(self.axes)
+        PyBuffer_Release(&self.view)
+
+
+def fill_all(plans, int threads=1, progress=None):
+    """Fill the buffers of a sequence of plans, side by side."""
     cdef _Watcher watcher = _Watcher.__new__(_Watcher)
-    PyObject_GetBuffer(out, &view, PyBUF_WRITABLE | PyBUF_C_CONTIGUOUS)
+    cdef size_t count = len(plans), i
+    cdef fk_plan *copies = <fk_plan *>PyMem_Malloc(count * sizeof(fk_plan))
+    cdef Plan plan
+    cdef fk_status status
+    if copies is NULL:
+        raise MemoryError
     try:
-        plan.out = view.buf
-        plan.first = first
-        plan.count = view.len // fk_element_bytes(<fk_operation>operation)
-        plan.seed = seed
-        plan.stream = stream
-        plan.operation = <fk_operation>operation
-        plan.params = fk_params(scale, center, low, high)
-        plan.store = <fk_store>store
-        plan.threads = threads
-        plan.watch = _look
-        plan.context = <void *>watcher
+        for i in range(count):
+            plan = <Plan?>plans[i]
+            copies[i] = plan.plan
+            watcher.total += plan.count
         watcher.progress = progress
-        watcher.total = plan.count
         with nogil:
-            status = fk_fill(&plan)
-        if status == FK_CANCELLED:
-            raise watcher.error
-        if progress is not None:
-            progress(plan.count, plan.count)
+            status = fk_fill(copies, count, threads, _look, <void *>watcher)
     finally:
-        PyBuffer_Release(&view)
+        PyMem_Free(copies)
+    if status == FK_CANCELLED:
+        raise watcher.error
+    if status == FK_NO_MEMORY:
+        raise MemoryError
+    if progress is not None:
+        progress(watcher.total, watcher.total)
+
+
+def fill(out, *plan, threads=1, progress=None, **numbers):
+    """Fill one buffer, by a plan of these arguments."""
+    fill_all((Plan(out, *plan, **numbers),), threads, progress)
 
 
 def in_default_environment(function):

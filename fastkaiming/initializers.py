@@ -15,8 +15,9 @@ from numpy.typing import DTypeLike, NDArray
 
 from fastkaiming import _core, checks, scaling
 from fastkaiming.distributions import FAMILIES, Distribution, Normal, Uniform, centered
-from fastkaiming.filling import Array, array, empty, fill_
+from fastkaiming.filling import empty, fill_
 from fastkaiming.generator import Rng
+from fastkaiming.targets import Target, array
 
 P = ParamSpec("P")
 
@@ -90,7 +91,7 @@ def kaiming(
 
 
 def uniform_(
-    out: Array,
+    out: Target,
     low: float = 0.0,
     high: float = 1.0,
     *,
@@ -98,7 +99,7 @@ def uniform_(
     global_shape: Sequence[int] | None = None,
     index: Sequence[slice] | None = None,
     threads: int | None = None,
-) -> Array:
+) -> Target:
     """Fill ``out`` in place from the uniform distribution from ``low`` to ``high``.
 
     Parameters
@@ -135,7 +136,7 @@ def uniform_(
 
 
 def normal_(
-    out: Array,
+    out: Target,
     mean: float = 0.0,
     std: float = 1.0,
     *,
@@ -143,7 +144,7 @@ def normal_(
     global_shape: Sequence[int] | None = None,
     index: Sequence[slice] | None = None,
     threads: int | None = None,
-) -> Array:
+) -> Target:
     """Fill ``out`` in place from the normal distribution.
 
     Parameters
@@ -179,7 +180,7 @@ def normal_(
 
 
 def kaiming_normal_(
-    out: Array,
+    out: Target,
     a: float = 0.0,
     mode: str = "fan_in",
     nonlinearity: str = "leaky_relu",
@@ -193,7 +194,7 @@ def kaiming_normal_(
     global_shape: Sequence[int] | None = None,
     index: Sequence[slice] | None = None,
     threads: int | None = None,
-) -> Array:
+) -> Target:
     """Fill ``out`` in place from the normal Kaiming (He) distribution.
 
     The mean is 0 and the standard deviation gain / sqrt(fan): He et al., "Delving Deep into Rectifiers", 2015
@@ -233,7 +234,7 @@ def kaiming_normal_(
 
 
 def kaiming_uniform_(
-    out: Array,
+    out: Target,
     a: float = 0.0,
     mode: str = "fan_in",
     nonlinearity: str = "leaky_relu",
@@ -247,7 +248,7 @@ def kaiming_uniform_(
     global_shape: Sequence[int] | None = None,
     index: Sequence[slice] | None = None,
     threads: int | None = None,
-) -> Array:
+) -> Target:
     """Fill ``out`` in place from the uniform Kaiming (He) distribution.
 
     The ends are -bound and bound = sqrt(3) * gain / sqrt(fan): He et al., "Delving Deep into Rectifiers", 2015
@@ -376,7 +377,7 @@ def _kaiming(
 _remembered_kaiming = lru_cache(maxsize=1024, typed=True)(_kaiming)  # typed: True must be refused where 1 is known
 
 
-def _kaiming_of(out: NDArray[Any], *arguments: Any) -> Distribution:
+def _kaiming_of(out: Any, *arguments: Any) -> Distribution:
     """Return the Kaiming distribution for an array; where a fan is 0 there is nothing to draw, and any will do."""
     shape = array(out).shape
     try:

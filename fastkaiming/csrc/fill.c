@@ -1,123 +1,23 @@
-/* fill.c - a plan becomes chunks, a chunk becomes whole tiles and the pieces at its ends. */
+/* fill.c - plans become cells, cells are shared out between threads, and each becomes runs or batches. */
 #include "fill.h"
 
-#include <string.h>
+#include <stdlib.h>
 #include <unistd.h>
 
+#include "batch.h"
 #include "dispatch.h"
 #include "fpenv.h"
 #include "threads.h"
 
-/* A chunk is what a thread takes at a time: aligned to itself in the sequence of blocks, so that the cut between two
- * never splits a tile, and no chunk crosses a multiple of 2^32 blocks. */
-enum { BLOCK_BYTES = 16, CHUNK_BYTES = 1 << 20, MAX_TILE_BYTES = 1024 };
+enum { SMALL_BYTES = 1 << 20 };
 
-/* A streaming fill draws a batch at a time into a buffer that stays in the first-level cache. In front of the batch lie
- * the bytes of the last one that are still to go: at most LAG_TILES tiles. */
-enum {
-    LINE_BYTES = 64,
-    LAG_TILES = 3,
-    LAG_BYTES = LAG_TILES * MAX_TILE_BYTES,
-    BATCH_BYTES = 16 * 1024,
-    LEAST_STREAMED_BYTES = 2 * LAG_BYTES,
-};
-_Static_assert(LEAST_STREAMED_BYTES >= LAG_BYTES + LINE_BYTES, "a streamed range has LAG_TILES tiles and a whole line");
-_Static_assert(BATCH_BYTES >= 2 * LAG_BYTES, "a batch has room for more than the first LAG_TILES tiles");
-
+/* The plans of one fill, and how many cells there are up to the end of each. */
 typedef struct {
+    const fk_plan *plans;
+    size_t count;
+    uint64_t *cells_up_to;
     const fk_kernels *kernels;
-    fk_kernel *kernel;
-    size_t tile_bytes;
-    fk_source source;
-    int streaming;
-    char *out;
-    uint64_t first;
-    size_t element_bytes;
 } job;
-
-size_t fk_element_bytes(fk_operation operation) {
-    switch (operation) {
-    case FK_UNIFORM_F64:
-    case FK_NORMAL_F64:
-    case FK_CONSTANT_F64: return 8;
-    default: return 4;
-    }
-}
-
-static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
-
-/* Bytes [begin, end) of one tile. */
-static void fill_part_of_tile(const job *j, uint64_t block, size_t begin, size_t end, char *out) {
-    _Alignas(LINE_BYTES) char tile[MAX_TILE_BYTES];
-    j->kernel(&j->source, tile, block, 1, NULL);
-    memcpy(out, tile + begin, end - begin);
-}
-
-/* Bytes [begin, end) of the sequence of tiles that starts at `block`; begin lies in the first tile. */
-static void fill_plain(const job *j, uint64_t block, size_t begin, size_t end, char *out) {
-    const size_t tile = j->tile_bytes;
-    if (begin > 0) {
-        const size_t stop = smaller(end, tile);
-        fill_part_of_tile(j, block, begin, stop, out);
-        if (stop == end) { return; }
-        out += stop - begin;
-        end -= tile;
-        block += j->kernels->tile_blocks;
-    }
-    const size_t whole = end / tile;
-    if (whole > 0) { j->kernel(&j->source, out, block, whole, NULL); }
-    if (end % tile > 0) {
-        fill_part_of_tile(j, block + whole * j->kernels->tile_blocks, 0, end % tile, out + whole * tile);
-    }
-}
-
-/* The same bytes, in whole aligned cache lines past the caches, all but the lines that the range begins and ends in.
- * The sink starts less than a tile and a line into the LAG_TILES tiles drawn before it, and then moves as fast as the
- * draw: so it neither overtakes that nor passes `end`. */
-static void fill_streaming(const job *j, uint64_t block, size_t begin, size_t end, char *out) {
-    _Alignas(LINE_BYTES) char buffer[LAG_BYTES + BATCH_BYTES];
-    char *const batch = buffer + LAG_BYTES;
-    const size_t tile = j->tile_bytes, tiles = (end + tile - 1) / tile;
-
-    j->kernel(&j->source, batch, block, LAG_TILES, NULL);
-    const size_t head = (LINE_BYTES - (uintptr_t)out % LINE_BYTES) % LINE_BYTES;
-    memcpy(out, batch + begin, head);
-    fk_sink sink = {.from = batch + begin + head, .to = out + head};
-
-    const size_t unsent = LAG_TILES * tile - (begin + head);
-    char *fresh = batch + LAG_TILES * tile;
-    for (size_t drawn = LAG_TILES; drawn < tiles;) {
-        const size_t n = smaller(tiles - drawn, (size_t)(batch + BATCH_BYTES - fresh) / tile);
-        j->kernel(&j->source, fresh, block + drawn * j->kernels->tile_blocks, n, &sink);
-        drawn += n;
-        memmove(batch - unsent, sink.from, unsent);
-        sink.from = batch - unsent;
-        fresh = batch;
-    }
-    char *const stop = out + (end - begin);
-    j->kernels->flush(&sink, (size_t)(stop - sink.to) / LINE_BYTES);
-    memcpy(sink.to, sink.from, (size_t)(stop - sink.to));
-}
-
-/* Elements [begin, end) of the plan, in the floating-point environment that the stream is defined in. */
-static void fill_chunk(void *context, uint64_t begin, uint64_t end) {
-    const job *j = context;
-    const uint64_t block_elements = BLOCK_BYTES / j->element_bytes;
-    const uint64_t tile_elements = j->kernels->tile_blocks * block_elements;
-    const uint64_t index = j->first + begin;
-    const size_t skipped = (size_t)(index % tile_elements) * j->element_bytes;
-    const size_t bytes = (size_t)(end - begin) * j->element_bytes;
-    const uint64_t block = (index - index % tile_elements) / block_elements;
-    char *const out = j->out + begin * j->element_bytes;
-
-    const fk_fpenv callers = fk_enter_default_fpenv();
-    if (j->streaming && bytes >= LEAST_STREAMED_BYTES) {
-        fill_streaming(j, block, skipped, skipped + bytes, out);
-    } else {
-        fill_plain(j, block, skipped, skipped + bytes, out);
-    }
-    fk_leave_default_fpenv(&callers);
-}
 
 /* Larger fills than this leave the caches anyway. A virtual machine is told of the whole host's last-level cache, of
  * which it has a share: measured on one with 260 MB, streaming is ahead from 64 MiB on. */
@@ -130,32 +30,95 @@ static uint64_t cacheable_bytes(void) {
     return most;
 }
 
-static int streams(const fk_plan *plan, const fk_kernels *kernels) {
+static int streams(const fk_plan *plan, uint64_t elements, const fk_kernels *kernels) {
     if (kernels->flush == NULL || plan->store == FK_STORE_PLAIN) { return 0; }
     if (plan->store == FK_STORE_STREAMING) { return 1; }
-    const uint64_t bytes = plan->count * fk_element_bytes(plan->operation);
-    return bytes > CHUNK_BYTES && bytes > cacheable_bytes(); /* a small fill does not even ask */
+    const uint64_t bytes = elements * fk_drawn_bytes(plan->operation);
+    return bytes > SMALL_BYTES && bytes > cacheable_bytes(); /* a small fill does not even ask */
 }
 
 int fk_streams(void) { return fk_selected()->flush != NULL; }
 
-size_t fk_chunk_elements(void) { return CHUNK_BYTES / 4; }
+static uint64_t elements_of(const fk_plan *plan) {
+    uint64_t elements = 1;
+    for (int i = 0; i < plan->axis_count; i++) { elements *= plan->axes[i].size; }
+    return elements;
+}
 
-fk_status fk_fill(const fk_plan *plan) {
-    const fk_kernels *kernels = fk_selected();
-    const size_t size = fk_element_bytes(plan->operation);
-    const uint64_t grain = CHUNK_BYTES / size;
-    job j = {
-        .kernels = kernels,
-        .kernel = kernels->kernel[plan->operation],
-        .tile_bytes = kernels->tile_blocks * BLOCK_BYTES,
-        .source = {plan->seed, plan->stream, plan->params},
-        .streaming = streams(plan, kernels),
-        .out = plan->out,
-        .first = plan->first,
-        .element_bytes = size,
-    };
-    const fk_range range = {.size = plan->count, .grain = grain, .phase = plan->first % grain};
-    const int stopped = fk_parallel_for(&range, plan->threads, fill_chunk, &j, plan->watch, plan->context);
+/* Straight to memory, a row after the other. */
+static void fill_runs(const fk_plan *plan, const fk_grid *grid, const fk_draw *draw, const fk_box *box, int streaming) {
+    fk_row row = fk_grid_row(grid, plan, box->row);
+    for (uint64_t i = box->row; i < box->row_end; i++, fk_next_row(&row)) {
+        char *const out = row.out + box->column * draw->element_bytes;
+        fk_draw_run(draw, row.index + box->column, box->column_end - box->column, out, streaming);
+    }
+}
+
+/* Cells [begin, end) of one plan. Returns their elements. */
+static uint64_t fill_cells_of(const fk_plan *plan, const fk_kernels *kernels, uint64_t begin, uint64_t end) {
+    const fk_draw draw = fk_draw_of(plan, kernels);
+    const int streaming = streams(plan, elements_of(plan), kernels);
+    uint64_t done = 0;
+    fk_grid grid;
+    fk_grid_of(plan, &grid);
+    for (uint64_t cell = begin; cell < end; cell++) {
+        const fk_box box = fk_grid_cell(&grid, cell);
+        if (grid.direct) {
+            fill_runs(plan, &grid, &draw, &box, streaming);
+        } else {
+            fk_fill_batches(plan, &grid, &draw, &box);
+        }
+        done += (box.row_end - box.row) * (box.column_end - box.column);
+    }
+    return done;
+}
+
+/* The first plan that has cells behind the first `cell`. */
+static size_t plan_of(const job *j, uint64_t cell) {
+    size_t low = 0, high = j->count - 1;
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        if (j->cells_up_to[middle] > cell) {
+            high = middle;
+        } else {
+            low = middle + 1;
+        }
+    }
+    return low;
+}
+
+/* Cells [begin, end) of all plans, in the floating-point environment that the stream is defined in. */
+static uint64_t fill_cells(void *context, uint64_t begin, uint64_t end) {
+    const job *j = context;
+    const fk_fpenv callers = fk_enter_default_fpenv();
+    uint64_t done = 0;
+    for (size_t i = plan_of(j, begin); begin < end; i++) {
+        const uint64_t before = i > 0 ? j->cells_up_to[i - 1] : 0;
+        const uint64_t stop = end < j->cells_up_to[i] ? end : j->cells_up_to[i];
+        done += fill_cells_of(&j->plans[i], j->kernels, begin - before, stop - before);
+        begin = stop;
+    }
+    fk_leave_default_fpenv(&callers);
+    return done;
+}
+
+/* How many cells a thread takes at a time: one, unless they are small. */
+static uint64_t grain(uint64_t cells, uint64_t bytes) {
+    const uint64_t cells_of_a_chunk = bytes > 0 ? 4 * fk_chunk_elements() * cells / bytes : 1;
+    return cells_of_a_chunk > 1 ? cells_of_a_chunk : 1;
+}
+
+fk_status fk_fill(const fk_plan *plans, size_t count, int threads, fk_watch *watch, void *context) {
+    uint64_t one, cells = 0, bytes = 0;
+    job j = {.plans = plans, .count = count, .cells_up_to = &one, .kernels = fk_selected()};
+    if (count > 1 && (j.cells_up_to = malloc(count * sizeof one)) == NULL) { return FK_NO_MEMORY; }
+    for (size_t i = 0; i < count; i++) {
+        fk_grid grid;
+        fk_grid_of(&plans[i], &grid);
+        j.cells_up_to[i] = cells += grid.cells;
+        bytes += elements_of(&plans[i]) * fk_drawn_bytes(plans[i].operation);
+    }
+    const int stopped = fk_parallel_for(cells, grain(cells, bytes), threads, fill_cells, &j, watch, context);
+    if (j.cells_up_to != &one) { free(j.cells_up_to); }
     return stopped ? FK_CANCELLED : FK_OK;
 }

@@ -17,9 +17,10 @@ typedef enum {
     FK_CANCELLED,       /* the watcher asked to stop; part of the buffer is written */
     FK_ISA_UNKNOWN,     /* no kernel table of that name was compiled in */
     FK_ISA_UNSUPPORTED, /* compiled in, but this CPU or this operating system cannot run it */
+    FK_NO_MEMORY,
 } fk_status;
 
-/* What is drawn and how it is stored: one kernel each. */
+/* What is drawn, in which precision: one kernel each. */
 typedef enum {
     FK_WORDS_U32 = 0,
     FK_UNIFORM_F32,
@@ -46,22 +47,45 @@ typedef struct {
     double high;
 } fk_params;
 
+/* What an element is rounded to on its way to memory, to nearest, ties to even. All but the first take float32 draws,
+ * none of which may round to more than the format's greatest number. */
+typedef enum {
+    FK_AS_DRAWN = 0,
+    FK_FLOAT16,
+    FK_BFLOAT16,
+    FK_FLOAT8_E4M3FN,
+    FK_FLOAT8_E5M2,
+    FK_FORMATS
+} fk_format;
+
+enum { FK_MAX_AXES = 64 };
+
+/* An axis of the array that is filled. */
 typedef struct {
-    void *out;         /* aligned to its element */
-    uint64_t first;    /* row-major index of out[0] in the global tensor */
-    uint64_t count;    /* elements; first + count does not pass 2^64 */
-    uint64_t seed;     /* the Philox key */
-    uint64_t stream;   /* the upper half of the Philox counter */
+    uint64_t size;
+    int64_t stride; /* bytes of memory from one element to the next */
+    uint64_t step;  /* the same in the row-major index of the global tensor */
+} fk_axis;
+
+/* Which elements of which stream go where: what makes a fill, whatever the array looks like. Element (i, j, ...) of the
+ * array has the index first + i axes[0].step + j axes[1].step + ... and lies at out + i axes[0].stride + ... */
+typedef struct {
+    void *out;           /* of any alignment */
+    const fk_axis *axes; /* outermost first: a step is longer than the axes behind it are in all */
+    int axis_count;      /* from 0, for a single element, to FK_MAX_AXES */
+    uint64_t first;      /* the index of the array's first element; no index passes 2^64 */
+    uint64_t seed;       /* the Philox key */
+    uint64_t stream;     /* the upper half of the Philox counter */
     fk_operation operation;
     fk_params params;
+    fk_format format;
+    int swapped; /* are elements stored in the byte order that is not this machine's? */
     fk_store store;
-    int threads;       /* at most so many, the caller included; at least 1 */
-    fk_watch *watch;   /* or NULL; is told of elements */
-    void *context;     /* of the watcher */
 } fk_plan;
 
-/* Fill plan->out on the selected instruction set. Returns FK_OK or FK_CANCELLED. */
-fk_status fk_fill(const fk_plan *plan);
+/* Fill the arrays of all plans, side by side on at most `threads` threads, the caller included. `watch`, or NULL, is
+ * told of elements. Returns FK_OK, FK_CANCELLED, or FK_NO_MEMORY before anything is written. */
+fk_status fk_fill(const fk_plan *plans, size_t count, int threads, fk_watch *watch, void *context);
 
 /* Choose the kernels of every later fill by name; NULL chooses the widest that this machine can run. */
 fk_status fk_select_isa(const char *name);
@@ -72,13 +96,14 @@ const char *fk_selected_isa(void);
 /* The i-th kernel table compiled in that this machine can run, widest first; NULL past the last. */
 const char *fk_available_isa(int i);
 
-/* Bytes of one element as the operation stores it. */
-size_t fk_element_bytes(fk_operation operation);
+/* Bytes of one element as the operation draws it, and as the format stores it. */
+size_t fk_drawn_bytes(fk_operation operation);
+size_t fk_stored_bytes(fk_operation operation, fk_format format);
 
 /* Can the selected kernels store past the caches? Where not, FK_STORE_STREAMING is FK_STORE_PLAIN. */
 int fk_streams(void);
 
-/* Elements of 4 bytes in a chunk, the unit that threads take; tests put their cuts around it. */
+/* Elements of 4 bytes that a thread takes at a time; tests put their cuts around it. */
 size_t fk_chunk_elements(void);
 
 #endif

@@ -22,18 +22,28 @@ typedef struct {
     char *to;         /* aligned to a cache line of 64 bytes */
 } fk_sink;
 
-/* Write `tiles` whole tiles, the first one starting at block `block` (a multiple of the tile), to `out` in natural
- * order. `out` needs the alignment of its element only. The blocks of one call never cross a multiple of 2^32. A sink,
- * if there is one, is left advanced by the bytes written. */
-typedef void fk_kernel(const fk_source *source, void *out, uint64_t block, size_t tiles, fk_sink *sink);
+/* Write `tiles` whole tiles to `out` in natural order: from block `block` (a multiple of the tile) on, or where `listed`
+ * is not NULL, the blocks whose lower 32 bits it lists, the upper ones being those of `block`. `out` needs the alignment
+ * of its element only. The blocks of one call never cross a multiple of 2^32. A sink, if there is one, is left advanced
+ * by the bytes written. */
+typedef void fk_kernel(const fk_source *source, void *out, uint64_t block, const uint32_t *listed, size_t tiles,
+                       fk_sink *sink);
 
 /* Move `lines` cache lines through the sink and wait until all its stores are ordered before what follows. */
 typedef void fk_flush(fk_sink *sink, size_t lines);
+
+/* Round float32 numbers to a narrower format. */
+typedef void fk_round(const float *from, void *to, size_t count);
+
+/* Turn around the bytes of each element. */
+typedef void fk_swap(void *elements, size_t count, size_t bytes);
 
 typedef struct {
     const char *isa;
     size_t tile_blocks; /* Philox blocks in a tile: a power of 2 */
     fk_kernel *kernel[FK_OPERATIONS];
+    fk_round *round[FK_FORMATS]; /* NULL for FK_AS_DRAWN */
+    fk_swap *swap;
     fk_flush *flush; /* NULL where the ISA has no stores past the caches */
 } fk_kernels;
 

@@ -14,7 +14,7 @@
 enum { MAX_HELPERS = 1023, WATCH_INTERVAL_MS = 50 };
 
 typedef struct {
-    const fk_range *range;
+    uint64_t size, grain;
     uint64_t pieces;
     fk_body *body;
     void *context;
@@ -27,11 +27,9 @@ static int work_on_one_piece(loop *l) {
     if (atomic_load_explicit(&l->stopped, memory_order_relaxed)) { return 0; }
     const uint64_t piece = atomic_fetch_add_explicit(&l->next_piece, 1, memory_order_relaxed);
     if (piece >= l->pieces) { return 0; }
-    const fk_range *r = l->range;
-    const uint64_t begin = piece == 0 ? 0 : piece * r->grain - r->phase;
-    const uint64_t end = piece + 1 == l->pieces ? r->size : (piece + 1) * r->grain - r->phase;
-    l->body(l->context, begin, end);
-    atomic_fetch_add_explicit(&l->done, end - begin, memory_order_relaxed);
+    const uint64_t begin = piece * l->grain;
+    const uint64_t end = piece + 1 == l->pieces ? l->size : begin + l->grain;
+    atomic_fetch_add_explicit(&l->done, l->body(l->context, begin, end), memory_order_relaxed);
     return 1;
 }
 
@@ -107,11 +105,12 @@ static int start_helpers(loop *l, int wanted, pthread_t *helpers, const cpus *us
     return started;
 }
 
-int fk_parallel_for(const fk_range *range, int threads, fk_body *body, void *context, fk_watch *watch,
+int fk_parallel_for(uint64_t size, uint64_t grain, int threads, fk_body *body, void *context, fk_watch *watch,
                     void *watch_context) {
     loop l = {
-        .range = range,
-        .pieces = range->size == 0 ? 0 : (range->size - 1 + range->phase) / range->grain + 1,
+        .size = size,
+        .grain = grain,
+        .pieces = size / grain + (size % grain > 0),
         .body = body,
         .context = context,
     };

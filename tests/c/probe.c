@@ -11,7 +11,7 @@ void probe_words(uint64_t seed, uint64_t stream, uint64_t block, size_t lane, ui
     enum { MOST_BLOCKS = 64 };
     uint32_t tile[4 * MOST_BLOCKS];
     const fk_source source = {.seed = seed, .stream = stream};
-    fk_selected()->kernel[FK_WORDS_U32](&source, tile, block - lane, 1, NULL);
+    fk_selected()->kernel[FK_WORDS_U32](&source, tile, block - lane, NULL, 1, NULL);
     memcpy(words, tile + 4 * lane, 4 * sizeof *words);
 }
 

@@ -1,0 +1,145 @@
+/* batch.c - a batch is drawn into the first-level cache, rounded to its format, swapped, and put in its place. */
+#include "batch.h"
+
+#include <string.h>
+
+#define FK_INLINE static inline __attribute__((always_inline))
+
+enum { LINE_BYTES = 64, BATCH_BYTES = FK_BATCH_BLOCKS * FK_BLOCK_BYTES };
+
+typedef struct {
+    const fk_plan *plan;
+    const fk_grid *grid;
+    const fk_draw *draw;
+    uint64_t columns;
+    size_t rows;
+    char *out[FK_BATCH_ROWS];         /* where a row's first element of the batch belongs */
+    const char *from[FK_BATCH_ROWS];  /* where it lies, once all are rounded */
+    uint32_t drawn_at[FK_BATCH_ROWS]; /* how many elements were drawn before it */
+    uint32_t low[FK_BATCH_BLOCKS];
+    _Alignas(LINE_BYTES) char drawn[BATCH_BYTES];
+    _Alignas(LINE_BYTES) char rounded[BATCH_BYTES];
+} batch;
+
+static void take(batch *b, const fk_row *row, uint64_t column, uint64_t at) {
+    b->drawn_at[b->rows] = (uint32_t)at;
+    b->out[b->rows++] = row->out + (int64_t)column * b->grid->column.stride;
+}
+
+/* The elements of one row from `column` on. Returns how many elements were drawn. */
+static size_t draw_row(batch *b, const fk_row *row, uint64_t column) {
+    const uint64_t step = b->grid->column.step, count = (b->columns - 1) * step + 1;
+    fk_draw_run(b->draw, row->index + column * step, count, b->drawn, 0);
+    take(b, row, column, 0);
+    return (size_t)count;
+}
+
+/* The elements of up to `rows` rows from `column` on, as many of them as one call of the kernel can serve; moves the
+ * cursor past them. Neighbours that share a block draw it once. Returns how many elements were drawn. */
+static size_t draw_rows(batch *b, fk_row *row, uint64_t rows, uint64_t column) {
+    const uint64_t block_elements = FK_BLOCK_BYTES / b->draw->element_bytes, step = b->grid->column.step;
+    uint64_t high = 0, last = 0;
+    size_t blocks = 0;
+    for (; b->rows < rows; fk_next_row(row)) {
+        const uint64_t first = row->index + column * step;
+        const uint64_t begin = first / block_elements, end = (first + (b->columns - 1) * step) / block_elements;
+        if (blocks > 0 && (begin >> 32 != high || end >> 32 != high)) { break; }
+        if (begin >> 32 != end >> 32) {
+            const size_t drawn = draw_row(b, row, column);
+            fk_next_row(row);
+            return drawn;
+        }
+        high = begin >> 32;
+        const int shared = blocks > 0 && begin == last;
+        take(b, row, column, (blocks - (size_t)shared) * block_elements + first % block_elements);
+        for (uint64_t block = begin + (uint64_t)shared; block <= end; block++) { b->low[blocks++] = (uint32_t)block; }
+        last = end;
+    }
+    fk_draw_blocks(b->draw, (uint32_t)high, b->low, blocks, b->drawn);
+    return blocks * block_elements;
+}
+
+/* Round and swap the elements drawn. */
+static void finish(batch *b, size_t drawn) {
+    const size_t bytes = fk_stored_bytes(b->plan->operation, b->plan->format);
+    char *elements = b->drawn;
+    if (b->plan->format != FK_AS_DRAWN) {
+        elements = b->rounded;
+        b->draw->kernels->round[b->plan->format]((const float *)(const void *)b->drawn, elements, drawn);
+    }
+    if (b->plan->swapped) { b->draw->kernels->swap(elements, drawn, bytes); }
+    for (size_t i = 0; i < b->rows; i++) { b->from[i] = elements + b->drawn_at[i] * bytes; }
+}
+
+FK_INLINE void put_along_rows(const batch *b, int64_t stride, size_t apart, size_t bytes) {
+    for (size_t i = 0; i < b->rows; i++) {
+        char *out = b->out[i];
+        const char *from = b->from[i];
+        for (uint64_t k = 0; k < b->columns; k++, out += stride, from += apart) { memcpy(out, from, bytes); }
+    }
+}
+
+FK_INLINE void put_across_rows(const batch *b, int64_t stride, size_t apart, size_t bytes) {
+    for (uint64_t k = 0; k < b->columns; k++) {
+        const int64_t by = (int64_t)k * stride;
+        const size_t at = k * apart;
+        for (size_t i = 0; i < b->rows; i++) { memcpy(b->out[i] + by, b->from[i] + at, bytes); }
+    }
+}
+
+/* In the order in which memory is denser. `bytes` is known when this is compiled. */
+FK_INLINE void put_elements(const batch *b, size_t bytes) {
+    const fk_grid *grid = b->grid;
+    const int64_t stride = grid->column.stride;
+    const size_t apart = grid->column.step * bytes;
+    if (grid->across_rows) {
+        put_across_rows(b, stride, apart, bytes);
+    } else {
+        put_along_rows(b, stride, apart, bytes);
+    }
+}
+
+static void put_in_place(const batch *b) {
+    const size_t bytes = fk_stored_bytes(b->plan->operation, b->plan->format);
+    if (b->grid->column.step == 1 && b->grid->column.stride == (int64_t)bytes) {
+        for (size_t i = 0; i < b->rows; i++) { memcpy(b->out[i], b->from[i], b->columns * bytes); }
+        return;
+    }
+    switch (bytes) {
+    case 1: put_elements(b, 1); break;
+    case 2: put_elements(b, 2); break;
+    case 4: put_elements(b, 4); break;
+    default: put_elements(b, 8); break;
+    }
+}
+
+/* Columns [column, result) of a box make a batch. Of a row by itself, batches begin where blocks and tiles do. */
+static uint64_t batch_end(const fk_grid *grid, const fk_row *row, uint64_t column, uint64_t column_end) {
+    uint64_t columns = grid->batch_columns;
+    if (grid->batch_rows == 1 && grid->column.step == 1) { columns -= (row->index + column) % columns; }
+    return columns < column_end - column ? column + columns : column_end;
+}
+
+void fk_fill_batches(const fk_plan *plan, const fk_grid *grid, const fk_draw *draw, const fk_box *box) {
+    batch b;
+    b.plan = plan;
+    b.grid = grid;
+    b.draw = draw;
+    uint64_t end;
+    for (uint64_t row = box->row; row < box->row_end; row += grid->batch_rows) {
+        const uint64_t rows = row + grid->batch_rows < box->row_end ? grid->batch_rows : box->row_end - row;
+        const fk_row first = fk_grid_row(grid, plan, row);
+        for (uint64_t column = box->column; column < box->column_end; column = end) {
+            end = batch_end(grid, &first, column, box->column_end);
+            b.columns = end - column;
+            fk_row cursor = first;
+            for (uint64_t left = rows; left > 0; left -= b.rows) {
+                b.rows = 0;
+                const size_t drawn =
+                    grid->batch_rows == 1 ? draw_row(&b, &cursor, column) : draw_rows(&b, &cursor, left, column);
+                finish(&b, drawn);
+                put_in_place(&b);
+            }
+        }
+    }
+}

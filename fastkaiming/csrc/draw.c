@@ -1,0 +1,134 @@
+/* draw.c - a run of consecutive elements: whole tiles, the pieces at its ends, and the way past the caches. */
+#include "draw.h"
+
+#include <string.h>
+
+enum { MAX_TILE_BYTES = 1024 };
+
+/* A streaming run is drawn a batch at a time into a buffer that stays in the first-level cache. In front of the batch
+ * lie the bytes of the last one that are still to go: at most LAG_TILES tiles. */
+enum {
+    LINE_BYTES = 64,
+    LAG_TILES = 3,
+    LAG_BYTES = LAG_TILES * MAX_TILE_BYTES,
+    BATCH_BYTES = 16 * 1024,
+    LEAST_STREAMED_BYTES = 2 * LAG_BYTES,
+};
+_Static_assert(LEAST_STREAMED_BYTES >= LAG_BYTES + LINE_BYTES, "a streamed range has LAG_TILES tiles and a whole line");
+_Static_assert(BATCH_BYTES >= 2 * LAG_BYTES, "a batch has room for more than the first LAG_TILES tiles");
+
+size_t fk_drawn_bytes(fk_operation operation) {
+    switch (operation) {
+    case FK_UNIFORM_F64:
+    case FK_NORMAL_F64:
+    case FK_CONSTANT_F64: return 8;
+    default: return 4;
+    }
+}
+
+size_t fk_stored_bytes(fk_operation operation, fk_format format) {
+    switch (format) {
+    case FK_FLOAT16:
+    case FK_BFLOAT16: return 2;
+    case FK_FLOAT8_E4M3FN:
+    case FK_FLOAT8_E5M2: return 1;
+    default: return fk_drawn_bytes(operation);
+    }
+}
+
+fk_draw fk_draw_of(const fk_plan *plan, const fk_kernels *kernels) {
+    return (fk_draw){
+        .kernels = kernels,
+        .kernel = kernels->kernel[plan->operation],
+        .source = {plan->seed, plan->stream, plan->params},
+        .element_bytes = fk_drawn_bytes(plan->operation),
+    };
+}
+
+static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
+
+static size_t tile_bytes(const fk_draw *draw) { return draw->kernels->tile_blocks * FK_BLOCK_BYTES; }
+
+/* Bytes [begin, end) of one tile. */
+static void draw_part_of_tile(const fk_draw *draw, uint64_t block, size_t begin, size_t end, char *out) {
+    _Alignas(LINE_BYTES) char tile[MAX_TILE_BYTES];
+    draw->kernel(&draw->source, tile, block, NULL, 1, NULL);
+    memcpy(out, tile + begin, end - begin);
+}
+
+/* Bytes [begin, end) of the sequence of tiles that starts at `block`; begin lies in the first tile. */
+static void draw_plain(const fk_draw *draw, uint64_t block, size_t begin, size_t end, char *out) {
+    const size_t tile = tile_bytes(draw);
+    if (begin > 0) {
+        const size_t stop = smaller(end, tile);
+        draw_part_of_tile(draw, block, begin, stop, out);
+        if (stop == end) { return; }
+        out += stop - begin;
+        end -= tile;
+        block += draw->kernels->tile_blocks;
+    }
+    const size_t whole = end / tile;
+    if (whole > 0) { draw->kernel(&draw->source, out, block, NULL, whole, NULL); }
+    if (end % tile > 0) {
+        draw_part_of_tile(draw, block + whole * draw->kernels->tile_blocks, 0, end % tile, out + whole * tile);
+    }
+}
+
+/* The same bytes, in whole aligned cache lines past the caches, all but the lines that the range begins and ends in.
+ * The sink starts less than a tile and a line into the LAG_TILES tiles drawn before it, and then moves as fast as the
+ * draw: so it neither overtakes that nor passes `end`. */
+static void draw_streaming(const fk_draw *draw, uint64_t block, size_t begin, size_t end, char *out) {
+    _Alignas(LINE_BYTES) char buffer[LAG_BYTES + BATCH_BYTES];
+    char *const batch = buffer + LAG_BYTES;
+    const size_t tile = tile_bytes(draw), tiles = (end + tile - 1) / tile;
+
+    draw->kernel(&draw->source, batch, block, NULL, LAG_TILES, NULL);
+    const size_t head = (LINE_BYTES - (uintptr_t)out % LINE_BYTES) % LINE_BYTES;
+    memcpy(out, batch + begin, head);
+    fk_sink sink = {.from = batch + begin + head, .to = out + head};
+
+    const size_t unsent = LAG_TILES * tile - (begin + head);
+    char *fresh = batch + LAG_TILES * tile;
+    for (size_t drawn = LAG_TILES; drawn < tiles;) {
+        const size_t n = smaller(tiles - drawn, (size_t)(batch + BATCH_BYTES - fresh) / tile);
+        draw->kernel(&draw->source, fresh, block + drawn * draw->kernels->tile_blocks, NULL, n, &sink);
+        drawn += n;
+        memmove(batch - unsent, sink.from, unsent);
+        sink.from = batch - unsent;
+        fresh = batch;
+    }
+    char *const stop = out + (end - begin);
+    draw->kernels->flush(&sink, (size_t)(stop - sink.to) / LINE_BYTES);
+    memcpy(sink.to, sink.from, (size_t)(stop - sink.to));
+}
+
+/* A run within the blocks whose numbers have the same upper 32 bits: all that one call of a kernel may span. */
+static void draw_span(const fk_draw *draw, uint64_t first, uint64_t count, char *out, int streaming) {
+    const uint64_t block_elements = FK_BLOCK_BYTES / draw->element_bytes;
+    const uint64_t tile_elements = draw->kernels->tile_blocks * block_elements;
+    const uint64_t block = (first - first % tile_elements) / block_elements;
+    const size_t skipped = (size_t)(first % tile_elements) * draw->element_bytes;
+    const size_t bytes = (size_t)count * draw->element_bytes;
+    if (streaming && bytes >= LEAST_STREAMED_BYTES) {
+        draw_streaming(draw, block, skipped, skipped + bytes, out);
+    } else {
+        draw_plain(draw, block, skipped, skipped + bytes, out);
+    }
+}
+
+void fk_draw_run(const fk_draw *draw, uint64_t first, uint64_t count, char *out, int streaming) {
+    const uint64_t span = (FK_BLOCK_BYTES / draw->element_bytes) << 32;
+    while (count > 0) {
+        const uint64_t to_end = span - first % span, n = count < to_end ? count : to_end;
+        draw_span(draw, first, n, out, streaming);
+        first += n;
+        count -= n;
+        out += n * draw->element_bytes;
+    }
+}
+
+void fk_draw_blocks(const fk_draw *draw, uint32_t high, uint32_t *low, size_t count, char *out) {
+    const size_t tile = draw->kernels->tile_blocks, tiles = (count + tile - 1) / tile;
+    for (size_t i = count; i < tiles * tile; i++) { low[i] = low[count - 1]; }
+    draw->kernel(&draw->source, out, (uint64_t)high << 32, low, tiles, NULL);
+}

@@ -1,0 +1,27 @@
+/* draw.h - elements of the stream, drawn into memory in their natural order. */
+#ifndef FASTKAIMING_DRAW_H
+#define FASTKAIMING_DRAW_H
+
+#include "kernels.h"
+
+enum { FK_BLOCK_BYTES = 16 };
+
+/* What is drawn, and by which kernels. */
+typedef struct {
+    const fk_kernels *kernels;
+    fk_kernel *kernel;
+    fk_source source;
+    size_t element_bytes;
+} fk_draw;
+
+fk_draw fk_draw_of(const fk_plan *plan, const fk_kernels *kernels);
+
+/* The elements of the indices from `first` on, to `out`, which has the alignment of its element; past the caches if
+ * `streaming`. */
+void fk_draw_run(const fk_draw *draw, uint64_t first, uint64_t count, char *out, int streaming);
+
+/* The elements of whole blocks, whose numbers share their upper 32 bits. `low`, the lower ones, has room for the block
+ * numbers of a last whole tile, and `out` for its elements. */
+void fk_draw_blocks(const fk_draw *draw, uint32_t high, uint32_t *low, size_t count, char *out);
+
+#endif

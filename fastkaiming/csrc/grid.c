@@ -1,0 +1,124 @@
+/* grid.c - axes are coalesced, put in an order that memory likes, and cut into cells and batches. */
+#include "grid.h"
+
+enum { CELL_BYTES = 1 << 20, LEAST_DIRECT_BYTES = 1 << 10, LINE_BYTES = 64 };
+
+static uint64_t smaller(uint64_t a, uint64_t b) { return a < b ? a : b; }
+static uint64_t ratio_up(uint64_t a, uint64_t b) { return a / b + (a % b > 0); }
+static uint64_t magnitude(int64_t a) { return a < 0 ? -(uint64_t)a : (uint64_t)a; }
+
+size_t fk_chunk_elements(void) { return CELL_BYTES / 4; }
+
+/* Is `inner`, run through again and again, the same walk as `outer` and `inner`? */
+static int continues(const fk_axis *outer, const fk_axis *inner) {
+    return outer->step == inner->size * inner->step && outer->stride == (int64_t)inner->size * inner->stride;
+}
+
+/* The plan's axes as row axes, those of a single element left out and those that continue one another made one. */
+static void coalesce(const fk_plan *plan, fk_grid *grid) {
+    grid->row_axes = 0;
+    for (int i = 0; i < plan->axis_count; i++) {
+        const fk_axis *axis = &plan->axes[i];
+        fk_axis *last = grid->row_axes > 0 ? &grid->row[grid->row_axes - 1] : NULL;
+        if (axis->size == 1) { continue; }
+        if (last != NULL && continues(last, axis)) {
+            *last = (fk_axis){last->size * axis->size, axis->stride, axis->step};
+        } else {
+            grid->row[grid->row_axes++] = *axis;
+        }
+    }
+}
+
+/* Let the rows follow one another along the axis on which memory is densest. Returns whether it is denser there than
+ * along a row: then a batch takes as many rows as fill a cache line. */
+static int put_densest_last(fk_grid *grid) {
+    int densest = 0;
+    for (int i = 1; i < grid->row_axes; i++) {
+        if (magnitude(grid->row[i].stride) <= magnitude(grid->row[densest].stride)) { densest = i; }
+    }
+    const fk_axis axis = grid->row[densest];
+    if (grid->column.size > 1 && magnitude(axis.stride) >= magnitude(grid->column.stride)) { return 0; }
+    for (int i = densest; i + 1 < grid->row_axes; i++) { grid->row[i] = grid->row[i + 1]; }
+    grid->row[grid->row_axes - 1] = axis;
+    return grid->column.size > 1;
+}
+
+static void cut_into_batches(fk_grid *grid, uint64_t block_elements, uint64_t least_rows) {
+    const uint64_t step = grid->column.step;
+    const uint64_t most_columns = (FK_BATCH_BLOCKS / least_rows - 1) * block_elements / step;
+    grid->batch_columns = smaller(grid->column.size, most_columns);
+    const uint64_t row_blocks =
+        grid->batch_columns == 1 ? 1 : ratio_up(grid->batch_columns * step, block_elements) + 1; /* at the most */
+    grid->batch_rows = smaller(grid->rows, FK_BATCH_BLOCKS / row_blocks);
+    if (grid->batch_rows == 1) { grid->batch_columns = FK_BATCH_BLOCKS * block_elements / step; }
+}
+
+static void cut_into_cells(fk_grid *grid, uint64_t first, uint64_t cell_elements) {
+    const int one_long_row = grid->rows == 1 && grid->column.size > cell_elements && grid->column.step == 1;
+    grid->cell_columns = smaller(grid->column.size, cell_elements / grid->batch_rows);
+    grid->cell_rows = smaller(grid->rows, cell_elements / grid->cell_columns / grid->batch_rows * grid->batch_rows);
+    grid->phase = one_long_row ? first % grid->cell_columns : 0;
+    grid->cells_across = ratio_up(grid->column.size + grid->phase, grid->cell_columns);
+    grid->cells = ratio_up(grid->rows, grid->cell_rows) * grid->cells_across;
+}
+
+void fk_grid_of(const fk_plan *plan, fk_grid *grid) {
+    const size_t drawn = fk_drawn_bytes(plan->operation), stored = fk_stored_bytes(plan->operation, plan->format);
+    const uint64_t block_elements = FK_BLOCK_BYTES / drawn;
+    coalesce(plan, grid);
+    grid->column = (fk_axis){1, (int64_t)stored, 1};
+    if (grid->row_axes > 0 && grid->row[grid->row_axes - 1].step < block_elements) {
+        grid->column = grid->row[--grid->row_axes];
+    }
+    grid->across_rows = grid->row_axes > 0 && put_densest_last(grid);
+    grid->rows = 1;
+    for (int i = 0; i < grid->row_axes; i++) { grid->rows *= grid->row[i].size; }
+    if (grid->rows == 0 || grid->column.size == 0) {
+        grid->cells = 0;
+        return;
+    }
+    grid->direct = plan->format == FK_AS_DRAWN && !plan->swapped && (uintptr_t)plan->out % drawn == 0 &&
+                   grid->column.step == 1 && grid->column.stride == (int64_t)drawn &&
+                   (grid->rows == 1 || grid->column.size * drawn >= LEAST_DIRECT_BYTES);
+    for (int i = 0; i < grid->row_axes; i++) { grid->direct &= magnitude(grid->row[i].stride) % drawn == 0; }
+    cut_into_batches(grid, block_elements, grid->across_rows ? smaller(grid->rows, LINE_BYTES / stored) : 1);
+    cut_into_cells(grid, plan->first, CELL_BYTES / drawn);
+}
+
+fk_box fk_grid_cell(const fk_grid *grid, uint64_t cell) {
+    const uint64_t across = cell % grid->cells_across, row = cell / grid->cells_across * grid->cell_rows;
+    const uint64_t end = (across + 1) * grid->cell_columns - grid->phase;
+    return (fk_box){
+        .row = row,
+        .row_end = smaller(grid->rows, row + grid->cell_rows),
+        .column = across == 0 ? 0 : end - grid->cell_columns,
+        .column_end = smaller(grid->column.size, end),
+    };
+}
+
+fk_row fk_grid_row(const fk_grid *grid, const fk_plan *plan, uint64_t row) {
+    fk_row r;
+    r.grid = grid;
+    r.index = plan->first;
+    r.out = plan->out;
+    for (int i = grid->row_axes - 1; i >= 0; i--) {
+        const fk_axis *axis = &grid->row[i];
+        r.at[i] = row % axis->size;
+        row /= axis->size;
+        r.index += r.at[i] * axis->step;
+        r.out += (int64_t)r.at[i] * axis->stride;
+    }
+    return r;
+}
+
+void fk_next_row(fk_row *row) {
+    for (int i = row->grid->row_axes - 1; i >= 0; i--) {
+        const fk_axis *axis = &row->grid->row[i];
+        row->index += axis->step;
+        row->out += axis->stride;
+        if (++row->at[i] < axis->size) { return; }
+        row->at[i] = 0;
+        row->index -= axis->size * axis->step;
+        row->out -= (int64_t)axis->size * axis->stride;
+    }
+}
