@@ -34,6 +34,7 @@ from fastkaiming.initializers import (
     uniform,
     uniform_,
 )
+from fastkaiming.rules import DEFAULT_RULES, InitReport, init_
 from fastkaiming.scaling import Fans, calculate_gain, fans
 from fastkaiming.shards import shard_slices
 from fastkaiming.threads import get_num_threads, set_num_threads
@@ -41,9 +42,11 @@ from fastkaiming.threads import get_num_threads, set_num_threads
 __version__ = "0.1.0"
 
 __all__ = [
+    "DEFAULT_RULES",
     "STREAM_VERSION",
     "Fans",
     "Generator",
+    "InitReport",
     "Key",
     "Normal",
     "Uniform",
@@ -53,6 +56,7 @@ __all__ = [
     "fans",
     "fill_",
     "get_num_threads",
+    "init_",
     "isa",
     "kaiming",
     "kaiming_normal",

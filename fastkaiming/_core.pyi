@@ -29,6 +29,8 @@ CHUNK_ELEMENTS: Final[int]
 
 @final
 class Plan:
+    drawn_bytes: Final[int]
+
     def __init__(
         self,
         out: Any,

@@ -55,6 +55,7 @@ cdef extern from "fill.h" nogil:
     fk_status fk_select_isa(const char *name)
     const char *fk_selected_isa()
     const char *fk_available_isa(int i)
+    size_t fk_drawn_bytes(fk_operation operation)
     size_t fk_stored_bytes(fk_operation operation, fk_format format)
     bint fk_streams()
     size_t fk_chunk_elements()
@@ -114,6 +115,7 @@ cdef class Plan:
     cdef fk_axis *axes
     cdef fk_plan plan
     cdef uint64_t count
+    cdef readonly uint64_t drawn_bytes
 
     def __cinit__(self, out, int operation, uint64_t seed, uint64_t stream, uint64_t first, double scale=0.0,
                   double center=0.0, double low=0.0, double high=0.0, int store=FK_STORE_AUTO,
@@ -131,6 +133,7 @@ cdef class Plan:
             self.axes[axis].stride = self.view.strides[axis]
             self.axes[axis].step = self.count if steps is None else steps[axis]
             self.count *= self.axes[axis].size
+        self.drawn_bytes = self.count * fk_drawn_bytes(<fk_operation>operation)
         self.plan.out = self.view.buf
         self.plan.axes = self.axes
         self.plan.axis_count = self.view.ndim

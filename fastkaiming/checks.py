@@ -44,7 +44,9 @@ def integer(name: str, value: Any, low: int, high: int, kinds: str = "an integer
 
     ``kinds`` is what the argument may be in all, for the message to a value that is none of it.
     """
-    number = value if type(value) is int else _index(value)
+    if type(value) is int and low <= value <= high:
+        return value
+    number = _index(value)
     if number is None:
         raise TypeError(f"{name} must be {kinds}, not {shown(value)}")
     if not low <= number <= high:

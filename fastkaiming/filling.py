@@ -7,7 +7,7 @@ precision of the array.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -20,10 +20,12 @@ from fastkaiming.targets import Target
 from fastkaiming.threads import MAX_THREADS, get_num_threads
 
 Callback: TypeAlias = Callable[[int, int], object]
+T = TypeVar("T")
 
 _BYTES_PER_THREAD = 2 << 20  # a thread takes some 90 us to start; this much takes 200 to 400 us to fill
 
 _progress: ContextVar[Callback | None] = ContextVar("fastkaiming.progress", default=None)
+_gathered: ContextVar[list[_core.Plan] | None] = ContextVar("fastkaiming.gathered", default=None)
 
 
 def fill_(
@@ -96,8 +98,28 @@ def fill_(
     threads = _threads(threads, memory.size * storage.drawn_bytes)
     key = key_from(rng)
     if memory.size:
-        _run([_plan(memory, storage, drawn, place, key)], threads)
+        plan = _plan(memory, storage, drawn, place, key)
+        gathered = _gathered.get()
+        if gathered is None:
+            _core.fill_all([plan], threads, _progress.get())
+        else:
+            gathered.append(plan)
     return out
+
+
+@contextmanager
+def side_by_side(threads: int | None) -> Iterator[None]:
+    """Put off the fills of the ``with`` block until its end, and make them then in one parallel region.
+
+    If the block raises, none of them is made.
+    """
+    if threads is not None:
+        checks.integer("threads", threads, 1, MAX_THREADS, "an integer or None")
+    plans: list[_core.Plan] = []
+    with _set(_gathered, plans):
+        yield
+    if plans:
+        _core.fill_all(plans, _threads(threads, sum(plan.drawn_bytes for plan in plans)), _progress.get())
 
 
 def empty(shape: int | Sequence[int], dtype: DTypeLike) -> NDArray[Any]:
@@ -138,20 +160,20 @@ def progress(callback: Callback) -> Iterator[None]:
         raise TypeError(f"callback must be callable, not {checks.shown(callback)}")
 
     def report(done: int, total: int) -> None:
-        with _calling_back(None):  # not about the fills that the callback makes, without end
+        with _set(_progress, None):  # not about the fills that the callback makes, without end
             callback(done, total)
 
-    with _calling_back(report):
+    with _set(_progress, report):
         yield
 
 
 @contextmanager
-def _calling_back(callback: Callback | None) -> Iterator[None]:
-    token = _progress.set(callback)
+def _set(variable: ContextVar[T], value: T) -> Iterator[None]:
+    token = variable.set(value)
     try:
         yield
     finally:
-        _progress.reset(token)
+        variable.reset(token)
 
 
 def _plan(memory: NDArray[Any], storage: formats.Format, drawn: Draw, place: shards.Place, key: Key) -> _core.Plan:
@@ -172,10 +194,6 @@ def _plan(memory: NDArray[Any], storage: formats.Format, drawn: Draw, place: sha
         not memory.dtype.isnative,
         place.steps,
     )
-
-
-def _run(plans: list[_core.Plan], threads: int) -> None:
-    _core.fill_all(plans, threads, _progress.get())
 
 
 def _threads(threads: int | None, nbytes: int) -> int:

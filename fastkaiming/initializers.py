@@ -179,6 +179,21 @@ def normal_(
     return fill_(out, Normal(mean, std), rng=rng, global_shape=global_shape, index=index, threads=threads)
 
 
+def constant_(out: Target, value: float, *, rng: Rng = None, threads: int | None = None) -> Target:
+    """Fill ``out`` in place with one value."""
+    return fill_(out, Uniform(value, value), rng=rng, threads=threads)
+
+
+def zeros_(out: Target, *, rng: Rng = None, threads: int | None = None) -> Target:
+    """Fill ``out`` in place with zeros."""
+    return constant_(out, 0.0, rng=rng, threads=threads)
+
+
+def ones_(out: Target, *, rng: Rng = None, threads: int | None = None) -> Target:
+    """Fill ``out`` in place with ones."""
+    return constant_(out, 1.0, rng=rng, threads=threads)
+
+
 def kaiming_normal_(
     out: Target,
     a: float = 0.0,

@@ -128,7 +128,9 @@ void fk_draw_run(const fk_draw *draw, uint64_t first, uint64_t count, char *out,
 }
 
 void fk_draw_blocks(const fk_draw *draw, uint32_t high, uint32_t *low, size_t count, char *out) {
-    const size_t tile = draw->kernels->tile_blocks, tiles = (count + tile - 1) / tile;
-    for (size_t i = count; i < tiles * tile; i++) { low[i] = low[count - 1]; }
-    draw->kernel(&draw->source, out, (uint64_t)high << 32, low, tiles, NULL);
+    const size_t tile = draw->kernels->tile_blocks;
+    for (size_t i = count; i % tile > 0; i++) { low[i] = low[count - 1]; }
+    for (size_t i = 0; i < count; i += tile) {
+        draw->kernel(&draw->source, out + i * FK_BLOCK_BYTES, (uint64_t)high << 32, low + i, 1, NULL);
+    }
 }

@@ -1,0 +1,249 @@
+"""A whole model at once: every array of a mapping by the first rule that its name matches, from a stream of its own."""
+
+import ast
+import re
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import translate
+from functools import partial
+from inspect import signature
+from typing import Any, TypeAlias, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastkaiming import checks, initializers, targets
+from fastkaiming.filling import side_by_side
+from fastkaiming.generator import Generator, Key, Rng, key_from
+
+Filler: TypeAlias = Callable[..., object]
+Rules: TypeAlias = Mapping[str, str | Filler] | Sequence[tuple[str, str | Filler]]
+
+DEFAULT_RULES: Mapping[str, str] = {
+    "*bias": "zeros",
+    "*norm*": "ones",
+    "*embed*": "normal(std=0.02)",
+    "*": "kaiming_normal",
+}
+
+_NAMED: Mapping[str, Filler] = {
+    name.removesuffix("_"): function
+    for name, function in vars(initializers).items()
+    if name.endswith("_") and not name.startswith("_") and name != "fill_"
+}
+_OURS = frozenset(_NAMED.values())
+
+
+@dataclass(frozen=True)
+class InitReport:
+    """What :func:`init_` did.
+
+    Attributes
+    ----------
+    filled : dict of str to str
+        The pattern of the rule by which each array was filled, by its name.
+    shared : dict of str to str
+        Names of memory that has another name as well, under which it was filled: the first of them in the order of
+        strings.
+    unused : tuple of str
+        The patterns that no array was filled by.
+    """
+
+    filled: Mapping[str, str]
+    shared: Mapping[str, str]
+    unused: tuple[str, ...]
+
+
+def init_(
+    params: Mapping[str, Any], rng: Rng = 0, rules: Rules | None = None, *, threads: int | None = None
+) -> InitReport:
+    """Fill every array of a mapping in place, each from the stream of its own name.
+
+    What an array gets depends on the seed, its name, its shape and its rule, and not on the other arrays: one can be
+    added, renamed or left out, or all come in another order, and the rest stay as they are.
+
+    Parameters
+    ----------
+    params : mapping of str to array
+        The arrays, as :func:`fill_` takes them, by name. Memory that has two names is filled once.
+    rng : int, Generator, numpy.random.Generator, optional
+        The seed, or what gives it: array ``name`` is filled with ``Generator(seed).key(name)``. None is fresh entropy.
+    rules : mapping or sequence of pairs, optional
+        Patterns and rules; the first pattern that a name matches gives its rule. In a pattern, ``*`` stands for any
+        characters, dots too, ``?`` for one, ``[abc]`` for one of these. A rule is the name of an initializer, with or
+        without arguments (``"kaiming_uniform(nonlinearity='tanh')"``), or a function that is called with the array and
+        ``rng=key``. By default biases are zeros, what has ``norm`` in its name is ones, what has ``embed`` is
+        ``normal(std=0.02)``, and all else ``kaiming_normal``.
+    threads : int, optional
+        At most so many threads, as in :func:`fill_`. All arrays are filled in one parallel region; those of functions
+        that are not fastkaiming's come after it, one by one.
+
+    Returns
+    -------
+    InitReport
+        By which rule each array was filled, which names share memory, and which rules were not used.
+
+    Raises
+    ------
+    TypeError
+        An argument of the wrong kind, an array or a rule's argument among them.
+    ValueError
+        An array that no rule matches, a rule that is none, arrays that overlap in part, or what an initializer refuses,
+        with the name of the array. Nothing is written then, unless a function that is not fastkaiming's raises.
+
+    Warns
+    -----
+    UserWarning
+        A rule of ``rules`` that no name came to: most often its pattern has a typing error.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastkaiming as fk
+    >>> params = {"fc.weight": np.empty((64, 32), np.float32), "fc.bias": np.empty(64, np.float32)}
+    >>> fk.init_(params, rng=42, rules={"*.bias": "zeros", "*": "kaiming_uniform(nonlinearity='relu')"}).filled
+    {'fc.weight': '*', 'fc.bias': '*.bias'}
+    >>> alone = fk.kaiming_uniform((64, 32), nonlinearity="relu", rng=fk.Generator(42).key("fc.weight"))
+    >>> np.array_equal(params["fc.weight"], alone)
+    True
+    """
+    arrays = _arrays(params)
+    fillers = _fillers(DEFAULT_RULES if rules is None else rules)
+    chosen = _chosen(arrays, fillers)
+    shared = _shared(arrays)
+    streams = _streams(rng)
+    late = []
+    with side_by_side(threads):
+        for name, pattern in chosen.items():
+            if name in shared:
+                continue
+            filler = fillers[pattern]
+            if _is_ours(filler):
+                _fill(name, pattern, filler, params[name], streams.key(name))
+            else:
+                late.append((name, pattern, filler, params[name], streams.key(name)))
+    for fill in late:
+        _fill(*fill)
+    used = set(chosen.values())
+    unused = tuple(pattern for pattern in fillers if pattern not in used)
+    if unused and rules is not None:
+        warnings.warn(f"no array was filled by the rules {_listed(unused)}", UserWarning, stacklevel=2)
+    return InitReport(chosen, shared, unused)
+
+
+def _arrays(params: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+    if not isinstance(params, Mapping):
+        raise TypeError(f"params must be a mapping of names to arrays, not {checks.shown(params)}")
+    return {checks.text("a name in params", name): targets.array(out) for name, out in params.items()}
+
+
+def _streams(rng: Rng) -> Generator:
+    if isinstance(rng, Key):
+        kinds = "None, an integer, a Generator or a numpy.random.Generator"
+        raise TypeError(f"rng must be {kinds}, not {rng}: the streams are those of the names")
+    return rng if isinstance(rng, Generator) else Generator(key_from(rng).seed)
+
+
+def _fillers(rules: Rules) -> dict[str, Filler]:
+    """Return what fills the arrays of each pattern, in the order in which they are tried."""
+    fillers: dict[str, Filler] = {}
+    for pattern, rule in rules.items() if isinstance(rules, Mapping) else rules:
+        checks.text("a pattern in rules", pattern)
+        if isinstance(rule, str):
+            rule = _parsed(pattern, rule)
+        elif not callable(rule):
+            raise TypeError(f"the rule {pattern!r} must be a text or a function, not {checks.shown(rule)}")
+        fillers.setdefault(pattern, rule)
+    return fillers
+
+
+def _parsed(pattern: str, text: str) -> Filler:
+    """Return the initializer that a text names, with the arguments that it gives: literals, of which nothing is run."""
+    try:
+        tree = ast.parse(text.strip(), mode="eval").body
+        call = tree if isinstance(tree, ast.Call) else ast.Call(tree, [], [])
+        function = _NAMED[call.func.id.removesuffix("_")] if isinstance(call.func, ast.Name) else None
+        arguments = [ast.literal_eval(argument) for argument in call.args]
+        keywords = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
+    except (SyntaxError, ValueError, KeyError):
+        function = None
+    if function is None:
+        raise ValueError(
+            f"the rule {pattern!r} must name one of {', '.join(sorted(_NAMED))}, with arguments that are literals, "
+            f"got {text!r}"
+        )
+    try:
+        given = signature(function).bind(None, *arguments, **keywords).arguments
+    except TypeError as error:
+        raise TypeError(f"the rule {pattern!r} has arguments that do not fit, got {text!r}: {error}") from None
+    numbers = dict(list(given.items())[1:])
+    for name in ("rng", "global_shape", "index", "threads"):
+        if name in numbers:
+            raise ValueError(f"the rule {pattern!r} must not give {name}, got {text!r}")
+    return partial(function, **numbers)
+
+
+def _chosen(names: Iterable[str], patterns: Iterable[str]) -> dict[str, str]:
+    """Return the first pattern that each name matches."""
+    matchers = [(pattern, re.compile(translate(pattern)).match) for pattern in patterns]
+    chosen = {name: next((pattern for pattern, match in matchers if match(name)), None) for name in names}
+    lost = [name for name, pattern in chosen.items() if pattern is None]
+    if lost:
+        raise ValueError(f"rules must have one for every array, a last '*' for example, got none for {_listed(lost)}")
+    return cast("dict[str, str]", chosen)
+
+
+def _shared(arrays: Mapping[str, NDArray[Any]]) -> dict[str, str]:
+    """Return the names of memory that has another name, the first one in the order of strings."""
+    shared: dict[str, str] = {}
+    before: list[tuple[int, str]] = []  # what reaches beyond the start of the array at hand
+    for start, end, name in sorted((*_span(array), name) for name, array in arrays.items() if array.size):
+        before = [(its_end, other) for its_end, other in before if its_end > start]
+        for _, other in before:
+            if _alike(arrays[name], arrays[other]):
+                shared[name] = other
+                break
+            if np.shares_memory(arrays[name], arrays[other]):
+                raise ValueError(f"arrays must not overlap unless they are the same, got {other!r} and {name!r}")
+        else:
+            before.append((end, name))
+    return shared
+
+
+def _span(array: NDArray[Any]) -> tuple[int, int]:
+    """Return the addresses that an array lies between."""
+    start = end = array.__array_interface__["data"][0]
+    if array.flags.c_contiguous:
+        return start, start + array.nbytes
+    for size, stride in zip(array.shape, array.strides, strict=True):
+        start += min(0, (size - 1) * stride)
+        end += max(0, (size - 1) * stride)
+    return start, end + array.itemsize
+
+
+def _alike(a: NDArray[Any], b: NDArray[Any]) -> bool:
+    """Tell whether two arrays are the same elements of the same memory."""
+    where_and_how = (
+        (array.__array_interface__["data"][0], array.shape, array.strides, array.dtype) for array in (a, b)
+    )
+    return next(where_and_how) == next(where_and_how)
+
+
+def _is_ours(filler: Filler) -> bool:
+    """Tell whether a function does nothing but fill: then its fill can wait for the others'."""
+    return (filler.func if isinstance(filler, partial) else filler) in _OURS
+
+
+def _fill(name: str, pattern: str, filler: Filler, out: Any, key: Key) -> None:
+    try:
+        filler(out, rng=key)
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"array {name!r}, by the rule {pattern!r}: {error}") from error
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Return the names, or the first few of many."""
+    shown = ", ".join(map(repr, names[:5]))
+    return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown
