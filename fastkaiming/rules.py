@@ -147,8 +147,11 @@ def _streams(rng: Rng) -> Generator:
 
 def _fillers(rules: Rules) -> dict[str, Filler]:
     """Return what fills the arrays of each pattern, in the order in which they are tried."""
+    pairs = rules.items() if isinstance(rules, Mapping) else rules
+    if isinstance(pairs, str) or not all(isinstance(pair, tuple) and len(pair) == 2 for pair in pairs):
+        raise TypeError(f"rules must be a mapping or pairs of patterns and rules, not {checks.shown(rules)}")
     fillers: dict[str, Filler] = {}
-    for pattern, rule in rules.items() if isinstance(rules, Mapping) else rules:
+    for pattern, rule in pairs:
         checks.text("a pattern in rules", pattern)
         if isinstance(rule, str):
             rule = _parsed(pattern, rule)
@@ -165,10 +168,10 @@ def _parsed(pattern: str, text: str) -> Filler:
         call = tree if isinstance(tree, ast.Call) else ast.Call(tree, [], [])
         function = _NAMED[call.func.id.removesuffix("_")] if isinstance(call.func, ast.Name) else None
         arguments = [ast.literal_eval(argument) for argument in call.args]
-        keywords = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
+        keywords = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
     except (SyntaxError, ValueError, KeyError):
         function = None
-    if function is None:
+    if function is None or None in keywords:  # None: a mapping that is unpacked
         raise ValueError(
             f"the rule {pattern!r} must name one of {', '.join(sorted(_NAMED))}, with arguments that are literals, "
             f"got {text!r}"
@@ -205,7 +208,8 @@ def _shared(arrays: Mapping[str, NDArray[Any]]) -> dict[str, str]:
                 shared[name] = other
                 break
             if np.shares_memory(arrays[name], arrays[other]):
-                raise ValueError(f"arrays must not overlap unless they are the same, got {other!r} and {name!r}")
+                pair = _listed(sorted((other, name)))
+                raise ValueError(f"arrays must not overlap unless they are the same, got {pair}")
         else:
             before.append((end, name))
     return shared

@@ -1,0 +1,343 @@
+"""Whole mappings: which rule an array gets, which stream, what is refused, and that all are filled side by side."""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import fastkaiming as fk
+
+MARK = 0xA5
+
+
+def marked(*shape: int, dtype: Any = np.float32) -> NDArray[Any]:
+    out = np.empty(shape, dtype)
+    out.view(np.uint8)[...] = MARK
+    return out
+
+
+def model() -> dict[str, NDArray[Any]]:
+    return {
+        "embed.weight": marked(50, 16),
+        "layers.0.fc.weight": marked(32, 16),
+        "layers.0.fc.bias": marked(32),
+        "layers.0.norm.weight": marked(16),
+        "head.weight": marked(10, 32, dtype=np.float64),
+    }
+
+
+def stream(seed: int, name: str) -> fk.Key:
+    return fk.Generator(seed).key(name)
+
+
+def same(a: NDArray[Any], b: NDArray[Any]) -> bool:
+    return a.dtype == b.dtype and a.tobytes() == b.tobytes()
+
+
+def test_default_rules() -> None:
+    params = model()
+    report = fk.init_(params, rng=3)
+    assert same(params["embed.weight"], fk.normal((50, 16), std=0.02, rng=stream(3, "embed.weight")))
+    assert same(params["layers.0.fc.weight"], fk.kaiming_normal((32, 16), rng=stream(3, "layers.0.fc.weight")))
+    assert same(params["layers.0.fc.bias"], np.zeros(32, np.float32))
+    assert same(params["layers.0.norm.weight"], np.ones(16, np.float32))
+    assert same(params["head.weight"], fk.kaiming_normal((10, 32), np.float64, rng=stream(3, "head.weight")))
+    assert report.filled == {
+        "embed.weight": "*embed*",
+        "layers.0.fc.weight": "*",
+        "layers.0.fc.bias": "*bias",
+        "layers.0.norm.weight": "*norm*",
+        "head.weight": "*",
+    }
+    assert report.shared == {}
+    assert report.unused == ()
+
+
+def test_the_seed_is_0_by_default() -> None:
+    a, b = model(), model()
+    fk.init_(a)
+    fk.init_(b, 0)
+    assert all(same(a[name], b[name]) for name in a)
+
+
+def test_other_arrays_and_their_order_change_nothing() -> None:
+    whole, part = model(), dict(reversed(model().items()))
+    del part["layers.0.norm.weight"]
+    part["new"] = marked(7, 7)
+    fk.init_(whole, rng=9)
+    fk.init_(part, rng=9)
+    assert all(same(part[name], whole[name]) for name in part if name != "new")
+
+
+@pytest.mark.parametrize(
+    ("rng", "seed"),
+    [(5, 5), (np.int64(5), 5), (fk.Generator(5), 5)],
+    ids=["an integer", "NumPy's integer", "a Generator"],
+)
+def test_who_gives_the_seed(rng: Any, seed: int) -> None:
+    out = marked(8, 8)
+    fk.init_({"w": out}, rng)
+    assert same(out, fk.kaiming_normal((8, 8), rng=stream(seed, "w")))
+
+
+def test_a_generator_gives_no_stream_of_its_own() -> None:
+    generator = fk.Generator(5)
+    fk.init_({"w": marked(8, 8)}, generator)
+    assert generator.take() == fk.Key(5, 0)
+
+
+def test_a_numpy_generator_gives_a_seed() -> None:
+    out = marked(8, 8)
+    fk.init_({"w": out}, np.random.default_rng(1))
+    seed = int(np.random.default_rng(1).integers(2**64 - 1, dtype=np.uint64, endpoint=True))
+    assert same(out, fk.kaiming_normal((8, 8), rng=stream(seed, "w")))
+
+
+def test_fresh_entropy() -> None:
+    a, b = marked(8, 8), marked(8, 8)
+    fk.init_({"w": a}, None)
+    fk.init_({"w": b}, None)
+    assert not same(a, b)
+
+
+RULES: dict[str, tuple[Any, Callable[[fk.Key], NDArray[Any]]]] = {
+    "a name": ("kaiming_uniform", lambda key: fk.kaiming_uniform((6, 5), rng=key)),
+    "a name with an underscore": ("kaiming_uniform_", lambda key: fk.kaiming_uniform((6, 5), rng=key)),
+    "a call": ("normal()", lambda key: fk.normal((6, 5), rng=key)),
+    "arguments by name": ("normal(std=2.5, mean=-1)", lambda key: fk.normal((6, 5), mean=-1, std=2.5, rng=key)),
+    "arguments by place": (" uniform(-3, 0.5) ", lambda key: fk.uniform((6, 5), low=-3, high=0.5, rng=key)),
+    "a text as argument": (
+        "kaiming_normal(nonlinearity='tanh', layout='IO')",
+        lambda key: fk.kaiming_normal((6, 5), nonlinearity="tanh", layout="IO", rng=key),
+    ),
+    "a constant": ("constant(0.25)", lambda _key: np.full((6, 5), 0.25, np.float32)),
+    "a function": (fk.kaiming_uniform_, lambda key: fk.kaiming_uniform((6, 5), rng=key)),
+    "a partial function": (partial(fk.normal_, std=3.0), lambda key: fk.normal((6, 5), std=3.0, rng=key)),
+    "a function of the user": (
+        lambda out, rng: fk.normal_(out, std=3.0, rng=rng).__imul__(np.float32(2)),
+        lambda key: 2 * fk.normal((6, 5), std=3.0, rng=key),
+    ),
+}
+
+
+@pytest.mark.parametrize(("rule", "expected"), RULES.values(), ids=RULES)
+def test_rules(rule: Any, expected: Callable[[fk.Key], NDArray[Any]]) -> None:
+    out = marked(6, 5)
+    fk.init_({"some.name": out}, rng=4, rules={"*": rule})
+    assert same(out, expected(stream(4, "some.name")))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "matches"),
+    [
+        ("*.bias", "a.b.bias", True),
+        ("*.bias", "bias", False),
+        ("*bias", "bias", True),
+        ("*.Bias", "a.bias", False),
+        ("layer.?.w", "layer.3.w", True),
+        ("layer.?.w", "layer.12.w", False),
+        ("layer.[0-2].w", "layer.1.w", True),
+        ("layer.[!0-2].w", "layer.1.w", False),
+        ("a.w", "b.a.w", False),
+    ],
+)
+def test_patterns(pattern: str, name: str, matches: bool) -> None:
+    params, rules = {name: marked(3, 3), "other": marked(3, 3)}, {pattern: "ones", "*": "zeros"}
+    with nullcontext() if matches else pytest.warns(UserWarning, match="no array was filled by the rule"):
+        report = fk.init_(params, rules=rules)
+    assert report.filled == {name: pattern if matches else "*", "other": "*"}
+
+
+def test_the_first_match_wins() -> None:
+    out = marked(4, 4)
+    with pytest.warns(UserWarning, match="no array was filled by the rules 'x', 'fc.weight'"):
+        report = fk.init_({"fc.weight": out}, rules={"x": "zeros", "fc.*": "ones", "fc.weight": "zeros"})
+    assert same(out, np.ones((4, 4), np.float32))
+    assert report.unused == ("x", "fc.weight")
+
+
+def test_shared_memory_is_filled_once_by_the_first_name_of_all() -> None:
+    for names in (("lm_head.weight", "embed.weight"), ("embed.weight", "lm_head.weight")):
+        out = marked(20, 8)
+        report = fk.init_(dict.fromkeys(names, out), rng=1, rules={"embed*": "normal(std=0.02)", "*": "kaiming_normal"})
+        assert report.shared == {"lm_head.weight": "embed.weight"}
+        assert same(out, fk.normal((20, 8), std=0.02, rng=stream(1, "embed.weight")))
+
+
+def test_empty_arrays_share_nothing() -> None:
+    empty = marked(0, 8)
+    assert fk.init_({"a": empty, "b": empty}).shared == {}
+
+
+def test_interleaved_views_do_not_overlap() -> None:
+    both = marked(8, 6)
+    fk.init_({"even": both[:, ::2], "odd": both[:, 1::2]}, rng=2)
+    assert np.array_equal(both[:, ::2], fk.kaiming_normal((8, 3), rng=stream(2, "even")))
+    assert np.array_equal(both[:, 1::2], fk.kaiming_normal((8, 3), rng=stream(2, "odd")))
+
+
+def one() -> dict[str, NDArray[Any]]:
+    return {"w": marked(3, 3)}
+
+
+def two() -> dict[str, NDArray[Any]]:
+    return {"a": marked(3, 3), "w": marked(3, 3)}
+
+
+def overlapping() -> dict[str, NDArray[Any]]:
+    out = marked(8, 6)
+    return {"all": out, "half": out[:4]}
+
+
+def transposed() -> dict[str, NDArray[Any]]:
+    out = marked(6, 6)
+    return {"w": out, "w.T": out.T}
+
+
+REFUSED: dict[str, tuple[Callable[[], Any], Any, Any, type[Exception], str]] = {
+    "no mapping": (
+        lambda: [marked(3, 3)],
+        0,
+        None,
+        TypeError,
+        r"params must be a mapping of .*, not list",
+    ),
+    "a name that is none": (
+        lambda: {3: marked(3, 3)},
+        0,
+        None,
+        TypeError,
+        r"a name in params must be .*, not int 3",
+    ),
+    "no array": (lambda: {"w": [1.0]}, 0, None, TypeError, r"must be a NumPy array"),
+    "a dtype": (
+        lambda: {"a": marked(3, 3), "w": np.zeros((3, 3), int)},
+        0,
+        None,
+        TypeError,
+        r"array 'w', by the rule '\*': out must be of dtype",
+    ),
+    "one axis": (
+        lambda: {"a": marked(3, 3), "w": marked(3)},
+        0,
+        None,
+        ValueError,
+        r"array 'w', by the rule '\*': fans need a shape of at least two axes, got \(3,\)",
+    ),
+    "no rule": (
+        lambda: {f"w{i}": marked(3, 3) for i in range(7)},
+        0,
+        {"x*": "zeros"},
+        ValueError,
+        r"got none for 'w0', 'w1', 'w2', 'w3', 'w4' and 2 more",
+    ),
+    "a key": (one, fk.Key(3), None, TypeError, r"rng must be .*, not Key\(seed=3, stream=0\)"),
+    "a seed": (one, -1, None, ValueError, r"rng must be an integer from 0"),
+    "an unknown name": (
+        one,
+        0,
+        {"*": "kaming"},
+        ValueError,
+        r"must name one of .*, got 'kaming'",
+    ),
+    "an expression": (one, 0, {"*": "1 + 1"}, ValueError, r"must name one of .*, got '1 \+ 1'"),
+    "a call of a call": (one, 0, {"*": "normal()()"}, ValueError, r"must name one of"),
+    "no literal": (one, 0, {"*": "normal(std=abs(2))"}, ValueError, r"that are literals"),
+    "no syntax": (one, 0, {"*": "normal("}, ValueError, r"must name one of .*, got 'normal\('"),
+    "keywords of a mapping": (one, 0, {"*": "normal(**{})"}, ValueError, r"must name one of"),
+    "an unknown argument": (
+        one,
+        0,
+        {"*": "normal(sdt=2)"},
+        TypeError,
+        r"the rule '\*' has arguments that do not fit, got 'normal\(sdt=2\)': .*'sdt'",
+    ),
+    "a stream": (
+        one,
+        0,
+        {"*": "normal(rng=2)"},
+        ValueError,
+        r"the rule '\*' must not give rng",
+    ),
+    "a bad argument": (
+        two,
+        0,
+        {"a": "zeros", "*": "normal(std=-2)"},
+        ValueError,
+        r"array 'w', by the rule '\*': std must not be negative, got -2",
+    ),
+    "no rule at all": (one, 0, {"*": 3}, TypeError, r"must be a text or a function, not int 3"),
+    "a pattern": (one, 0, {3: "zeros"}, TypeError, r"a pattern in rules must be a str"),
+    "rules that are no pairs": (
+        one,
+        0,
+        "zeros",
+        TypeError,
+        r"rules must be a mapping or pairs",
+    ),
+    "an overlap": (
+        overlapping,
+        0,
+        None,
+        ValueError,
+        r"must not overlap unless they are the same, got 'all' and 'half'",
+    ),
+    "a transposition": (
+        transposed,
+        0,
+        None,
+        ValueError,
+        r"must not overlap unless they are the same, got 'w' and 'w.T'",
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "rng", "rules", "error", "message"), REFUSED.values(), ids=REFUSED)
+def test_refusals_come_before_the_first_byte(
+    make: Callable[[], Any], rng: Any, rules: Any, error: type[Exception], message: str
+) -> None:
+    params = make()
+    before = [np.array(out).tobytes() for out in (params.values() if isinstance(params, dict) else params)]
+    with pytest.raises(error, match=message):
+        fk.init_(params, rng, rules)
+    assert [np.array(out).tobytes() for out in (params.values() if isinstance(params, dict) else params)] == before
+
+
+@pytest.mark.parametrize("threads", [0, True, 2.0, "2"])
+def test_threads_are_refused_by_name(threads: Any) -> None:
+    out = marked(3, 3)
+    with pytest.raises((TypeError, ValueError), match="threads must be an integer"):
+        fk.init_({"w": out}, threads=threads)
+    assert (out.view(np.uint8) == MARK).all()
+
+
+def test_all_arrays_are_filled_in_one_region() -> None:
+    reports: list[tuple[int, int]] = []
+    params = {f"w{i}": marked(30, 40) for i in range(500)}
+    with fk.progress(lambda done, total: reports.append((done, total))):
+        fk.init_(params, threads=3)
+    assert reports[-1] == (600_000, 600_000)
+    assert {total for _, total in reports} == {600_000}
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5, None])
+def test_threads_and_sizes_change_no_bit(threads: int | None) -> None:
+    sizes = [(1, 1), (700, 900), (3, 5), (1, 300_001), (2000, 1100), (7, 7), (256, 256)]
+    params = {f"{i}": marked(*size) for i, size in enumerate(sizes)}
+    params["F"] = np.asfortranarray(marked(611, 517))
+    params["half"] = marked(900, 300, dtype=np.float16)
+    fk.init_(params, rng=8, threads=threads)
+    for name, out in params.items():
+        assert np.array_equal(out, fk.kaiming_normal(out.shape, out.dtype, rng=stream(8, name)))
+
+
+def test_ctrl_c_and_callbacks_stop_the_region() -> None:
+    def stop(_done: int, _total: int) -> None:
+        raise InterruptedError
+
+    with fk.progress(stop), pytest.raises(InterruptedError):
+        fk.init_({f"w{i}": marked(300, 400) for i in range(20)})
