@@ -168,10 +168,10 @@ def _parsed(pattern: str, text: str) -> Filler:
         call = tree if isinstance(tree, ast.Call) else ast.Call(tree, [], [])
         function = _NAMED[call.func.id.removesuffix("_")] if isinstance(call.func, ast.Name) else None
         arguments = [ast.literal_eval(argument) for argument in call.args]
-        keywords = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
+        keywords = {keyword.arg or "**": ast.literal_eval(keyword.value) for keyword in call.keywords}
     except (SyntaxError, ValueError, KeyError):
         function = None
-    if function is None or None in keywords:  # None: a mapping that is unpacked
+    if function is None or "**" in keywords:
         raise ValueError(
             f"the rule {pattern!r} must name one of {', '.join(sorted(_NAMED))}, with arguments that are literals, "
             f"got {text!r}"
@@ -208,8 +208,8 @@ def _shared(arrays: Mapping[str, NDArray[Any]]) -> dict[str, str]:
                 shared[name] = other
                 break
             if np.shares_memory(arrays[name], arrays[other]):
-                pair = _listed(sorted((other, name)))
-                raise ValueError(f"arrays must not overlap unless they are the same, got {pair}")
+                first, second = sorted((other, name))
+                raise ValueError(f"arrays must not overlap unless they are the same, got {first!r} and {second!r}")
         else:
             before.append((end, name))
     return shared
