@@ -61,7 +61,7 @@ def dtype(name: str, value: DTypeLike) -> np.dtype[Any]:
     try:
         checked = None if value is None else np.dtype(value)
     except TypeError:
-        checked = None
+        raise TypeError(f"{name} must be {NAMES}, not {checks.shown(value)}") from None
     if checked is None or known(checked) is None:
-        raise TypeError(f"{name} must be {NAMES}, not {value if value is None else checks.shown(value)}")
+        raise TypeError(f"{name} must be {NAMES}, not {checked}")
     return checked

@@ -83,7 +83,7 @@ def drawn(
     scale, center, low, high = (float(number) for number in vars(fill.numbers).values())
     with environment:
         _core.fill(
-            out, operation, place.seed, place.stream, place.first, scale, center, low, high, threads, store=store
+            out, operation, place.seed, place.stream, place.first, scale, center, low, high, store, threads=threads
         )
     assert np.all(memory[:begin] == GUARD_BYTE)
     assert np.all(memory[end:] == GUARD_BYTE)

@@ -22,10 +22,10 @@ typedef struct {
     char *to;         /* aligned to a cache line of 64 bytes */
 } fk_sink;
 
-/* Write `tiles` whole tiles to `out` in natural order: from block `block` (a multiple of the tile) on, or where `listed`
- * is not NULL, the blocks whose lower 32 bits it lists, the upper ones being those of `block`. `out` needs the alignment
- * of its element only. The blocks of one call never cross a multiple of 2^32. A sink, if there is one, is left advanced
- * by the bytes written. */
+/* Write `tiles` whole tiles to `out` in natural order: from block `block` (a multiple of the tile) on, or where
+ * `listed` is not NULL, the blocks whose lower 32 bits it lists, the upper ones being those of `block`. `out` needs the
+ * alignment of its element only. The blocks of one call never cross a multiple of 2^32. A sink, if there is one, is
+ * left advanced by the bytes written. */
 typedef void fk_kernel(const fk_source *source, void *out, uint64_t block, const uint32_t *listed, size_t tiles,
                        fk_sink *sink);
 
