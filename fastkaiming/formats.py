@@ -26,7 +26,7 @@ class Format:
 
     def up(self, value: float) -> float:
         """Return the least number of the format that is not below ``value``."""
-        return -self.down(-value)
+        return 0.0 - self.down(-value)  # of 0.0 that makes 0.0, as the stream has it
 
     def down(self, value: float) -> float:
         """Return the greatest number of the format that is not above ``value``."""

@@ -217,7 +217,9 @@ PLANS = [0, 1, 5, _core.CHUNK_ELEMENTS, 0, 0, _core.CHUNK_ELEMENTS + 1, 3, 2 * _
 def test_plans_are_filled_side_by_side(sizes: list[int], threads: int) -> None:
     """Each as it would be by itself: of its own stream, numbers, precision and memory."""
     reports: list[tuple[int, int]] = []
-    outs, alone, plans = [], [], []
+    outs: list[NDArray[Any]] = []
+    alone: list[NDArray[Any]] = []
+    plans: list[_core.Plan] = []
     for i, size in enumerate(sizes):
         dtype, operation = ((np.float32, _core.NORMAL_F32), (np.float64, _core.UNIFORM_F64))[i % 2]
         for kept in (outs, alone):

@@ -9,7 +9,10 @@ from processes import CSRC, ROOT, compiled
 import fastkaiming
 
 DIGESTS = ROOT / "tests" / "vectors" / "digests.txt"
-OPERATIONS = {"words_u32", "uniform_f32", "uniform_f64", "normal_f32", "normal_f64"}
+FORMATS = ("float16", "bfloat16", "float8_e4m3fn", "float8_e5m2")
+OPERATIONS = {"words_u32", "uniform_f32", "uniform_f64", "normal_f32", "normal_f64"} | {
+    f"{operation}>{narrow}" for operation in ("uniform_f32", "normal_f32") for narrow in FORMATS
+}
 
 
 def cases() -> list[str]:

@@ -224,8 +224,8 @@ static void fill(const fill_case *c, const way *w, int threads, unsigned char *m
     if (fk_fill(&plan, 1, threads, NULL, NULL) != FK_OK) stop("the fill failed", c->text);
 }
 
-/* Move the elements, in their order and this machine's byte order, from a fill's memory to `elements`, a guard byte left
- * in place of each of theirs. Returns whether there is nothing but guard bytes then: it wrote none beside its own. */
+/* Move the elements, in their order and this machine's byte order, from a fill's memory to `elements`, and leave guard
+ * bytes in place of theirs. Returns whether there is nothing else then: the fill wrote none beside its own. */
 static int take(const fill_case *c, const way *w, unsigned char *memory, unsigned char *elements) {
     for (uint64_t i = 0; i < c->count; i++) {
         const uint64_t place = w->apart < 0 ? c->count - 1 - i : i;
