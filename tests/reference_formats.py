@@ -53,14 +53,15 @@ def rounded(values: NDArray[np.float32], to: Format) -> NDArray[Any]:
     n, rest, half = m >> lost, m & (1 << lost) - 1, 1 << lost >> 1
     n += (rest > half) | (rest == half) & (lost > 0) & (n % 2 == 1)
     magnitude = (q - to.smallest << to.significand - 1) + n
-    return (word >> 31 << to.bits - 1 | magnitude).astype(to.word)
+    return np.asarray(word >> 31 << to.bits - 1 | magnitude, to.word)
 
 
 @cache
 def numbers(of: Format) -> list[float]:
     """Return all finite numbers of a format, in order."""
     steps = 2 ** (of.significand - 1)
-    above_0, exponent = [], of.smallest
+    above_0: list[float] = []
+    exponent = of.smallest
     while not above_0 or above_0[-1] < of.greatest:
         first = steps if exponent > of.smallest else 1
         above_0 += [math.ldexp(n, exponent) for n in range(first, 2 * steps) if math.ldexp(n, exponent) <= of.greatest]
