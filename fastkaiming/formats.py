@@ -26,7 +26,7 @@ class Format:
 
     def up(self, value: float) -> float:
         """Return the least number of the format that is not below ``value``."""
-        return -self.down(-value)
+        return 0.0 - self.down(-value)  # of 0.0 that makes 0.0, as the stream has it
 
     def down(self, value: float) -> float:
         """Return the greatest number of the format that is not above ``value``."""
@@ -61,7 +61,7 @@ def dtype(name: str, value: DTypeLike) -> np.dtype[Any]:
     try:
         checked = None if value is None else np.dtype(value)
     except TypeError:
-        checked = None
+        raise TypeError(f"{name} must be {NAMES}, not {checks.shown(value)}") from None
     if checked is None or known(checked) is None:
-        raise TypeError(f"{name} must be {NAMES}, not {value if value is None else checks.shown(value)}")
+        raise TypeError(f"{name} must be {NAMES}, not {checked}")
     return checked

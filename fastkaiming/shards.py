@@ -31,7 +31,7 @@ def place(shape: tuple[int, ...], global_shape: Any, index: Any) -> Place:
         raise ValueError(f"global_shape and index must be given together, got {given} and no {missing}")
     sizes = checks.shape("global_shape", global_shape)
     ranges = _ranges(sizes, index)
-    selected = tuple(map(len, ranges))
+    selected = tuple(map(_count, ranges))
     if shape != selected:
         raise ValueError(f"out must have the shape of global[index], {selected}, got {shape}")
     if 0 in shape:
@@ -61,6 +61,11 @@ def _range(name: str, size: int, part: Any) -> range:
         return range(*part.indices(size))
     except (TypeError, ValueError) as error:
         raise type(error)(f"{name} must be a slice of integers or None and a step other than 0, got {part}") from None
+
+
+def _count(numbers: range) -> int:
+    """Return how many there are; len() ends at 2**63 - 1."""
+    return (numbers[-1] - numbers[0]) // numbers.step + 1 if numbers else 0
 
 
 def shard_slices(shape: int | Sequence[int], parts: int, axis: int = 0) -> list[tuple[slice, ...]]:
@@ -102,6 +107,8 @@ def shard_slices(shape: int | Sequence[int], parts: int, axis: int = 0) -> list[
     """
     sizes = checks.shape("shape", shape)
     parts = checks.integer("parts", parts, 1, checks.MAX_ELEMENTS)
+    if not sizes:
+        raise ValueError(f"shape must have an axis to cut, got {sizes}")
     axis = checks.integer("axis", axis, -len(sizes), len(sizes) - 1) % len(sizes)
     share, larger = divmod(sizes[axis], parts)
     ends = [part * share + min(part, larger) for part in range(parts + 1)]

@@ -26,11 +26,27 @@ def array(out: Any) -> NDArray[Any]:
 
 def _from_dlpack(out: Any) -> NDArray[Any]:
     try:
-        return np.from_dlpack(out)
+        lent = np.from_dlpack(out)
     except (BufferError, RuntimeError, TypeError, ValueError) as error:
         raise TypeError(
             f"out must lend memory of the CPU to NumPy by DLPack, and its {type(out).__name__} does not: {error}"
         ) from error
+    return lent if lent.flags.writeable else _writable(out, lent)
+
+
+def _writable(out: Any, lent: NDArray[Any]) -> NDArray[Any]:
+    """Return a writable array of the memory lent, if ``out`` itself gives one.
+
+    DLPack could not say at first whether memory may be written to, and NumPy takes what is lent so for read-only;
+    before version 2.1, all of it. Who may be written to, like a torch tensor, says so where NumPy asks for an array; a
+    jax array does not.
+    """
+    own = np.asarray(out) if hasattr(type(out), "__array__") else lent
+    same_but_writable = {**lent.__array_interface__, "data": (lent.ctypes.data, False)}
+    if own.__array_interface__ == same_but_writable:
+        return own
+    kind, version = type(out).__name__, np.__version__
+    raise ValueError(f"out must be writable, and what its {kind} lends by DLPack is read-only to NumPy {version}")
 
 
 def format_of(memory: NDArray[Any]) -> formats.Format:

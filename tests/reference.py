@@ -385,15 +385,15 @@ def places(width: int) -> list[Place]:
 
 
 if __name__ == "__main__":
+    from reference_formats import frozen_narrow_fills
+
     print("# Stream v1, frozen: fills and the SHA-256 of their bytes, elements little-endian.")
-    print("#")
-    print("# Computed from docs/stream-v1.md, without the kernels, by the command")
-    print("#")
+    print("#\n# Computed from docs/stream-v1.md, without the kernels, by the command\n#")
     print("#     python tests/reference.py > tests/vectors/digests.txt")
     print("#")
     print("# scale is the std of a normal and half the width of a uniform, center the mean or the middle; reals are")
-    print("# hexadecimal. A line that changes is a new version of the stream.")
+    print("# hexadecimal; `>` rounds to a format. A line that changes is a new version of the stream.")
     print("#")
     print("# operation seed stream first count scale center low high sha256")
-    for fill in frozen_fills():
+    for fill in (*frozen_fills(), *frozen_narrow_fills()):
         print(fill, digest(fill.values()))

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from processes import CSRC, ROOT, compiled
 from reference import Fill, Parameters, Place, Precision, normal_parameters, uniform_parameters
 from reference_calls import Call, frozen_calls
+from reference_formats import frozen_narrow_fills
 
 import fastkaiming as fk
 from fastkaiming import _core
@@ -75,7 +76,8 @@ def drawn(
     environment: AbstractContextManager[None] = NOTHING_FOREIGN,
 ) -> NDArray[Any]:
     """Fill memory ``shift`` elements behind a cache line, and see that the bytes around it stay untouched."""
-    place, dtype, operation = fill.place, np.dtype(fill.dtype), getattr(_core, fill.operation.upper())
+    place, dtype = fill.place, np.dtype(fill.dtype)
+    operation, _, narrow = fill.operation.upper().partition(">")
     memory = np.full(place.count * dtype.itemsize + 6 * GUARD, GUARD_BYTE, np.uint8)
     begin = GUARD + -memory.ctypes.data % 64 + shift * dtype.itemsize
     end = begin + place.count * dtype.itemsize
@@ -83,7 +85,13 @@ def drawn(
     scale, center, low, high = (float(number) for number in vars(fill.numbers).values())
     with environment:
         _core.fill(
-            out, operation, place.seed, place.stream, place.first, scale, center, low, high, threads, store=store
+            out,
+            getattr(_core, operation),
+            *(place.seed, place.stream, place.first),
+            *(scale, center, low, high),
+            store,
+            getattr(_core, narrow or "AS_DRAWN"),
+            threads=threads,
         )
     assert np.all(memory[:begin] == GUARD_BYTE)
     assert np.all(memory[end:] == GUARD_BYTE)
@@ -112,7 +120,7 @@ def part(fill: Fill, begin: int, count: int) -> Fill:
 @pytest.mark.parametrize("threads", THREADS)
 def test_digests_are_the_frozen_ones(threads: int, store: int) -> None:
     frozen = reference.frozen_digests()
-    for fill in reference.frozen_fills():
+    for fill in (*reference.frozen_fills(), *frozen_narrow_fills()):
         assert reference.digest(drawn(fill, threads, store)) == frozen[str(fill)], fill
 
 

@@ -146,10 +146,8 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "a read-only array": (read_only, ValueError, "buffer source array is read-only"),
     "a read-only view": (lambda: memoryview(bytearray(24)).toreadonly(), BufferError, "not writable"),
     "a read-only map": (read_only_map, BufferError, "Object is not writable"),
-    "a strided array": (lambda: marked((6, 4))[:, ::2], ValueError, "ndarray is not C-contiguous"),
-    "a reversed array": (lambda: marked((6,))[::-1], ValueError, "ndarray is not C-contiguous"),
-    "an array in Fortran order": (lambda: marked((6, 4)).T, ValueError, "ndarray is not C-contiguous"),
-    "a strided view": (lambda: memoryview(array.array("f", bytes(24)))[::2], BufferError, "not C-contiguous"),
+    "an array of larger elements": (lambda: np.zeros(6), ValueError, "the buffer has elements of 8 bytes"),
+    "raw bytes": (lambda: bytearray(24), ValueError, "the buffer has elements of 1 bytes"),
     "a list": (lambda: [0.0], TypeError, "a bytes-like object is required, not 'list'"),
     "None": (lambda: None, TypeError, "a bytes-like object is required, not 'NoneType'"),
 }
@@ -174,6 +172,8 @@ def test_a_buffer_that_cannot_be_filled_keeps_its_bytes(
         ({"seed": -1}, OverflowError),
         ({"stream": 1 << 64}, OverflowError),
         ({"first": -1}, OverflowError),
+        ({"steps": (1 << 64,)}, OverflowError),
+        ({"steps": (-1,)}, OverflowError),
         ({"threads": 1 << 31}, OverflowError),
         ({"scale": "1"}, TypeError),
     ],
@@ -190,17 +190,53 @@ def owners(tmp_path: Path) -> Iterator[Any]:
     """Yield memory of 24 float32 from whoever may own some."""
     yield np.empty(24, np.float32)
     yield np.empty((2, 3, 4), np.float32)
+    yield np.empty((4, 3, 2), np.float32).T
+    yield np.empty((6, 8), np.float32)[:, ::2]
+    yield np.empty((6, 4), np.float32)[::-1, ::-1]
     yield np.memmap(tmp_path / "weights", np.float32, "w+", shape=(24,))
     yield array.array("f", bytes(96))
     yield memoryview(bytearray(96)).cast("f")
     yield memoryview(bytearray(96)).cast("f", (4, 6))
+    yield memoryview(array.array("f", bytes(192)))[::2]
+    yield memoryview(array.array("f", bytes(96)))[::-1]
 
 
-def test_any_owner_of_contiguous_memory(tmp_path: Path) -> None:
+def test_any_owner_of_memory(tmp_path: Path) -> None:
     expected = reference.normal(reference.Place(5, 6, 7, 24), reference.normal_parameters(0.0, 1.0, np.float32))
     for out in owners(tmp_path):
         _core.fill(out, _core.NORMAL_F32, 5, 6, 7, scale=1.0)
-        assert np.asarray(out).tobytes(order="A") == expected.tobytes()
+        assert np.asarray(out).tobytes() == expected.tobytes()  # in the order of the indices
+
+
+# Elements of a plan, in cells of CHUNK_ELEMENTS float32: none, one, a few, one cell and its neighbours, several cells.
+PLANS = [0, 1, 5, _core.CHUNK_ELEMENTS, 0, 0, _core.CHUNK_ELEMENTS + 1, 3, 2 * _core.CHUNK_ELEMENTS - 1, 700, 0]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 7])
+@pytest.mark.parametrize("sizes", [[], [0], [0, 0], PLANS, PLANS[::-1], [1] * 300])
+def test_plans_are_filled_side_by_side(sizes: list[int], threads: int) -> None:
+    """Each as it would be by itself: of its own stream, numbers, precision and memory."""
+    reports: list[tuple[int, int]] = []
+    outs: list[NDArray[Any]] = []
+    alone: list[NDArray[Any]] = []
+    plans: list[_core.Plan] = []
+    for i, size in enumerate(sizes):
+        dtype, operation = ((np.float32, _core.NORMAL_F32), (np.float64, _core.UNIFORM_F64))[i % 2]
+        for kept in (outs, alone):
+            kept.append(np.zeros((1 + i % 3, size), dtype).T)
+        given = (operation, SEED, i, 7 * i, 0.5 + i, 0.0, -0.5 - i, 0.5 + i)
+        plans.append(_core.Plan(outs[-1], *given))
+        _core.fill(alone[-1], *given)
+    _core.fill_all(plans, threads, lambda *report: reports.append(report))
+    assert [out.tobytes() for out in outs] == [out.tobytes() for out in alone]
+    assert reports[-1] == (sum(out.size for out in outs),) * 2
+
+
+def test_only_plans_can_be_filled() -> None:
+    out = marked((6,))
+    with pytest.raises(TypeError, match="tuple"):
+        _core.fill_all([_core.Plan(out, _core.NORMAL_F32, 1, 0, 0, 1.0), (out,)])  # type: ignore[list-item]
+    assert (out.view(np.uint8) == MARK).all()
 
 
 def test_no_elements_are_no_fill_but_report_their_end() -> None:

@@ -9,7 +9,10 @@ from processes import CSRC, ROOT, compiled
 import fastkaiming
 
 DIGESTS = ROOT / "tests" / "vectors" / "digests.txt"
-OPERATIONS = {"words_u32", "uniform_f32", "uniform_f64", "normal_f32", "normal_f64"}
+FORMATS = ("float16", "bfloat16", "float8_e4m3fn", "float8_e5m2")
+OPERATIONS = {"words_u32", "uniform_f32", "uniform_f64", "normal_f32", "normal_f64"} | {
+    f"{operation}>{narrow}" for operation in ("uniform_f32", "normal_f32") for narrow in FORMATS
+}
 
 
 def cases() -> list[str]:
@@ -54,6 +57,7 @@ def test_wrong_digest_is_named(driver: Path, tmp_path: Path) -> None:
     [
         ("# no fill at all\n", "no fill in"),
         ("gamma_f32 0 0 0 8 1 0 0 0 00", "no such operation: gamma_f32"),
+        ("normal_f32>float4 0 0 0 8 1 0 0 0 00", "no such format: float4"),
         ("words_u32 zero 0 0 8 0 0 0 0 00", "not a whole number: zero"),
         ("words_u32 0 0 0 8 0 none 0 0 00", "not a real number: none"),
         ("words_u32 0 0 0 8 0 0 0 00", "not ten fields"),

@@ -68,7 +68,8 @@ def test_no_line_is_over_120_columns_but_rows_of_tables(path: Path) -> None:
 def test_sources_without_a_core_say_what_to_do(tmp_path: Path) -> None:
     package = Path(fastkaiming.__file__).parent
     shutil.copytree(package, tmp_path / "fastkaiming", ignore=shutil.ignore_patterns("_core*.so", "csrc"))
-    importing = [sys.executable, "-c", "import fastkaiming"]
+    # -S: without site-packages, where an editable install would lend the copy its own core
+    importing = [sys.executable, "-S", "-c", "import fastkaiming"]
     result = subprocess.run(importing, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert result.returncode == 1
     message = f"ImportError: fastkaiming is imported from {tmp_path / 'fastkaiming'}, where its core is not built"

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from reference import Parameters, Place, Precision, uniform_parameters
 from reference_calls import Call, frozen_calls
+from reference_formats import frozen_narrow_fills
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "stream-v1.md"
 
@@ -199,20 +200,21 @@ def test_constants_are_those_of_the_page() -> None:
     assert set(numbers.findall(Path(reference.__file__).read_text("utf-8"))) == set(numbers.findall(normal)) - powers
 
 
+FROZEN = [*reference.frozen_fills(), *frozen_narrow_fills()]
+
+
 def test_table_holds_the_frozen_fills() -> None:
-    assert list(reference.frozen_digests()) == [str(fill) for fill in reference.frozen_fills()]
+    assert list(reference.frozen_digests()) == [str(fill) for fill in FROZEN]
 
 
 def test_short_digests_are_reproduced() -> None:
-    short = [fill for fill in reference.frozen_fills() if fill.place.count < 2000]
+    short = [fill for fill in FROZEN if fill.place.count < 2000]
     assert {str(fill): reference.digest(fill.values()) for fill in short}.items() <= reference.frozen_digests().items()
 
 
 @pytest.mark.slow
 def test_every_digest_is_reproduced() -> None:
-    assert {
-        str(fill): reference.digest(fill.values()) for fill in reference.frozen_fills()
-    } == reference.frozen_digests()
+    assert {str(fill): reference.digest(fill.values()) for fill in FROZEN} == reference.frozen_digests()
 
 
 # ---- public calls ----

@@ -236,7 +236,7 @@ static uint64_t word_at(const scan *s, uint64_t i) {
 static pthread_mutex_t seen_lock = PTHREAD_MUTEX_INITIALIZER;
 
 /* Begins with what was seen so far: the larger that error is, the fewer words need the exact transform. */
-static void scan_piece(void *context, uint64_t begin, uint64_t end) {
+static uint64_t scan_piece(void *context, uint64_t begin, uint64_t end) {
     const scan *s = context;
     pthread_mutex_lock(&seen_lock);
     extremes seen = *s->seen;
@@ -255,12 +255,10 @@ static void scan_piece(void *context, uint64_t begin, uint64_t end) {
     note_magnitudes(s->seen, seen.least, seen.greatest);
     note_error(s->seen, seen.error, seen.word, seen.value);
     pthread_mutex_unlock(&seen_lock);
+    return end - begin;
 }
 
-static void run(scan s) {
-    const fk_range range = {.size = s.count, .grain = UINT64_C(1) << 16};
-    fk_parallel_for(&range, s.threads, scan_piece, &s, NULL, NULL);
-}
+static void run(scan s) { fk_parallel_for(s.count, UINT64_C(1) << 16, s.threads, scan_piece, &s, NULL, NULL); }
 
 /* The words below 2^span in steps, up from 0 and down from -1, where x is next to 0, and as many up and down from the
  * middle, where x is next to -1/2 and 1/2. */

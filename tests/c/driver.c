@@ -6,10 +6,11 @@
  *
  *     operation seed stream first count scale center low high sha256
  *
- * Each fill is made by plain stores and by streaming ones, from several places within a cache line. One line is printed
- * for the digest that was computed, with the instruction set in front. Exit status: 0 when all of them are the expected
- * ones and the bytes never depended on store or place, 1 when not, 2 when they could not be computed. Plain C and no
- * Python, so that it also runs under an emulator of another machine.
+ * where `operation>format` has its values rounded to a narrower format. Each fill is made in several ways: by plain
+ * stores and by streaming ones, from several places within a cache line, with room between the elements, backwards and
+ * in the other byte order. One line is printed for the digest that was computed, with the instruction set in front.
+ * Exit status: 0 when all of them are the expected ones and the values never depended on the way, 1 when not, 2 when
+ * they could not be computed. Plain C and no Python, so that it also runs under an emulator of another machine.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -23,10 +24,19 @@ enum { LINE = 64, GUARD_BYTE = 0xA5 };
 static const struct operation {
     const char *name;
     fk_operation operation;
-    size_t size;
 } OPERATIONS[] = {
-    {"words_u32", FK_WORDS_U32, 4},     {"uniform_f32", FK_UNIFORM_F32, 4}, {"uniform_f64", FK_UNIFORM_F64, 8},
-    {"normal_f32", FK_NORMAL_F32, 4},   {"normal_f64", FK_NORMAL_F64, 8},
+    {"words_u32", FK_WORDS_U32},   {"uniform_f32", FK_UNIFORM_F32}, {"uniform_f64", FK_UNIFORM_F64},
+    {"normal_f32", FK_NORMAL_F32}, {"normal_f64", FK_NORMAL_F64},
+};
+
+static const struct format {
+    const char *name;
+    fk_format format;
+} FORMATS[] = {
+    {"float16", FK_FLOAT16},
+    {"bfloat16", FK_BFLOAT16},
+    {"float8_e4m3fn", FK_FLOAT8_E4M3FN},
+    {"float8_e5m2", FK_FLOAT8_E5M2},
 };
 
 /* ---- SHA-256 (FIPS 180-4), a byte at a time ---- */
@@ -89,21 +99,17 @@ static void sha256_finish(sha256 *hash, char hex[65]) {
     for (int i = 0; i < 8; i++) snprintf(hex + 8 * i, 9, "%08" PRIx32, hash->state[i]);
 }
 
+static int little_endian(void) {
+    const uint16_t one = 1;
+    return *(const unsigned char *)&one;
+}
+
 /* The digest of the elements in little-endian order, whatever the order of this machine. */
 static void digest(const unsigned char *elements, uint64_t count, size_t size, char hex[65]) {
     sha256 hash = {.length = 0};
     memcpy(hash.state, SHA256_INITIAL, sizeof hash.state);
-    for (uint64_t i = 0; i < count; i++, elements += size) {
-        uint32_t half;
-        uint64_t value;
-        if (size == sizeof half) {
-            memcpy(&half, elements, sizeof half);
-            value = half;
-        } else {
-            memcpy(&value, elements, sizeof value);
-        }
-        for (size_t k = 0; k < size; k++) sha256_byte(&hash, value >> 8 * k & 0xff);
-    }
+    for (uint64_t i = 0; i < count; i++, elements += size)
+        for (size_t k = 0; k < size; k++) sha256_byte(&hash, elements[little_endian() ? k : size - 1 - k]);
     sha256_finish(&hash, hex);
 }
 
@@ -111,7 +117,8 @@ static void digest(const unsigned char *elements, uint64_t count, size_t size, c
 
 typedef struct {
     fk_plan plan;
-    size_t size;
+    uint64_t count;
+    size_t size; /* of an element, in bytes */
     char text[512]; /* the fill as the table spells it */
     char expected[65];
 } fill_case;
@@ -135,86 +142,125 @@ static double real(const char *text) {
     return value;
 }
 
-static const struct operation *operation_named(const char *name) {
+static fk_operation operation_named(const char *name) {
     for (size_t i = 0; i < sizeof OPERATIONS / sizeof *OPERATIONS; i++)
-        if (!strcmp(OPERATIONS[i].name, name)) return &OPERATIONS[i];
+        if (!strcmp(OPERATIONS[i].name, name)) return OPERATIONS[i].operation;
     stop("no such operation", name);
 }
 
+static fk_format format_named(const char *name) {
+    for (size_t i = 0; i < sizeof FORMATS / sizeof *FORMATS; i++)
+        if (!strcmp(FORMATS[i].name, name)) return FORMATS[i].format;
+    stop("no such format", name);
+}
+
 static fill_case parse(const char *line) {
-    char name[16], number[8][32], excess[2];
+    char name[32], number[8][32], excess[2];
     int spelled;
     fill_case c = {.size = 0};
-    int fields = sscanf(line, "%15s %31s %31s %31s %31s %31s %31s %31s %31s%n %64s %1s", name, number[0], number[1],
+    int fields = sscanf(line, "%31s %31s %31s %31s %31s %31s %31s %31s %31s%n %64s %1s", name, number[0], number[1],
                         number[2], number[3], number[4], number[5], number[6], number[7], &spelled, c.expected, excess);
     if (fields != 10) stop("not ten fields", line);
     snprintf(c.text, sizeof c.text, "%.*s", spelled, line);
-    const struct operation *operation = operation_named(name);
-    c.size = operation->size;
-    c.plan.operation = operation->operation;
+    char *format = strchr(name, '>');
+    if (format) *format++ = 0;
+    c.plan.operation = operation_named(name);
+    c.plan.format = format ? format_named(format) : FK_AS_DRAWN;
+    c.size = fk_stored_bytes(c.plan.operation, c.plan.format);
     c.plan.seed = whole(number[0]);
     c.plan.stream = whole(number[1]);
     c.plan.first = whole(number[2]);
-    c.plan.count = whole(number[3]);
+    c.count = whole(number[3]);
     c.plan.params = (fk_params){real(number[4]), real(number[5]), real(number[6]), real(number[7])};
     return c;
 }
 
 /* ---- the fills ---- */
 
-static const fk_store STORES[] = {FK_STORE_PLAIN, FK_STORE_STREAMING};
+/* How a fill is laid out: the bytes from the start of a cache line to its first element or, backwards, to its last one;
+ * from one element to the next, in elements; their byte order; and how they are stored. */
+typedef struct {
+    size_t start;
+    int apart;
+    int swapped;
+    fk_store store;
+} way;
 
-/* Elements from the start of a cache line to that of a fill: at either end of the line, and where no vector begins. */
-static const size_t STARTS[] = {0, 1, 5, 15};
+static const way ORDINARY = {0, 1, 0, FK_STORE_PLAIN};
 
-/* Memory for so many bytes from anywhere in a cache line on, with a guard of a line or more on either side. */
-static size_t room_for(size_t bytes) { return (bytes + 4 * LINE) / LINE * LINE; }
+/* At either end of a cache line, where no vector begins, where no element does, and scattered. */
+static const way WAYS[] = {
+    {4, 1, 0, FK_STORE_PLAIN},      {8, 1, 0, FK_STORE_PLAIN},      {24, 1, 0, FK_STORE_PLAIN},
+    {40, 1, 0, FK_STORE_PLAIN},     {60, 1, 0, FK_STORE_PLAIN},     {0, 1, 0, FK_STORE_STREAMING},
+    {4, 1, 0, FK_STORE_STREAMING},  {8, 1, 0, FK_STORE_STREAMING},  {24, 1, 0, FK_STORE_STREAMING},
+    {40, 1, 0, FK_STORE_STREAMING}, {60, 1, 0, FK_STORE_STREAMING}, {1, 1, 0, FK_STORE_AUTO},
+    {0, 1, 1, FK_STORE_AUTO},       {0, 2, 0, FK_STORE_AUTO},       {3, 3, 0, FK_STORE_AUTO},
+    {0, -1, 0, FK_STORE_AUTO},      {5, -2, 1, FK_STORE_AUTO},
+};
 
-static unsigned char *room(const fill_case *c, size_t bytes) {
-    unsigned char *memory = aligned_alloc(LINE, room_for(bytes));
+static size_t distance(const way *w) { return (size_t)abs(w->apart); }
+
+/* Memory for a fill from anywhere in a cache line on, with a guard of a line or more on either side. */
+static size_t room_for(const fill_case *c, const way *w) {
+    return ((size_t)c->count * c->size * distance(w) + 4 * LINE) / LINE * LINE;
+}
+
+static unsigned char *room(const fill_case *c, const way *w) {
+    unsigned char *memory = aligned_alloc(LINE, room_for(c, w));
     if (!memory) stop("no memory for", c->text);
     return memory;
 }
 
-static int intact(const unsigned char *guard, const unsigned char *end) {
-    while (guard < end)
-        if (*guard++ != GUARD_BYTE) return 0;
-    return 1;
+static void fill(const fill_case *c, const way *w, int threads, unsigned char *memory) {
+    const int64_t stride = w->apart * (int64_t)c->size;
+    const fk_axis axis = {c->count, stride, 1};
+    fk_plan plan = c->plan;
+    plan.out = memory + LINE + w->start + (w->apart < 0 ? (c->count - 1) * (uint64_t)-stride : 0);
+    plan.axes = &axis;
+    plan.axis_count = 1;
+    plan.swapped = w->swapped;
+    plan.store = w->store;
+    memset(memory, GUARD_BYTE, room_for(c, w));
+    if (fk_fill(&plan, 1, threads, NULL, NULL) != FK_OK) stop("the fill failed", c->text);
 }
 
-/* Returns whether the fill, at `out` within its room, wrote no byte beside its own. */
-static int fill(fill_case c, size_t bytes, unsigned char *memory, unsigned char *out, fk_store store) {
-    memset(memory, GUARD_BYTE, room_for(bytes));
-    c.plan.out = out;
-    c.plan.store = store;
-    if (fk_fill(&c.plan) != FK_OK) stop("the fill failed", c.text);
-    return intact(memory, out) && intact(out + bytes, memory + room_for(bytes));
-}
-
-/* Returns whether the fill gave the expected bytes, and no others beside them, by every store from every start. */
-static int verify(const char *isa, fill_case c, int threads) {
-    const size_t bytes = (size_t)c.plan.count * c.size;
-    unsigned char *memory = room(&c, bytes), *first = room(&c, bytes);
-    c.plan.threads = threads;
-
-    char computed[65];
-    int inside = fill(c, bytes, first, first + LINE, FK_STORE_PLAIN), alike = 1;
-    digest(first + LINE, c.plan.count, c.size, computed);
-    printf("%s %s %s\n", isa, c.text, computed);
-    for (size_t i = 0; i < sizeof STORES / sizeof *STORES; i++) {
-        for (size_t k = 0; k < sizeof STARTS / sizeof *STARTS; k++) {
-            unsigned char *out = memory + LINE + STARTS[k] * c.size % LINE;
-            inside &= fill(c, bytes, memory, out, STORES[i]);
-            alike &= !memcmp(out, first + LINE, bytes);
-        }
+/* Move the elements, in their order and this machine's byte order, from a fill's memory to `elements`, and leave guard
+ * bytes in place of theirs. Returns whether there is nothing else then: the fill wrote none beside its own. */
+static int take(const fill_case *c, const way *w, unsigned char *memory, unsigned char *elements) {
+    for (uint64_t i = 0; i < c->count; i++) {
+        const uint64_t place = w->apart < 0 ? c->count - 1 - i : i;
+        unsigned char *from = memory + LINE + w->start + place * c->size * distance(w);
+        for (size_t k = 0; k < c->size; k++) elements[i * c->size + (w->swapped ? c->size - 1 - k : k)] = from[k];
+        memset(from, GUARD_BYTE, c->size);
     }
-    free(first);
-    free(memory);
+    return memory[0] == GUARD_BYTE && !memcmp(memory, memory + 1, room_for(c, w) - 1);
+}
 
-    int equal = !strcmp(computed, c.expected);
-    if (!equal) fprintf(stderr, "driver: MISMATCH on %s: %s: expected %s, got %s\n", isa, c.text, c.expected, computed);
-    if (!alike) fprintf(stderr, "driver: MISMATCH on %s: %s: other bytes by another store or place\n", isa, c.text);
-    if (!inside) fprintf(stderr, "driver: MISMATCH on %s: %s: wrote outside of its buffer\n", isa, c.text);
+/* Returns whether the fill gave the expected values, and no byte beside them, in every way. */
+static int verify(const char *isa, const fill_case *c, int threads) {
+    const size_t bytes = (size_t)c->count * c->size;
+    unsigned char *ordinary = malloc(bytes), *elements = malloc(bytes);
+    if (!ordinary || !elements) stop("no memory for", c->text);
+    int inside = 1, alike = 1;
+    for (size_t i = 0; i <= sizeof WAYS / sizeof *WAYS; i++) {
+        const way *w = i == 0 ? &ORDINARY : &WAYS[i - 1];
+        unsigned char *memory = room(c, w);
+        fill(c, w, threads, memory);
+        inside &= take(c, w, memory, i == 0 ? ordinary : elements);
+        alike &= i == 0 || !memcmp(elements, ordinary, bytes);
+        free(memory);
+    }
+    char computed[65];
+    digest(ordinary, c->count, c->size, computed);
+    printf("%s %s %s\n", isa, c->text, computed);
+    free(ordinary);
+    free(elements);
+
+    int equal = !strcmp(computed, c->expected);
+    if (!equal)
+        fprintf(stderr, "driver: MISMATCH on %s: %s: expected %s, got %s\n", isa, c->text, c->expected, computed);
+    if (!alike) fprintf(stderr, "driver: MISMATCH on %s: %s: other values in another way\n", isa, c->text);
+    if (!inside) fprintf(stderr, "driver: MISMATCH on %s: %s: wrote outside of its elements\n", isa, c->text);
     return equal && alike && inside;
 }
 
@@ -231,7 +277,7 @@ int main(int argc, char **argv) {
         const char *isa;
         for (int i = 0; (isa = fk_available_isa(i)); i++) {
             if (fk_select_isa(isa) != FK_OK || strcmp(fk_selected_isa(), isa)) stop("cannot select", isa);
-            if (verify(isa, c, threads)) verified++;
+            if (verify(isa, &c, threads)) verified++;
             else mismatched++;
         }
     }

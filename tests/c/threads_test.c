@@ -1,12 +1,12 @@
 /* threads_test.c - runs the loops that it reads, a line each, and prints what they did. Link with
  * -Wl,--wrap=pthread_create.
  *
- *     loop SIZE GRAIN PHASE THREADS CREATIONS PARTIES
+ *     loop SIZE GRAIN THREADS CREATIONS PARTIES
  *         CREATIONS threads can be created; after that the system refuses. If PARTIES is not 0, nobody goes on from a
  *         piece before so many threads work on one: a loop that gets fewer never ends.
  *     watch PIECES THREADS CALL ANSWER
- *         Pieces of PIECE elements that take a moment each, and a watcher that gives ANSWER at its CALL-th call and
- *         else 0.
+ *         Pieces of PIECE that take a moment each and report WORTH for each one of PIECE, and a watcher that gives
+ *         ANSWER at its CALL-th call and else 0.
  */
 #define _POSIX_C_SOURCE 200809L
 #include <errno.h>
@@ -21,7 +21,7 @@
 
 #include "threads.h"
 
-enum { MOST_PIECES = 4096, MOST_CALLS = 256, PIECE = 10 };
+enum { MOST_PIECES = 4096, MOST_CALLS = 256, PIECE = 10, WORTH = 3 };
 
 /* The system's limit on threads, simulated. */
 
@@ -63,7 +63,7 @@ typedef struct {
     atomic_int open_in_helpers, faults_closed_in_helpers;
 } record;
 
-static void work(void *context, uint64_t begin, uint64_t end) {
+static uint64_t work(void *context, uint64_t begin, uint64_t end) {
     record *r = context;
     const int i = atomic_fetch_add(&r->count, 1);
     if (i < MOST_PIECES) { r->pieces[i] = (piece){begin, end}; }
@@ -72,6 +72,7 @@ static void work(void *context, uint64_t begin, uint64_t end) {
         atomic_fetch_add(&r->faults_closed_in_helpers, 6 - open_signals(1));
     }
     if (r->together) { pthread_barrier_wait(r->together); }
+    return end - begin;
 }
 
 static int by_begin(const void *a, const void *b) {
@@ -80,11 +81,10 @@ static int by_begin(const void *a, const void *b) {
 }
 
 static int run_loop(void) {
-    fk_range range;
+    uint64_t size, grain;
     int threads;
     unsigned parties;
-    if (scanf("%" SCNu64 " %" SCNu64 " %" SCNu64 " %d %d %u", &range.size, &range.grain, &range.phase, &threads,
-              &creations_left, &parties) != 6) {
+    if (scanf("%" SCNu64 " %" SCNu64 " %d %d %u", &size, &grain, &threads, &creations_left, &parties) != 5) {
         return 1;
     }
     static record r;
@@ -97,7 +97,7 @@ static int run_loop(void) {
         r.together = &barrier;
     }
     const int open_before = open_signals(0) + open_signals(1);
-    const int result = fk_parallel_for(&range, threads, work, &r, NULL, NULL);
+    const int result = fk_parallel_for(size, grain, threads, work, &r, NULL, NULL);
     if (parties > 0) { pthread_barrier_destroy(&barrier); }
 
     printf("result=%d created=%d open_in_helpers=%d faults_closed_in_helpers=%d closed_in_caller=%d pieces=", result,
@@ -123,11 +123,12 @@ static int watch(void *context, uint64_t done) {
     return ++w->calls == w->call ? w->answer : 0;
 }
 
-static void take_a_moment(void *context, uint64_t begin, uint64_t end) {
+static uint64_t take_a_moment(void *context, uint64_t begin, uint64_t end) {
     _Atomic uint64_t *worked = context;
     const struct timespec moment = {.tv_nsec = 2000000};
     nanosleep(&moment, NULL);
-    atomic_fetch_add(worked, end - begin);
+    atomic_fetch_add(worked, WORTH * (end - begin));
+    return WORTH * (end - begin);
 }
 
 static int run_watch(void) {
@@ -138,9 +139,8 @@ static int run_watch(void) {
     w.caller = pthread_self();
     creations_left = -1;
     if (scanf("%" SCNu64 " %d %d %d", &pieces, &threads, &w.call, &w.answer) != 4) { return 1; }
-    const fk_range range = {.size = pieces * PIECE, .grain = PIECE};
     _Atomic uint64_t worked = 0;
-    const int result = fk_parallel_for(&range, threads, take_a_moment, &worked, watch, &w);
+    const int result = fk_parallel_for(pieces * PIECE, PIECE, threads, take_a_moment, &worked, watch, &w);
     printf("result=%d worked=%" PRIu64 " calls=%d ", result, worked, w.calls);
     printf("calls_elsewhere=%d done=", w.calls_elsewhere);
     for (int i = 0; i < w.calls && i < MOST_CALLS; i++) { printf("%" PRIu64 ",", w.done[i]); }

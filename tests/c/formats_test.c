@@ -1,0 +1,130 @@
+/* formats_test.c - the rounding to the narrow formats against exact arithmetic in binary64.
+ *
+ * Reads a question a line:
+ *
+ *     ISA FORMAT STRIDE
+ *
+ * FORMAT is a number of fk_format. Looks at every STRIDE-th magnitude of binary32 up to the format's greatest number,
+ * and at each number halfway between two neighbours of the format with its own two neighbours, in both signs. Prints
+ * how many numbers it looked at, how many were rounded wrongly, and the bits of the last one of these.
+ *
+ * The judge divides x by the format's last place around it and rounds to a whole number by the addition of 2^52, all of
+ * it in binary64, where nothing else is rounded.
+ */
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "dispatch.h"
+
+enum { AT_A_TIME = 4096 };
+
+static const struct format {
+    int bits, significand, smallest; /* in all; of a normal number; the exponent of the least number above 0 */
+    double greatest;
+} FORMATS[FK_FORMATS] = {
+    [FK_FLOAT16] = {16, 11, -24, 65504},
+    [FK_BFLOAT16] = {16, 8, -133, 0x1.FEp127},
+    [FK_FLOAT8_E4M3FN] = {8, 4, -9, 448},
+    [FK_FLOAT8_E5M2] = {8, 3, -16, 57344},
+};
+
+typedef struct {
+    const struct format *format;
+    fk_round *round;
+    float numbers[AT_A_TIME];
+    size_t count;
+    uint64_t looked_at, wrong;
+    uint32_t last_wrong;
+} trial;
+
+static uint32_t bits_of(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+
+static float number_of(uint32_t bits) {
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+/* Around numbers of an exponent field of binary32, places of 2^q: their reciprocal, and what q adds to the bits. */
+static double reciprocal[256];
+static uint32_t steps[256];
+
+static void measure_places(const struct format *format) {
+    for (int field = 0; field < 256; field++) {
+        const int exponent = (field > 0 ? field : 1) - 127, of_field = exponent + 1 - format->significand;
+        const int q = of_field > format->smallest ? of_field : format->smallest;
+        reciprocal[field] = ldexp(1, -q);
+        steps[field] = (uint32_t)(q - format->smallest) << (format->significand - 1);
+    }
+}
+
+static uint32_t expected(const struct format *format, float x) {
+    const uint32_t field = bits_of(x) >> 23 & 0xFF;
+    const double n = fabs((double)x) * reciprocal[field] + 0x1p52 - 0x1p52;
+    return bits_of(x) >> 31 << (format->bits - 1) | ((uint32_t)n + steps[field]);
+}
+
+static void judge(trial *t) {
+    uint16_t halves[AT_A_TIME];
+    uint8_t bytes[AT_A_TIME];
+    t->round(t->numbers, t->format->bits == 8 ? (void *)bytes : (void *)halves, t->count);
+    for (size_t i = 0; i < t->count; i++) {
+        const uint32_t got = t->format->bits == 8 ? bytes[i] : halves[i];
+        if (got == expected(t->format, t->numbers[i])) { continue; }
+        t->wrong++;
+        t->last_wrong = bits_of(t->numbers[i]);
+    }
+    t->looked_at += t->count;
+    t->count = 0;
+}
+
+static void consider(trial *t, float magnitude) {
+    t->numbers[t->count++] = magnitude;
+    t->numbers[t->count++] = -magnitude;
+    if (t->count == AT_A_TIME) { judge(t); }
+}
+
+static void look_at_all(trial *t, uint32_t stride) {
+    const uint32_t last = bits_of((float)t->format->greatest);
+    for (uint64_t bits = 0; bits <= last; bits += stride) { consider(t, number_of((uint32_t)bits)); }
+}
+
+/* The numbers of the format are n 2^q for n below 2^significand; those below 2^(significand - 1) are of one q only. */
+static void look_at_ties(trial *t) {
+    const struct format *format = t->format;
+    const uint32_t end = UINT32_C(1) << format->significand;
+    for (int q = format->smallest; ldexp(end / 2, q) <= format->greatest; q++) {
+        for (uint32_t n = q == format->smallest ? 0 : end / 2; n < end && ldexp(n + 1, q) <= format->greatest; n++) {
+            const uint32_t tie = bits_of((float)ldexp(n + 0.5, q));
+            for (uint32_t bits = tie - 1; bits != tie + 2; bits++) { consider(t, number_of(bits)); }
+        }
+    }
+}
+
+int main(void) {
+    char isa[16];
+    int format;
+    uint32_t stride;
+    while (scanf("%15s %d %" SCNu32, isa, &format, &stride) == 3) {
+        if (fk_select_isa(isa) != FK_OK || format <= FK_AS_DRAWN || format >= FK_FORMATS) {
+            fprintf(stderr, "formats_test: cannot test format %d on %s\n", format, isa);
+            return 1;
+        }
+        static trial t;
+        memset(&t, 0, sizeof t);
+        t.format = &FORMATS[format];
+        t.round = fk_selected()->round[format];
+        measure_places(t.format);
+        look_at_all(&t, stride);
+        look_at_ties(&t);
+        judge(&t);
+        printf("%" PRIu64 " %" PRIu64 " %08" PRIx32 "\n", t.looked_at, t.wrong, t.last_wrong);
+    }
+    return 0;
+}

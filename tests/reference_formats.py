@@ -1,0 +1,121 @@
+"""The narrow formats of stream v1, written from docs/stream-v1.md alone, in whole numbers: no cast rounds here.
+
+Builds on tests/reference.py, whose program writes these fills into its table too.
+"""
+
+import math
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from reference import Fill, Parameters, Place, normal_parameters, places, uniform_parameters
+
+
+@dataclass(frozen=True)
+class Format:
+    """A row of the page's table."""
+
+    bits: int
+    significand: int  # its bits, the hidden one included
+    smallest: int  # the exponent of the smallest number above 0
+    greatest: float
+    least_scale: float
+
+    @property
+    def word(self) -> type[np.unsignedinteger[Any]]:
+        return np.uint8 if self.bits == 8 else np.uint16
+
+
+FORMATS = {
+    "float16": Format(16, 11, -24, 65504.0, 2.0**-25),
+    "bfloat16": Format(16, 8, -133, 2.0**128 - 2.0**120, 2.0**-102),
+    "float8_e4m3fn": Format(8, 4, -9, 448.0, 2.0**-10),
+    "float8_e5m2": Format(8, 3, -16, 57344.0, 2.0**-17),
+}
+
+
+def rounded(values: NDArray[np.float32], to: Format) -> NDArray[Any]:
+    """Return the bits of float32 values in a format: to nearest, ties to even.
+
+    A value is m 2^e, m a whole number. The format's numbers around it are the multiples of 2^q, so m loses q - e bits;
+    and n 2^q has the bits of n, and 2^(significand - 1) more for each step of q above its smallest.
+    """
+    word = values.view(np.uint32).astype(np.int64)
+    field = word >> 23 & 0xFF
+    m = np.where(field > 0, 2**23, 0) + (word & 0x7FFFFF)
+    e = np.maximum(field, 1) - 150
+    q = np.maximum(np.frexp(m)[1] + e - to.significand, to.smallest)
+    lost = np.minimum(q - e, 26)  # more than m has
+    n, rest, half = m >> lost, m & (1 << lost) - 1, 1 << lost >> 1
+    n += (rest > half) | (rest == half) & (lost > 0) & (n % 2 == 1)
+    magnitude = (q - to.smallest << to.significand - 1) + n
+    return np.asarray(word >> 31 << to.bits - 1 | magnitude, to.word)
+
+
+@cache
+def numbers(of: Format) -> list[float]:
+    """Return all finite numbers of a format, in order."""
+    steps = 2 ** (of.significand - 1)
+    above_0: list[float] = []
+    exponent = of.smallest
+    while not above_0 or above_0[-1] < of.greatest:
+        first = steps if exponent > of.smallest else 1
+        above_0 += [math.ldexp(n, exponent) for n in range(first, 2 * steps) if math.ldexp(n, exponent) <= of.greatest]
+        exponent += 1
+    return [*(-number for number in reversed(above_0)), 0.0, *above_0]
+
+
+def narrow_uniform_parameters(low: float, high: float, storage: Format) -> Parameters:
+    drawn = uniform_parameters(low, high, np.float32)
+    if drawn.low == drawn.high:
+        return drawn
+    least = numbers(storage)[bisect_left(numbers(storage), float(drawn.low))]
+    most = numbers(storage)[bisect_right(numbers(storage), float(drawn.high)) - 1]
+    return Parameters(drawn.scale, drawn.center, np.float32(least), np.float32(most))
+
+
+@dataclass(frozen=True)
+class NarrowFill(Fill):
+    """A fill whose operation, as in "normal_f32>float16", names a format; its values are bits."""
+
+    @property
+    def format(self) -> str:
+        return self.operation.partition(">")[2]
+
+    @property
+    def dtype(self) -> type[np.unsignedinteger[Any]]:
+        return FORMATS[self.format].word
+
+    def values(self) -> NDArray[Any]:
+        return rounded(super().values(), FORMATS[self.format])
+
+
+def frozen_narrow_fills() -> Iterator[NarrowFill]:
+    """Yield Kaiming's distributions in every place, then the edges of the parameters in one."""
+    std = math.sqrt(2 / 4096)
+    bound = math.sqrt(3) * std
+    edge = Place(seed=0xDECADE0FC0FFEE, stream=11, first=5, count=3001)
+    for name, storage in FORMATS.items():
+        least, greatest = storage.least_scale, storage.greatest
+        kaiming = {
+            "normal": normal_parameters(0, std, np.float32),
+            "uniform": narrow_uniform_parameters(-bound, bound, storage),
+        }
+        moments = [(0, 1), (0.5, 0.02), (-3, 7), (0, least), (0, 100 * least), (0, greatest / 10), (0.3, 0), (0, 0)]
+        # Ends that the format has, and ends between its numbers: around 0, on one side of it, next to its greatest.
+        ends = [(0, 1), (-0.001, 2.5), (-0.3, -0.1), (-2 * least, 3 * least), (-0.3 * least, 30 * least)]
+        ends += [(-greatest, greatest), (0.3 * greatest, 0.7 * greatest), (0.3, 0.3)]
+        edges = {
+            "normal": [normal_parameters(mean, std, np.float32) for mean, std in moments],
+            "uniform": [narrow_uniform_parameters(low, high, storage) for low, high in ends],
+        }
+        for kind in ("uniform", "normal"):
+            for place in places(width=4):
+                if place.count < 400_000:
+                    yield NarrowFill(f"{kind}_f32>{name}", place, kaiming[kind])
+            for numbers_ in edges[kind]:
+                yield NarrowFill(f"{kind}_f32>{name}", edge, numbers_)

@@ -1,0 +1,285 @@
+"""The narrow formats: rounded as the page says, by whole tables, by casts of NumPy and ml_dtypes, and within bounds."""
+
+import math
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+import reference_formats
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from processes import CSRC, ROOT, answers, compiled, python
+from reference import Place
+from reference_formats import FORMATS, Format, numbers
+
+import fastkaiming as fk
+from fastkaiming import _core, draws, formats
+
+DTYPES = {
+    "float16": np.dtype(np.float16),
+    "bfloat16": np.dtype(ml_dtypes.bfloat16),
+    "float8_e4m3fn": np.dtype(ml_dtypes.float8_e4m3fn),
+    "float8_e5m2": np.dtype(ml_dtypes.float8_e5m2),
+}
+
+narrow = pytest.mark.parametrize("name", FORMATS)
+
+
+@pytest.fixture(params=_core.available_isas())
+def isa(request: pytest.FixtureRequest) -> Iterator[str]:
+    before = _core.select_isa(request.param)
+    yield _core.isa()
+    _core.select_isa(before)
+
+
+# ---- the second implementation, on trial ----
+
+
+@narrow
+def test_the_pages_numbers_are_those_of_the_format(name: str) -> None:
+    """Every finite number, as ml_dtypes and NumPy read its bits; -0 and 0 are one."""
+    storage, dtype = FORMATS[name], DTYPES[name]
+    bits = np.arange(2**storage.bits, dtype=storage.word)
+    with np.errstate(invalid="ignore"):  # signaling NaN
+        read = bits.view(dtype).astype(np.float64)
+    assert sorted({*read[np.isfinite(read)].tolist()}) == numbers(storage)
+    assert numbers(storage)[-1] == storage.greatest
+    assert min(number for number in numbers(storage) if number > 0) == 2.0**storage.smallest
+
+
+@narrow
+@given(st.data())
+def test_reference_rounds_to_the_nearest_and_between_two_to_the_even_one(name: str, data: st.DataObject) -> None:
+    storage = FORMATS[name]
+    all_numbers = numbers(storage)
+    at = data.draw(st.integers(1, len(all_numbers) - 1))
+    below, above = map(Fraction, all_numbers[at - 1 : at + 1])
+    middle = np.float32((below + above) / 2)  # exact
+    neighbours = np.nextafter(middle, np.array([-np.inf, 0, np.inf], np.float32))
+    value = data.draw(st.floats(float(below), float(above), width=32) | st.sampled_from([middle, *neighbours]))
+    values = np.array([value], np.float32)
+    (bits,) = reference_formats.rounded(values, storage)
+    (got,) = np.array([bits], storage.word).view(DTYPES[name]).astype(np.float64).tolist()
+    distance = abs(Fraction(got) - Fraction(float(values[0])))
+    others = [abs(Fraction(number) - Fraction(float(values[0]))) for number in (below, above)]
+    assert distance == min(others)
+    if others[0] == others[1]:
+        assert bits % 2 == 0
+    assert bool(bits >> storage.bits - 1) == bool(np.signbit(values[0]))
+
+
+# ---- every pattern of float32 ----
+
+
+@pytest.fixture(scope="module")
+def rounding(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    sources = [ROOT / "tests" / "c" / "formats_test.c", *sorted(CSRC.glob("*.c"))]
+    return compiled(tmp_path_factory.mktemp("formats") / "formats_test", *sources, "-lm")
+
+
+@pytest.mark.parametrize("stride", [4099, pytest.param(1, marks=pytest.mark.slow)])
+def test_every_float32_in_range_is_rounded_as_by_exact_arithmetic(rounding: Path, stride: int) -> None:
+    """All but one in so many, and at every stride the numbers halfway between two of a format, and their neighbours."""
+    questions = [f"{isa} {index} {stride}" for isa in _core.available_isas() for index in range(1, 1 + len(FORMATS))]
+    for question in questions:
+        (answer,) = answers(rounding, [question])
+        looked_at, wrong = map(int, answer.split()[:2])
+        storage = [*FORMATS.values()][int(question.split()[1]) - 1]
+        magnitudes = int(np.float32(storage.greatest).view(np.uint32)) + 1
+        assert wrong == 0, f"{question}: {answer}"
+        assert looked_at >= 2 * (magnitudes // stride + 3 * sum(number > 0 for number in numbers(storage)))
+
+
+# ---- fills ----
+
+KEY = fk.Key(2**40 + 7, 9)
+DISTRIBUTIONS = [
+    fk.Normal(0, 0.02),
+    fk.Normal(-3, 40),
+    fk.Normal(0.25, 0),
+    fk.Uniform(-0.25, 0.25),
+    fk.Uniform(0, 1),
+    fk.Uniform(-17, -1),
+    fk.Uniform(0.3, 0.3),
+]
+ORDERS: dict[str, Callable[[tuple[int, ...], np.dtype[Any]], NDArray[Any]]] = {
+    "C": lambda shape, dtype: np.empty(shape, dtype),
+    "Fortran": lambda shape, dtype: np.empty(shape, dtype, "F"),
+    "backwards": lambda shape, dtype: np.empty(shape, dtype)[::-1, ::-1],
+    "columns": lambda shape, dtype: np.empty((shape[0], 3 * shape[1]), dtype)[:, 1::3],
+    "swapped": lambda shape, dtype: np.empty(shape, dtype.newbyteorder()),
+    "unaligned": lambda shape, dtype: (
+        np.empty(math.prod(shape) * dtype.itemsize + 1, np.uint8)[1:].view(dtype).reshape(shape)
+    ),
+}
+
+
+@narrow
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS, ids=repr)
+def test_a_fill_is_the_float32_fill_cast(name: str, order: str, distribution: Any) -> None:
+    """By NumPy's and ml_dtypes' own casts. All ends of DISTRIBUTIONS but 0.3 are numbers of every format."""
+    for shape, threads in (((3, 5), 1), ((61, 1031), 2), ((271, 1031), 3)):
+        wanted = fk.fill_(np.empty(shape, np.float32), distribution, rng=KEY).astype(DTYPES[name])
+        out = ORDERS[order](shape, DTYPES[name])
+        assert fk.fill_(out, distribution, rng=KEY, threads=threads) is out
+        assert out.astype(DTYPES[name]).tobytes() == wanted.tobytes(), (shape, threads)
+
+
+def ends(storage: Format) -> st.SearchStrategy[float]:
+    """Yield numbers of the format, numbers between, and numbers next to 0."""
+    most = min(storage.greatest, 2.0**100)
+    inner = st.sampled_from([number for number in numbers(storage) if abs(number) <= most])
+    return inner | st.floats(-most, most, width=32) | st.floats(-8, 8).map(lambda x: x * storage.least_scale)
+
+
+@narrow
+@given(st.data())
+def test_uniform_values_stay_within_the_bounds(name: str, data: st.DataObject) -> None:
+    """The bounds as the array's precision has them: rounded to float32, but not to the format."""
+    storage = FORMATS[name]
+    low, high = sorted(data.draw(st.tuples(ends(storage), ends(storage)), label="ends"))
+    out = np.zeros(1500, DTYPES[name])
+    with suppress(ValueError):  # of which REFUSED tells
+        fk.uniform_(out, low, high, rng=1)
+        check_bounds(out, low, high, name)
+
+
+def check_bounds(out: NDArray[Any], low: float, high: float, name: str) -> None:
+    storage = FORMATS[name]
+    values = out.astype(np.float64)
+    if np.float32(low) == np.float32(high):
+        assert np.unique(out.view(storage.word)).size == 1
+        return
+    assert values.min() >= np.float32(low)
+    assert values.max() <= np.float32(high)
+    numbers_ = reference_formats.narrow_uniform_parameters(low, high, storage)
+    fill = reference_formats.NarrowFill(f"uniform_f32>{name}", Place(1, 0, 0, out.size), numbers_)
+    assert out.tobytes() == fill.values().tobytes()
+
+
+@narrow
+def test_a_bound_within_half_a_step_of_0_is_plus_0(name: str) -> None:
+    """And not -0, which the instruction sets would take for the greater or the smaller of the two as they please."""
+    storage = formats.known(DTYPES[name])
+    assert storage is not None
+    drawn = draws.draw(fk.Uniform(-storage.smallest / 4, 1), storage)
+    assert math.copysign(1, drawn.low) == 1
+    assert drawn.low == 0
+
+
+@narrow
+@given(st.data())
+def test_up_and_down_give_the_neighbours_in_the_format(name: str, data: st.DataObject) -> None:
+    storage, all_numbers = formats.known(DTYPES[name]), numbers(FORMATS[name])
+    assert storage is not None
+    most = storage.greatest
+    value = data.draw(st.floats(-most, most) | st.sampled_from(all_numbers))
+    above = all_numbers[bisect_left(all_numbers, value)]
+    below = all_numbers[bisect_left(all_numbers, value) - (above != value)]
+    assert (storage.up(value), storage.down(value)) == (above, below)
+
+
+@narrow
+def test_what_the_page_says_of_a_format_is_what_the_door_knows(name: str) -> None:
+    storage, page = formats.known(DTYPES[name]), FORMATS[name]
+    assert storage is not None
+    assert (storage.bits, storage.smallest, storage.greatest, storage.least_scale) == (
+        page.significand,
+        2.0**page.smallest,
+        page.greatest,
+        page.least_scale,
+    )
+
+
+# float16: 6896 * 9.5 = 65512 > 65504. bfloat16 ends at 3.3895e38, E4M3 at 448 = 9.5 * 47.16, E5M2 at 57344.
+REFUSED: list[tuple[str, Any, str]] = [
+    (
+        "float16",
+        fk.Normal(0, 6896),
+        "abs(mean) + 9.5 * std must not overflow float16, got Normal(mean=0.0, std=68",
+    ),
+    ("float16", fk.Normal(65505), "mean must not overflow float16, got 65505"),
+    ("float16", fk.Uniform(-65505, 0), "low must not overflow float16, got -65505"),
+    ("float16", fk.Uniform(0, 1e39), "high must not overflow float16, got 1e+39"),
+    ("float16", fk.Normal(0, 2.0**-25.01), f"std must be 0 or at least {2.0**-25} not to underflow float16, got "),
+    ("float16", fk.Uniform(1, 1 + 2.0**-25), "(high - low) / 2 must be 0 or at least "),
+    ("float16", fk.Uniform(1.0001, 1.0009), "low and high must have a float16 between them, got Uniform(low=1.0001, "),
+    ("bfloat16", fk.Normal(0, 3.57e37), "abs(mean) + 9.5 * std must not overflow bfloat16, got "),
+    ("bfloat16", fk.Normal(3.4e38), "mean must not overflow bfloat16, got 3.4e+38"),
+    ("bfloat16", fk.Normal(0, 2.0**-102.01), f"std must be 0 or at least {2.0**-102} not to underflow bfloat16, "),
+    ("bfloat16", fk.Uniform(1.001, 1.007), "low and high must have a bfloat16 between them, got "),
+    ("float8_e4m3fn", fk.Normal(0, 47.2), "abs(mean) + 9.5 * std must not overflow float8_e4m3fn, got "),
+    ("float8_e4m3fn", fk.Uniform(-448.1, 1), "low must not overflow float8_e4m3fn, got -448.1"),
+    ("float8_e4m3fn", fk.Normal(0, 2.0**-10.01), f"std must be 0 or at least {2.0**-10} not to underflow float8_e4"),
+    ("float8_e4m3fn", fk.Uniform(1.01, 1.12), "low and high must have a float8_e4m3fn between them, got "),
+    ("float8_e4m3fn", fk.Uniform(2.0**-11, 2.0**-9.1), "(high - low) / 2 must be 0 or at least "),
+    ("float8_e5m2", fk.Normal(0, 6040), "abs(mean) + 9.5 * std must not overflow float8_e5m2, got "),
+    ("float8_e5m2", fk.Uniform(0, 57345), "high must not overflow float8_e5m2, got 57345"),
+    ("float8_e5m2", fk.Normal(0, 2.0**-17.01), f"std must be 0 or at least {2.0**-17} not to underflow float8_e5m2"),
+    ("float8_e5m2", fk.Uniform(-1.24, -1.01), "low and high must have a float8_e5m2 between them, got "),
+]
+
+
+@pytest.mark.parametrize(("name", "distribution", "message"), REFUSED)
+def test_what_a_format_cannot_hold_is_refused(name: str, distribution: Any, message: str) -> None:
+    out, generator = np.empty((4, 6), DTYPES[name]), fk.Generator(0)
+    out.view(np.uint8)[...] = 0xA5
+    with pytest.raises(ValueError) as refusal:  # noqa: PT011
+        fk.fill_(out, distribution, rng=generator)
+    assert str(refusal.value).startswith(message)
+    assert (out.view(np.uint8) == 0xA5).all()
+    assert generator.take().stream == 0
+
+
+@narrow
+def test_the_extremes_of_a_format_give_finite_values(name: str) -> None:
+    storage = FORMATS[name]
+    least, limit = storage.least_scale, storage.greatest
+    most = float(np.nextafter(np.float32(limit / 9.5), np.float32(0)))
+    spread = (fk.Normal(0, most), fk.Normal(0, least), fk.Uniform(-limit, limit), fk.Uniform(-2 * least, 2 * least))
+    for distribution in spread:
+        values = fk.fill_(np.empty(40_000, DTYPES[name]), distribution, rng=1).astype(np.float64)
+        assert np.isfinite(values).all()
+        assert np.unique(values).size >= 3
+    assert fk.fill_(np.empty(9, DTYPES[name]), fk.Normal(limit, 0), rng=1).astype(np.float64).tolist() == [limit] * 9
+
+
+PEAK = """
+import sys
+from pathlib import Path
+import ml_dtypes
+import numpy as np
+import fastkaiming as fk
+
+out = np.empty(1 << 25, sys.argv[1])  # as float32, 128 MiB
+out.view(np.uint8).fill(1)
+fk.kaiming_normal_(np.empty((64, 64), out.dtype), rng=1)
+try:
+    Path("/proc/self/clear_refs").write_text("5")  # the recorded peak becomes the present size
+except OSError as error:
+    sys.exit(f"no peak: {error}")
+
+def peak():
+    return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0])
+
+before = peak()
+fk.normal_(out, rng=1, threads=2)
+print(peak() - before)
+"""
+
+
+@narrow
+def test_no_temporary_of_the_arrays_size(name: str) -> None:
+    result = python(PEAK, name)
+    if result.stderr.startswith("no peak"):
+        pytest.skip(result.stderr)
+    assert int(result.stdout) < 16 * 1024, result.stderr  # KiB

@@ -1,0 +1,375 @@
+"""Targets: whose memory can be filled, however its elements lie in it, and not a byte beside them."""
+
+import array
+import itertools
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.lib.stride_tricks import as_strided
+from numpy.typing import NDArray
+from processes import python
+
+import fastkaiming as fk
+from fastkaiming import _core
+
+KEY = fk.Key(2**60 + 3, 5)
+GUARD_BYTE = 0xA5
+DTYPES = [
+    np.dtype(np.float32),
+    np.dtype(np.float64),
+    np.dtype(np.float16),
+    np.dtype(ml_dtypes.bfloat16),
+    np.dtype(ml_dtypes.float8_e4m3fn),
+    np.dtype(ml_dtypes.float8_e5m2),
+]
+MOST_AXES = 64 if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else 32
+
+every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=str)
+every_isa = pytest.mark.parametrize("isa", _core.available_isas())
+
+
+def guarded(nbytes: int) -> NDArray[np.uint8]:
+    return np.full(nbytes, GUARD_BYTE, np.uint8)
+
+
+def check(memory: NDArray[np.uint8], out: NDArray[Any], threads: int = 1) -> None:
+    """Fill a view of the memory: it holds what a C-ordered array of its shape would, and all else is as it was."""
+    wanted = fk.normal_(np.empty(out.shape, out.dtype.newbyteorder("=")), 0.5, 1.5, rng=KEY)
+    assert fk.normal_(out, 0.5, 1.5, rng=KEY, threads=threads) is out
+    values = out if out.dtype.isnative else out.byteswap().view(out.dtype.newbyteorder("="))
+    assert values.tobytes() == wanted.tobytes()  # in the order of the indices
+    out.view(f"V{out.itemsize}")[...] = bytes([GUARD_BYTE]) * out.itemsize
+    assert (memory == GUARD_BYTE).all()
+
+
+# ---- memory of any layout ----
+
+
+@st.composite
+def layouts(draw: st.DrawFn) -> tuple[list[int], list[int], list[int], list[bool], int, bool]:
+    """Return sizes, the order of the axes in memory, the steps along them, which run backwards, an offset, a swap."""
+    count = draw(st.integers(0, 5))
+    sizes = draw(st.lists(st.integers(1, 6), min_size=count, max_size=count))
+    if count:
+        sizes[draw(st.integers(0, count - 1))] = draw(st.integers(1, 6) | st.integers(200, 600))
+    order = draw(st.permutations(range(count)))
+    steps = draw(st.lists(st.integers(1, 3), min_size=count, max_size=count))
+    turned = draw(st.lists(st.booleans(), min_size=count, max_size=count))
+    return sizes, list(order), steps, turned, draw(st.integers(0, 70)), draw(st.booleans())
+
+
+@every_isa
+@every_dtype
+@given(layout=layouts(), threads=st.sampled_from([1, 2, 3]))
+def test_any_layout(isa: str, dtype: Any, layout: Any, threads: int) -> None:
+    sizes, order, steps, turned, offset, swapped = layout
+    room = [sizes[axis] * steps[axis] for axis in order]  # outermost in memory first
+    memory = guarded(offset + math.prod(room) * dtype.itemsize + 64)
+    lain = np.ndarray(room, dtype.newbyteorder() if swapped else dtype, memory, offset)
+    stepped: Any = (..., *(slice(None, None, steps[axis]) for axis in order))
+    backwards: Any = (..., *(slice(None, None, -1 if turn else 1) for turn in turned))
+    out = lain[stepped].transpose(np.argsort(order))[backwards]
+    before = _core.select_isa(isa)
+    try:
+        check(memory, out, threads)
+    finally:
+        _core.select_isa(before)
+
+
+# Of several cells each, in every way that the core tells apart: direct or in batches, denser down than along.
+LARGE: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
+    "C": lambda memory: memory,
+    "Fortran": lambda memory: memory.T,
+    "middle columns": lambda memory: memory[:, 300:900],
+    "a few columns": lambda memory: memory[:, 7:19],
+    "a few columns, transposed": lambda memory: memory[:, 7:19].T,
+    "stepped": lambda memory: memory[:, ::3],
+    "stepped, transposed": lambda memory: memory[::2, ::3].T,
+    "backwards": lambda memory: memory[::-1, ::-1],
+    "one column": lambda memory: memory[:, 5],
+    "three axes": lambda memory: memory.reshape(20, 70, 1023).transpose(1, 2, 0),
+    "three axes, middle first": lambda memory: memory.reshape(20, 70, 1023).transpose(1, 0, 2)[:, ::-1, 1:],
+}
+
+
+@every_dtype
+@pytest.mark.parametrize("view", LARGE.values(), ids=LARGE)
+@pytest.mark.parametrize("swapped", [False, True], ids=["", "swapped"])
+@pytest.mark.parametrize("offset", [0, 1], ids=["", "unaligned"])
+def test_large_layouts(dtype: Any, view: Callable[[NDArray[Any]], NDArray[Any]], swapped: bool, offset: int) -> None:
+    memory = guarded(offset + 1400 * 1023 * dtype.itemsize + 64)
+    out = view(np.ndarray((1400, 1023), dtype.newbyteorder() if swapped else dtype, memory, offset))
+    check(memory, out, threads=2)
+
+
+@every_dtype
+def test_as_many_axes_as_numpy_has(dtype: Any) -> None:
+    """Ten of size 2, spread over axes of size 1, in an order of memory that no two of them share."""
+    places = [round(place) for place in np.linspace(0, MOST_AXES - 1, 10)]
+    sizes = [2 if axis in places else 1 for axis in range(MOST_AXES)]
+    memory = guarded(4**10 * dtype.itemsize)
+    order = [3, 7, 0, 9, 5, 1, 8, 2, 6, 4]
+    strides = [dtype.itemsize * 4 ** order[places.index(axis)] if axis in places else 8 for axis in range(MOST_AXES)]
+    check(memory, np.ndarray(sizes, dtype, memory, strides=strides))
+
+
+def test_elements_gibibytes_apart(tmp_path: Path) -> None:
+    """In a file of holes, of which only the elements take memory; strides beyond 2^31 bytes."""
+    with (tmp_path / "holes").open("w+b") as file:
+        file.truncate(5 * 2**32)
+        sparse = np.memmap(file, np.float32, "r+", shape=(5, 2**30))
+        out = sparse[::-2, :: 2**29 - 1]
+        assert out.strides == (-(2**33), 2**31 - 4)
+        fk.normal_(out, rng=KEY)
+        assert out.tobytes() == fk.normal(out.shape, rng=KEY).tobytes()
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1, 1)])
+@every_dtype
+def test_a_single_element(dtype: Any, shape: tuple[int, ...]) -> None:
+    memory = guarded(3 * dtype.itemsize)
+    check(memory, memory.view(dtype)[1:2].reshape(shape))
+
+
+def test_views_of_one_array_are_filled_one_by_one() -> None:
+    whole = np.zeros((60, 50), np.float32)
+    parts = [whole[:30], whole[30:, ::2], whole[30:, 1::2]]
+    for stream, part in enumerate(parts):
+        fk.normal_(part, rng=fk.Key(1, stream))
+    for stream, part in enumerate(parts):
+        assert part.tobytes() == fk.normal(part.shape, rng=fk.Key(1, stream)).tobytes()
+
+
+def test_a_transposed_target_holds_what_an_array_of_its_shape_would() -> None:
+    weights = np.empty((300, 200), np.float32)
+    fk.kaiming_normal_(weights.T, rng=7)
+    assert np.array_equal(weights.T, fk.kaiming_normal((200, 300), rng=7))
+
+
+@every_dtype
+@pytest.mark.parametrize("kind", [np.matrix, np.ma.MaskedArray])
+def test_a_kind_of_array(dtype: Any, kind: Any) -> None:
+    out = np.zeros((6, 10), dtype).view(kind)[:, ::2]
+    assert fk.normal_(out, rng=KEY) is out
+    assert np.asarray(out).tobytes() == fk.normal((6, 5), dtype, rng=KEY).tobytes()
+
+
+# ---- refused: read-only, overlapping ----
+
+
+def overlapping(floats: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+    return {
+        "a broadcast made writable": as_strided(floats, (5, 6), (0, 4)),
+        "a broadcast of one number": as_strided(floats, (1000,), (0,)),
+        "sliding windows": as_strided(floats, (90, 11), (4, 4)),
+        "windows with strides": as_strided(floats, (90, 11), (8, 4)),
+        "elements that share bytes": as_strided(floats, (100,), (3,)),
+        "backwards over itself": as_strided(floats[500:], (20, 20), (-4, 4)),
+        "two axes that meet once": as_strided(floats, (4, 6), (20, 4)),  # 1 x 20 is 5 x 4
+        "three axes that meet once": as_strided(floats, (3, 3, 4), (20, 12, 8)),
+        "behind an axis of one": as_strided(floats, (1, 5, 5), (0, 4, 8)),
+    }
+
+
+@pytest.mark.parametrize("name", overlapping(np.zeros(1000, np.float32)))
+def test_a_target_that_overlaps_itself_is_refused(name: str) -> None:
+    memory, generator = guarded(4000), fk.Generator(0)
+    out = overlapping(memory.view(np.float32))[name]
+    message = f"out must not overlap itself, got strides {out.strides} for shape {out.shape} of {out.dtype}"
+    with pytest.raises(ValueError) as refusal:  # noqa: PT011
+        fk.normal_(out, rng=generator)
+    assert str(refusal.value) == message
+    assert (memory == GUARD_BYTE).all()
+    assert generator.take().stream == 0
+
+
+def addresses(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> list[int]:
+    """Return the bytes of all elements, one by one."""
+    places = (
+        range(0, size * stride, stride) if stride else [0] * size for size, stride in zip(shape, strides, strict=True)
+    )
+    return [sum(at) + byte for at in itertools.product(*places) for byte in range(itemsize)]
+
+
+@given(st.lists(st.tuples(st.integers(1, 5), st.integers(-14, 14)), max_size=4), st.sampled_from([2, 4, 8]))
+def test_overlap_is_told_by_the_bytes_themselves(axes: list[tuple[int, int]], itemsize: int) -> None:
+    """Interleaved layouts, however odd, pass; those of which two elements share a byte do not."""
+    shape, strides = tuple(size for size, _ in axes), tuple(stride for _, stride in axes)
+    used = addresses(shape, strides, itemsize)
+    memory = guarded(256 * 8)
+    out = np.ndarray(shape, f"f{itemsize}", memory, -min(used) + 8, strides)
+    if len(set(used)) == len(used):
+        check(memory, out)
+    else:
+        with pytest.raises(ValueError, match="out must not overlap itself"):
+            fk.normal_(out, rng=KEY)
+        assert (memory == GUARD_BYTE).all()
+
+
+# ---- other owners of memory ----
+
+
+def owners(tmp_path: Path) -> dict[str, tuple[Any, NDArray[Any]]]:
+    """Return memory of 24 numbers from whoever may own some, and an array that sees it."""
+    numbers, doubles, raw = array.array("f", bytes(96)), array.array("d", bytes(192)), bytearray(96)
+    mapped = np.memmap(tmp_path / "weights", np.float32, "w+", shape=(4, 6))
+    exported = np.zeros((4, 12), np.float32)[:, ::2]
+    return {
+        "array.array": (numbers, np.frombuffer(numbers, "f4")),
+        "array.array of doubles": (doubles, np.frombuffer(doubles)),
+        "memoryview": (memoryview(raw).cast("f", (4, 6)), np.frombuffer(raw, "f4").reshape(4, 6)),
+        "memoryview, stepped": (memoryview(doubles)[::-2], np.frombuffer(doubles)[::-2]),
+        "memmap": (mapped, mapped),
+        "DLPack": (Exporter(exported), exported),
+        "DLPack of old": (Torchlike(exported), exported),
+    }
+
+
+class Exporter:
+    """Who lends an array's memory by DLPack and by nothing else."""
+
+    def __init__(self, memory: NDArray[Any]) -> None:
+        self.memory = memory
+
+    def __dlpack__(self, **options: Any) -> Any:
+        return self.memory.__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.memory.__dlpack_device__()
+
+
+class Torchlike(Exporter):
+    """Who lends by a DLPack that cannot say whether memory may be written to, but gives an array of it as well."""
+
+    def __dlpack__(self, **_options: Any) -> Any:
+        return self.memory.__dlpack__()
+
+    def __array__(self, *_arguments: Any, **_options: Any) -> NDArray[Any]:
+        return self.memory
+
+
+class Jaxlike(Torchlike):
+    """Whose array is read-only."""
+
+    def __array__(self, *_arguments: Any, **_options: Any) -> NDArray[Any]:
+        locked = self.memory.view()
+        locked.flags.writeable = False
+        return locked
+
+
+class Copying(Torchlike):
+    """Whose array is writable, but a copy."""
+
+    def __array__(self, *_arguments: Any, **_options: Any) -> NDArray[Any]:
+        return self.memory.copy()
+
+
+class Silent(Exporter):
+    """Who gives no array."""
+
+    def __dlpack__(self, **_options: Any) -> Any:
+        return self.memory.__dlpack__()
+
+
+@pytest.mark.parametrize("kind", [Jaxlike, Copying, Silent])
+def test_memory_lent_by_a_dlpack_of_old_may_be_read_only(kind: type[Exporter]) -> None:
+    memory, generator = np.zeros((4, 6), np.float32), fk.Generator(0)
+    with pytest.raises(ValueError, match=f"^out must be writable, and what its {kind.__name__} lends by DLPack is "):
+        fk.normal_(kind(memory), rng=generator)
+    assert not memory.any()
+    assert generator.take().stream == 0
+
+
+OWNERS = [
+    "array.array",
+    "array.array of doubles",
+    "memoryview",
+    "memoryview, stepped",
+    "memmap",
+    "DLPack",
+    "DLPack of old",
+]
+
+
+@pytest.mark.parametrize("name", OWNERS)
+def test_any_owner_of_memory(name: str, tmp_path: Path) -> None:
+    if name == "DLPack" and np.lib.NumpyVersion(np.__version__) < "2.1.0":
+        pytest.skip("this NumPy takes whatever DLPack lends for read-only")
+    out, seen = owners(tmp_path)[name]
+    assert fk.normal_(out, rng=KEY) is out
+    assert seen.tobytes() == fk.normal(seen.shape, seen.dtype, rng=KEY).tobytes()
+
+
+def test_a_file_holds_what_was_filled(tmp_path: Path) -> None:
+    mapped = np.memmap(tmp_path / "weights", ">f4", "w+", shape=(50, 40))
+    fk.normal_(mapped, rng=KEY)
+    mapped.flush()
+    assert np.array_equal(np.fromfile(tmp_path / "weights", ">f4").reshape(50, 40), fk.normal((50, 40), rng=KEY))
+
+
+class OnAnotherDevice(Exporter):
+    """Memory of no CPU."""
+
+    def __dlpack__(self, **options: Any) -> Any:
+        raise BufferError("this memory is a GPU's")
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return (2, 0)
+
+
+def test_memory_of_another_device_is_refused() -> None:
+    with pytest.raises(TypeError, match="out must lend memory of the CPU to NumPy by DLPack, and its OnAnotherDevice"):
+        fk.normal_(OnAnotherDevice(np.zeros(3)), rng=KEY)
+
+
+def test_read_only_memory_is_refused_from_any_owner(tmp_path: Path) -> None:
+    (tmp_path / "weights").write_bytes(bytes(96))
+    locked = np.zeros((4, 6), np.float32)
+    locked.flags.writeable = False
+    for out in (
+        memoryview(bytes(96)).cast("f"),
+        memoryview(array.array("f", bytes(96))).toreadonly(),
+        np.memmap(tmp_path / "weights", np.float32, "r", shape=(4, 6)),
+        locked,
+        locked.T,
+        np.broadcast_to(np.float32(1), (4, 6)),
+    ):
+        with pytest.raises(ValueError, match="out must be writable, got a read-only array of shape "):
+            fk.normal_(out, rng=KEY)
+        assert not np.any(np.asarray(out) != np.asarray(out).flat[0])
+
+
+def test_jax_arrays_cannot_change() -> None:
+    jax_numpy = pytest.importorskip("jax.numpy")
+    out = jax_numpy.zeros((4, 6), "float32")
+    with pytest.raises(ValueError, match="out must be writable"):
+        fk.normal_(out, rng=KEY)
+    assert not np.asarray(out).any()
+
+
+def test_torch_tensors_are_filled_in_place() -> None:
+    torch = pytest.importorskip("torch")
+    for dtype in (torch.float32, torch.float64, torch.float16):
+        whole = torch.zeros((4, 12), dtype=dtype)
+        for out in (whole, whole.T, whole[:, ::2], whole[1:, 3:5]):
+            assert fk.normal_(out, rng=KEY) is out
+            wanted = fk.normal(tuple(out.shape), str(dtype).removeprefix("torch."), rng=KEY)
+            assert out.contiguous().numpy().tobytes() == wanted.tobytes()
+    learning = torch.zeros((4, 6), requires_grad=True)
+    with pytest.raises(TypeError, match="out must lend memory of the CPU to NumPy by DLPack, and its Tensor "):
+        fk.normal_(learning, rng=KEY)
+    assert not learning.detach().numpy().any()
+
+
+def test_nothing_but_numpy_is_imported_for_a_fill() -> None:
+    program = (
+        "import fastkaiming as fk, sys; fk.normal((3, 4), rng=1); print({'ml_dtypes', 'jax', 'torch'} & {*sys.modules})"
+    )
+    assert python(program).stdout == "set()\n"
