@@ -19,13 +19,13 @@ FOREIGN = "avx2" if platform.machine() in ("aarch64", "arm64") else "neon"
 x86_only = pytest.mark.skipif(platform.machine() != "x86_64", reason="CPUID is an instruction of x86")
 
 # Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2A, "CPUID": leaf 1, ECX.
-FMA, OSXSAVE, AVX = 1 << 12, 1 << 27, 1 << 28
+FMA, OSXSAVE, AVX, F16C = 1 << 12, 1 << 27, 1 << 28, 1 << 29
 # Leaf 7, EBX.
 AVX2, AVX512F, AVX512DQ, AVX512BW, AVX512VL = 1 << 5, 1 << 16, 1 << 17, 1 << 30, 1 << 31
 # Volume 1, section 13.3: the states that the operating system saves, in XCR0.
 X87, SSE, YMM, OPMASK, ZMM_UPPER_HALVES, ZMM_16_TO_31 = 1 << 0, 1 << 1, 1 << 2, 1 << 5, 1 << 6, 1 << 7
 
-LEAF1 = FMA | OSXSAVE | AVX
+LEAF1 = FMA | OSXSAVE | AVX | F16C
 LEAF7 = AVX2 | AVX512F | AVX512DQ | AVX512BW | AVX512VL
 XCR0 = SSE | YMM | OPMASK | ZMM_UPPER_HALVES | ZMM_16_TO_31
 ALL = 0xFFFFFFFF
@@ -42,6 +42,7 @@ SIMULATED_CPUS = {
     "Sandy Bridge: AVX alone": (AVX | OSXSAVE, 0, X87 | SSE | YMM, SCALAR_ONLY),
     "AVX2 without FMA": (ALL & ~FMA, ALL, ALL, SCALAR_ONLY),
     "AVX2 without AVX": (ALL & ~AVX, ALL, ALL, SCALAR_ONLY),
+    "AVX2 without F16C": (ALL & ~F16C, ALL, ALL, SCALAR_ONLY),
     "FMA without AVX2": (ALL, ALL & ~AVX2, ALL, SCALAR_ONLY),
     "no OSXSAVE": (ALL & ~OSXSAVE, ALL, None, SCALAR_ONLY),
     "YMM not saved": (ALL, ALL, ALL & ~YMM, SCALAR_ONLY),
@@ -82,7 +83,7 @@ def test_this_cpu_as_the_kernel_of_the_system_sees_it() -> None:
     if not info.exists():
         pytest.skip("the system has no /proc/cpuinfo")
     flags = next(set(line.split()) for line in info.read_text().splitlines() if line.startswith("flags"))
-    avx2 = {"avx2", "fma"} <= flags
+    avx2 = {"avx2", "fma", "f16c"} <= flags
     avx512 = avx2 and {"avx512f", "avx512dq", "avx512bw", "avx512vl"} <= flags
     assert fk.available_isas() == ("avx512",) * avx512 + ("avx2",) * avx2 + ("scalar",)
 

@@ -23,11 +23,13 @@ static uint64_t machine_xgetbv(void) {
 
 static const fk_cpu this_machine = {machine_cpuid, machine_xgetbv};
 
-/* Intel Software Developer's Manual, volume 1, sections 14.3 (AVX, FMA), 14.7 (AVX2) and 15.2 (AVX-512). */
+/* Intel Software Developer's Manual, volume 1, sections 14.3 (AVX), 14.4 (F16C), 14.5 (FMA), 14.7 (AVX2) and
+ * 15.2 (AVX-512). */
 enum {
     LEAF1_ECX_FMA = 1 << 12,
     LEAF1_ECX_OSXSAVE = 1 << 27,
     LEAF1_ECX_AVX = 1 << 28,
+    LEAF1_ECX_F16C = 1 << 29,
     LEAF7_EBX_AVX2 = 1 << 5,
     LEAF7_EBX_AVX512F = 1 << 16,
     LEAF7_EBX_AVX512DQ = 1 << 17,
@@ -41,7 +43,8 @@ static int has(uint32_t bits, uint32_t wanted) { return (bits & wanted) == wante
 
 int fk_cpu_runs_avx2(const fk_cpu *cpu) {
     uint32_t leaf1[4], leaf7[4];
-    return cpu->cpuid(1, 0, leaf1) && has(leaf1[2], LEAF1_ECX_FMA | LEAF1_ECX_OSXSAVE | LEAF1_ECX_AVX) &&
+    const uint32_t wanted = LEAF1_ECX_FMA | LEAF1_ECX_OSXSAVE | LEAF1_ECX_AVX | LEAF1_ECX_F16C;
+    return cpu->cpuid(1, 0, leaf1) && has(leaf1[2], wanted) &&
            (cpu->xgetbv() & XCR0_XMM_YMM) == XCR0_XMM_YMM && cpu->cpuid(7, 0, leaf7) && has(leaf7[1], LEAF7_EBX_AVX2);
 }
 

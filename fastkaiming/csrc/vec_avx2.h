@@ -1,4 +1,4 @@
-/* vec_avx2.h - the vector verbs in AVX2 and FMA. vec_scalar.h says what each verb means. */
+/* vec_avx2.h - the vector verbs in AVX2, FMA and F16C. vec_scalar.h says what each verb means. */
 #ifndef FASTKAIMING_VEC_AVX2_H
 #define FASTKAIMING_VEC_AVX2_H
 
@@ -88,6 +88,12 @@ static inline v_f32 vf_exponent_or_0(v_m32 zero, v_f32 a) {
 static inline v_f32 vf_significand(v_f32 a) {
     const __m256 fraction = _mm256_and_ps(a, _mm256_castsi256_ps(_mm256_set1_epi32(0x007FFFFF)));
     return _mm256_or_ps(fraction, _mm256_set1_ps(1.0f));
+}
+
+static inline v_f32 vf_load(const float *p) { return _mm256_loadu_ps(p); }
+
+static inline void vf_store_f16(uint16_t *p, v_f32 a) {
+    _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
 
 static inline void vf_store4(float *p, v_f32 a, v_f32 b, v_f32 c, v_f32 d) {

@@ -77,6 +77,12 @@ static inline v_f32 vf_exponent_or_0(v_m32 zero, v_f32 a) { return _mm512_maskz_
 
 static inline v_f32 vf_significand(v_f32 a) { return _mm512_getmant_ps(a, _MM_MANT_NORM_1_2, _MM_MANT_SIGN_zero); }
 
+static inline v_f32 vf_load(const float *p) { return _mm512_loadu_ps(p); }
+
+static inline void vf_store_f16(uint16_t *p, v_f32 a) {
+    _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+
 static inline void vf_store4(float *p, v_f32 a, v_f32 b, v_f32 c, v_f32 d) {
     vw_store4((uint32_t *)p, _mm512_castps_si512(a), _mm512_castps_si512(b), _mm512_castps_si512(c),
               _mm512_castps_si512(d));

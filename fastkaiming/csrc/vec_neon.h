@@ -80,6 +80,9 @@ static inline v_f32 vf_significand(v_f32 a) {
     return vreinterpretq_f32_u32(vorrq_u32(fraction, vdupq_n_u32(0x3F800000)));
 }
 
+static inline v_f32 vf_load(const float *p) { return vld1q_f32(p); }
+static inline void vf_store_f16(uint16_t *p, v_f32 a) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(a))); }
+
 static inline void vf_store4(float *p, v_f32 a, v_f32 b, v_f32 c, v_f32 d) {
     vst4q_f32(p, ((float32x4x4_t){{a, b, c, d}}));
 }

@@ -13,6 +13,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "rounding.h"
+
 #if FLT_EVAL_METHOD != 0 && FLT_EVAL_METHOD != 1
 #error "this target computes doubles in a wider format and rounds twice, as x87 does: other bits"
 #endif
@@ -157,6 +159,13 @@ static inline v_f32 vf_exponent_or_0(v_m32 zero, v_f32 a) {
 /* |a| scaled by a power of 2 into [1, 2), of a normal number. */
 static inline v_f32 vf_significand(v_f32 a) {
     FK_LANES(v_f32, FK_W32, fk_float_from_bits((fk_bits_of_float(a.lane[i]) & 0x007FFFFFu) | 0x3F800000u));
+}
+
+static inline v_f32 vf_load(const float *p) { FK_LANES(v_f32, FK_W32, p[i]); }
+
+/* Store as IEEE 754 binary16, rounded to nearest, ties to even. Range: magnitudes that round to 65504 at most. */
+static inline void vf_store_f16(uint16_t *p, v_f32 a) {
+    for (int i = 0; i < FK_W32; i++) { p[i] = (uint16_t)fk_rounded_f32(a.lane[i], 16, 10, 15); }
 }
 
 static inline void vf_store4(float *p, v_f32 a, v_f32 b, v_f32 c, v_f32 d) {
