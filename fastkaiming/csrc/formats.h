@@ -30,7 +30,8 @@ FK_INLINE uint32_t fk_rounded_f32(float value, int width, int fraction_bits, int
     memcpy(&sum_bits, &sum, sizeof sum_bits);
     const uint32_t up = (UINT32_C(1) << (cut - 1)) - 1 + (bits >> cut & 1);
     const uint32_t normal = ((bits + up) >> cut) - ((uint32_t)(127 - bias) << fraction_bits);
-    return sign << (width - 1) | (bits < least_normal ? sum_bits - rounder_bits : normal);
+    const uint32_t subnormal = -(uint32_t)(bits < least_normal); /* a mask: gcc makes no vectors of a branch */
+    return sign << (width - 1) | (subnormal & (sum_bits - rounder_bits)) | (~subnormal & normal);
 }
 
 #define FK_ROUND_TO(format, element, fraction_bits, bias)                                                              \
