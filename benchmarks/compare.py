@@ -2,7 +2,7 @@
 
     python benchmarks/compare.py [--rounds N] [--quick] [--only PATTERN] [--json FILE] [--markdown FILE]
 
-A new row is one entry in `cases`; a new peer is one function that returns a `Timed`.
+A new row is one entry in `cases`, here or in layouts.py; a new peer is one function that returns a `Timed`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import layouts
 import numpy as np
 import numpy.typing as npt
 from harness import Case, Figure, Result, Timed, UnavailableError, markdown, median, plain
@@ -244,6 +245,7 @@ def cases(size: Sizes) -> list[Case]:
         Case("kaiming_normal_ on 64x64 float32, whole call", CALL_TIME, 8, 4, our_small_calls((64, 64)), repeats=20),
         Case(f"float32 normal, {whole} of fresh pages, against plain stores", SLOWDOWN, 1.5, 1.2, cold, (cold_stores,)),
         Case(f"memory above the buffer, {binary_size(size.memory)} fill", MEMORY, 16, 1, memory),
+        *layouts.cases(shared_bytes, size.buffer, SPEED_UP),
     ]
 
 

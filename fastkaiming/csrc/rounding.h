@@ -27,8 +27,8 @@ static inline uint32_t fk_rounded_f32(float value, int width, int fraction_bits,
     const float sum = magnitude + rounder;
     memcpy(&sum_bits, &sum, sizeof sum_bits);
     const uint32_t normal = ((bits + up) >> cut) - ((uint32_t)(127 - bias) << fraction_bits);
-    const uint32_t subnormal = (uint32_t)((int32_t)(bits - least_normal) >> 31); /* all ones or none: no branch */
-    return sign << (width - 1) | ((sum_bits - rounder_bits) & subnormal) | (normal & ~subnormal);
+    const uint32_t subnormal = -(uint32_t)(bits < least_normal); /* a mask: gcc makes no vectors of a branch */
+    return sign << (width - 1) | (subnormal & (sum_bits - rounder_bits)) | (~subnormal & normal);
 }
 
 #endif

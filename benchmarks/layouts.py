@@ -1,0 +1,87 @@
+"""The rows for what is not a C-ordered whole array of float32: narrow formats, other layouts of memory, shards.
+
+Each is held against the C-ordered float32 fill of as many elements, on the same pages.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from harness import Case, Figure, Timed, UnavailableError
+
+import fastkaiming
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    Bytes = Callable[[int], NDArray[np.uint8]]
+    View = Callable[[NDArray[Any]], NDArray[Any]]
+
+THREADS = 2
+
+
+def cases(memory: Bytes, nbytes: int, figure: Figure) -> list[Case]:
+    """Return the rows, on elements of so many bytes in float32, a square number of them."""
+    side = math.isqrt(nbytes // 4)
+    square, half = (side, side), (side, side // 2)
+
+    def narrow(name: str) -> Case:
+        ours, theirs = fill(name, memory, square, name), fill("float32", memory, square)
+        return Case(f"{name} normal, elements against float32's", figure, 0.85, 1.0, ours, (theirs,))
+
+    def layout(name: str, view: View, room: tuple[int, ...] = square, dtype: str = "float32") -> Case:
+        ours, theirs = fill(name, memory, room, dtype, view), fill("contiguous", memory, square)
+        return Case(f"float32 normal, {name}, against contiguous", figure, 0.25, 0.5, ours, (theirs,))
+
+    middle = (slice(None), slice(side // 4, side // 4 + side // 2))
+    shard = fill("middle columns", memory, half, global_shape=square, index=middle)
+    return [
+        narrow("float16"),
+        narrow("bfloat16"),
+        layout("Fortran order", lambda weights: weights.T),
+        layout("byte-swapped", lambda weights: weights, dtype=np.dtype(np.float32).newbyteorder().str),
+        layout("every other column", lambda weights: weights[:, ::2], (side, 2 * side)),
+        Case(
+            f"float32 normal, the middle half of each row of {side} x {side}, against contiguous",
+            *(figure, 0.7, 0.9, shard),
+            (fill("contiguous", memory, half),),
+        ),
+    ]
+
+
+def fill(
+    name: str,
+    memory: Bytes,
+    room: tuple[int, ...],
+    dtype: str = "float32",
+    view: View = lambda weights: weights,
+    **part: Any,
+) -> Timed:
+    """Return our normal fill of a view of so much room, or of a part of a larger tensor."""
+
+    def target() -> NDArray[Any]:
+        kind = known(dtype)
+        return view(memory(math.prod(room) * kind.itemsize).view(kind).reshape(room))
+
+    def run(weights: NDArray[Any]) -> None:
+        fastkaiming.normal_(weights, std=0.02, rng=0, threads=THREADS, **part)
+
+    elements = view(np.broadcast_to(np.float32(0), room)).size
+    return Timed(name, target, run, elements)
+
+
+def known(dtype: str) -> np.dtype[Any]:
+    """Return the dtype of a name, which may be one of ml_dtypes'."""
+    try:
+        return np.dtype(dtype)
+    except TypeError:
+        pass
+    try:
+        import ml_dtypes
+    except ImportError:
+        raise UnavailableError(f"{dtype} is a dtype of ml_dtypes, which is not installed") from None
+    return np.dtype(getattr(ml_dtypes, dtype))
