@@ -17,6 +17,7 @@ from fastkaiming import _core, checks, scaling
 from fastkaiming.distributions import FAMILIES, Distribution, Normal, Uniform, centered
 from fastkaiming.filling import Array, array, empty, fill_
 from fastkaiming.generator import Rng
+from fastkaiming.scaling import Nonlinearity
 
 P = ParamSpec("P")
 
@@ -26,7 +27,7 @@ def kaiming(
     distribution: str = "normal",
     a: float = 0.0,
     mode: str = "fan_in",
-    nonlinearity: str = "leaky_relu",
+    nonlinearity: Nonlinearity = "leaky_relu",
     *,
     gain: float | None = None,
     fan: float | None = None,
@@ -47,12 +48,13 @@ def kaiming(
     distribution : {"normal", "uniform"}
         Its family.
     a : float, default 0.0
-        The negative slope of the rectifier that follows. Only leaky_relu has one, but every call checks it.
+        The negative slope of the rectifier that follows. Only leaky_relu has one, but every call checks it. It is 0 by
+        default, as in torch, where :func:`calculate_gain` has 0.01.
     mode : {"fan_in", "fan_out", "fan_avg", "fan_geo_avg"}
         Which fan: "fan_in" keeps the variance of activations, "fan_out" that of gradients, and the other two are their
         arithmetic and geometric mean.
-    nonlinearity : str, default "leaky_relu"
-        What follows the layer: a name that :func:`calculate_gain` knows.
+    nonlinearity : str or callable, default "leaky_relu"
+        What follows the layer: a name that :func:`calculate_gain` knows, or the function itself.
     gain : float, optional
         The gain itself, 0 or above, instead of the one of ``nonlinearity`` and ``a``.
     fan : float, optional
@@ -182,7 +184,7 @@ def kaiming_normal_(
     out: Array,
     a: float = 0.0,
     mode: str = "fan_in",
-    nonlinearity: str = "leaky_relu",
+    nonlinearity: Nonlinearity = "leaky_relu",
     *,
     gain: float | None = None,
     fan: float | None = None,
@@ -236,7 +238,7 @@ def kaiming_uniform_(
     out: Array,
     a: float = 0.0,
     mode: str = "fan_in",
-    nonlinearity: str = "leaky_relu",
+    nonlinearity: Nonlinearity = "leaky_relu",
     *,
     gain: float | None = None,
     fan: float | None = None,
@@ -352,7 +354,7 @@ def _kaiming(
     family: str,
     a: float,
     mode: str,
-    nonlinearity: str,
+    nonlinearity: Nonlinearity,
     gain: float | None,
     fan: float | None,
     layout: str | None,
@@ -373,7 +375,11 @@ def _kaiming(
         raise ValueError(f"gain / sqrt(fan) must not overflow {family}, got gain={gain} and fan={fan}") from None
 
 
-_remembered_kaiming = lru_cache(maxsize=1024, typed=True)(_kaiming)  # typed: True must be refused where 1 is known
+@lru_cache(maxsize=1024, typed=True)  # typed: True must be refused where 1 is known
+def _remembered_kaiming(*arguments: Any) -> Distribution | None:
+    if any(map(callable, arguments)):
+        raise TypeError("a callable may answer otherwise at the next call")  # and what raises is not remembered
+    return _kaiming(*arguments)
 
 
 def _kaiming_of(out: NDArray[Any], *arguments: Any) -> Distribution:
@@ -382,7 +388,7 @@ def _kaiming_of(out: NDArray[Any], *arguments: Any) -> Distribution:
     try:
         return _remembered_kaiming(shape, *arguments) or _NOTHING
     except TypeError:
-        pass  # what cannot be hashed is refused below, by name
+        pass  # what cannot be hashed is refused below, by name; a callable is asked anew
     return _kaiming(shape, *arguments) or _NOTHING
 
 

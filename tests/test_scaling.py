@@ -125,10 +125,9 @@ def test_gain(nonlinearity: str, param: Any, gain: float) -> None:
 @pytest.mark.parametrize(
     ("nonlinearity", "param", "error", "message"),
     [
-        ("gelu", None, ValueError, "nonlinearity must be one of 'linear', 'conv1d', "),
+        ("sine", None, ValueError, "nonlinearity must be one of 'linear', 'conv1d', "),
         ("ReLU", None, ValueError, "nonlinearity must be one of "),
-        ("gelu", math.nan, ValueError, "nonlinearity must be one of "),
-        (math.tanh, None, TypeError, "nonlinearity must be a str, not builtin_function_or_method "),
+        ("sine", math.nan, ValueError, "nonlinearity must be one of "),
         ("leaky_relu", True, TypeError, "param must be a real number, not bool True"),
         ("leaky_relu", "0.1", TypeError, "param must be a real number, not str '0.1'"),
         ("leaky_relu", math.nan, ValueError, "param must be finite, got nan"),
