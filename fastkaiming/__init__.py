@@ -20,7 +20,7 @@ except ModuleNotFoundError as error:
         f"fastkaiming is imported from {__path__[0]}, where its core is not built for this Python: "
         "run `pip install .` there, or leave the checkout to import what is installed"
     ) from error
-from fastkaiming.distributions import Normal, Uniform
+from fastkaiming.distributions import Normal, TruncatedNormal, Uniform
 from fastkaiming.filling import fill_, progress
 from fastkaiming.generator import Generator, Key
 from fastkaiming.initializers import (
@@ -45,6 +45,7 @@ __all__ = [
     "Generator",
     "Key",
     "Normal",
+    "TruncatedNormal",
     "Uniform",
     "__version__",
     "available_isas",
