@@ -23,19 +23,33 @@ except ModuleNotFoundError as error:
 from fastkaiming.distributions import Normal, TruncatedNormal, Uniform
 from fastkaiming.filling import fill_, progress
 from fastkaiming.generator import Generator, Key
-from fastkaiming.initializers import (
-    kaiming,
-    kaiming_normal,
-    kaiming_normal_,
-    kaiming_uniform,
-    kaiming_uniform_,
-    normal,
-    normal_,
-    uniform,
-    uniform_,
-)
+from fastkaiming.initializers import kaiming_normal_, kaiming_uniform_, normal_, trunc_normal_, uniform_
 from fastkaiming.scaling import Fans, calculate_gain, fans
+from fastkaiming.spread import kaiming
 from fastkaiming.threads import get_num_threads, set_num_threads
+from fastkaiming.twins import (
+    he_normal,
+    he_uniform,
+    kaiming_normal,
+    kaiming_uniform,
+    lecun_normal,
+    lecun_uniform,
+    normal,
+    trunc_normal,
+    uniform,
+    variance_scaling,
+    xavier_normal,
+    xavier_uniform,
+)
+from fastkaiming.variances import (
+    he_normal_,
+    he_uniform_,
+    lecun_normal_,
+    lecun_uniform_,
+    variance_scaling_,
+    xavier_normal_,
+    xavier_uniform_,
+)
 
 __version__ = "0.1.0"
 
@@ -53,16 +67,32 @@ __all__ = [
     "fans",
     "fill_",
     "get_num_threads",
+    "he_normal",
+    "he_normal_",
+    "he_uniform",
+    "he_uniform_",
     "isa",
     "kaiming",
     "kaiming_normal",
     "kaiming_normal_",
     "kaiming_uniform",
     "kaiming_uniform_",
+    "lecun_normal",
+    "lecun_normal_",
+    "lecun_uniform",
+    "lecun_uniform_",
     "normal",
     "normal_",
     "progress",
     "set_num_threads",
+    "trunc_normal",
+    "trunc_normal_",
     "uniform",
     "uniform_",
+    "variance_scaling",
+    "variance_scaling_",
+    "xavier_normal",
+    "xavier_normal_",
+    "xavier_uniform",
+    "xavier_uniform_",
 ]
