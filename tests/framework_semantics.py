@@ -188,12 +188,8 @@ def main(libraries: list[str]) -> None:
         print("#")
         print("#     python tests/framework_semantics.py > tests/vectors/semantics.txt")
         print("#")
-        print(
-            "# Shapes are in the library's own layout. The numbers, in hexadecimal: of a normal the mean and the std, of"
-        )
-        print(
-            "# a uniform the ends, of a truncated normal the mean and the std before the cut and the bounds; the gain."
-        )
+        print("# Shapes are in the library's own layout. The numbers, in hexadecimal: of a normal mean and std, of a")
+        print("# uniform the ends, of a truncated normal mean and std before the cut and the bounds; or the gain.")
         print("#")
         print("# library initializer shape arguments family numbers")
     for library in libraries or LIBRARIES:
