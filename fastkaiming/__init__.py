@@ -20,24 +20,39 @@ except ModuleNotFoundError as error:
         f"fastkaiming is imported from {__path__[0]}, where its core is not built for this Python: "
         "run `pip install .` there, or leave the checkout to import what is installed"
     ) from error
-from fastkaiming.distributions import Normal, Uniform
+from fastkaiming.constants import constant_, ones_, zeros_
+from fastkaiming.distributions import Normal, TruncatedNormal, Uniform
 from fastkaiming.filling import fill_, progress
 from fastkaiming.generator import Generator, Key
-from fastkaiming.initializers import (
-    kaiming,
-    kaiming_normal,
-    kaiming_normal_,
-    kaiming_uniform,
-    kaiming_uniform_,
-    normal,
-    normal_,
-    uniform,
-    uniform_,
-)
+from fastkaiming.initializers import kaiming_normal_, kaiming_uniform_, normal_, trunc_normal_, uniform_
 from fastkaiming.rules import DEFAULT_RULES, InitReport, init_
 from fastkaiming.scaling import Fans, calculate_gain, fans
 from fastkaiming.shards import shard_slices
+from fastkaiming.spread import kaiming
 from fastkaiming.threads import get_num_threads, set_num_threads
+from fastkaiming.twins import (
+    he_normal,
+    he_uniform,
+    kaiming_normal,
+    kaiming_uniform,
+    lecun_normal,
+    lecun_uniform,
+    normal,
+    trunc_normal,
+    uniform,
+    variance_scaling,
+    xavier_normal,
+    xavier_uniform,
+)
+from fastkaiming.variances import (
+    he_normal_,
+    he_uniform_,
+    lecun_normal_,
+    lecun_uniform_,
+    variance_scaling_,
+    xavier_normal_,
+    xavier_uniform_,
+)
 
 __version__ = "0.1.0"
 
@@ -49,13 +64,19 @@ __all__ = [
     "InitReport",
     "Key",
     "Normal",
+    "TruncatedNormal",
     "Uniform",
     "__version__",
     "available_isas",
     "calculate_gain",
+    "constant_",
     "fans",
     "fill_",
     "get_num_threads",
+    "he_normal",
+    "he_normal_",
+    "he_uniform",
+    "he_uniform_",
     "init_",
     "isa",
     "kaiming",
@@ -63,11 +84,25 @@ __all__ = [
     "kaiming_normal_",
     "kaiming_uniform",
     "kaiming_uniform_",
+    "lecun_normal",
+    "lecun_normal_",
+    "lecun_uniform",
+    "lecun_uniform_",
     "normal",
     "normal_",
+    "ones_",
     "progress",
     "set_num_threads",
     "shard_slices",
+    "trunc_normal",
+    "trunc_normal_",
     "uniform",
     "uniform_",
+    "variance_scaling",
+    "variance_scaling_",
+    "xavier_normal",
+    "xavier_normal_",
+    "xavier_uniform",
+    "xavier_uniform_",
+    "zeros_",
 ]

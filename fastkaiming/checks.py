@@ -66,8 +66,20 @@ def finite(name: str, value: Any) -> float:
     number = value if type(value) is float else _real(name, value)
     if not math.isfinite(number):
         raise ValueError(f"{name} must be finite, got {value}")
-    # -0.0 becomes 0.0: numbers that compare equal are cached as one and must fill alike. Its bytes tell it, for where a
-    # process takes subnormals for zeros, they compare equal to it as well.
+    return _of_one_zero(number)
+
+
+def not_nan(name: str, value: Any) -> float:
+    """Return a real number as a float, the infinite ones included."""
+    number = value if type(value) is float else _real(name, value)
+    if math.isnan(number):
+        raise ValueError(f"{name} must be a number or infinite, got {value}")
+    return _of_one_zero(number)
+
+
+def _of_one_zero(number: float) -> float:
+    """Make -0.0 a 0.0: numbers that compare equal are cached as one and must fill alike."""
+    # Its bytes tell it, for where a process takes subnormals for zeros, they compare equal to it as well.
     return 0.0 if _bytes_of(number) == _NEGATIVE_ZERO else number
 
 

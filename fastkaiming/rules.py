@@ -13,7 +13,7 @@ from typing import Any, TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from fastkaiming import checks, initializers, targets
+from fastkaiming import checks, constants, initializers, targets, variances
 from fastkaiming.filling import side_by_side
 from fastkaiming.generator import Generator, Key, Rng, key_from
 
@@ -29,7 +29,8 @@ DEFAULT_RULES: Mapping[str, str] = {
 
 _NAMED: Mapping[str, Filler] = {
     name.removesuffix("_"): function
-    for name, function in vars(initializers).items()
+    for room in (constants, initializers, variances)
+    for name, function in vars(room).items()
     if name.endswith("_") and not name.startswith("_") and name != "fill_"
 }
 _OURS = frozenset(_NAMED.values())

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+import fastkaiming as fk
+
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = re.compile(r"^```pycon\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PAGES = [page for page in [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))] if EXAMPLE.search(page.read_text())]
@@ -13,6 +15,16 @@ PAGES = [page for page in [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))] 
 
 def test_readme_has_examples() -> None:
     assert ROOT / "README.md" in PAGES
+
+
+def test_table_of_the_api_names_all_of_it() -> None:
+    section = (ROOT / "README.md").read_text("utf-8").split("\n## The API at a glance\n")[1].split("\n## ")[0]
+    first_column = " ".join(line.split("|")[1] for line in section.splitlines() if line.startswith("|"))
+    told = set(re.findall(r"`(\w+)", first_column))
+    functions = {name for name in fk.__all__ if callable(getattr(fk, name)) and name not in {"Fans"}}
+    twins = {name for name in functions if f"{name}_" in functions}  # "and so on"
+    assert told >= functions - twins
+    assert told <= functions
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

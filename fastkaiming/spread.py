@@ -1,0 +1,167 @@
+"""How widely weights are spread: fans and gains made into a distribution, for a shape or for an array to be filled.
+
+A rule returns the distribution for a shape, or None where the fan is 0: a tensor of that shape has no elements.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any, TypeAlias
+
+from fastkaiming import _core, checks, scaling
+from fastkaiming.distributions import FAMILIES, Distribution, Normal, centered
+from fastkaiming.filling import fill_
+from fastkaiming.generator import Rng
+from fastkaiming.scaling import Nonlinearity
+from fastkaiming.targets import Target, array
+
+Rule: TypeAlias = Callable[..., Distribution | None]
+
+
+def kaiming(
+    shape: int | Sequence[int],
+    distribution: str = "normal",
+    a: float = 0.0,
+    mode: str = "fan_in",
+    nonlinearity: Nonlinearity = "leaky_relu",
+    *,
+    gain: float | None = None,
+    fan: float | None = None,
+    layout: str | None = None,
+    groups: int = 1,
+    transposed: bool = False,
+) -> Distribution:
+    """Return the Kaiming (He) distribution for weights of a shape; nothing is drawn.
+
+    Its mean is 0 and its standard deviation gain / sqrt(fan), which keeps the variance of signals from layer to layer:
+    He et al., "Delving Deep into Rectifiers", 2015 (arXiv:1502.01852), equation 10 forward (``fan_in``), equation 14
+    backward (``fan_out``), equation 15 with a negative slope. The uniform one ends at -bound and bound = sqrt(3) * std.
+
+    Parameters
+    ----------
+    shape : int or sequence of int
+        The shape of the weights: at least two axes, unless ``fan`` is given.
+    distribution : {"normal", "uniform", "truncated_normal"}
+        Its family; :func:`variance_scaling_` tells what becomes of a truncated one.
+    a : float, default 0.0
+        The negative slope of the rectifier that follows. Only leaky_relu has one, but every call checks it. It is 0 by
+        default, as in torch, where :func:`calculate_gain` has 0.01.
+    mode : {"fan_in", "fan_out", "fan_avg", "fan_geo_avg"}
+        Which fan: "fan_in" keeps the variance of activations, "fan_out" that of gradients, and the other two are their
+        arithmetic and geometric mean.
+    nonlinearity : str or callable, default "leaky_relu"
+        What follows the layer: a name that :func:`calculate_gain` knows, or the function itself.
+    gain : float, optional
+        The gain itself, 0 or above, instead of the one of ``nonlinearity`` and ``a``.
+    fan : float, optional
+        The fan itself, above 0, instead of the one of ``shape``, which may then have any number of axes: ``mode``,
+        ``layout``, ``groups`` and ``transposed`` must be valid in themselves, but nothing checks that the layout names
+        every axis or that the groups divide one.
+    layout, groups, transposed
+        How the axes of ``shape`` are read: see :func:`fans`.
+
+    Returns
+    -------
+    Normal, Uniform or TruncatedNormal
+        The distribution.
+
+    Raises
+    ------
+    TypeError
+        An argument of the wrong kind.
+    ValueError
+        An argument out of range, fewer than two axes, or a fan of 0.
+
+    Examples
+    --------
+    >>> import fastkaiming as fk
+    >>> fk.kaiming((256, 128))
+    Normal(mean=0.0, std=0.125)
+    >>> fk.kaiming((4, 4, 3, 64), "uniform", nonlinearity="linear", layout="*IO")
+    Uniform(low=-0.25, high=0.25)
+    """
+    shape = checks.shape("shape", shape)
+    chosen = kaiming_rule(shape, distribution, a, mode, nonlinearity, gain, fan, layout, groups, transposed)
+    if chosen is None:
+        raise ValueError(f"{mode} must not be 0, got shape {shape}")
+    return chosen
+
+
+@_core.in_default_environment
+def kaiming_rule(
+    shape: tuple[int, ...],
+    family: str,
+    a: float,
+    mode: str,
+    nonlinearity: Nonlinearity,
+    gain: float | None,
+    fan: float | None,
+    layout: str | None,
+    groups: int,
+    transposed: bool,
+) -> Distribution | None:
+    """Return the distribution of standard deviation gain / sqrt(fan)."""
+    checks.choice("distribution", family, FAMILIES)
+    tabled = scaling.gain_of(nonlinearity, "a", a)
+    scaling.squared_slope("a", a)  # refused even where the nonlinearity has no slope
+    gain = tabled if gain is None else checks.not_negative("gain", gain)
+    fan = scaling.select_fan(shape, mode, fan, layout, groups, transposed)
+    if not fan:
+        return None
+    try:
+        return centered(family, gain / math.sqrt(fan))
+    except ValueError:
+        raise ValueError(f"gain / sqrt(fan) must not overflow {family}, got gain={gain} and fan={fan}") from None
+
+
+@_core.in_default_environment
+def variance_rule(
+    shape: tuple[int, ...],
+    family: str,
+    gain: float,
+    scale: float,
+    mode: str,
+    fan: float | None,
+    layout: str | None,
+    groups: int,
+    transposed: bool,
+) -> Distribution | None:
+    """Return the distribution of standard deviation gain * sqrt(scale / fan)."""
+    checks.choice("distribution", family, FAMILIES)
+    gain, scale = checks.not_negative("gain", gain), checks.not_negative("scale", scale)
+    fan = scaling.select_fan(shape, mode, fan, layout, groups, transposed)
+    if not fan:
+        return None
+    try:
+        return centered(family, gain * math.sqrt(scale / fan))
+    except ValueError:
+        numbers = f"gain={gain}, scale={scale} and fan={fan}"
+        raise ValueError(f"gain * sqrt(scale / fan) must not overflow {family}, got {numbers}") from None
+
+
+def fill_by(
+    rule: Rule,
+    out: Target,
+    settings: tuple[Any, ...],
+    rng: Rng,
+    global_shape: Sequence[int] | None,
+    index: Sequence[slice] | None,
+    threads: int | None,
+) -> Target:
+    """Fill an array from the distribution that a rule gives for its shape, or for that of the tensor it is part of."""
+    shape = array(out).shape if global_shape is None else checks.shape("global_shape", global_shape)
+    try:
+        chosen = _remembered(rule, shape, *settings)
+    except TypeError:
+        chosen = rule(shape, *settings)  # refuses by name what cannot be hashed, and asks a callable anew
+    return fill_(out, chosen or _NOTHING, rng=rng, global_shape=global_shape, index=index, threads=threads)
+
+
+@lru_cache(maxsize=1024, typed=True)  # typed: True must be refused where 1 is known
+def _remembered(rule: Rule, shape: tuple[int, ...], *settings: Any) -> Distribution | None:
+    if any(map(callable, settings)):
+        raise TypeError("a callable may answer otherwise at the next call")  # and what raises is not remembered
+    return rule(shape, *settings)
+
+
+_NOTHING = Normal(0.0, 0.0)  # drawn where a fan is 0, which is nowhere: any distribution would do

@@ -1,0 +1,127 @@
+"""What PyTorch's, JAX's and Keras' initializers draw from, and the calls of ours that docs/migrating.md gives."""
+
+import ast
+import math
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from processes import ROOT
+
+import fastkaiming as fk
+from fastkaiming import initializers, spread
+from fastkaiming.distributions import Distribution
+
+TABLE = Path(__file__).parent / "vectors" / "semantics.txt"
+ROWS = [line for line in TABLE.read_text("utf-8").splitlines() if not line.startswith("#")]
+
+ULP = 2.0**-52
+FOREIGN = {"layout": "*IO"}
+RENAMED = {"stddev": "std", "minval": "low", "maxval": "high"}
+LAYOUTS = {frozenset({("in_axis", 1), ("out_axis", 0)}): "OI*", frozenset({("batch_axis", 0)}): "BIO"}
+
+# what to call for an initializer of theirs; for some, it depends on the arguments
+OURS: dict[tuple[str, str], tuple[Callable[..., Any], dict[str, Any]]] = {
+    ("torch", "kaiming_normal_"): (fk.kaiming_normal_, {}),
+    ("torch", "kaiming_uniform_"): (fk.kaiming_uniform_, {}),
+    ("torch", "xavier_normal_"): (fk.xavier_normal_, {}),
+    ("torch", "xavier_uniform_"): (fk.xavier_uniform_, {}),
+    ("torch", "trunc_normal_"): (fk.trunc_normal_, {}),
+    ("jax", "normal"): (fk.normal_, {}),
+    ("jax", "variance_scaling"): (fk.variance_scaling_, FOREIGN),
+    ("keras", "RandomNormal"): (fk.normal_, {"std": 0.05}),
+    ("keras", "RandomUniform"): (fk.uniform_, {}),
+    ("keras", "VarianceScaling"): (fk.variance_scaling_, FOREIGN),
+}
+for library, names in (
+    ("jax", ("glorot_normal", "glorot_uniform", "lecun_normal", "lecun_uniform", "he_normal", "he_uniform")),
+    ("keras", ("GlorotNormal", "GlorotUniform", "LecunNormal", "LecunUniform", "HeNormal", "HeUniform")),
+):
+    calls: list[tuple[Callable[..., Any], dict[str, Any]]] = [
+        (fk.variance_scaling_, {"mode": "fan_avg", **FOREIGN}),
+        (fk.xavier_uniform_, FOREIGN),
+        (fk.lecun_normal_, FOREIGN),
+        (fk.lecun_uniform_, FOREIGN),
+        (fk.variance_scaling_, {"scale": 2.0, **FOREIGN}),
+        (fk.he_uniform_, FOREIGN),
+    ]
+    OURS |= {(library, name): call for name, call in zip(names, calls, strict=True)}
+
+
+def ours(library: str, name: str, theirs: dict[str, Any]) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """Return what to call in place of a call of theirs."""
+    if name in ("truncated_normal", "TruncatedNormal"):  # whose bounds are in sigmas: of a std of 0.01 or 0.05
+        mean, std = theirs.get("mean", 0.0), theirs.get("stddev", 0.01 if library == "jax" else 0.05)
+        low, high = mean + theirs.get("lower", -2.0) * std, mean + theirs.get("upper", 2.0) * std
+        return fk.trunc_normal_, {"mean": mean, "std": std, "a": low, "b": high}
+    if (library, name) == ("jax", "uniform"):
+        return fk.uniform_, {"high": theirs["scale"]}
+    call, arguments = OURS[library, name]
+    axes = frozenset((axis, at) for axis, at in theirs.items() if axis.endswith("_axis"))
+    others = {RENAMED.get(key, key): value for key, value in theirs.items() if not key.endswith("_axis")}
+    if library == "keras" and others.get("distribution") == "normal":
+        others["distribution"] = "truncated_normal"
+    return call, arguments | others | ({"layout": LAYOUTS[axes]} if axes else {})
+
+
+def numbers_of(distribution: Distribution) -> tuple[str, list[float]]:
+    if isinstance(distribution, fk.Normal):
+        return "normal", [distribution.mean, distribution.std]
+    if isinstance(distribution, fk.Uniform):
+        return "uniform", [distribution.low, distribution.high]
+    return "truncated_normal", [distribution.loc, distribution.scale, distribution.low, distribution.high]
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if " calculate_gain " not in row])
+def test_distribution(monkeypatch: pytest.MonkeyPatch, row: str) -> None:
+    library, name, dimensions, texts, family, *hexadecimals = row.split(" ")
+    theirs = read(texts)
+    expected = list(map(float.fromhex, hexadecimals))
+    drawn: list[Distribution] = []
+    for module in (spread, initializers):
+        monkeypatch.setattr(module, "fill_", lambda _, distribution, **__: drawn.append(distribution))
+    call, arguments = ours(library, name, theirs)
+    call(np.empty(tuple(map(int, dimensions.split("x"))), np.float32), **arguments)
+    own_family, own = numbers_of(drawn[0])
+    assert own_family == family
+    if library == "torch":  # the same operations in the same order
+        assert own == expected
+    else:  # sqrt(3 * variance), or sqrt(variance) rounded before it is divided
+        assert own == pytest.approx(expected, rel=2 * ULP, abs=0.0)
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if " calculate_gain " in row])
+def test_gain(row: str) -> None:
+    *_, texts, family, gain = row.split(" ")
+    assert family == "gain"
+    assert fk.calculate_gain(**read(texts)).hex() == gain
+
+
+def read(texts: str) -> dict[str, Any]:
+    """Return keyword arguments from their text, a dash for none."""
+    if texts == "-":
+        return {}
+    return {key: ast.literal_eval(value) for key, value in (text.split("=") for text in texts.split(","))}
+
+
+def test_table_is_large_enough_to_tell() -> None:
+    assert len(ROWS) == len(set(ROWS)) >= 100
+    assert all(math.isfinite(float.fromhex(number)) for row in ROWS for number in row.split(" ")[5:])
+
+
+NEEDED = {"torch": ["torch"], "jax": ["jax"], "keras": ["keras", "jax"]}
+
+
+@pytest.mark.parametrize("library", NEEDED)
+def test_table_is_what_the_library_answers(library: str) -> None:
+    missing = [needed for needed in NEEDED[library] if find_spec(needed) is None]
+    if missing:
+        pytest.skip(f"not installed: {', '.join(missing)}")
+    program = [sys.executable, "-W", "ignore", str(ROOT / "tests" / "framework_semantics.py"), library]
+    answered = subprocess.run(program, check=True, capture_output=True, text=True).stdout.splitlines()
+    assert answered == [row for row in ROWS if row.startswith(f"{library} ")]
