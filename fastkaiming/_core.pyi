@@ -13,6 +13,9 @@ NORMAL_F32: Final[int]
 NORMAL_F64: Final[int]
 CONSTANT_F32: Final[int]
 CONSTANT_F64: Final[int]
+TRUNCATED_F32: Final[int]
+TRUNCATED_WIDE_F32: Final[int]
+TRUNCATED_F64: Final[int]
 
 STORE_AUTO: Final[int]
 STORE_PLAIN: Final[int]
@@ -34,6 +37,12 @@ def fill(
     threads: int = 1,
     progress: Callable[[int, int], object] | None = None,
     store: int = ...,
+    slope: float = 0.0,
+    middle: float = 0.0,
+    lower_slope: float = 0.0,
+    lower_anchor: float = 0.0,
+    upper_slope: float = 0.0,
+    upper_anchor: float = 0.0,
 ) -> None: ...
 def in_default_environment(function: Callable[_P, _R]) -> Callable[_P, _R]: ...
 def streams() -> bool: ...

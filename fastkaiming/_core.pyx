@@ -22,12 +22,13 @@ cdef extern from "fill.h" nogil:
 
     ctypedef enum fk_operation:
         FK_WORDS_U32, FK_UNIFORM_F32, FK_UNIFORM_F64, FK_NORMAL_F32, FK_NORMAL_F64, FK_CONSTANT_F32, FK_CONSTANT_F64
+        FK_TRUNCATED_F32, FK_TRUNCATED_WIDE_F32, FK_TRUNCATED_F64
 
     ctypedef enum fk_store:
         FK_STORE_AUTO, FK_STORE_PLAIN, FK_STORE_STREAMING
 
     ctypedef struct fk_params:
-        double scale, center, low, high
+        double scale, center, low, high, slope, middle, lower_slope, lower_anchor, upper_slope, upper_anchor
 
     ctypedef int fk_watch(void *context, uint64_t elements_done)
 
@@ -56,6 +57,9 @@ NORMAL_F32 = FK_NORMAL_F32
 NORMAL_F64 = FK_NORMAL_F64
 CONSTANT_F32 = FK_CONSTANT_F32
 CONSTANT_F64 = FK_CONSTANT_F64
+TRUNCATED_F32 = FK_TRUNCATED_F32
+TRUNCATED_WIDE_F32 = FK_TRUNCATED_WIDE_F32
+TRUNCATED_F64 = FK_TRUNCATED_F64
 
 STORE_AUTO = FK_STORE_AUTO
 STORE_PLAIN = FK_STORE_PLAIN
@@ -88,7 +92,9 @@ cdef int _look(void *context, uint64_t done) noexcept with gil:
 
 
 def fill(out, int operation, uint64_t seed, uint64_t stream, uint64_t first, double scale=0.0, double center=0.0,
-         double low=0.0, double high=0.0, int threads=1, progress=None, int store=FK_STORE_AUTO):
+         double low=0.0, double high=0.0, int threads=1, progress=None, int store=FK_STORE_AUTO,
+         double slope=0.0, double middle=0.0, double lower_slope=0.0, double lower_anchor=0.0, double upper_slope=0.0,
+         double upper_anchor=0.0):
     """Fill the writable, contiguous buffer `out` with the stream's elements from `first` on."""
     cdef Py_buffer view
     cdef fk_plan plan
@@ -102,7 +108,7 @@ def fill(out, int operation, uint64_t seed, uint64_t stream, uint64_t first, dou
         plan.seed = seed
         plan.stream = stream
         plan.operation = <fk_operation>operation
-        plan.params = fk_params(scale, center, low, high)
+        plan.params = fk_params(scale, center, low, high, slope, middle, lower_slope, lower_anchor, upper_slope, upper_anchor)
         plan.store = <fk_store>store
         plan.threads = threads
         plan.watch = _look
