@@ -71,6 +71,7 @@ FK_INLINE v_f32 fk_truncated_f32(const fk_params *params, v_u32 word, int tails)
  * z = t A(x) / B(x), x = 0.425^2 - t^2; then, with r = sqrt(-ln v), z = A(x) / B(x), x = r - 1.6, and from r = 5 on
  * x = r - 5. */
 #define FK_CENTRAL_F64 0x1.3333333333333p-4
+#define FK_NOT_FAR_F64 0x1p-36 /* a v of this or more has an r below 5 */
 
 static const double fk_as241_numerator[8][4] = {
     {0x1.b18d91e9eef75p+1, 0x1.6c665fde9526ap+0, 0x1.aa1b1c13ee526p+2},
@@ -94,18 +95,28 @@ static const double fk_as241_denominator[8][4] = {
 };
 static const double fk_as241_shift[4] = {0, 0x1.999999999999ap+0, 5};
 
-FK_INLINE v_f64 fk_as241_linear(const double coefficients[2][4], v_u64 region, v_f64 x, int tails) {
-    if (!tails) { return vd_fma(x, vd_set1(coefficients[1][0]), vd_set1(coefficients[0][0])); }
-    return vd_fma(x, vd_lookup4(coefficients[1], region), vd_lookup4(coefficients[0], region));
+/* How many of the regions the words of a fill can reach, by where its bounds are. */
+FK_INLINE int fk_regions_f64(const fk_params *params) {
+    const double least = params->lower_anchor < params->upper_anchor ? params->lower_anchor : params->upper_anchor;
+    return least >= FK_CENTRAL_F64 ? 1 : least >= FK_NOT_FAR_F64 ? 2 : 3;
+}
+
+FK_INLINE v_f64 fk_of_region(const double of_each[4], v_u64 region, int regions) {
+    if (regions == 1) { return vd_set1(of_each[0]); }
+    return regions == 2 ? vd_lookup2(of_each, region) : vd_lookup4(of_each, region);
+}
+
+FK_INLINE v_f64 fk_as241_linear(const double coefficients[2][4], v_u64 region, v_f64 x, int regions) {
+    return vd_fma(x, fk_of_region(coefficients[1], region, regions), fk_of_region(coefficients[0], region, regions));
 }
 
 /* A polynomial of degree 7 by Estrin's scheme, its coefficients those of each lane's region. */
-FK_INLINE v_f64 fk_as241(const double coefficients[8][4], v_u64 region, v_f64 x, int tails) {
+FK_INLINE v_f64 fk_as241(const double coefficients[8][4], v_u64 region, v_f64 x, int regions) {
     const v_f64 x2 = vd_mul(x, x), x4 = vd_mul(x2, x2);
-    const v_f64 c01 = fk_as241_linear(coefficients, region, x, tails);
-    const v_f64 c23 = fk_as241_linear(coefficients + 2, region, x, tails);
-    const v_f64 c45 = fk_as241_linear(coefficients + 4, region, x, tails);
-    const v_f64 c67 = fk_as241_linear(coefficients + 6, region, x, tails);
+    const v_f64 c01 = fk_as241_linear(coefficients, region, x, regions);
+    const v_f64 c23 = fk_as241_linear(coefficients + 2, region, x, regions);
+    const v_f64 c45 = fk_as241_linear(coefficients + 4, region, x, regions);
+    const v_f64 c67 = fk_as241_linear(coefficients + 6, region, x, regions);
     return vd_fma(x4, vd_fma(x2, c67, c45), vd_fma(x2, c23, c01));
 }
 
@@ -117,53 +128,51 @@ FK_INLINE v_f64 fk_tail_radius_f64(v_f64 v) {
     return vd_sqrt(vd_mul(fk_minus_2_ln_f64(vd_exponent(twice), k, f), vd_set1(0.5)));
 }
 
-/* z from t and v. Range: v in [2^-1022, 3/4], in [FK_CENTRAL_F64, 3/4] without `tails`; t = Phi(z) - 1/2 of the same z.
+/* z from t = Phi(z) - 1/2 and v. Range: v in [2^-1022, 3/4], from FK_CENTRAL_F64 on for 1 region, FK_NOT_FAR_F64 for 2.
  * Result: within (-37.6, 37.6). Max error: 8 ulp of the exact transform of the words, by fk_truncated_f64. */
-FK_INLINE v_f64 fk_quantile_f64(v_f64 t, v_f64 v, int tails) {
-    const v_f64 central_x = vd_fnma(t, t, vd_set1(0x1.71eb851eb851fp-3));
-    if (!tails) {
-        const v_u64 central = vq_set1(0);
-        return vd_div(vd_mul(t, fk_as241(fk_as241_numerator, central, central_x, 0)),
-                      fk_as241(fk_as241_denominator, central, central_x, 0));
+FK_INLINE v_f64 fk_quantile_f64(v_f64 t, v_f64 v, int regions) {
+    v_u64 region = vq_set1(0);
+    v_f64 x = vd_fnma(t, t, vd_set1(0x1.71eb851eb851fp-3)), factor = t;
+    if (regions > 1) {
+        const v_f64 r = fk_tail_radius_f64(v), beyond_central = vd_sub(v, vd_set1(FK_CENTRAL_F64));
+        const v_m64 tail = vd_negative(beyond_central);
+        region = vq_top_bit(vd_to_bits(beyond_central));
+        if (regions > 2) { region = vq_add(region, vq_top_bit(vd_to_bits(vd_sub(vd_set1(5.0), r)))); }
+        x = vd_select(tail, vd_sub(r, fk_of_region(fk_as241_shift, region, regions)), x);
+        factor = vd_select(tail, vd_flip_sign(vd_set1(1.0), vd_to_bits(t)), t);
     }
-    const v_f64 r = fk_tail_radius_f64(v);
-    const v_f64 beyond_central = vd_sub(v, vd_set1(FK_CENTRAL_F64)), beyond_5 = vd_sub(vd_set1(5.0), r);
-    const v_u64 region = vq_add(vq_top_bit(vd_to_bits(beyond_central)), vq_top_bit(vd_to_bits(beyond_5)));
-    const v_m64 tail = vd_negative(beyond_central);
-    const v_f64 x = vd_select(tail, vd_sub(r, vd_lookup4(fk_as241_shift, region)), central_x);
-    const v_f64 factor = vd_select(tail, vd_flip_sign(vd_set1(1.0), vd_to_bits(t)), t);
-    return vd_div(vd_mul(factor, fk_as241(fk_as241_numerator, region, x, 1)),
-                  fk_as241(fk_as241_denominator, region, x, 1));
+    return vd_div(vd_mul(factor, fk_as241(fk_as241_numerator, region, x, regions)),
+                  fk_as241(fk_as241_denominator, region, x, regions));
 }
 
 /* Two readings of a word to a value: centred = word - 2^31, and distance = word or 2^32 - 1 - word, whichever is less
  * (2^63, 2^64), each rounded to double precision.
  *
- * Range: all words; the parameters of fastkaiming/quantiles.py, `tails` set unless both anchors are FK_CENTRAL_F64 or
- * more. Result: in [low, high]. Max error: that of z, and half an ulp for the last rounding; where the bounds are not
- * symmetrical about the mean, z has an error of 2^-53 besides, which shows next to 0. */
-FK_INLINE v_f64 fk_truncated_f64(const fk_params *params, v_f64 centred, v_f64 distance, int tails) {
+ * Range: all words; the parameters of fastkaiming/quantiles.py, and of them fk_regions_f64. Result: in [low, high].
+ * Max error: that of z, and half an ulp for the last rounding; where the bounds are not symmetrical about the mean, z
+ * has an error of 2^-53 besides, which shows next to 0. */
+FK_INLINE v_f64 fk_truncated_f64(const fk_params *params, v_f64 centred, v_f64 distance, int regions) {
     const v_m64 lower = vd_negative(centred);
     const v_f64 slope = vd_select(lower, vd_set1(params->lower_slope), vd_set1(params->upper_slope));
     const v_f64 anchor = vd_select(lower, vd_set1(params->lower_anchor), vd_set1(params->upper_anchor));
     const v_f64 t = vd_fma(centred, vd_set1(params->slope), vd_set1(params->middle));
-    const v_f64 z = fk_quantile_f64(t, vd_fma(distance, slope, anchor), tails);
+    const v_f64 z = fk_quantile_f64(t, vd_fma(distance, slope, anchor), regions);
     const v_f64 value = vd_fma(vd_set1(params->scale), z, vd_set1(params->center));
     return vd_max(vd_min(value, vd_set1(params->high)), vd_set1(params->low));
 }
 
-FK_INLINE v_f64 fk_truncated_word_f64(const fk_params *params, v_u64 word, int tails) {
+FK_INLINE v_f64 fk_truncated_word_f64(const fk_params *params, v_u64 word, int regions) {
     const v_u64 centred = vq_xor(word, vq_set1(UINT64_C(1) << 63)), distance = vq_xor(word, vq_sign(word));
-    return fk_truncated_f64(params, vd_from_i64(centred), vd_from_i64(distance), tails);
+    return fk_truncated_f64(params, vd_from_i64(centred), vd_from_i64(distance), regions);
 }
 
 /* A 32-bit word by way of double precision. Range: as fk_truncated_f64, with low and high numbers of single precision.
  * Result: in [low, high]. Max error: 1 ulp of the exact value. */
-FK_INLINE v_f32 fk_truncated_wide_f32(const fk_params *params, v_u32 word, int tails) {
+FK_INLINE v_f32 fk_truncated_wide_f32(const fk_params *params, v_u32 word, int regions) {
     const v_u32 centred = vw_xor(word, vw_set1(0x80000000u)), distance = vw_xor(word, vw_sar(word, 31));
     return vf_from_f64(
-        fk_truncated_f64(params, vd_from_i32_low(centred), vd_from_i32_low(distance), tails),
-        fk_truncated_f64(params, vd_from_i32_high(centred), vd_from_i32_high(distance), tails));
+        fk_truncated_f64(params, vd_from_i32_low(centred), vd_from_i32_low(distance), regions),
+        fk_truncated_f64(params, vd_from_i32_high(centred), vd_from_i32_high(distance), regions));
 }
 
 #endif

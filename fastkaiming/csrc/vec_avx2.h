@@ -162,6 +162,11 @@ static inline v_u64 vd_interval(v_m64 m, v_u64 word, v_f64 a) {
 
 static inline v_u64 vd_interval_of(v_f64 a) { return _mm256_srli_epi64(_mm256_castpd_si256(a), 48); }
 
+/* Within 128-bit lanes, by bit 1. */
+static inline v_f64 vd_lookup2(const double *table, v_u64 index) {
+    return _mm256_permutevar_pd(_mm256_broadcast_pd((const __m128d *)table), _mm256_slli_epi64(index, 1));
+}
+
 /* As two 32-bit halves: lanes 2 index and 2 index + 1. */
 static inline v_f64 vd_lookup4(const double *table, v_u64 index) {
     const __m256i twice = _mm256_slli_epi64(index, 1);

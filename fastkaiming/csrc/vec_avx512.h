@@ -125,6 +125,10 @@ static inline v_u64 vd_interval(v_m64 m, v_u64 word, v_f64 a) {
 
 static inline v_u64 vd_interval_of(v_f64 a) { return _mm512_srli_epi64(_mm512_castpd_si512(a), 48); }
 
+static inline v_f64 vd_lookup2(const double *table, v_u64 index) {
+    return _mm512_permutevar_pd(_mm512_broadcast_f64x2(_mm_loadu_pd(table)), _mm512_slli_epi64(index, 1));
+}
+
 /* The four entries stand twice in the eight lanes; the second copy is not asked for. */
 static inline v_f64 vd_lookup4(const double *table, v_u64 index) {
     return _mm512_permutexvar_pd(index, _mm512_broadcast_f64x4(_mm256_loadu_pd(table)));

@@ -140,6 +140,8 @@ static inline v_f64 vd_lookup4(const double *table, v_u64 index) {
     return vcombine_f64(vld1_f64(table + vgetq_lane_u64(index, 0)), vld1_f64(table + vgetq_lane_u64(index, 1)));
 }
 
+static inline v_f64 vd_lookup2(const double *table, v_u64 index) { return vd_lookup4(table, index); }
+
 static inline v_f64 vd_lookup16(const double *table, v_u64 index) {
     return vcombine_f64(vld1_f64(table + (vgetq_lane_u64(index, 0) & 15)),
                         vld1_f64(table + (vgetq_lane_u64(index, 1) & 15)));

@@ -246,7 +246,8 @@ static inline v_u64 vd_interval(v_m64 m, v_u64 word, v_f64 a) {
 
 static inline v_u64 vd_interval_of(v_f64 a) { FK_LANES(v_u64, FK_W64, fk_bits_of_double(a.lane[i]) >> 48); }
 
-/* table[index], index < 4. */
+/* table[index], index < 2 and index < 4. */
+static inline v_f64 vd_lookup2(const double *table, v_u64 index) { FK_LANES(v_f64, FK_W64, table[index.lane[i]]); }
 static inline v_f64 vd_lookup4(const double *table, v_u64 index) { FK_LANES(v_f64, FK_W64, table[index.lane[i]]); }
 
 /* table[index mod 16]. */
