@@ -13,6 +13,9 @@ NORMAL_F32: Final[int]
 NORMAL_F64: Final[int]
 CONSTANT_F32: Final[int]
 CONSTANT_F64: Final[int]
+TRUNCATED_F32: Final[int]
+TRUNCATED_WIDE_F32: Final[int]
+TRUNCATED_F64: Final[int]
 
 AS_DRAWN: Final[int]
 FLOAT16: Final[int]
@@ -42,6 +45,12 @@ class Plan:
         center: float = 0.0,
         low: float = 0.0,
         high: float = 0.0,
+        slope: float = 0.0,
+        middle: float = 0.0,
+        lower_slope: float = 0.0,
+        lower_anchor: float = 0.0,
+        upper_slope: float = 0.0,
+        upper_anchor: float = 0.0,
         store: int = ...,
         rounding: int = ...,
         swapped: bool = False,

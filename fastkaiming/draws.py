@@ -1,32 +1,30 @@
 """A distribution in the precision of an array: which operation of the core draws it, and from which numbers."""
 
+import math
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastkaiming import _core, checks
-from fastkaiming.distributions import Distribution, Normal, Uniform
+from fastkaiming import _core, checks, quantiles
+from fastkaiming.distributions import Distribution, Normal, TruncatedNormal, Uniform
 from fastkaiming.formats import Format
 
 _MOST_SIGMAS = 9.5  # no double precision draw is farther out: sqrt(-2 ln(2**-65)) = 9.493
 
 
 class Draw(NamedTuple):
-    """An operation of the core, and the numbers that it takes."""
+    """An operation of the core, and the numbers that it takes, in the order of its ``fk_params``."""
 
     operation: int
-    scale: float
-    center: float
-    low: float = 0.0
-    high: float = 0.0
+    numbers: tuple[float, ...]
 
 
 def draw(distribution: Distribution, storage: Format) -> Draw:
     """Return what draws a distribution for elements of a format; refuse one whose values it could not hold."""
     if type(distribution) not in _DRAWS:
-        raise TypeError(f"distribution must be a Normal or a Uniform, not {checks.shown(distribution)}")
+        raise TypeError(f"distribution must be a Normal, Uniform or TruncatedNormal, not {checks.shown(distribution)}")
     return _draw(distribution, storage)
 
 
@@ -43,23 +41,46 @@ def _normal(normal: Normal, storage: Format) -> Draw:
         raise ValueError(f"abs(mean) + {_MOST_SIGMAS} * std must not overflow {storage.name}, got {normal}")
     if normal.std:
         _check_underflow("std", std, storage, normal)
-    return Draw(_OPERATIONS[Normal, storage.precision], std, mean)
+    return Draw(_OPERATIONS[Normal, storage.precision], (std, mean))
 
 
 def _uniform(uniform: Uniform, storage: Format) -> Draw:
     low = _rounded("low", uniform.low, storage)
     high = _rounded("high", uniform.high, storage)
+    if uniform.low == uniform.high:
+        return _constant(low, storage)
     scale = float(storage.precision(high / 2 - low / 2))
-    center = low if low == high else float(storage.precision(low / 2 + high / 2))
-    if uniform.low != uniform.high:
-        _check_underflow("(high - low) / 2", scale, storage, uniform)
-    return Draw(_OPERATIONS[Uniform, storage.precision], scale, center, *_kept_inside(low, high, storage, uniform))
+    center = float(storage.precision(low / 2 + high / 2))
+    _check_underflow("(high - low) / 2", scale, storage, uniform)
+    bounds = _kept_inside(low, high, storage, uniform)
+    return Draw(_OPERATIONS[Uniform, storage.precision], (scale, center, *bounds))
+
+
+def _truncated_normal(truncated: TruncatedNormal, storage: Format) -> Draw:
+    loc, scale, low, high = (
+        _in_precision(name, getattr(truncated, name), storage) for name in ("loc", "scale", "low", "high")
+    )
+    farthest = max(abs(_between(loc + sign * _MOST_SIGMAS * scale, low, high)) for sign in (-1, 1))
+    if farthest > storage.greatest:
+        raise ValueError(f"bounds, or loc + {_MOST_SIGMAS} * scale, must not overflow {storage.name}, got {truncated}")
+    if scale == 0 or low == high:
+        return _constant(_between(loc, low, high), storage)
+    _check_underflow("scale", scale, storage, truncated)
+    bounds = _kept_inside(max(low, -storage.greatest), min(high, storage.greatest), storage, truncated)
+    numbers = quantiles.truncated(loc, scale, low, high, np.finfo(storage.precision).nmant + 1)
+    return Draw(_TRUNCATED[numbers.operation], (scale, loc, *bounds, *numbers[5:]))
+
+
+def _between(value: float, low: float, high: float) -> float:
+    return min(max(value, low), high)
+
+
+def _constant(value: float, storage: Format) -> Draw:
+    return Draw(_CONSTANTS[storage.precision], (0.0, value))
 
 
 def _kept_inside(low: float, high: float, storage: Format, distribution: Distribution) -> tuple[float, float]:
     """Return the outermost numbers of the format within the bounds: no value is rounded to one beyond them."""
-    if low == high:
-        return low, high
     least, most = storage.up(low), storage.down(high)
     if least > most:
         raise ValueError(f"low and high must have a {storage.name} between them, got {distribution}")
@@ -67,10 +88,18 @@ def _kept_inside(low: float, high: float, storage: Format, distribution: Distrib
 
 
 def _rounded(name: str, value: float, storage: Format) -> float:
-    with np.errstate(over="ignore"):
-        rounded = float(storage.precision(value))
+    rounded = _in_precision(name, value, storage)
     if abs(rounded) > storage.greatest:
         raise ValueError(f"{name} must not overflow {storage.name}, got {value}")
+    return rounded
+
+
+def _in_precision(name: str, value: float, storage: Format) -> float:
+    """Return a number rounded to the precision that is drawn in; only one that is infinite may come out so."""
+    with np.errstate(over="ignore"):
+        rounded = float(storage.precision(value))
+    if math.isinf(rounded) and math.isfinite(value):
+        raise ValueError(f"{name} must not overflow {storage.precision.__name__}, got {value}")
     return rounded + 0.0  # of -0.0 that makes 0.0, as the stream has it
 
 
@@ -81,7 +110,17 @@ def _check_underflow(name: str, scale: float, storage: Format, distribution: Dis
         )
 
 
-_DRAWS: Mapping[type, Callable[[Any, Format], Draw]] = {Normal: _normal, Uniform: _uniform}
+_DRAWS: Mapping[type, Callable[[Any, Format], Draw]] = {
+    Normal: _normal,
+    Uniform: _uniform,
+    TruncatedNormal: _truncated_normal,
+}
+_CONSTANTS: Mapping[type, int] = {np.float32: _core.CONSTANT_F32, np.float64: _core.CONSTANT_F64}
+_TRUNCATED: Mapping[str, int] = {
+    "truncated_f32": _core.TRUNCATED_F32,
+    "truncated_wide_f32": _core.TRUNCATED_WIDE_F32,
+    "truncated_f64": _core.TRUNCATED_F64,
+}
 _OPERATIONS: Mapping[tuple[type, type], int] = {
     (Normal, np.float32): _core.NORMAL_F32,
     (Normal, np.float64): _core.NORMAL_F64,

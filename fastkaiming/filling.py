@@ -185,14 +185,10 @@ def _plan(memory: NDArray[Any], storage: formats.Format, drawn: Draw, place: sha
         key.seed,
         key.stream,
         place.first,
-        drawn.scale,
-        drawn.center,
-        drawn.low,
-        drawn.high,
-        _core.STORE_AUTO,
-        storage.rounding,
-        not memory.dtype.isnative,
-        place.steps,
+        *drawn.numbers,
+        rounding=storage.rounding,
+        swapped=not memory.dtype.isnative,
+        steps=place.steps,
     )
 
 

@@ -8,60 +8,15 @@ Slow, plain to see, and without a line of the kernels. Run as a program, it comp
 import hashlib
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-
-Words: TypeAlias = NDArray[np.unsignedinteger[Any]]  # of 32 or 64 bits
-Reals: TypeAlias = NDArray[Any]  # of one working precision, float32 or float64
-Precision: TypeAlias = type[np.float32] | type[np.float64]
-
-
-# ---- 1. Notation ----
-
-
-def fma(x: ArrayLike, y: ArrayLike, z: ArrayLike) -> Reals:
-    """Return x y + z, rounded once to the precision that all three have."""
-    precision = np.result_type(x, y, z)
-    return _fma_single(x, y, z) if precision == np.float32 else _fma_double(x, y, z)
-
-
-def _fma_single(x: ArrayLike, y: ArrayLike, z: ArrayLike) -> Reals:
-    """Multiply exactly in binary64 and add there, rounding to odd; only the last rounding, to binary32, is then felt.
-
-    Boldo and Melquiond, "Emulation of a FMA and correctly rounded sums: proved algorithms using rounding to odd", IEEE
-    Trans. Comput. 57 (2008).
-    """
-    product, addend = np.multiply(x, y, dtype=np.float64), np.asarray(z, np.float64)
-    total = product + addend
-    virtual = total - product
-    error = (product - (total - virtual)) + (addend - virtual)  # exact, by Knuth's two-sum
-    cut = (error != 0) & (total.view(np.uint64) & np.uint64(1) == 0)
-    odd = np.where(cut, np.nextafter(total, np.copysign(np.inf, error)), total)
-    return odd.astype(np.float32)
-
-
-def _fma_double(x: ArrayLike, y: ArrayLike, z: ArrayLike) -> Reals:
-    return np.asarray(np.frompyfunc(_fma_exact, 3, 1)(x, y, z), np.float64)
-
-
-def _fma_exact(x: float, y: float, z: float) -> float:
-    """Compute in whole numbers, whose quotient Python rounds correctly."""
-    (p, q), (r, s), (t, u) = x.as_integer_ratio(), y.as_integer_ratio(), z.as_integer_ratio()
-    numerator = p * r * u + t * q * s
-    return numerator / (q * s * u) if numerator else x * y + z  # the sum knows the sign of a zero
-
-
-def hexadecimal(precision: Precision, numbers: str) -> Reals:
-    """Return the numbers, none of which the precision may round."""
-    exact = [float.fromhex(number) for number in numbers.split()]
-    constants = np.array(exact, precision)
-    if constants.tolist() != exact:
-        raise ValueError(f"a constant is not representable in {precision.__name__}: {numbers}")
-    return constants
+from numpy.typing import NDArray
+from reference_arithmetic import Precision, Reals, Words, fma
+from reference_normal import standard_normals
+from reference_truncated import Truncation, truncated_of, truncation
 
 
 # ---- 2. Words ----
@@ -153,6 +108,11 @@ def uniform_parameters(low: float, high: float, precision: Precision) -> Paramet
     return Parameters(precision(high / 2 - low / 2), precision(low / 2 + high / 2), rounded_low, rounded_high)
 
 
+def truncated(place: Place, operation: str, numbers: Truncation) -> Reals:
+    drawn, chosen = whole_blocks(place, width=2 if operation == "truncated_f64" else 4)
+    return truncated_of(drawn[chosen], operation, numbers)
+
+
 def uniform(place: Place, numbers: Parameters) -> Reals:
     drawn, chosen = whole_blocks(place, numbers.width)
     return uniform_of(drawn[chosen], numbers)
@@ -177,130 +137,7 @@ def uniform_of(words: Words, numbers: Parameters) -> Reals:
     return np.maximum(np.minimum(fma(u, numbers.scale, numbers.center), numbers.high), numbers.low)
 
 
-# ---- 5. and 6. Normal ----
-
-
-def standard_normals(a: Words, b: Words) -> Reals:
-    """Return z_even and z_odd, a row for each pair of words."""
-    single = a.dtype == np.uint32
-    rho = np.sqrt(squared_radius_single(a, b) if single else squared_radius_double(a))
-    cosine, sine = angle_single(b) if single else angle_double(b)
-    octant = b >> (30 if single else 62)
-    swapped, negated = octant % 2 == 1, octant >= 2
-    cosine, sine = np.where(swapped, sine, cosine), np.where(swapped, cosine, sine)
-    rho = np.where(negated, -rho, rho)
-    return np.stack([rho * cosine, rho * sine], axis=-1)
-
-
-def floor_log2(y: Reals) -> NDArray[np.int32]:
-    return np.frexp(y)[1] - np.int32(1)
-
-
-# ---- 5. Normal, float32 ----
-
-SINGLE_Q = hexadecimal(
-    np.float32,
-    "0x1.fffecp-3 -0x1.55a384p-4 0x1.f313e8p-6 -0x1.0df6b8p-6"
-    " -0x1.72276ap-8 -0x1.354f94p-6 -0x1.a3989ap-7 -0x1.6a0efp-8",
-)
-SINGLE_LN4 = hexadecimal(np.float32, "-0x1.62e43p+0")
-SINGLE_PI_4 = hexadecimal(np.float32, "0x1.921fb6p-1 -0x1.777a5cp-26")
-SINGLE_S = hexadecimal(np.float32, "-0x1.4abbcp-4 0x1.46607ep-9 -0x1.2ddcecp-15")
-SINGLE_K = hexadecimal(np.float32, "-0x1.3bd3ccp-2 0x1.03c1aep-6 -0x1.55b146p-12 0x1.d47d6p-19")
-
-
-def squared_radius_single(a: Words, b: Words) -> Reals:
-    r = ((b & np.uint32(0xFF)).astype(np.float32) + np.float32(0.5)) * np.float32(2.0**-39)
-    y = fma(a.view(np.int32).astype(np.float32), np.float32(2.0**-31), r)
-    below = y < 0
-    e = np.where(below, np.int32(0), floor_log2(y))
-    g = np.where(below, y, np.ldexp(y, -e) - np.float32(2))
-
-    g2 = g * g
-    g4 = g2 * g2
-    q = SINGLE_Q
-    qa, qb, qc, qd = fma(g, q[1], q[0]), fma(g, q[3], q[2]), fma(g, q[5], q[4]), fma(g, q[7], q[6])
-    polynomial = fma(g4, fma(g2, qd, qc), fma(g2, qb, qa))
-    return fma(g2, polynomial, fma(e.astype(np.float32), SINGLE_LN4, -g))
-
-
-def angle_single(b: Words) -> tuple[Reals, Reals]:
-    t = (b << np.uint32(2) | np.uint32(2)).view(np.int32)
-    w = t.astype(np.float32) * np.float32(2.0**-31)
-    z = w * w
-    z2 = z * z
-    (pi_4, correction), s, k = SINGLE_PI_4, SINGLE_S, SINGLE_K
-    polynomial = fma(z2, s[2], fma(z, s[1], s[0]))
-    sine = fma(w, pi_4, w * fma(z, polynomial, correction))
-    cosine = fma(z, fma(z2, fma(z, k[3], k[2]), fma(z, k[1], k[0])), np.float32(1))
-    return cosine, sine
-
-
-# ---- 6. Normal, float64 ----
-
-DOUBLE_P = hexadecimal(
-    np.float64,
-    "0x1.ffffffffffff3p-1 -0x1.55555555554f8p-1 0x1.000000006693cp-1 -0x1.9999999b9aa38p-2"
-    " 0x1.5555454f0bf2ap-2 -0x1.2492305f7081ap-2 0x1.0066848444ed3p-2 -0x1.c80579ec3c5eep-3",
-)
-DOUBLE_H = hexadecimal(
-    np.float64,
-    "0x1.fp-1 0x1.d4p-1 0x1.bbp-1 0x1.a4p-1 0x1.9p-1 0x1.7dp-1 0x1.6cp-1 0x1.5dp-1"
-    " 0x1.4ep-1 0x1.41p-1 0x1.35p-1 0x1.2ap-1 0x1.1fp-1 0x1.16p-1 0x1.0dp-1 0x1p-1",
-)
-DOUBLE_T = hexadecimal(
-    np.float64,
-    "0x1.52a2d265bc5abp+0 0x1.34e289d9ce1d3p+0 0x1.18c6e0ff5cf06p+0 0x1.faf588f78f31fp-1"
-    " 0x1.c8ff7c79a9a22p-1 0x1.972a341135158p-1 0x1.686c81e9b14afp-1 0x1.3d54fa5c1f71p-1"
-    " 0x1.1058bf9ae4ad5p-1 0x1.cf6354e09c5dcp-2 0x1.815c0a14357ebp-2 0x1.371fc201e8f74p-2"
-    " 0x1.d4313d66cb35dp-3 0x1.51b073f06183fp-3 0x1.95c830ec8e3ebp-4 0",
-)
-DOUBLE_LN4 = hexadecimal(np.float64, "-0x1.62e42fefa39efp+0")
-DOUBLE_PI_4 = hexadecimal(np.float64, "0x1.921fb54442d18p-1 0x1.1a62633145c07p-55")
-DOUBLE_S = hexadecimal(
-    np.float64,
-    "-0x1.4abbce625be47p-4 0x1.466bc67758dfap-9 -0x1.32d2cce33a55fp-15"
-    " 0x1.50783021c73abp-22 -0x1.e300abb1a0516p-30 0x1.e40581d2bb095p-38",
-)
-DOUBLE_K = hexadecimal(
-    np.float64,
-    "-0x1.3bd3cc9be45a5p-2 0x1.03c1f081b14eap-6 -0x1.55d3c7dcb8acdp-12"
-    " 0x1.e1f4fbfe6feddp-19 -0x1.a6ca019aaeeb6p-26 0x1.f3ef94d7facb1p-34",
-)
-
-
-def squared_radius_double(w0: Words) -> Reals:
-    y = fma(w0.view(np.int64).astype(np.float64), np.float64(2.0**-63), np.float64(2.0**-64))
-    below = y < 0
-    e = np.where(below, np.int32(0), floor_log2(y))
-    m = np.ldexp(y, -e)
-    k = np.where(below, (w0 >> np.uint64(59) & np.uint64(15)).astype(np.float64), np.floor(16 * (m - 1))).astype(int)
-    h = DOUBLE_H[k]
-    f = np.where(below, fma(y, h, 2 * h - 1), fma(m, h, np.float64(-1)))
-
-    log = fma(e.astype(np.float64), DOUBLE_LN4, DOUBLE_T[k])
-    f2 = f * f
-    f4 = f2 * f2
-    p = DOUBLE_P
-    pa, pb, pc, pd = fma(f, p[1], p[0]), fma(f, p[3], p[2]), fma(f, p[5], p[4]), fma(f, p[7], p[6])
-    polynomial = fma(f4, fma(f2, pd, pc), fma(f2, pb, pa))
-    return fma(f2, polynomial, fma(f, np.float64(-2), log))
-
-
-def angle_double(w1: Words) -> tuple[Reals, Reals]:
-    t = (w1 << np.uint64(2) | np.uint64(2)).view(np.int64)
-    w = t.astype(np.float64) * np.float64(2.0**-63)
-    z = w * w
-    z2 = z * z
-    z4 = z2 * z2
-    (pi_4, correction), s, k = DOUBLE_PI_4, DOUBLE_S, DOUBLE_K
-    polynomial = fma(z4, fma(z, s[5], s[4]), fma(z2, fma(z, s[3], s[2]), fma(z, s[1], s[0])))
-    sine = fma(w, pi_4, w * fma(z, polynomial, correction))
-    cosine = fma(z, fma(z4, fma(z, k[5], k[4]), fma(z2, fma(z, k[3], k[2]), fma(z, k[1], k[0]))), np.float64(1))
-    return cosine, sine
-
-
-# ---- 8. Frozen ----
+# ---- 9. Frozen ----
 
 
 @dataclass(frozen=True)
@@ -309,19 +146,21 @@ class Fill:
 
     operation: str
     place: Place
-    numbers: Parameters
+    numbers: Parameters | Truncation
 
     @property
     def dtype(self) -> type[np.uint32] | Precision:
-        return np.uint32 if self.operation == "words_u32" else type(self.numbers.scale)
+        return {"u32": np.uint32, "f32": np.float32, "f64": np.float64}[self.operation[-3:]]
 
     def values(self) -> NDArray[Any]:
         if self.operation == "words_u32":
             return words(self.place)
+        if isinstance(self.numbers, Truncation):
+            return truncated(self.place, self.operation, self.numbers)
         return (uniform if self.operation.startswith("uniform") else normal)(self.place, self.numbers)
 
     def __str__(self) -> str:
-        place, numbers = (vars(part).values() for part in (self.place, self.numbers))
+        place, numbers = map(astuple, (self.place, self.numbers))
         return " ".join([self.operation, *map(str, place), *(float(number).hex() for number in numbers)])
 
 
@@ -345,6 +184,7 @@ def frozen_fills() -> Iterator[Fill]:
         yield Fill("words_u32", place, normal_parameters(0, 0, np.float32))
     yield from frozen_reals(np.float32, "f32", least=2.0**-102)
     yield from frozen_reals(np.float64, "f64", least=2.0**-969)
+    yield from frozen_truncated()
 
 
 def frozen_reals(precision: Precision, suffix: str, least: float) -> Iterator[Fill]:
@@ -364,6 +204,47 @@ def frozen_reals(precision: Precision, suffix: str, least: float) -> Iterator[Fi
             yield Fill(f"{kind}_{suffix}", place, kaiming)
         for numbers in edges:
             yield Fill(f"{kind}_{suffix}", Place(seed=0xDECADE0FC0FFEE, stream=11, first=5, count=3001), numbers)
+
+
+INFINITY = math.inf
+BOUNDS = [  # mean, std, low, high
+    (0, 1, -2, 2),  # the central region alone in single precision
+    (0, 0.02, -2, 2),  # 100 sigmas: the bounds cut nothing
+    (0, 1, -INFINITY, INFINITY),
+    (0, 1, -2.25, 2.25),  # tails in single precision
+    (3, 0.5, 2.5, 3.5),  # symmetric about a mean, and central in double precision too
+    (0, 1, -1, 1.25),  # asymmetric and central
+    (0.5, 1, -2, 2),  # asymmetric, with tails
+    (0, 1, 2, INFINITY),
+    (0, 1, -INFINITY, 1.5),
+    (0, 1, -INFINITY, -7),
+    (0, 1, 0, INFINITY),
+    (0, 1, -0.125, INFINITY),  # one half of the words reaches past the mean
+    (0, 1, 5, 6),
+    (0, 1, -6, -5),
+    (0, 1, 36, INFINITY),
+    (0, 1, 30, 30.5),
+    (0, 1, -5e-7, 2.5e-7),  # far narrower than sigma
+    (-1, 1e6, -2, 2),
+    (0, 1, -(2.0**-64), 2.0**-64),  # the narrowest in single precision
+    (0, 1, -(2.0**-65), 2.0**-65),  # by way of double precision
+    (1, 0.25, 1.5, 1.5 + 2.0**-20),
+    (2.0**-60, 2.0**-102, 0, 1),
+]
+
+
+def frozen_truncated() -> Iterator[Fill]:
+    """Yield each operation in every place, then every kind of bounds in one."""
+    everywhere = [(np.float32, (0, 0.02, -0.04, 0.04)), (np.float32, (0.5, 1, -2, 2)), (np.float64, (0, 1, -2, 2))]
+    for precision, bounds in everywhere:
+        operation, numbers = truncation(*bounds, precision)
+        for place in places(width=2 if precision is np.float64 else 4):
+            yield Fill(operation, place, numbers)
+    place = Place(seed=0xDECADE0FC0FFEE, stream=11, first=5, count=3001)
+    for precision in (np.float32, np.float64):
+        for bounds in BOUNDS:
+            operation, numbers = truncation(*bounds, precision)
+            yield Fill(operation, place, numbers)
 
 
 def places(width: int) -> list[Place]:
@@ -392,8 +273,10 @@ if __name__ == "__main__":
     print("#     python tests/reference.py > tests/vectors/digests.txt")
     print("#")
     print("# scale is the std of a normal and half the width of a uniform, center the mean or the middle; reals are")
-    print("# hexadecimal; `>` rounds to a format. A line that changes is a new version of the stream.")
+    print("# hexadecimal; `>` rounds to a format. Truncated normals have six more. A line that changes is a new version of")
+    print("# the stream.")
     print("#")
     print("# operation seed stream first count scale center low high sha256")
+    print("#                                 ... low high slope middle lower_slope lower_anchor upper_slope upper_anchor sha256")
     for fill in (*frozen_fills(), *frozen_narrow_fills()):
         print(fill, digest(fill.values()))

@@ -9,10 +9,21 @@
 
 /* Single precision.
  *
- * Radius: v = a + ((b mod 256) + 1/2) / 256 in units of 2^-32, 40 bits. Read as a signed number, the word a is v below
- * one half and v - 1 above, so y = 2v or 2(v - 1) keeps its relative precision at both ends of (0, 1), and no part of
- *     -2 ln v = -2 ln 2 * exponent + (-g + g^2 Q(g)),    1 + g/2 = the significand of v in [1/2, 1),   g in [-1, 0]
- * cancels another: exponent <= 0, g <= 0.
+ * -2 ln of 2^exponent (1 + g/2), as the sum of -2 ln 2 * exponent and -g + g^2 Q(g). Range: exponent <= 0 and g in
+ * [-1, 0], so that no part cancels another. */
+FK_INLINE v_f32 fk_minus_2_ln_f32(v_f32 exponent, v_f32 g) {
+    const v_f32 g2 = vf_mul(g, g), g4 = vf_mul(g2, g2);
+    const v_f32 q01 = vf_fma(g, vf_set1(-0x1.55a384p-4f), vf_set1(0x1.fffecp-3f));
+    const v_f32 q23 = vf_fma(g, vf_set1(-0x1.0df6b8p-6f), vf_set1(0x1.f313e8p-6f));
+    const v_f32 q45 = vf_fma(g, vf_set1(-0x1.354f94p-6f), vf_set1(-0x1.72276ap-8f));
+    const v_f32 q67 = vf_fma(g, vf_set1(-0x1.6a0efp-8f), vf_set1(-0x1.a3989ap-7f));
+    const v_f32 q = vf_fma(g4, vf_fma(g2, q67, q45), vf_fma(g2, q23, q01));
+    return vf_fma(g2, q, vf_fms(exponent, vf_set1(-0x1.62e43p+0f), g));
+}
+
+/* Radius: v = a + ((b mod 256) + 1/2) / 256 in units of 2^-32, 40 bits. Read as a signed number, the word a is v below
+ * one half and v - 1 above, so y = 2v or 2(v - 1) keeps its relative precision at both ends of (0, 1); 1 + g/2 is the
+ * significand of v in [1/2, 1).
  *
  * Range: all words. Result: [2^-20, 7.54]. Max error: 2 ulp of the exact transform of the words. */
 FK_INLINE v_f32 fk_radius_f32(v_u32 a, v_u32 b) {
@@ -21,16 +32,7 @@ FK_INLINE v_f32 fk_radius_f32(v_u32 a, v_u32 b) {
     const v_f32 y = vf_fma(vf_from_i32(a), vf_set1(0x1p-31f), fraction);
     const v_m32 upper = vf_negative(y);
     const v_f32 g = vf_select(upper, y, vf_sub(vf_significand(y), vf_set1(2.0f)));
-    const v_f32 exponent = vf_exponent_or_0(upper, y);
-
-    const v_f32 g2 = vf_mul(g, g), g4 = vf_mul(g2, g2);
-    const v_f32 q01 = vf_fma(g, vf_set1(-0x1.55a384p-4f), vf_set1(0x1.fffecp-3f));
-    const v_f32 q23 = vf_fma(g, vf_set1(-0x1.0df6b8p-6f), vf_set1(0x1.f313e8p-6f));
-    const v_f32 q45 = vf_fma(g, vf_set1(-0x1.354f94p-6f), vf_set1(-0x1.72276ap-8f));
-    const v_f32 q67 = vf_fma(g, vf_set1(-0x1.6a0efp-8f), vf_set1(-0x1.a3989ap-7f));
-    const v_f32 q = vf_fma(g4, vf_fma(g2, q67, q45), vf_fma(g2, q23, q01));
-
-    return vf_sqrt(vf_fma(g2, q, vf_fms(exponent, vf_set1(-0x1.62e43p+0f), g)));
+    return vf_sqrt(fk_minus_2_ln_f32(vf_exponent_or_0(upper, y), g));
 }
 
 /* Angle: t = int32((b << 2) | 2), w = t 2^-31, phi = w pi/4 in (-pi/4, pi/4).
@@ -63,8 +65,7 @@ FK_INLINE void fk_normal_pair_f32(v_u32 a, v_u32 b, v_f32 *even, v_f32 *odd) {
 
 /* Double precision.
  *
- * The same signed reading of w0: y = 2v or 2(v - 1) with v = (w0 + 1/2) 2^-64. Here v = m 2^exponent, m in [1/2, 1)
- * lies in interval k of 16, and with c[k] near 1/m, a number of 9 bits,
+ * v = m 2^exponent, m in [1/2, 1), lies in interval k of 16, and with c[k] near 1/m, a number of 9 bits,
  *     -2 ln v = -2 ln 2 * exponent + 2 ln c[k] + (-2f + f^2 P(f)),    f = m c[k] - 1,   |f| <= 1/32.
  * c[15] = 1 so that next to v = 1 only the exact f = v - 1 remains. The table keeps P short where a plain polynomial
  * would need 20 terms, or a division. */
@@ -79,26 +80,30 @@ static const double fk_twice_log_reciprocal[16] = {
     0x1.d4313d66cb35dp-3, 0x1.51b073f06183fp-3, 0x1.95c830ec8e3ebp-4, 0.0,
 };
 
-/* Range: all words. Result: [2^-32, 9.5]. Max error: 4 ulp of the exact transform of the words. */
-FK_INLINE v_f64 fk_radius_f64(v_u64 w0) {
-    const v_f64 y = vd_fma(vd_from_i64(w0), vd_set1(0x1p-63), vd_set1(0x1p-64));
-    const v_m64 upper = vd_negative(y);
-    const v_f64 exponent = vd_exponent_or_0(upper, y);
-    const v_u64 k = vd_interval(upper, w0, y);
-    const v_f64 half_c = vd_lookup16(fk_half_reciprocal, k);
-    const v_f64 minus_one = vd_set1(-1.0);
-    const v_f64 offset = vd_select(upper, vd_fma(half_c, vd_set1(2.0), minus_one), minus_one);
-    const v_f64 f = vd_fma(vd_select(upper, y, vd_significand(y)), half_c, offset);
+/* -2 ln v from these parts. Range: exponent <= 0, k < 16 (its low four bits count), |f| <= 1/32. */
+FK_INLINE v_f64 fk_minus_2_ln_f64(v_f64 exponent, v_u64 k, v_f64 f) {
     const v_f64 logs = vd_fma(exponent, vd_set1(-0x1.62e42fefa39efp+0), vd_lookup16(fk_twice_log_reciprocal, k));
-
     const v_f64 f2 = vd_mul(f, f), f4 = vd_mul(f2, f2);
     const v_f64 p01 = vd_fma(f, vd_set1(-0x1.55555555554f8p-1), vd_set1(0x1.ffffffffffff3p-1));
     const v_f64 p23 = vd_fma(f, vd_set1(-0x1.9999999b9aa38p-2), vd_set1(0x1.000000006693cp-1));
     const v_f64 p45 = vd_fma(f, vd_set1(-0x1.2492305f7081ap-2), vd_set1(0x1.5555454f0bf2ap-2));
     const v_f64 p67 = vd_fma(f, vd_set1(-0x1.c80579ec3c5eep-3), vd_set1(0x1.0066848444ed3p-2));
     const v_f64 p = vd_fma(f4, vd_fma(f2, p67, p45), vd_fma(f2, p23, p01));
+    return vd_fma(f2, p, vd_fma(f, vd_set1(-2.0), logs));
+}
 
-    return vd_sqrt(vd_fma(f2, p, vd_fma(f, vd_set1(-2.0), logs)));
+/* Radius: the same signed reading of w0 as in single precision, y = 2v or 2(v - 1) with v = (w0 + 1/2) 2^-64.
+ *
+ * Range: all words. Result: [2^-32, 9.5]. Max error: 4 ulp of the exact transform of the words. */
+FK_INLINE v_f64 fk_radius_f64(v_u64 w0) {
+    const v_f64 y = vd_fma(vd_from_i64(w0), vd_set1(0x1p-63), vd_set1(0x1p-64));
+    const v_m64 upper = vd_negative(y);
+    const v_u64 k = vd_interval(upper, w0, y);
+    const v_f64 half_c = vd_lookup16(fk_half_reciprocal, k);
+    const v_f64 minus_one = vd_set1(-1.0);
+    const v_f64 offset = vd_select(upper, vd_fma(half_c, vd_set1(2.0), minus_one), minus_one);
+    const v_f64 f = vd_fma(vd_select(upper, y, vd_significand(y)), half_c, offset);
+    return vd_sqrt(fk_minus_2_ln_f64(vd_exponent_or_0(upper, y), k, f));
 }
 
 /* Range: all words. Results: cos in [0.707, 1], sin in +-[2^-62.3, 0.707]. Max error: 4 ulp each. */

@@ -21,6 +21,7 @@ size_t fk_drawn_bytes(fk_operation operation) {
     switch (operation) {
     case FK_UNIFORM_F64:
     case FK_NORMAL_F64:
+    case FK_TRUNCATED_F64:
     case FK_CONSTANT_F64: return 8;
     default: return 4;
     }

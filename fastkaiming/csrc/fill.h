@@ -29,6 +29,9 @@ typedef enum {
     FK_NORMAL_F64,
     FK_CONSTANT_F32, /* the pattern `center` everywhere: the memory's own speed limit */
     FK_CONSTANT_F64,
+    FK_TRUNCATED_F32,      /* normal between bounds symmetric about the mean, in single precision throughout */
+    FK_TRUNCATED_WIDE_F32, /* between any bounds, by way of double precision */
+    FK_TRUNCATED_F64,
     FK_OPERATIONS
 } fk_operation;
 
@@ -41,10 +44,18 @@ typedef enum {
 
 /* The numbers of a distribution, in the working precision of the operation (float32 values are exact in a double). */
 typedef struct {
-    double scale;  /* normal: std; uniform: (high - low) / 2 */
-    double center; /* normal: mean; uniform: (low + high) / 2; constant: the value */
-    double low;    /* uniform: no value leaves [low, high] */
+    double scale;  /* normal, truncated: std; uniform: (high - low) / 2 */
+    double center; /* normal, truncated: mean; uniform: (low + high) / 2; constant: the value */
+    double low;    /* uniform, truncated: no value leaves [low, high] */
     double high;
+
+    /* Truncated alone: Phi, and the tail probability, as linear functions of the word. fastkaiming/quantiles.py */
+    double slope;        /* the probability of one word */
+    double middle;       /* Phi - 1/2 of the middle word */
+    double lower_slope;  /* of the tail probability, in the lower half of the words */
+    double lower_anchor; /* the tail probability of word 0 */
+    double upper_slope;  /* likewise down from the last word */
+    double upper_anchor;
 } fk_params;
 
 /* What an element is rounded to on its way to memory, to nearest, ties to even. All but the first take float32 draws,

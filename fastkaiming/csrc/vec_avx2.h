@@ -25,13 +25,14 @@ static inline v_u64 vq_xor(v_u64 a, v_u64 b) { return _mm256_xor_si256(a, b); }
 static inline v_u64 vq_xor3(v_u64 a, v_u64 b, v_u64 c) { return _mm256_xor_si256(a, _mm256_xor_si256(b, c)); }
 static inline v_u64 vq_mul32(v_u64 a, v_u64 b) { return _mm256_mul_epu32(a, b); }
 static inline v_u64 vq_high32(v_u64 a) { return _mm256_srli_epi64(a, 32); }
+static inline v_u64 vq_top_bit(v_u64 a) { return _mm256_srli_epi64(a, 63); }
+static inline v_u64 vq_sign(v_u64 a) { return _mm256_cmpgt_epi64(_mm256_setzero_si256(), a); }
 static inline v_m64 vq_bit(v_u64 a, int n) { return _mm256_castsi256_pd(_mm256_slli_epi64(a, 63 - n)); }
 static inline v_u64 vq_shl(v_u64 a, int n) { return _mm256_slli_epi64(a, n); }
 
 /* There is no 64-bit arithmetic shift: the sign bits come from a comparison. */
 static inline v_u64 vq_sar(v_u64 a, int n) {
-    const __m256i signs = _mm256_cmpgt_epi64(_mm256_setzero_si256(), a);
-    return _mm256_or_si256(_mm256_srli_epi64(a, n), _mm256_slli_epi64(signs, 64 - n));
+    return _mm256_or_si256(_mm256_srli_epi64(a, n), _mm256_slli_epi64(vq_sign(a), 64 - n));
 }
 
 static inline v_u32 vq_interleave(v_u64 even, v_u64 odd) {
@@ -44,6 +45,7 @@ static inline v_u64 vq_join(v_u64 low, v_u64 high) { return vq_interleave(low, h
 
 static inline v_u32 vw_set1(uint32_t x) { return _mm256_set1_epi32((int)x); }
 static inline v_u32 vw_or(v_u32 a, v_u32 b) { return _mm256_or_si256(a, b); }
+static inline v_u32 vw_xor(v_u32 a, v_u32 b) { return _mm256_xor_si256(a, b); }
 static inline v_u32 vw_and_or(v_u32 a, v_u32 mask, v_u32 b) { return _mm256_or_si256(_mm256_and_si256(a, mask), b); }
 static inline v_u32 vw_shl(v_u32 a, int n) { return _mm256_slli_epi32(a, n); }
 static inline v_u32 vw_sar(v_u32 a, int n) { return _mm256_srai_epi32(a, n); }
@@ -68,6 +70,8 @@ static inline v_f32 vf_sub(v_f32 a, v_f32 b) { return _mm256_sub_ps(a, b); }
 static inline v_f32 vf_mul(v_f32 a, v_f32 b) { return _mm256_mul_ps(a, b); }
 static inline v_f32 vf_fma(v_f32 a, v_f32 b, v_f32 c) { return _mm256_fmadd_ps(a, b, c); }
 static inline v_f32 vf_fms(v_f32 a, v_f32 b, v_f32 c) { return _mm256_fmsub_ps(a, b, c); }
+static inline v_f32 vf_fnma(v_f32 a, v_f32 b, v_f32 c) { return _mm256_fnmadd_ps(a, b, c); }
+static inline v_f32 vf_div(v_f32 a, v_f32 b) { return _mm256_div_ps(a, b); }
 static inline v_f32 vf_sqrt(v_f32 a) { return _mm256_sqrt_ps(a); }
 static inline v_f32 vf_min(v_f32 a, v_f32 b) { return _mm256_min_ps(a, b); }
 static inline v_f32 vf_max(v_f32 a, v_f32 b) { return _mm256_max_ps(a, b); }
@@ -78,11 +82,15 @@ static inline v_f32 vf_flip_sign(v_f32 a, v_u32 sign) {
     return _mm256_xor_ps(a, _mm256_and_ps(_mm256_castsi256_ps(sign), _mm256_set1_ps(-0.0f)));
 }
 
-/* Where a is negative, the shift is arithmetic and the result some number: `zero` must cover those lanes. */
-static inline v_f32 vf_exponent_or_0(v_m32 zero, v_f32 a) {
+/* Where a is negative, the shift is arithmetic and the result some number. */
+static inline v_f32 vf_exponent(v_f32 a) {
     const __m256i biased = _mm256_srai_epi32(_mm256_castps_si256(a), 23);
-    const __m256 exponent = _mm256_cvtepi32_ps(_mm256_sub_epi32(biased, _mm256_set1_epi32(127)));
-    return _mm256_blendv_ps(exponent, _mm256_setzero_ps(), zero);
+    return _mm256_cvtepi32_ps(_mm256_sub_epi32(biased, _mm256_set1_epi32(127)));
+}
+
+/* `zero` must cover negative lanes. */
+static inline v_f32 vf_exponent_or_0(v_m32 zero, v_f32 a) {
+    return _mm256_blendv_ps(vf_exponent(a), _mm256_setzero_ps(), zero);
 }
 
 static inline v_f32 vf_significand(v_f32 a) {
@@ -104,13 +112,23 @@ static inline void vf_store4(float *p, v_f32 a, v_f32 b, v_f32 c, v_f32 d) {
 /* Double precision. */
 
 static inline v_f64 vd_set1(double x) { return _mm256_set1_pd(x); }
+static inline v_f64 vd_sub(v_f64 a, v_f64 b) { return _mm256_sub_pd(a, b); }
+static inline v_f64 vd_div(v_f64 a, v_f64 b) { return _mm256_div_pd(a, b); }
 static inline v_f64 vd_mul(v_f64 a, v_f64 b) { return _mm256_mul_pd(a, b); }
 static inline v_f64 vd_fma(v_f64 a, v_f64 b, v_f64 c) { return _mm256_fmadd_pd(a, b, c); }
+static inline v_f64 vd_fnma(v_f64 a, v_f64 b, v_f64 c) { return _mm256_fnmadd_pd(a, b, c); }
 static inline v_f64 vd_sqrt(v_f64 a) { return _mm256_sqrt_pd(a); }
 static inline v_f64 vd_min(v_f64 a, v_f64 b) { return _mm256_min_pd(a, b); }
 static inline v_f64 vd_max(v_f64 a, v_f64 b) { return _mm256_max_pd(a, b); }
+static inline v_u64 vd_to_bits(v_f64 a) { return _mm256_castpd_si256(a); }
 static inline v_m64 vd_negative(v_f64 a) { return a; }
 static inline v_f64 vd_select(v_m64 m, v_f64 set, v_f64 clear) { return _mm256_blendv_pd(clear, set, m); }
+
+static inline v_f64 vd_from_i32_low(v_u32 a) { return _mm256_cvtepi32_pd(_mm256_castsi256_si128(a)); }
+static inline v_f64 vd_from_i32_high(v_u32 a) { return _mm256_cvtepi32_pd(_mm256_extracti128_si256(a, 1)); }
+static inline v_f32 vf_from_f64(v_f64 low, v_f64 high) {
+    return _mm256_set_m128(_mm256_cvtpd_ps(high), _mm256_cvtpd_ps(low));
+}
 
 /* There is no conversion from 64-bit integers: the upper half becomes 2^84 + 2^63 + upper 2^32 and the lower one
  * 2^52 + lower by their bit patterns alone, the offsets leave by an exact subtraction, and one addition rounds. */
@@ -125,11 +143,16 @@ static inline v_f64 vd_flip_sign(v_f64 a, v_u64 sign) {
     return _mm256_xor_pd(a, _mm256_and_pd(_mm256_castsi256_pd(sign), _mm256_set1_pd(-0.0)));
 }
 
-/* The biased exponent, as the low bits of 2^52, less 2^52 + 1023. `zero` must cover negative lanes. */
-static inline v_f64 vd_exponent_or_0(v_m64 zero, v_f64 a) {
+/* The biased exponent, as the low bits of 2^52, less 2^52 + 1023. Where a is negative, it is some number. */
+static inline v_f64 vd_exponent(v_f64 a) {
     const __m256i biased = _mm256_srli_epi64(_mm256_castpd_si256(a), 52);
     const __m256d shifted = _mm256_castsi256_pd(_mm256_or_si256(biased, _mm256_set1_epi64x(0x4330000000000000)));
-    return _mm256_blendv_pd(_mm256_sub_pd(shifted, _mm256_set1_pd(0x1p+52 + 1023)), _mm256_setzero_pd(), zero);
+    return _mm256_sub_pd(shifted, _mm256_set1_pd(0x1p+52 + 1023));
+}
+
+/* `zero` must cover negative lanes. */
+static inline v_f64 vd_exponent_or_0(v_m64 zero, v_f64 a) {
+    return _mm256_blendv_pd(vd_exponent(a), _mm256_setzero_pd(), zero);
 }
 
 static inline v_f64 vd_significand(v_f64 a) {
@@ -141,6 +164,21 @@ static inline v_u64 vd_interval(v_m64 m, v_u64 word, v_f64 a) {
     const __m256d of_word = _mm256_castsi256_pd(_mm256_srli_epi64(word, 59));
     const __m256d of_significand = _mm256_castsi256_pd(_mm256_srli_epi64(_mm256_castpd_si256(a), 48));
     return _mm256_castpd_si256(_mm256_blendv_pd(of_significand, of_word, m));
+}
+
+static inline v_u64 vd_interval_of(v_f64 a) { return _mm256_srli_epi64(_mm256_castpd_si256(a), 48); }
+
+/* Within 128-bit lanes, by bit 1. */
+static inline v_f64 vd_lookup2(const double *table, v_u64 index) {
+    return _mm256_permutevar_pd(_mm256_broadcast_pd((const __m128d *)table), _mm256_slli_epi64(index, 1));
+}
+
+/* As two 32-bit halves: lanes 2 index and 2 index + 1. */
+static inline v_f64 vd_lookup4(const double *table, v_u64 index) {
+    const __m256i twice = _mm256_slli_epi64(index, 1);
+    const __m256i halves = _mm256_or_si256(_mm256_or_si256(twice, _mm256_slli_epi64(twice, 32)),
+                                           _mm256_set1_epi64x(0x100000000));
+    return _mm256_castps_pd(_mm256_permutevar8x32_ps(_mm256_castpd_ps(_mm256_loadu_pd(table)), halves));
 }
 
 static inline v_f64 vd_lookup16(const double *table, v_u64 index) {

@@ -25,6 +25,8 @@ static inline v_u64 vq_xor3(v_u64 a, v_u64 b, v_u64 c) { return _mm512_ternarylo
 static inline v_u64 vq_or(v_u64 a, v_u64 b) { return _mm512_or_si512(a, b); }
 static inline v_u64 vq_mul32(v_u64 a, v_u64 b) { return _mm512_mul_epu32(a, b); }
 static inline v_u64 vq_high32(v_u64 a) { return _mm512_srli_epi64(a, 32); }
+static inline v_u64 vq_top_bit(v_u64 a) { return _mm512_srli_epi64(a, 63); }
+static inline v_u64 vq_sign(v_u64 a) { return _mm512_srai_epi64(a, 63); }
 #define vq_shl(a, n) _mm512_slli_epi64(a, n)
 #define vq_sar(a, n) _mm512_srai_epi64(a, n)
 #define vq_bit(a, n) _mm512_test_epi64_mask(a, _mm512_set1_epi64(1LL << (n)))
@@ -39,6 +41,7 @@ static inline v_u64 vq_join(v_u64 low, v_u64 high) { return vq_interleave(low, h
 
 static inline v_u32 vw_set1(uint32_t x) { return _mm512_set1_epi32((int)x); }
 static inline v_u32 vw_and_or(v_u32 a, v_u32 mask, v_u32 b) { return _mm512_ternarylogic_epi32(a, mask, b, 0xEA); }
+static inline v_u32 vw_xor(v_u32 a, v_u32 b) { return _mm512_xor_si512(a, b); }
 static inline v_u32 vw_or(v_u32 a, v_u32 b) { return _mm512_or_si512(a, b); }
 #define vw_shl(a, n) _mm512_slli_epi32(a, n)
 #define vw_sar(a, n) _mm512_srai_epi32(a, n)
@@ -62,6 +65,8 @@ static inline v_f32 vf_sub(v_f32 a, v_f32 b) { return _mm512_sub_ps(a, b); }
 static inline v_f32 vf_mul(v_f32 a, v_f32 b) { return _mm512_mul_ps(a, b); }
 static inline v_f32 vf_fma(v_f32 a, v_f32 b, v_f32 c) { return _mm512_fmadd_ps(a, b, c); }
 static inline v_f32 vf_fms(v_f32 a, v_f32 b, v_f32 c) { return _mm512_fmsub_ps(a, b, c); }
+static inline v_f32 vf_fnma(v_f32 a, v_f32 b, v_f32 c) { return _mm512_fnmadd_ps(a, b, c); }
+static inline v_f32 vf_div(v_f32 a, v_f32 b) { return _mm512_div_ps(a, b); }
 static inline v_f32 vf_sqrt(v_f32 a) { return _mm512_sqrt_ps(a); }
 static inline v_f32 vf_min(v_f32 a, v_f32 b) { return _mm512_min_ps(a, b); }
 static inline v_f32 vf_max(v_f32 a, v_f32 b) { return _mm512_max_ps(a, b); }
@@ -73,6 +78,7 @@ static inline v_f32 vf_flip_sign(v_f32 a, v_u32 sign) {
     return _mm512_castsi512_ps(_mm512_ternarylogic_epi32(_mm512_castps_si512(a), sign, bit, 0x78));
 }
 
+static inline v_f32 vf_exponent(v_f32 a) { return _mm512_getexp_ps(a); }
 static inline v_f32 vf_exponent_or_0(v_m32 zero, v_f32 a) { return _mm512_maskz_getexp_ps(_knot_mask16(zero), a); }
 
 static inline v_f32 vf_significand(v_f32 a) { return _mm512_getmant_ps(a, _MM_MANT_NORM_1_2, _MM_MANT_SIGN_zero); }
@@ -92,8 +98,18 @@ static inline void vf_store4(float *p, v_f32 a, v_f32 b, v_f32 c, v_f32 d) {
 
 static inline v_f64 vd_set1(double x) { return _mm512_set1_pd(x); }
 static inline v_f64 vd_from_i64(v_u64 a) { return _mm512_cvtepi64_pd(a); }
+static inline v_f64 vd_from_i32_low(v_u32 a) { return _mm512_cvtepi32_pd(_mm512_castsi512_si256(a)); }
+static inline v_f64 vd_from_i32_high(v_u32 a) { return _mm512_cvtepi32_pd(_mm512_extracti64x4_epi64(a, 1)); }
+static inline v_f32 vf_from_f64(v_f64 low, v_f64 high) {
+    return _mm512_insertf32x8(_mm512_castps256_ps512(_mm512_cvtpd_ps(low)), _mm512_cvtpd_ps(high), 1);
+}
+
+static inline v_u64 vd_to_bits(v_f64 a) { return _mm512_castpd_si512(a); }
+static inline v_f64 vd_sub(v_f64 a, v_f64 b) { return _mm512_sub_pd(a, b); }
+static inline v_f64 vd_div(v_f64 a, v_f64 b) { return _mm512_div_pd(a, b); }
 static inline v_f64 vd_mul(v_f64 a, v_f64 b) { return _mm512_mul_pd(a, b); }
 static inline v_f64 vd_fma(v_f64 a, v_f64 b, v_f64 c) { return _mm512_fmadd_pd(a, b, c); }
+static inline v_f64 vd_fnma(v_f64 a, v_f64 b, v_f64 c) { return _mm512_fnmadd_pd(a, b, c); }
 static inline v_f64 vd_sqrt(v_f64 a) { return _mm512_sqrt_pd(a); }
 static inline v_f64 vd_min(v_f64 a, v_f64 b) { return _mm512_min_pd(a, b); }
 static inline v_f64 vd_max(v_f64 a, v_f64 b) { return _mm512_max_pd(a, b); }
@@ -105,11 +121,23 @@ static inline v_f64 vd_flip_sign(v_f64 a, v_u64 sign) {
     return _mm512_castsi512_pd(_mm512_ternarylogic_epi64(_mm512_castpd_si512(a), sign, bit, 0x78));
 }
 
+static inline v_f64 vd_exponent(v_f64 a) { return _mm512_getexp_pd(a); }
 static inline v_f64 vd_exponent_or_0(v_m64 zero, v_f64 a) { return _mm512_maskz_getexp_pd(_knot_mask8(zero), a); }
 static inline v_f64 vd_significand(v_f64 a) { return _mm512_getmant_pd(a, _MM_MANT_NORM_1_2, _MM_MANT_SIGN_zero); }
 
 static inline v_u64 vd_interval(v_m64 m, v_u64 word, v_f64 a) {
     return _mm512_mask_srli_epi64(_mm512_srli_epi64(_mm512_castpd_si512(a), 48), m, word, 59);
+}
+
+static inline v_u64 vd_interval_of(v_f64 a) { return _mm512_srli_epi64(_mm512_castpd_si512(a), 48); }
+
+static inline v_f64 vd_lookup2(const double *table, v_u64 index) {
+    return _mm512_permutevar_pd(_mm512_broadcast_f64x2(_mm_loadu_pd(table)), _mm512_slli_epi64(index, 1));
+}
+
+/* The four entries stand twice in the eight lanes; the second copy is not asked for. */
+static inline v_f64 vd_lookup4(const double *table, v_u64 index) {
+    return _mm512_permutexvar_pd(index, _mm512_broadcast_f64x4(_mm256_loadu_pd(table)));
 }
 
 static inline v_f64 vd_lookup16(const double *table, v_u64 index) {

@@ -26,6 +26,8 @@ static inline v_u64 vq_xor(v_u64 a, v_u64 b) { return veorq_u64(a, b); }
 static inline v_u64 vq_xor3(v_u64 a, v_u64 b, v_u64 c) { return veorq_u64(a, veorq_u64(b, c)); }
 static inline v_u64 vq_mul32(v_u64 a, v_u64 b) { return vmull_u32(vmovn_u64(a), vmovn_u64(b)); }
 static inline v_u64 vq_high32(v_u64 a) { return vshrq_n_u64(a, 32); }
+static inline v_u64 vq_top_bit(v_u64 a) { return vshrq_n_u64(a, 63); }
+static inline v_u64 vq_sign(v_u64 a) { return vreinterpretq_u64_s64(vshrq_n_s64(vreinterpretq_s64_u64(a), 63)); }
 #define vq_shl(a, n) vshlq_n_u64(a, n)
 #define vq_sar(a, n) vreinterpretq_u64_s64(vshrq_n_s64(vreinterpretq_s64_u64(a), n))
 #define vq_bit(a, n) vtstq_u64(a, vdupq_n_u64(UINT64_C(1) << (n)))
@@ -40,6 +42,7 @@ static inline v_u64 vq_join(v_u64 low, v_u64 high) { return vreinterpretq_u64_u3
 
 static inline v_u32 vw_set1(uint32_t x) { return vdupq_n_u32(x); }
 static inline v_u32 vw_or(v_u32 a, v_u32 b) { return vorrq_u32(a, b); }
+static inline v_u32 vw_xor(v_u32 a, v_u32 b) { return veorq_u32(a, b); }
 static inline v_u32 vw_and_or(v_u32 a, v_u32 mask, v_u32 b) { return vorrq_u32(vandq_u32(a, mask), b); }
 #define vw_shl(a, n) vshlq_n_u32(a, n)
 #define vw_sar(a, n) vreinterpretq_u32_s32(vshrq_n_s32(vreinterpretq_s32_u32(a), n))
@@ -58,6 +61,8 @@ static inline v_f32 vf_sub(v_f32 a, v_f32 b) { return vsubq_f32(a, b); }
 static inline v_f32 vf_mul(v_f32 a, v_f32 b) { return vmulq_f32(a, b); }
 static inline v_f32 vf_fma(v_f32 a, v_f32 b, v_f32 c) { return vfmaq_f32(c, a, b); }
 static inline v_f32 vf_fms(v_f32 a, v_f32 b, v_f32 c) { return vfmaq_f32(vnegq_f32(c), a, b); }
+static inline v_f32 vf_fnma(v_f32 a, v_f32 b, v_f32 c) { return vfmsq_f32(c, a, b); }
+static inline v_f32 vf_div(v_f32 a, v_f32 b) { return vdivq_f32(a, b); }
 static inline v_f32 vf_sqrt(v_f32 a) { return vsqrtq_f32(a); }
 static inline v_f32 vf_min(v_f32 a, v_f32 b) { return vminq_f32(a, b); }
 static inline v_f32 vf_max(v_f32 a, v_f32 b) { return vmaxq_f32(a, b); }
@@ -68,11 +73,15 @@ static inline v_f32 vf_flip_sign(v_f32 a, v_u32 sign) {
     return vreinterpretq_f32_u32(veorq_u32(vreinterpretq_u32_f32(a), vandq_u32(sign, vdupq_n_u32(0x80000000u))));
 }
 
-/* Where a is negative, the result is some number: `zero` must cover those lanes. */
-static inline v_f32 vf_exponent_or_0(v_m32 zero, v_f32 a) {
+/* Where a is negative, the result is some number. */
+static inline v_f32 vf_exponent(v_f32 a) {
     const int32x4_t biased = vreinterpretq_s32_u32(vshrq_n_u32(vreinterpretq_u32_f32(a), 23));
-    const uint32x4_t exponent = vreinterpretq_u32_f32(vcvtq_f32_s32(vsubq_s32(biased, vdupq_n_s32(127))));
-    return vreinterpretq_f32_u32(vbicq_u32(exponent, zero));
+    return vcvtq_f32_s32(vsubq_s32(biased, vdupq_n_s32(127)));
+}
+
+/* `zero` must cover negative lanes. */
+static inline v_f32 vf_exponent_or_0(v_m32 zero, v_f32 a) {
+    return vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(vf_exponent(a)), zero));
 }
 
 static inline v_f32 vf_significand(v_f32 a) {
@@ -91,8 +100,15 @@ static inline void vf_store4(float *p, v_f32 a, v_f32 b, v_f32 c, v_f32 d) {
 
 static inline v_f64 vd_set1(double x) { return vdupq_n_f64(x); }
 static inline v_f64 vd_from_i64(v_u64 a) { return vcvtq_f64_s64(vreinterpretq_s64_u64(a)); }
+static inline v_f64 vd_from_i32_low(v_u32 a) { return vcvtq_f64_s64(vmovl_s32(vreinterpret_s32_u32(vget_low_u32(a)))); }
+static inline v_f64 vd_from_i32_high(v_u32 a) { return vcvtq_f64_s64(vmovl_high_s32(vreinterpretq_s32_u32(a))); }
+static inline v_f32 vf_from_f64(v_f64 low, v_f64 high) { return vcvt_high_f32_f64(vcvt_f32_f64(low), high); }
+static inline v_u64 vd_to_bits(v_f64 a) { return vreinterpretq_u64_f64(a); }
+static inline v_f64 vd_sub(v_f64 a, v_f64 b) { return vsubq_f64(a, b); }
+static inline v_f64 vd_div(v_f64 a, v_f64 b) { return vdivq_f64(a, b); }
 static inline v_f64 vd_mul(v_f64 a, v_f64 b) { return vmulq_f64(a, b); }
 static inline v_f64 vd_fma(v_f64 a, v_f64 b, v_f64 c) { return vfmaq_f64(c, a, b); }
+static inline v_f64 vd_fnma(v_f64 a, v_f64 b, v_f64 c) { return vfmsq_f64(c, a, b); }
 static inline v_f64 vd_sqrt(v_f64 a) { return vsqrtq_f64(a); }
 static inline v_f64 vd_min(v_f64 a, v_f64 b) { return vminq_f64(a, b); }
 static inline v_f64 vd_max(v_f64 a, v_f64 b) { return vmaxq_f64(a, b); }
@@ -103,10 +119,13 @@ static inline v_f64 vd_flip_sign(v_f64 a, v_u64 sign) {
     return vreinterpretq_f64_u64(veorq_u64(vreinterpretq_u64_f64(a), vandq_u64(sign, vdupq_n_u64(UINT64_C(1) << 63))));
 }
 
-static inline v_f64 vd_exponent_or_0(v_m64 zero, v_f64 a) {
+static inline v_f64 vd_exponent(v_f64 a) {
     const int64x2_t biased = vreinterpretq_s64_u64(vshrq_n_u64(vreinterpretq_u64_f64(a), 52));
-    const uint64x2_t exponent = vreinterpretq_u64_f64(vcvtq_f64_s64(vsubq_s64(biased, vdupq_n_s64(1023))));
-    return vreinterpretq_f64_u64(vbicq_u64(exponent, zero));
+    return vcvtq_f64_s64(vsubq_s64(biased, vdupq_n_s64(1023)));
+}
+
+static inline v_f64 vd_exponent_or_0(v_m64 zero, v_f64 a) {
+    return vreinterpretq_f64_u64(vbicq_u64(vreinterpretq_u64_f64(vd_exponent(a)), zero));
 }
 
 static inline v_f64 vd_significand(v_f64 a) {
@@ -117,6 +136,14 @@ static inline v_f64 vd_significand(v_f64 a) {
 static inline v_u64 vd_interval(v_m64 m, v_u64 word, v_f64 a) {
     return vbslq_u64(m, vshrq_n_u64(word, 59), vshrq_n_u64(vreinterpretq_u64_f64(a), 48));
 }
+
+static inline v_u64 vd_interval_of(v_f64 a) { return vshrq_n_u64(vreinterpretq_u64_f64(a), 48); }
+
+static inline v_f64 vd_lookup4(const double *table, v_u64 index) {
+    return vcombine_f64(vld1_f64(table + vgetq_lane_u64(index, 0)), vld1_f64(table + vgetq_lane_u64(index, 1)));
+}
+
+static inline v_f64 vd_lookup2(const double *table, v_u64 index) { return vd_lookup4(table, index); }
 
 static inline v_f64 vd_lookup16(const double *table, v_u64 index) {
     return vcombine_f64(vld1_f64(table + (vgetq_lane_u64(index, 0) & 15)),

@@ -47,6 +47,7 @@ static inline v_u64 vq_xor(v_u64 a, v_u64 b) { FK_LANES(v_u64, FK_W64, a.lane[i]
 static inline v_u64 vq_xor3(v_u64 a, v_u64 b, v_u64 c) { FK_LANES(v_u64, FK_W64, a.lane[i] ^ b.lane[i] ^ c.lane[i]); }
 static inline v_u64 vq_shl(v_u64 a, int n) { FK_LANES(v_u64, FK_W64, a.lane[i] << n); }
 static inline v_u64 vq_high32(v_u64 a) { FK_LANES(v_u64, FK_W64, a.lane[i] >> 32); }
+static inline v_u64 vq_top_bit(v_u64 a) { FK_LANES(v_u64, FK_W64, a.lane[i] >> 63); }
 
 /* The product of the low halves. */
 static inline v_u64 vq_mul32(v_u64 a, v_u64 b) {
@@ -55,6 +56,9 @@ static inline v_u64 vq_mul32(v_u64 a, v_u64 b) {
 
 /* Arithmetic shift to the right, of the lane as a signed number. */
 static inline v_u64 vq_sar(v_u64 a, int n) { FK_LANES(v_u64, FK_W64, (uint64_t)((int64_t)a.lane[i] >> n)); }
+
+/* All ones where the top bit is set, else 0. */
+static inline v_u64 vq_sign(v_u64 a) { FK_LANES(v_u64, FK_W64, a.lane[i] >> 63 ? UINT64_MAX : 0); }
 
 /* Is bit n set? */
 static inline v_m64 vq_bit(v_u64 a, int n) { FK_LANES(v_m64, FK_W64, (int)(a.lane[i] >> n & 1)); }
@@ -73,6 +77,7 @@ static inline v_u64 vq_join(v_u64 low, v_u64 high) {
 
 static inline v_u32 vw_set1(uint32_t x) { FK_LANES(v_u32, FK_W32, x); }
 static inline v_u32 vw_or(v_u32 a, v_u32 b) { FK_LANES(v_u32, FK_W32, a.lane[i] | b.lane[i]); }
+static inline v_u32 vw_xor(v_u32 a, v_u32 b) { FK_LANES(v_u32, FK_W32, a.lane[i] ^ b.lane[i]); }
 static inline v_u32 vw_and_or(v_u32 a, v_u32 mask, v_u32 b) {
     FK_LANES(v_u32, FK_W32, (a.lane[i] & mask.lane[i]) | b.lane[i]);
 }
@@ -128,17 +133,22 @@ static inline v_f32 vf_from_i32(v_u32 a) { FK_LANES(v_f32, FK_W32, (float)(int32
 static inline v_f32 vf_from_bits(v_u32 a) { FK_LANES(v_f32, FK_W32, fk_float_from_bits(a.lane[i])); }
 static inline v_f32 vf_sub(v_f32 a, v_f32 b) { FK_LANES(v_f32, FK_W32, a.lane[i] - b.lane[i]); }
 static inline v_f32 vf_mul(v_f32 a, v_f32 b) { FK_LANES(v_f32, FK_W32, a.lane[i] * b.lane[i]); }
+static inline v_f32 vf_div(v_f32 a, v_f32 b) { FK_LANES(v_f32, FK_W32, a.lane[i] / b.lane[i]); }
 static inline v_f32 vf_sqrt(v_f32 a) { FK_LANES(v_f32, FK_W32, sqrtf(a.lane[i])); }
 static inline v_f32 vf_min(v_f32 a, v_f32 b) { FK_LANES(v_f32, FK_W32, a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i]); }
 static inline v_f32 vf_max(v_f32 a, v_f32 b) { FK_LANES(v_f32, FK_W32, a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]); }
 
-/* a b + c and a b - c, rounded once. */
+/* a b + c, a b - c and c - a b, rounded once. */
 static inline v_f32 vf_fma(v_f32 a, v_f32 b, v_f32 c) {
     FK_LANES(v_f32, FK_W32, fk_fma_f32(a.lane[i], b.lane[i], c.lane[i]));
 }
 
 static inline v_f32 vf_fms(v_f32 a, v_f32 b, v_f32 c) {
     FK_LANES(v_f32, FK_W32, fk_fma_f32(a.lane[i], b.lane[i], -c.lane[i]));
+}
+
+static inline v_f32 vf_fnma(v_f32 a, v_f32 b, v_f32 c) {
+    FK_LANES(v_f32, FK_W32, fk_fma_f32(-a.lane[i], b.lane[i], c.lane[i]));
 }
 
 static inline v_m32 vf_negative(v_f32 a) { FK_LANES(v_m32, FK_W32, (int)(fk_bits_of_float(a.lane[i]) >> 31)); }
@@ -151,7 +161,11 @@ static inline v_f32 vf_flip_sign(v_f32 a, v_u32 sign) {
     FK_LANES(v_f32, FK_W32, fk_float_from_bits(fk_bits_of_float(a.lane[i]) ^ (sign.lane[i] & 0x80000000u)));
 }
 
-/* floor(log2 |a|) of a normal number, 0 where `zero` is set. */
+/* floor(log2 a) of a positive normal number; then of |a|, 0 where `zero` is set. */
+static inline v_f32 vf_exponent(v_f32 a) {
+    FK_LANES(v_f32, FK_W32, (float)((int)(fk_bits_of_float(a.lane[i]) >> 23) - 127));
+}
+
 static inline v_f32 vf_exponent_or_0(v_m32 zero, v_f32 a) {
     FK_LANES(v_f32, FK_W32, zero.lane[i] ? 0.0f : (float)((int)(fk_bits_of_float(a.lane[i]) >> 23 & 0xFF) - 127));
 }
@@ -191,8 +205,23 @@ static inline uint64_t fk_bits_of_double(double x) {
 
 static inline v_f64 vd_set1(double x) { FK_LANES(v_f64, FK_W64, x); }
 static inline v_f64 vd_from_i64(v_u64 a) { FK_LANES(v_f64, FK_W64, (double)(int64_t)a.lane[i]); }
+/* The signed numbers in the lower and in the upper half of the 32-bit lanes. */
+static inline v_f64 vd_from_i32_low(v_u32 a) { FK_LANES(v_f64, FK_W64, (double)(int32_t)a.lane[i]); }
+static inline v_f64 vd_from_i32_high(v_u32 a) { FK_LANES(v_f64, FK_W64, (double)(int32_t)a.lane[i + FK_W64]); }
+
+/* Rounded to single precision; `low` to the lower half of the lanes. */
+static inline v_f32 vf_from_f64(v_f64 low, v_f64 high) {
+    FK_LANES(v_f32, FK_W32, (float)(i < FK_W64 ? low.lane[i % FK_W64] : high.lane[i % FK_W64]));
+}
+
+static inline v_u64 vd_to_bits(v_f64 a) { FK_LANES(v_u64, FK_W64, fk_bits_of_double(a.lane[i])); }
+static inline v_f64 vd_sub(v_f64 a, v_f64 b) { FK_LANES(v_f64, FK_W64, a.lane[i] - b.lane[i]); }
+static inline v_f64 vd_div(v_f64 a, v_f64 b) { FK_LANES(v_f64, FK_W64, a.lane[i] / b.lane[i]); }
 static inline v_f64 vd_mul(v_f64 a, v_f64 b) { FK_LANES(v_f64, FK_W64, a.lane[i] * b.lane[i]); }
 static inline v_f64 vd_fma(v_f64 a, v_f64 b, v_f64 c) { FK_LANES(v_f64, FK_W64, fma(a.lane[i], b.lane[i], c.lane[i])); }
+static inline v_f64 vd_fnma(v_f64 a, v_f64 b, v_f64 c) {
+    FK_LANES(v_f64, FK_W64, fma(-a.lane[i], b.lane[i], c.lane[i]));
+}
 static inline v_f64 vd_sqrt(v_f64 a) { FK_LANES(v_f64, FK_W64, sqrt(a.lane[i])); }
 static inline v_f64 vd_min(v_f64 a, v_f64 b) { FK_LANES(v_f64, FK_W64, a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i]); }
 static inline v_f64 vd_max(v_f64 a, v_f64 b) { FK_LANES(v_f64, FK_W64, a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]); }
@@ -205,6 +234,10 @@ static inline v_f64 vd_flip_sign(v_f64 a, v_u64 sign) {
     FK_LANES(v_f64, FK_W64, fk_double_from_bits(fk_bits_of_double(a.lane[i]) ^ (sign.lane[i] & UINT64_C(1) << 63)));
 }
 
+static inline v_f64 vd_exponent(v_f64 a) {
+    FK_LANES(v_f64, FK_W64, (double)((int)(fk_bits_of_double(a.lane[i]) >> 52) - 1023));
+}
+
 static inline v_f64 vd_exponent_or_0(v_m64 zero, v_f64 a) {
     FK_LANES(v_f64, FK_W64, zero.lane[i] ? 0.0 : (double)((int)(fk_bits_of_double(a.lane[i]) >> 52 & 0x7FF) - 1023));
 }
@@ -214,11 +247,17 @@ static inline v_f64 vd_significand(v_f64 a) {
     FK_LANES(v_f64, FK_W64, fk_double_from_bits((fk_bits_of_double(a.lane[i]) & fraction) | one));
 }
 
-/* The four bits behind the leading one: those of `word`, whose bit 63 is set, where m is; else those of a's
- * significand. Only the low four bits of a lane count. */
+/* The four bits behind the leading one: those of `word`, whose bit 63 is set, where m is; else, or in vd_interval_of
+ * always, those of a's significand. Only the low four bits of a lane count. */
 static inline v_u64 vd_interval(v_m64 m, v_u64 word, v_f64 a) {
     FK_LANES(v_u64, FK_W64, m.lane[i] ? word.lane[i] >> 59 : fk_bits_of_double(a.lane[i]) >> 48);
 }
+
+static inline v_u64 vd_interval_of(v_f64 a) { FK_LANES(v_u64, FK_W64, fk_bits_of_double(a.lane[i]) >> 48); }
+
+/* table[index], index < 2 and index < 4. */
+static inline v_f64 vd_lookup2(const double *table, v_u64 index) { FK_LANES(v_f64, FK_W64, table[index.lane[i]]); }
+static inline v_f64 vd_lookup4(const double *table, v_u64 index) { FK_LANES(v_f64, FK_W64, table[index.lane[i]]); }
 
 /* table[index mod 16]. */
 static inline v_f64 vd_lookup16(const double *table, v_u64 index) {

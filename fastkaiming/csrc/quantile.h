@@ -1,0 +1,178 @@
+/* quantile.h - a word of uniform bits to a truncated normal deviate, by the quantile of the normal distribution.
+ *
+ * The words cut the probability between the bounds into equal cells, and each gives the quantile of its cell's middle,
+ * found from two readings of it: t = Phi(z) - 1/2, precise where z is near 0, and v, the probability of the nearer
+ * tail, precise far out. So nothing cancels, whichever bounds there are. docs/stream-v1.md, section 7, is the normative
+ * text; fastkaiming/quantiles.py computes the parameters.
+ */
+#ifndef FASTKAIMING_QUANTILE_H
+#define FASTKAIMING_QUANTILE_H
+
+/* Single precision, z from t and v; `negative` has its top bit set where t < 0.
+ *
+ * Up to a little beyond 2 sigma z = t N(y) / M(y) with y = v - v^2 = 1/4 - t^2, farther out z = U(r) / V(r) with
+ * r = sqrt(-2 ln v): minimax rational functions, printed by tests/minimax_quantile.py. */
+#define FK_CENTRAL_F32 0x1.7p-6f
+
+FK_INLINE v_f32 fk_central_numerator_f32(v_f32 y, v_f32 y2, v_f32 y4) {
+    const v_f32 n01 = vf_fma(y, vf_set1(0x1.5535a8p+10f), vf_set1(0x1.956c08p+2f));
+    const v_f32 n23 = vf_fma(y, vf_set1(0x1.03285ap+18f), vf_set1(0x1.5096a4p+15f));
+    const v_f32 n45 = vf_fma(y, vf_set1(-0x1.e9750ap+14f), vf_set1(0x1.a5217cp+17f));
+    return vf_fma(y4, n45, vf_fma(y2, n23, n01));
+}
+
+FK_INLINE v_f32 fk_central_denominator_f32(v_f32 y, v_f32 y2, v_f32 y4) {
+    const v_f32 m01 = vf_fma(y, vf_set1(0x1.1f0c3ep+8f), vf_set1(1.0f));
+    const v_f32 m23 = vf_fma(y, vf_set1(0x1.a34278p+16f), vf_set1(0x1.776aa2p+13f));
+    return vf_fma(y4, vf_set1(0x1.59245ep+17f), vf_fma(y2, m23, m01));
+}
+
+FK_INLINE v_f32 fk_tail_radius_f32(v_f32 v) {
+    const v_f32 twice = vf_mul(v, vf_set1(2.0f));
+    return vf_sqrt(fk_minus_2_ln_f32(vf_exponent(twice), vf_sub(vf_significand(twice), vf_set1(2.0f))));
+}
+
+/* Range: v in [2^-33, 1/2], in [FK_CENTRAL_F32, 1/2] without `tails`; t = Phi(z) - 1/2 of the same z.
+ * Result: within (-6.34, 6.34). Max error: 4 ulp of the exact transform of the words, by fk_truncated_f32. */
+FK_INLINE v_f32 fk_quantile_f32(v_f32 t, v_f32 v, v_u32 negative, int tails) {
+    const v_f32 y = vf_fnma(v, v, v), y2 = vf_mul(y, y), y4 = vf_mul(y2, y2);
+    v_f32 numerator = vf_mul(t, fk_central_numerator_f32(y, y2, y4));
+    v_f32 denominator = fk_central_denominator_f32(y, y2, y4);
+    if (tails) {
+        const v_f32 r = fk_tail_radius_f32(v), r2 = vf_mul(r, r);
+        const v_f32 u01 = vf_fma(r, vf_set1(-0x1.213bdep+0f), vf_set1(-0x1.59287ap+1f));
+        const v_f32 u23 = vf_fma(r, vf_set1(0x1.4fcbcep-1f), vf_set1(0x1.113c88p+1f));
+        const v_f32 v01 = vf_fma(r, vf_set1(0x1.19a97p+1f), vf_set1(1.0f));
+        const v_f32 v23 = vf_fma(r, vf_set1(0x1.a7381cp-15f), vf_set1(0x1.4e9a44p-1f));
+        const v_m32 tail = vf_negative(vf_sub(v, vf_set1(FK_CENTRAL_F32)));
+        numerator = vf_select(tail, vf_flip_sign(vf_fma(r2, u23, u01), negative), numerator);
+        denominator = vf_select(tail, vf_fma(r2, v23, v01), denominator);
+    }
+    return vf_div(numerator, denominator);
+}
+
+/* A word to a value of the normal distribution between bounds that lie symmetrically about its mean.
+ *
+ * Range: all words; slope = (1 - 2 Phi(alpha)) / 2^32 at least 2^-123, middle its half, lower_anchor = Phi(alpha) +
+ * slope / 2, and `tails` set unless that is FK_CENTRAL_F32 or more. Result: in [low, high]. Max error: that of z, and
+ * half an ulp for the last rounding. */
+FK_INLINE v_f32 fk_truncated_f32(const fk_params *params, v_u32 word, int tails) {
+    const v_u32 centred = vw_xor(word, vw_set1(0x80000000u)), distance = vw_xor(word, vw_sar(word, 31));
+    const v_f32 slope = vf_set1((float)params->slope);
+    const v_f32 t = vf_fma(vf_from_i32(centred), slope, vf_set1((float)params->middle));
+    const v_f32 v = vf_fma(vf_from_i32(distance), slope, vf_set1((float)params->lower_anchor));
+    const v_f32 z = fk_quantile_f32(t, v, centred, tails);
+    const v_f32 value = vf_fma(vf_set1((float)params->scale), z, vf_set1((float)params->center));
+    return vf_max(vf_min(value, vf_set1((float)params->high)), vf_set1((float)params->low));
+}
+
+/* Double precision: PPND16 of M. J. Wichura, "Algorithm AS 241: the percentage points of the normal distribution",
+ * Applied Statistics 37 (1988), 477-484. One column each for its three regions: |t| <= 0.425 (here v >= 0.075), where
+ * z = t A(x) / B(x), x = 0.425^2 - t^2; then, with r = sqrt(-ln v), z = A(x) / B(x), x = r - 1.6, and from r = 5 on
+ * x = r - 5. */
+#define FK_CENTRAL_F64 0x1.3333333333333p-4
+#define FK_NOT_FAR_F64 0x1p-36 /* a v of this or more has an r below 5 */
+
+static const double fk_as241_numerator[8][4] = {
+    {0x1.b18d91e9eef75p+1, 0x1.6c665fde9526ap+0, 0x1.aa1b1c13ee526p+2},
+    {0x1.0a4888b1a436ep+7, 0x1.2857748cab19bp+2, 0x1.5daea6e875003p+2},
+    {0x1.ece5d2213c0ccp+10, 0x1.713f71462256ap+2, 0x1.c8ea6461fa445p+0},
+    {0x1.ad1d8cd4ee71dp+13, 0x1.d2ecb1a3d02c4p+1, 0x1.2fad9315255cfp-2},
+    {0x1.66c3e869b752ap+15, 0x1.453cc085375b2p+0, 0x1.b2b41193b4ee7p-6},
+    {0x1.06c1c55b78f2p+16, 0x1.ef2abb9b85c37p-3, 0x1.45c1908425345p-10},
+    {0x1.052d26b2e45e4p+15, 0x1.744eb6c45ec67p-6, 0x1.c6ec6cc59e02ap-16},
+    {0x1.39a296f7d925ep+11, 0x1.9615ac0b7ace9p-11, 0x1.afb74d693bf93p-23},
+};
+static const double fk_as241_denominator[8][4] = {
+    {0x1p+0, 0x1p+0, 0x1p+0},
+    {0x1.5281b386e1ab5p+5, 0x1.06cefbb46a449p+1, 0x1.331d34fc7d77fp-1},
+    {0x1.5797efdc8b3f7p+9, 0x1.ad278e6526633p+0, 0x1.186eb183443fbp-3},
+    {0x1.512322e75c89fp+12, 0x1.61292f23385c9p-1, 0x1.e76f93215462ap-7},
+    {0x1.4b772d5d65266p+14, 0x1.2f5123394f04p-3, 0x1.9c8bc979dc5d7p-11},
+    {0x1.3317caa64f4bep+15, 0x1.f207a7eab17bfp-7, 0x1.35c2c496374bfp-16},
+    {0x1.c0e457cb1ae76p+14, 0x1.1f18cbfdf2728p-11, 0x1.31446f740b9ep-23},
+    {0x1.46a7eca984b69p+12, 0x1.20d3f686439e4p-30, 0x1.269bff1f8c19p-49},
+};
+static const double fk_as241_shift[4] = {0, 0x1.999999999999ap+0, 5};
+
+/* How many of the regions the words of a fill can reach, by where its bounds are. */
+FK_INLINE int fk_regions_f64(const fk_params *params) {
+    const double least = params->lower_anchor < params->upper_anchor ? params->lower_anchor : params->upper_anchor;
+    return least >= FK_CENTRAL_F64 ? 1 : least >= FK_NOT_FAR_F64 ? 2 : 3;
+}
+
+FK_INLINE v_f64 fk_of_region(const double of_each[4], v_u64 region, int regions) {
+    if (regions == 1) { return vd_set1(of_each[0]); }
+    return regions == 2 ? vd_lookup2(of_each, region) : vd_lookup4(of_each, region);
+}
+
+FK_INLINE v_f64 fk_as241_linear(const double coefficients[2][4], v_u64 region, v_f64 x, int regions) {
+    return vd_fma(x, fk_of_region(coefficients[1], region, regions), fk_of_region(coefficients[0], region, regions));
+}
+
+/* A polynomial of degree 7 by Estrin's scheme, its coefficients those of each lane's region. */
+FK_INLINE v_f64 fk_as241(const double coefficients[8][4], v_u64 region, v_f64 x, int regions) {
+    const v_f64 x2 = vd_mul(x, x), x4 = vd_mul(x2, x2);
+    const v_f64 c01 = fk_as241_linear(coefficients, region, x, regions);
+    const v_f64 c23 = fk_as241_linear(coefficients + 2, region, x, regions);
+    const v_f64 c45 = fk_as241_linear(coefficients + 4, region, x, regions);
+    const v_f64 c67 = fk_as241_linear(coefficients + 6, region, x, regions);
+    return vd_fma(x4, vd_fma(x2, c67, c45), vd_fma(x2, c23, c01));
+}
+
+/* sqrt(-ln v). */
+FK_INLINE v_f64 fk_tail_radius_f64(v_f64 v) {
+    const v_f64 twice = vd_mul(v, vd_set1(2.0));
+    const v_u64 k = vd_interval_of(twice);
+    const v_f64 f = vd_fma(vd_significand(twice), vd_lookup16(fk_half_reciprocal, k), vd_set1(-1.0));
+    return vd_sqrt(vd_mul(fk_minus_2_ln_f64(vd_exponent(twice), k, f), vd_set1(0.5)));
+}
+
+/* z from t = Phi(z) - 1/2 and v. Range: v in [2^-1022, 3/4], from FK_CENTRAL_F64 on for 1 region, FK_NOT_FAR_F64 for 2.
+ * Result: within (-37.6, 37.6). Max error: 8 ulp of the exact transform of the words, by fk_truncated_f64. */
+FK_INLINE v_f64 fk_quantile_f64(v_f64 t, v_f64 v, int regions) {
+    v_u64 region = vq_set1(0);
+    v_f64 x = vd_fnma(t, t, vd_set1(0x1.71eb851eb851fp-3)), factor = t;
+    if (regions > 1) {
+        const v_f64 r = fk_tail_radius_f64(v), beyond_central = vd_sub(v, vd_set1(FK_CENTRAL_F64));
+        const v_m64 tail = vd_negative(beyond_central);
+        region = vq_top_bit(vd_to_bits(beyond_central));
+        if (regions > 2) { region = vq_add(region, vq_top_bit(vd_to_bits(vd_sub(vd_set1(5.0), r)))); }
+        x = vd_select(tail, vd_sub(r, fk_of_region(fk_as241_shift, region, regions)), x);
+        factor = vd_select(tail, vd_flip_sign(vd_set1(1.0), vd_to_bits(t)), t);
+    }
+    return vd_div(vd_mul(factor, fk_as241(fk_as241_numerator, region, x, regions)),
+                  fk_as241(fk_as241_denominator, region, x, regions));
+}
+
+/* Two readings of a word to a value: centred = word - 2^31, and distance = word or 2^32 - 1 - word, whichever is less
+ * (2^63, 2^64), each rounded to double precision.
+ *
+ * Range: all words; the parameters of fastkaiming/quantiles.py, and of them fk_regions_f64. Result: in [low, high].
+ * Max error: that of z, and half an ulp for the last rounding; where the bounds are not symmetrical about the mean, z
+ * has an error of 2^-53 besides, which shows next to 0. */
+FK_INLINE v_f64 fk_truncated_f64(const fk_params *params, v_f64 centred, v_f64 distance, int regions) {
+    const v_m64 lower = vd_negative(centred);
+    const v_f64 slope = vd_select(lower, vd_set1(params->lower_slope), vd_set1(params->upper_slope));
+    const v_f64 anchor = vd_select(lower, vd_set1(params->lower_anchor), vd_set1(params->upper_anchor));
+    const v_f64 t = vd_fma(centred, vd_set1(params->slope), vd_set1(params->middle));
+    const v_f64 z = fk_quantile_f64(t, vd_fma(distance, slope, anchor), regions);
+    const v_f64 value = vd_fma(vd_set1(params->scale), z, vd_set1(params->center));
+    return vd_max(vd_min(value, vd_set1(params->high)), vd_set1(params->low));
+}
+
+FK_INLINE v_f64 fk_truncated_word_f64(const fk_params *params, v_u64 word, int regions) {
+    const v_u64 centred = vq_xor(word, vq_set1(UINT64_C(1) << 63)), distance = vq_xor(word, vq_sign(word));
+    return fk_truncated_f64(params, vd_from_i64(centred), vd_from_i64(distance), regions);
+}
+
+/* A 32-bit word by way of double precision. Range: as fk_truncated_f64, with low and high numbers of single precision.
+ * Result: in [low, high]. Max error: 1 ulp of the exact value. */
+FK_INLINE v_f32 fk_truncated_wide_f32(const fk_params *params, v_u32 word, int regions) {
+    const v_u32 centred = vw_xor(word, vw_set1(0x80000000u)), distance = vw_xor(word, vw_sar(word, 31));
+    return vf_from_f64(
+        fk_truncated_f64(params, vd_from_i32_low(centred), vd_from_i32_low(distance), regions),
+        fk_truncated_f64(params, vd_from_i32_high(centred), vd_from_i32_high(distance), regions));
+}
+
+#endif

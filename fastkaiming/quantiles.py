@@ -1,0 +1,187 @@
+"""The parameters of truncated normals: the normal distribution function, correctly rounded, in whole numbers alone.
+
+A value of a truncated normal is the quantile of a probability that grows linearly with the word drawn, so the core
+takes a few numbers of each pair of bounds: the probability of one word, and where the tails begin. They decide bits.
+Therefore nothing here is the work of a C library, whose erfc differs from system to system, nor of floating-point
+arithmetic, whose rounding mode may be a stranger's: every number is an integer over a power of two, with an error that
+is known, until it is rounded once. docs/stream-v1.md, section 7, says what the numbers mean.
+"""
+
+import math
+from functools import lru_cache
+from typing import NamedTuple
+
+MOST_SIGMAS = 36.0  # of the nearer bound; the least probability of a tail drawn there is 2**-1006, a normal number
+_MOST_HALVINGS = 950  # to the least probability: then that of half a 64-bit word is a normal number too
+_LEAST_SYMMETRIC = 2.0**-64  # sigmas; closer bounds leave a word less than single precision holds without underflow
+_GUARD_BITS = 32  # against the truncations of some thousand terms
+_ERROR = 2  # units in the last bit of _distance, at most
+
+
+class Truncated(NamedTuple):
+    """An operation of the core and the numbers that it takes, in the order of ``fk_params``."""
+
+    operation: str  # "truncated_f32", "truncated_wide_f32" or "truncated_f64"
+    scale: float
+    center: float
+    low: float
+    high: float
+    slope: float
+    middle: float
+    lower_slope: float
+    lower_anchor: float
+    upper_slope: float
+    upper_anchor: float
+
+
+def truncated(mean: float, std: float, low: float, high: float, precision: int) -> Truncated:
+    """Return the parameters of normals between two bounds.
+
+    Parameters
+    ----------
+    mean, std : float
+        Of the normal distribution that is cut, finite and ``std > 0``, numbers of the working precision.
+    low, high : float
+        ``low < high``, numbers of the working precision or infinite.
+    precision : int
+        Bits of the working precision's significand, 24 or 53.
+
+    Returns
+    -------
+    Truncated
+        Each number rounded once, to single precision for ``truncated_f32`` and to double precision for the others.
+
+    Raises
+    ------
+    ValueError
+        The nearer bound is more than 36 ``std`` away from the mean, or the interval has a probability below 2**-950.
+    """
+    alpha, beta = _standardized(low, mean, std), _standardized(high, mean, std)
+    nearer = max(alpha, -beta, 0.0)
+    if nearer > MOST_SIGMAS:
+        raise ValueError(
+            f"the nearer bound must be at most {MOST_SIGMAS:g} std from the mean, got {nearer:g} std "
+            f"from low={low}, high={high}, mean={mean}, std={std}"
+        )
+    symmetric = precision == 24 and alpha == -beta and beta >= _LEAST_SYMMETRIC
+    operation = "truncated_f32" if symmetric else "truncated_wide_f32" if precision == 24 else "truncated_f64"
+    word_bits, rounding = (64, 53) if precision == 53 else (32, 24) if symmetric else (32, 53)
+
+    bits = 192 + int(0.75 * nearer * nearer)  # the tail beyond x sigmas is some 2**(-0.72 x**2)
+    while True:
+        numbers = _linear_functions(alpha, beta, bits, word_bits)
+        point = bits + word_bits + 1  # binary places of the numbers
+        slope, error = numbers[0]
+        if (slope + error) << _MOST_HALVINGS < 2 << bits:
+            raise ValueError(
+                f"the probability between the bounds must be at least 2**-{_MOST_HALVINGS}, got less "
+                f"from low={low}, high={high}, mean={mean}, std={std}"
+            )
+        least = [_rounded(number - error, point, rounding) for number, error in numbers]
+        if least == [_rounded(number + error, point, rounding) for number, error in numbers]:
+            return Truncated(operation, std, mean, low, high, *least)
+        bits *= 2
+
+
+def _standardized(bound: float, mean: float, std: float) -> float:
+    """Return (bound - mean) / std, rounded once to double precision."""
+    if math.isinf(bound):
+        return bound
+    (b, b_unit), (m, m_unit), (s, s_unit) = (number.as_integer_ratio() for number in (bound, mean, std))
+    difference = b * m_unit - m * b_unit
+    try:
+        return difference * s_unit / (b_unit * m_unit * s)
+    except OverflowError:
+        return math.inf if difference > 0 else -math.inf
+
+
+def _linear_functions(alpha: float, beta: float, bits: int, word_bits: int) -> list[tuple[int, int]]:
+    """Return slope, middle, lower_slope, lower_anchor, upper_slope, upper_anchor, each with a bound of its error.
+
+    They are in units of 2**-(bits + word_bits + 1), and half a word's probability is as many units as the probability
+    between the bounds has units of 2**-bits.
+    """
+    half = 1 << (bits - 1)
+    from_low, from_high = _distance(alpha, bits), _distance(beta, bits)
+    between = from_high - from_low
+
+    def tail(probability: int, sign: int) -> tuple[int, int]:
+        """Return the tail probability half a word inside of a bound that has the given one."""
+        return (probability << (word_bits + 1)) + sign * between, (_ERROR << (word_bits + 1)) + 2 * _ERROR
+
+    lower_sign, upper_sign = (-1 if alpha >= 0 else 1), (-1 if beta <= 0 else 1)
+    lower_tail = half - from_low if alpha >= 0 else half + from_low
+    upper_tail = half + from_high if beta <= 0 else half - from_high
+    return [
+        (2 * between, 4 * _ERROR),
+        (((from_low + from_high) << word_bits) + between, (_ERROR << (word_bits + 1)) + 2 * _ERROR),
+        (2 * between * lower_sign, 4 * _ERROR),
+        tail(lower_tail, lower_sign),
+        (2 * between * upper_sign, 4 * _ERROR),
+        tail(upper_tail, upper_sign),
+    ]
+
+
+def _rounded(number: int, point: int, precision: int) -> float:
+    """Return number / 2**point, rounded to so many significant bits: to nearest, ties to even."""
+    excess = max(abs(number).bit_length() - precision, 0)
+    quotient, rest = divmod(number, 1 << excess)
+    twice = 2 * rest
+    quotient += twice > 1 << excess or (twice == 1 << excess and quotient % 2)
+    return (quotient << excess) / (1 << point)  # which Python rounds correctly, where there is anything to round
+
+
+def _distance(x: float, bits: int) -> int:
+    """Return Phi(x) - 1/2 in units of 2**-bits, by a series whose terms have all the same sign.
+
+    Phi(x) = 1/2 + phi(x) (x + x**3 / 3 + x**5 / (3 5) + x**7 / (3 5 7) + ...): Abramowitz & Stegun, "Handbook of
+    Mathematical Functions", 26.2.11.
+    """
+    if x < 0:
+        return -_distance(-x, bits)
+    if 0.72 * x * x > bits:
+        return 1 << (bits - 1)
+    working = bits + _GUARD_BITS
+    numerator, denominator = x.as_integer_ratio()
+    square, shift = numerator * numerator, 2 * (denominator.bit_length() - 1)
+    term = (numerator << working) // denominator
+    total, n = 0, 1
+    while term:
+        total += term
+        n += 2
+        term = (term * square >> shift) // n
+    return (total << (bits + working)) // (_exp(square, shift + 1, working) * _sqrt_two_pi(working))
+
+
+def _exp(numerator: int, shift: int, working: int) -> int:
+    """Return exp(numerator / 2**shift) in units of 2**-working: Taylor's series of a small part, squared repeatedly."""
+    halvings = max(numerator.bit_length() - shift, 0) + 16
+    fine = working + halvings + _GUARD_BITS
+    part = numerator << fine >> (shift + halvings)
+    term = total = 1 << fine
+    n = 1
+    while term:
+        term = (term * part >> fine) // n
+        total += term
+        n += 1
+    for _ in range(halvings):
+        total = total * total >> fine
+    return total >> (fine - working)
+
+
+@lru_cache(maxsize=64)
+def _sqrt_two_pi(working: int) -> int:
+    """Return sqrt(2 pi) in units of 2**-working; pi by Machin's formula, 16 atan(1/5) - 4 atan(1/239)."""
+    fine = working + _GUARD_BITS
+    pi = 16 * _atan_of_reciprocal(5, fine) - 4 * _atan_of_reciprocal(239, fine)
+    return math.isqrt(pi << (fine + 1)) >> (fine - working)
+
+
+def _atan_of_reciprocal(x: int, bits: int) -> int:
+    power = (1 << bits) // x
+    total, n = power, 1
+    while power:
+        power //= -x * x
+        n += 2
+        total += power // n
+    return total

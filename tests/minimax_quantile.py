@@ -1,0 +1,95 @@
+"""Print the constants of docs/stream-v1.md, section 7: the normal quantile in single precision. Needs mpmath; a minute.
+
+Minimax rational functions, by Remez' exchange for them (Ralston & Rabinowitz, "A First Course in Numerical Analysis",
+section 7.9). The denominator is rounded first; then the numerator is fitted again, as a polynomial, to what the rounded
+denominator asks for, and rounded coefficient by coefficient as in minimax.py.
+
+The double precision quantile is Wichura's, whose published decimal constants the document rounds.
+"""
+
+from collections.abc import Callable
+from functools import cache
+
+from minimax import GRID, TINY, alternating, fitted, polynomial, rounded, show
+from mpmath import cos, erfc, erfinv, findroot, linspace, log, lu_solve, matrix, mp, mpf, pi, sqrt
+
+Function = Callable[[mpf], mpf]
+
+CENTRAL = mpf(23) / 1024  # the least tail probability that the central function serves: a little beyond 2 sigma
+LEAST = mpf(2) ** -33  # the least of all
+
+
+def rational(target: Function, degrees: tuple[int, int], low: mpf, high: mpf) -> tuple[list[mpf], list[mpf]]:
+    """Return numerator and denominator that minimize the maximum of |1 - rational(x) / target(x)|."""
+    m, n = degrees
+    terms = m + n + 1
+    nodes = [(low + high - (high - low) * cos(pi * (2 * k + 1) / (2 * terms + 2))) / 2 for k in range(terms + 1)]
+    grid = linspace(low, high, GRID)
+    numerator, denominator = [mpf(1)], [mpf(1)]
+    for _ in range(20):
+        for _ in range(6):  # the equations hold the error times the denominator: begin with the last one
+            below = [polynomial(denominator, range(len(denominator)), x) for x in nodes]
+            rows = [
+                [
+                    *(x**power for power in range(m + 1)),
+                    *(-target(x) * x**power for power in range(1, n + 1)),
+                    (-1) ** row * target(x) * below[row],
+                ]
+                for row, x in enumerate(nodes)
+            ]
+            solution = list(lu_solve(matrix(rows), matrix([target(x) for x in nodes])))
+            numerator, denominator = solution[: m + 1], [mpf(1), *solution[m + 1 : terms]]
+        errors = [(x, 1 - quotient(numerator, denominator, x) / target(x)) for x in grid]
+        extrema = alternating(errors)
+        while len(extrema) > terms + 1:
+            extrema.pop(0 if abs(extrema[0][1]) < abs(extrema[-1][1]) else -1)
+        heights = [abs(error) for _, error in extrema]
+        if len(extrema) < terms + 1 or max(heights) < min(heights) * mpf("1.01"):
+            break
+        nodes = [x for x, _ in extrema]
+    return numerator, denominator
+
+
+def quotient(numerator: list[mpf], denominator: list[mpf], x: mpf) -> mpf:
+    return polynomial(numerator, range(len(numerator)), x) / polynomial(denominator, range(len(denominator)), x)
+
+
+def print_rational(names: str, target: Function, degrees: tuple[int, int], low: mpf, high: mpf) -> None:
+    """Print the rounded coefficients of a fit: the numerator's under the first name, the denominator's the second."""
+    _, denominator = rational(target, degrees, low, high)
+    denominator = [rounded(c, 24) for c in denominator]
+
+    def scaled(x: mpf) -> mpf:
+        return target(x) * polynomial(denominator, range(len(denominator)), x)
+
+    numerator = fitted(scaled, lambda x: 1 / scaled(x), degrees[0], low, high, 24)
+
+    def error(x: mpf) -> mpf:
+        return 1 - quotient(numerator, denominator, x) / target(x)
+
+    show(names[0], numerator, error, low, high)
+    show(names[1], denominator, error, low, high)
+
+
+@cache
+def central(y: mpf) -> mpf:
+    """Return z / t, t = Phi(z) - 1/2, of y = v - v^2 = 1/4 - t^2."""
+    t = sqrt(mpf(1) / 4 - y)
+    return sqrt(mpf(2)) * erfinv(2 * t) / t
+
+
+@cache
+def tail(r: mpf) -> mpf:
+    """Return the z whose tail probability v is exp(-r^2 / 2)."""
+    return findroot(lambda z: log(erfc(z / sqrt(mpf(2))) / 2) + r * r / 2, r - 1 / r)
+
+
+def main() -> None:
+    """Print both."""
+    print_rational("NM", central, (5, 4), CENTRAL - CENTRAL**2, mpf(1) / 4 - TINY)
+    print_rational("UV", tail, (3, 3), sqrt(-2 * log(CENTRAL)), sqrt(-2 * log(LEAST)))
+
+
+if __name__ == "__main__":
+    mp.prec = 120
+    main()
