@@ -1,7 +1,7 @@
 """Types of the compiled boundary; every argument arrives validated."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, ParamSpec, TypeVar, final
+from typing import Any, Final, ParamSpec, Self, TypeVar, final
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -34,28 +34,20 @@ CHUNK_ELEMENTS: Final[int]
 class Plan:
     drawn_bytes: Final[int]
 
-    def __init__(
-        self,
+    def __new__(
+        cls,
         out: Any,
         operation: int,
         seed: int,
         stream: int,
         first: int,
-        scale: float = 0.0,
-        center: float = 0.0,
-        low: float = 0.0,
-        high: float = 0.0,
-        slope: float = 0.0,
-        middle: float = 0.0,
-        lower_slope: float = 0.0,
-        lower_anchor: float = 0.0,
-        upper_slope: float = 0.0,
-        upper_anchor: float = 0.0,
+        *numbers: float,
         store: int = ...,
         rounding: int = ...,
         swapped: bool = False,
         steps: tuple[int, ...] | None = None,
-    ) -> None: ...
+        **named_numbers: float,
+    ) -> Self: ...
 
 def fill_all(plans: Sequence[Plan], threads: int = 1, progress: Callable[[int, int], object] | None = None) -> None: ...
 def fill(
