@@ -84,4 +84,5 @@ def known(dtype: str) -> np.dtype[Any]:
         import ml_dtypes
     except ImportError:
         raise UnavailableError(f"{dtype} is a dtype of ml_dtypes, which is not installed") from None
-    return np.dtype(getattr(ml_dtypes, dtype))
+    named: np.dtype[Any] = np.dtype(getattr(ml_dtypes, dtype))
+    return named

@@ -80,10 +80,11 @@ FK_INLINE void put_along_rows(const batch *b, int64_t stride, size_t apart, size
 }
 
 FK_INLINE void put_across_rows(const batch *b, int64_t stride, size_t apart, size_t bytes) {
+    const size_t rows = b->rows; /* which the bytes written might be, for all that the compiler knows */
     for (uint64_t k = 0; k < b->columns; k++) {
         const int64_t by = (int64_t)k * stride;
         const size_t at = k * apart;
-        for (size_t i = 0; i < b->rows; i++) { memcpy(b->out[i] + by, b->from[i] + at, bytes); }
+        for (size_t i = 0; i < rows; i++) { memcpy(b->out[i] + by, b->from[i] + at, bytes); }
     }
 }
 
