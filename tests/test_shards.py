@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import ml_dtypes
@@ -334,7 +335,7 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
 
 
 @pytest.mark.parametrize(("arguments", "error", "message"), REFUSED)
-@pytest.mark.parametrize("fill", [fk.normal_, fk.uniform_, fk.kaiming_normal_, fk.kaiming_uniform_])
+@pytest.mark.parametrize("fill", [fk.normal_, fk.uniform_, partial(fk.kaiming_normal_, fan=2), fk.trunc_normal_])
 def test_a_refused_place_writes_and_takes_nothing(
     fill: Any, arguments: dict[str, Any], error: type[Exception], message: str
 ) -> None:
