@@ -58,12 +58,12 @@ def _uniform(uniform: Uniform, storage: Format) -> Draw:
 
 def _truncated_normal(truncated: TruncatedNormal, storage: Format) -> Draw:
     loc, scale, low, high = (
-        _in_precision(name, getattr(truncated, name), storage) for name in ("loc", "scale", "low", "high")
+        _in_precision(number, storage) for number in (truncated.loc, truncated.scale, truncated.low, truncated.high)
     )
     farthest = max(abs(_between(loc + sign * _MOST_SIGMAS * scale, low, high)) for sign in (-1, 1))
-    if farthest > storage.greatest:
+    if not farthest <= storage.greatest or math.isinf(scale) or math.isinf(loc):
         raise ValueError(f"bounds, or loc + {_MOST_SIGMAS} * scale, must not overflow {storage.name}, got {truncated}")
-    if scale == 0 or low == high:
+    if truncated.scale == 0 or low == high:
         return _constant(_between(loc, low, high), storage)
     _check_underflow("scale", scale, storage, truncated)
     bounds = _kept_inside(max(low, -storage.greatest), min(high, storage.greatest), storage, truncated)
@@ -88,19 +88,16 @@ def _kept_inside(low: float, high: float, storage: Format, distribution: Distrib
 
 
 def _rounded(name: str, value: float, storage: Format) -> float:
-    rounded = _in_precision(name, value, storage)
+    """Return a number rounded to the precision that is drawn in; the storage could hold it."""
+    rounded = _in_precision(value, storage)
     if abs(rounded) > storage.greatest:
         raise ValueError(f"{name} must not overflow {storage.name}, got {value}")
     return rounded
 
 
-def _in_precision(name: str, value: float, storage: Format) -> float:
-    """Return a number rounded to the precision that is drawn in; only one that is infinite may come out so."""
+def _in_precision(value: float, storage: Format) -> float:
     with np.errstate(over="ignore"):
-        rounded = float(storage.precision(value))
-    if math.isinf(rounded) and math.isfinite(value):
-        raise ValueError(f"{name} must not overflow {storage.precision.__name__}, got {value}")
-    return rounded + 0.0  # of -0.0 that makes 0.0, as the stream has it
+        return float(storage.precision(value)) + 0.0  # of -0.0 that makes 0.0, as the stream has it
 
 
 def _check_underflow(name: str, scale: float, storage: Format, distribution: Distribution) -> None:

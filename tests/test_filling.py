@@ -21,11 +21,11 @@ MIB = 1 << 20
 
 def drawn(out: NDArray[Any], distribution: fk.Normal | fk.Uniform, **arguments: Any) -> dict[str, Any] | None:
     """Fill with a stand-in for the compiled core, and return what reached it; None if nothing did."""
-    names = ("operation", "seed", "stream", "first", "scale", "center", "low", "high", "store", "rounding", "swapped")
+    names = ("operation", "seed", "stream", "first", "scale", "center", "low", "high")
     calls: list[dict[str, Any]] = []
 
-    def plan(_out: Any, *given: Any) -> dict[str, Any]:
-        return dict(zip((*names, "steps"), given, strict=True))
+    def plan(_out: Any, *numbers: Any, **named: Any) -> dict[str, Any]:
+        return {**dict.fromkeys(names, 0.0), **dict(zip(names, numbers, strict=False)), **named}
 
     def fill_all(plans: list[dict[str, Any]], threads: int, _progress: object) -> None:
         calls.extend({**plan, "threads": threads} for plan in plans)
@@ -91,9 +91,24 @@ def test_a_refused_target_keeps_its_bytes(make: Callable[[], Any], error: type[E
 
 
 ARGUMENTS: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
-    (np.float32, {"distribution": "normal"}, TypeError, "distribution must be a Normal or a Uniform, not str 'normal'"),
-    (np.float32, {"distribution": fk.Normal}, TypeError, "distribution must be a Normal or a Uniform, not type "),
-    (np.float32, {"distribution": [0, 1]}, TypeError, "distribution must be a Normal or a Uniform, not list [0, 1]"),
+    (
+        np.float32,
+        {"distribution": "normal"},
+        TypeError,
+        "distribution must be a Normal, Uniform or TruncatedNormal, not str 'normal'",
+    ),
+    (
+        np.float32,
+        {"distribution": fk.Normal},
+        TypeError,
+        "distribution must be a Normal, Uniform or TruncatedNormal, not type ",
+    ),
+    (
+        np.float32,
+        {"distribution": [0, 1]},
+        TypeError,
+        "distribution must be a Normal, Uniform or TruncatedNormal, not list [0, 1]",
+    ),
     # Overflow: 9.5 standard deviations reach 3.42e38 where float32 ends at 3.4028e38, and 1.805e308 past 1.7977e308.
     (np.float32, {"distribution": fk.Normal(0, 1e39)}, ValueError, "std must not overflow float32, got 1e+39"),
     (np.float32, {"distribution": fk.Normal(-4e38)}, ValueError, "mean must not overflow float32, got -4e+38"),
@@ -201,15 +216,15 @@ def nearest(value: Fraction, bits: int) -> Fraction:
 
 MODERATE = st.floats(-1e6, 1e6).filter(lambda x: x == 0 or abs(x) > 1e-6)
 PRECISIONS = [
-    (np.float32, 24, _core.UNIFORM_F32, _core.NORMAL_F32),
-    (np.float64, 53, _core.UNIFORM_F64, _core.NORMAL_F64),
+    (np.float32, 24, _core.UNIFORM_F32, _core.NORMAL_F32, _core.CONSTANT_F32),
+    (np.float64, 53, _core.UNIFORM_F64, _core.NORMAL_F64, _core.CONSTANT_F64),
 ]
 
 
-@pytest.mark.parametrize(("dtype", "bits", "uniform", "normal"), PRECISIONS)
+@pytest.mark.parametrize(("dtype", "bits", "uniform", "normal", "constant"), PRECISIONS)
 @given(one=MODERATE, other=MODERATE)
 def test_numbers_are_rounded_once_to_the_precision_of_the_array(
-    dtype: Any, bits: int, uniform: int, normal: int, one: float, other: float
+    dtype: Any, bits: int, uniform: int, normal: int, constant: int, one: float, other: float
 ) -> None:
     call = drawn(marked(dtype=dtype), fk.Normal(one, abs(other)), rng=fk.Key(3, 4))
     assert call is not None
@@ -222,7 +237,11 @@ def test_numbers_are_rounded_once_to_the_precision_of_the_array(
         return  # refused, which has a test of its own
     call = drawn(marked(dtype=dtype), fk.Uniform(*sorted((one, other))), rng=fk.Key(3, 4))
     assert call is not None
-    assert (call["operation"], call["seed"], call["stream"], call["first"]) == (uniform, 3, 4, 0)
+    assert (call["seed"], call["stream"], call["first"]) == (3, 4, 0)
+    if low == high:
+        assert (call["operation"], call["center"]) == (constant, low)
+        return
+    assert call["operation"] == uniform
     assert (call["low"], call["high"]) == (low, high)
     # The sum and the difference are formed in double, then rounded.
     assert call["scale"] == nearest(nearest(high / 2 - low / 2, 53), bits)
