@@ -90,6 +90,7 @@ def test_a_refused_target_keeps_its_bytes(make: Callable[[], Any], error: type[E
     assert generator.take().stream == 0
 
 
+NO_DISTRIBUTION = "distribution must be a Normal, Uniform or TruncatedNormal, not"
 ARGUMENTS: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
     (
         np.float32,
