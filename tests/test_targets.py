@@ -110,6 +110,14 @@ def test_large_layouts(dtype: Any, view: Callable[[NDArray[Any]], NDArray[Any]],
 
 
 @every_dtype
+def test_rows_at_every_alignment(dtype: Any) -> None:
+    """Records of 700 numbers and a byte: long enough to be filled directly, where they were aligned."""
+    record = np.dtype([("weights", dtype, 700), ("flag", np.uint8)])
+    memory = guarded(1000 * record.itemsize)
+    check(memory, memory.view(record)["weights"], threads=2)
+
+
+@every_dtype
 def test_as_many_axes_as_numpy_has(dtype: Any) -> None:
     """Ten of size 2, spread over axes of size 1, in an order of memory that no two of them share."""
     places = [round(place) for place in np.linspace(0, MOST_AXES - 1, 10)]
