@@ -2,7 +2,7 @@
 
     python benchmarks/compare.py [--rounds N] [--quick] [--only PATTERN] [--json FILE] [--markdown FILE]
 
-A new row is one entry in `cases`, here or in layouts.py; a new peer is one function that returns a `Timed`.
+A new row is one entry in `cases`, here, in layouts.py or in families.py; a peer is one function that returns a `Timed`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import families
 import layouts
 import numpy as np
 import numpy.typing as npt
@@ -124,6 +125,12 @@ def stores(kind: str, dtype: Float, nbytes: int, threads: int, pages: Pages = wa
     return Timed(f"{kind} stores", functools.partial(pages, nbytes, dtype), run, nbytes // itemsize(dtype))
 
 
+def all_stores(dtype: Float, nbytes: int) -> tuple[Timed, ...]:
+    """Return the kinds of stores that there are here, whichever is faster, on two threads."""
+    kinds = STORES if _core.streams() else ["plain"]
+    return tuple(stores(kind, dtype, nbytes, threads=2) for kind in kinds)
+
+
 def numpy_normal(dtype: Float, nbytes: int) -> Timed:
     """Return NumPy's normal draws as users call them, on a sample: an element costs the same at any size."""
     rng = np.random.default_rng(0)
@@ -224,10 +231,8 @@ def cases(size: Sizes) -> list[Case]:
         """Return a row for a fill of warm pages, as a share of the bandwidth of stores, whichever kind is faster."""
         kernels = f" by {isa}" if isa else ""
         name = f"{np.dtype(dtype)} {draw}{kernels}, {whole} of warm pages, share of the store bandwidth"
-        kinds = STORES if _core.streams() else ["plain"]
-        limits = tuple(stores(kind, dtype, size.buffer, threads=2) for kind in kinds)
         fill = ours(draw, dtype, size.buffer, threads=2, isa=isa)
-        return Case(name, SHARE, floor, aim, fill, limits, itemsize(dtype))
+        return Case(name, SHARE, floor, aim, fill, all_stores(dtype, size.buffer), itemsize(dtype))
 
     normal = functools.partial(ours, "normal", f32, size.buffer)
     by_two, by_one, cold = normal(threads=2), normal(threads=1), normal(threads=2, pages=fresh)
@@ -246,6 +251,7 @@ def cases(size: Sizes) -> list[Case]:
         Case(f"float32 normal, {whole} of fresh pages, against plain stores", SLOWDOWN, 1.5, 1.2, cold, (cold_stores,)),
         Case(f"memory above the buffer, {binary_size(size.memory)} fill", MEMORY, 16, 1, memory),
         *layouts.cases(shared_bytes, size.buffer, SPEED_UP),
+        *families.cases(shared_bytes, size, all_stores(f32, size.buffer), SHARE, SPEED_UP),
     ]
 
 

@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import compare  # noqa: E402
+import families  # noqa: E402
 from harness import Case, Figure, Result, Timed, UnavailableError, markdown, plain, race  # noqa: E402
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ def test_streaming_stores_compete_where_there_are_any(
 ) -> None:
     monkeypatch.setattr(_core, "streams", lambda: streams)
     shares = [row for row in compare.cases(compare.QUICK) if row.figure is compare.SHARE]
-    assert len(shares) == 6
+    assert len(shares) == 9
     assert all({peer.name for peer in row.peers} == limits for row in shares)
 
 
@@ -169,6 +170,47 @@ def test_microseconds_and_mebibytes() -> None:
     assert call.cells()[1:5] == ("3.50 us (3.50 to 3.50)", "8.00 us", "4.00 us", "aim")
     memory = Result(Case("memory", compare.MEMORY, 16, 1, bench.contestant("ours")), {"ours": [3 * 2**19]})
     assert memory.cells()[1:5] == ("1.50 MiB (1.50 to 1.50)", "16.00 MiB", "1.00 MiB", "floor")
+
+
+def test_milliseconds_of_a_model() -> None:
+    case = Case("model", families.WHOLE_CALL, 150, 60, Bench().contestant("ours"))
+    model = Result(case, {"ours": [0.05, 0.07, 0.08]})
+    assert model.cells()[1:] == (
+        "70.0 ms (60.0 to 75.0)", "150.0 ms", "60.0 ms", "floor", "3 calls of init_, 7.00 us an array",
+    )  # fmt: skip
+
+
+def rows_of_families() -> dict[str, Case]:
+    rows = families.cases(compare.shared_bytes, compare.QUICK, (), compare.SHARE, compare.SPEED_UP)
+    return {row.name: row for row in rows}
+
+
+def test_truncated_rows_draw_between_their_bounds() -> None:
+    shares = [row for row in rows_of_families().values() if row.figure is compare.SHARE]
+    for row, bounds, std in zip(shares, [(-2, 2), (-0.2, 0.2), (-1, 2.5)], [0.88, 0.02, 0.76], strict=True):
+        assert isinstance(row.ours, Timed)
+        weights = row.ours.target()
+        row.ours.run(weights)
+        assert bounds[0] <= weights.min() < weights.max() <= bounds[1]
+        assert weights.std() == pytest.approx(std, rel=0.05)
+
+
+def test_a_model_of_ten_thousand_arrays_of_4_kib() -> None:
+    model = rows_of_families()["init_ of 10,000 arrays of 4 KiB, whole call"].ours
+    assert isinstance(model, Timed)
+    params = model.target()
+    assert len(params) == 10_000
+    assert {(weights.nbytes, weights.dtype.name) for weights in params.values()} == {(4096, "float32")}
+    params["layers.9999.weight"].fill(0)
+    model.run(params)
+    key = fastkaiming.Generator(0).key("layers.9999.weight")
+    assert (params["layers.9999.weight"] == fastkaiming.kaiming_normal((16, 64), rng=key)).all()
+
+
+def test_without_torch_its_row_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    result = rows_of_families()["float32 truncated normal, against torch"].measure(1)
+    assert result.cells()[1:] == ("-", "60x", "90x", "-", "not measured: torch is not installed")
 
 
 @pytest.fixture
@@ -240,8 +282,8 @@ def test_quick_run_of_the_whole_table(tmp_path: Path) -> None:
     assert record["machine"]["ISA"] == fastkaiming.isa()
     assert (record["quick"], record["rounds"]) == (True, 2)
     measured = [row for row in record["rows"] if "unavailable" not in row]
-    assert len(record["rows"]) == 17
-    assert len(measured) >= 14  # without AVX2 and without a resettable memory peak
+    assert len(record["rows"]) == 22
+    assert len(measured) >= 18  # without AVX2, without torch and without a resettable memory peak
     for row in measured:
         rounds = 40 if row["cost_unit"] == "seconds a call" else 2
         assert all(len(costs) == rounds and min(costs) >= 0 for costs in row["costs"].values()), row["name"]

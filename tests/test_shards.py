@@ -29,6 +29,7 @@ DTYPES = [
     np.dtype(ml_dtypes.float8_e5m2),
 ]
 DISTRIBUTIONS: list[fk.Normal | fk.Uniform] = [fk.Normal(0.25, 1.5), fk.Uniform(-0.75, 1.25)]
+TRUNCATED = [fk.TruncatedNormal(0.25, 1.5, *ends) for ends in ((-2.75, 3.25), (-1.0, 150.0), (1.0, math.inf))]
 THREADS = (1, 2, 3, 7)
 
 every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -76,7 +77,7 @@ def cut_tensors(draw: st.DrawFn) -> tuple[tuple[int, ...], list[tuple[slice, ...
 
 
 @pytest.mark.usefixtures("isa")
-@every_distribution
+@pytest.mark.parametrize("distribution", [*DISTRIBUTIONS, *TRUNCATED], ids=str)
 @every_dtype
 @given(cut=cut_tensors(), threads=st.sampled_from(THREADS), order=st.sampled_from("CF"))
 def test_parts_are_together_the_whole(

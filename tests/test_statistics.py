@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import chi_squared
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -114,15 +115,9 @@ def kolmogorov_smirnov(probabilities: Doubles) -> float:
 
 
 def chi_squared_sigmas(probabilities: Doubles, bins: int) -> float:
-    """Return Pearson's statistic over equiprobable bins, less its mean, in standard deviations.
-
-    Wilson & Hilferty, "The distribution of chi-square", PNAS 17 (1931): its cube root is nearly normal.
-    """
-    expected = probabilities.size / bins
+    """Return Pearson's statistic over equiprobable bins, less its mean, in standard deviations."""
     counts = np.histogram(probabilities, bins, (0.0, 1.0))[0]
-    freedom = bins - 1
-    statistic = float(np.sum((counts - expected) ** 2)) / expected
-    return (math.cbrt(statistic / freedom) - (1 - 2 / (9 * freedom))) / math.sqrt(2 / (9 * freedom))
+    return chi_squared.sigmas(counts, probabilities.size / bins)
 
 
 def correlation_sigmas(columns: Doubles, moment: Callable[[int], float]) -> Doubles:

@@ -1,0 +1,101 @@
+"""The rows for the family of initializers: truncated normals, and a whole model of small arrays at once."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from harness import Case, Figure, Timed, UnavailableError
+
+import fastkaiming
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    Bytes = Callable[[int], NDArray[np.uint8]]
+
+THREADS = 2
+ARRAYS = 10_000  # of a model
+ROWS, COLUMNS = 16, 64  # of each: 4 KiB
+
+TWO_SIGMAS = {"mean": 0.0, "std": 1.0, "a": -2.0, "b": 2.0}
+A_HUNDRED = {"mean": 0.0, "std": 0.02, "a": -2.0, "b": 2.0}
+ASYMMETRIC = {"mean": 0.0, "std": 1.0, "a": -1.0, "b": 2.5}
+BOUNDS = {"two sigmas": TWO_SIGMAS, "std 0.02, bounds 2": A_HUNDRED, "-1 to 2.5 sigmas": ASYMMETRIC}
+
+WHOLE_CALL = Figure(
+    lambda ours, _: 1e3 * ours,
+    *(".1f", " ms", False, "seconds a model"),
+    lambda result: f"{len(result.ours)} calls of init_, {1e6 * float(np.median(result.ours)) / ARRAYS:.2f} us an array",
+)
+
+
+class Sizes(Protocol):
+    """The bytes that the rows are measured on."""
+
+    @property
+    def buffer(self) -> int: ...
+
+    @property
+    def sample(self) -> int: ...
+
+
+def cases(memory: Bytes, size: Sizes, limits: tuple[Timed, ...], share: Figure, speed_up: Figure) -> list[Case]:
+    """Return the rows: fills against the stores that limit them and against a peer, and calls."""
+
+    def of_bandwidth(bounds: str, floor: float, aim: float) -> Case:
+        name = f"float32 truncated normal, {bounds}, share of the store bandwidth"
+        return Case(name, share, floor, aim, fill(memory, size.buffer, BOUNDS[bounds]), limits, 4)
+
+    ours, torchs = fill(memory, size.buffer, TWO_SIGMAS), torch_fill(memory, size.sample // 16)  # so slow is torch
+    return [
+        of_bandwidth("two sigmas", 0.35, 0.60),
+        of_bandwidth("std 0.02, bounds 2", 0.175, 0.30),
+        of_bandwidth("-1 to 2.5 sigmas", 0.175, 0.30),
+        Case("float32 truncated normal, against torch", speed_up, 60, 90, ours, (torchs,)),
+        Case(f"init_ of {ARRAYS:,} arrays of 4 KiB, whole call", WHOLE_CALL, 150, 60, whole_model(memory)),
+    ]
+
+
+def fill(memory: Bytes, nbytes: int, numbers: dict[str, Any]) -> Timed:
+    """Return our truncated normal fill of warm pages."""
+
+    def run(weights: NDArray[np.float32]) -> None:
+        fastkaiming.trunc_normal_(weights, **numbers, rng=0, threads=THREADS)
+
+    return Timed("fastkaiming", functools.partial(floats, memory, nbytes), run, nbytes // 4)
+
+
+def torch_fill(memory: Bytes, nbytes: int) -> Timed:
+    """Return torch's truncated normal fill as users call it, on a sample: an element costs the same at any size."""
+
+    def target() -> tuple[Any, Any]:
+        try:
+            torch = importlib.import_module("torch")
+        except ImportError:
+            raise UnavailableError("torch is not installed") from None
+        torch.set_num_threads(THREADS)
+        return torch.nn.init.trunc_normal_, torch.from_numpy(floats(memory, nbytes))
+
+    elements = nbytes // 4
+    name = f"torch's trunc_normal_ on {elements:,} elements"
+    return Timed(name, target, lambda both: both[0](both[1], **TWO_SIGMAS), elements)
+
+
+def whole_model(memory: Bytes) -> Timed:
+    """Return one call of init_ on many small arrays."""
+
+    @functools.cache
+    def target() -> dict[str, NDArray[np.float32]]:
+        weights = floats(memory, ARRAYS * ROWS * COLUMNS * 4).reshape(ARRAYS, ROWS, COLUMNS)
+        return {f"layers.{at}.weight": weights[at] for at in range(ARRAYS)}
+
+    return Timed("fastkaiming", target, lambda params: fastkaiming.init_(params, rng=0, threads=THREADS), 1)
+
+
+def floats(memory: Bytes, nbytes: int) -> NDArray[np.float32]:
+    return memory(nbytes).view(np.float32)
