@@ -18,7 +18,6 @@ from reference_arithmetic import Precision, Reals, Words, fma
 from reference_normal import standard_normals
 from reference_truncated import Truncation, truncated_of, truncation
 
-
 # ---- 2. Words ----
 
 
@@ -273,10 +272,9 @@ if __name__ == "__main__":
     print("#     python tests/reference.py > tests/vectors/digests.txt")
     print("#")
     print("# scale is the std of a normal and half the width of a uniform, center the mean or the middle; reals are")
-    print("# hexadecimal; `>` rounds to a format. Truncated normals have six more. A line that changes is a new version of")
-    print("# the stream.")
+    print("# hexadecimal; `>` rounds to a format. Truncated normals have six numbers more: slope, middle, lower_slope,")
+    print("# lower_anchor, upper_slope, upper_anchor. A line that changes is a new version of the stream.")
     print("#")
     print("# operation seed stream first count scale center low high sha256")
-    print("#                                 ... low high slope middle lower_slope lower_anchor upper_slope upper_anchor sha256")
     for fill in (*frozen_fills(), *frozen_narrow_fills()):
         print(fill, digest(fill.values()))

@@ -6,12 +6,15 @@
  *
  *     operation seed stream first count scale center low high sha256
  *
- * where `operation>format` has its values rounded to a narrower format. Each fill is made in several ways: by plain
- * stores and by streaming ones, from several places within a cache line, with room between the elements, backwards and
+ * with six more numbers before the digest for a truncated normal, in the order of fk_params, and
+ * `operation>format` where values are rounded to a narrower format. Each fill is made in several ways: by plain stores
+ * and by streaming ones, from several places within a cache line, with room between the elements, backwards and
  * in the other byte order. One line is printed for the digest that was computed, with the instruction set in front.
  * Exit status: 0 when all of them are the expected ones and the values never depended on the way, 1 when not, 2 when
  * they could not be computed. Plain C and no Python, so that it also runs under an emulator of another machine.
  */
+#define _POSIX_C_SOURCE 200809L
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,6 +30,8 @@ static const struct operation {
 } OPERATIONS[] = {
     {"words_u32", FK_WORDS_U32},   {"uniform_f32", FK_UNIFORM_F32}, {"uniform_f64", FK_UNIFORM_F64},
     {"normal_f32", FK_NORMAL_F32}, {"normal_f64", FK_NORMAL_F64},
+    {"truncated_f32", FK_TRUNCATED_F32}, {"truncated_wide_f32", FK_TRUNCATED_WIDE_F32},
+    {"truncated_f64", FK_TRUNCATED_F64},
 };
 
 static const struct format {
@@ -154,24 +159,33 @@ static fk_format format_named(const char *name) {
     stop("no such format", name);
 }
 
+enum { SHORT_LINE = 10, LONG_LINE = 16 };
+
 static fill_case parse(const char *line) {
-    char name[32], number[8][32], excess[2];
-    int spelled;
     fill_case c = {.size = 0};
-    int fields = sscanf(line, "%31s %31s %31s %31s %31s %31s %31s %31s %31s%n %64s %1s", name, number[0], number[1],
-                        number[2], number[3], number[4], number[5], number[6], number[7], &spelled, c.expected, excess);
-    if (fields != 10) stop("not ten fields", line);
-    snprintf(c.text, sizeof c.text, "%.*s", spelled, line);
-    char *format = strchr(name, '>');
+    char copy[sizeof c.text], *field[LONG_LINE + 1], *rest = NULL;
+    int fields = 0;
+    if (strlen(line) >= sizeof copy) stop("a line too long", line);
+    strcpy(copy, line);
+    for (char *text = strtok_r(copy, " \n", &rest); text && fields <= LONG_LINE; text = strtok_r(NULL, " \n", &rest))
+        field[fields++] = text;
+    if (fields != SHORT_LINE && fields != LONG_LINE) stop("neither ten fields nor sixteen", line);
+    snprintf(c.expected, sizeof c.expected, "%s", field[fields - 1]);
+    snprintf(c.text, sizeof c.text, "%.*s", (int)(field[fields - 1] - copy - 1), line);
+
+    char *format = strchr(field[0], '>');
     if (format) *format++ = 0;
-    c.plan.operation = operation_named(name);
+    double numbers[LONG_LINE] = {0};
+    for (int i = 5; i < fields - 1; i++) numbers[i - 5] = real(field[i]);
+    c.plan.operation = operation_named(field[0]);
     c.plan.format = format ? format_named(format) : FK_AS_DRAWN;
     c.size = fk_stored_bytes(c.plan.operation, c.plan.format);
-    c.plan.seed = whole(number[0]);
-    c.plan.stream = whole(number[1]);
-    c.plan.first = whole(number[2]);
-    c.count = whole(number[3]);
-    c.plan.params = (fk_params){real(number[4]), real(number[5]), real(number[6]), real(number[7])};
+    c.plan.seed = whole(field[1]);
+    c.plan.stream = whole(field[2]);
+    c.plan.first = whole(field[3]);
+    c.count = whole(field[4]);
+    c.plan.params = (fk_params){numbers[0], numbers[1], numbers[2], numbers[3], numbers[4],
+                                numbers[5], numbers[6], numbers[7], numbers[8], numbers[9]};
     return c;
 }
 
