@@ -149,7 +149,9 @@ class Fill:
 
     @property
     def dtype(self) -> type[np.uint32] | Precision:
-        return {"u32": np.uint32, "f32": np.float32, "f64": np.float64}[self.operation[-3:]]
+        if self.operation == "words_u32":
+            return np.uint32
+        return np.float32 if self.operation.endswith("f32") else np.float64
 
     def values(self) -> NDArray[Any]:
         if self.operation == "words_u32":
@@ -234,13 +236,15 @@ BOUNDS = [  # mean, std, low, high
 
 def frozen_truncated() -> Iterator[Fill]:
     """Yield each operation in every place, then every kind of bounds in one."""
+    everywhere: list[tuple[Precision, tuple[float, float, float, float]]]
     everywhere = [(np.float32, (0, 0.02, -0.04, 0.04)), (np.float32, (0.5, 1, -2, 2)), (np.float64, (0, 1, -2, 2))]
     for precision, bounds in everywhere:
         operation, numbers = truncation(*bounds, precision)
         for place in places(width=2 if precision is np.float64 else 4):
             yield Fill(operation, place, numbers)
     place = Place(seed=0xDECADE0FC0FFEE, stream=11, first=5, count=3001)
-    for precision in (np.float32, np.float64):
+    precisions: tuple[Precision, ...] = (np.float32, np.float64)
+    for precision in precisions:
         for bounds in BOUNDS:
             operation, numbers = truncation(*bounds, precision)
             yield Fill(operation, place, numbers)

@@ -12,7 +12,8 @@ from itertools import product
 
 import numpy as np
 import reference
-from reference import Place, Precision, Reals
+from reference import Place
+from reference_arithmetic import Precision, Reals
 
 GAINS = {"relu": math.sqrt(2), "tanh": 5 / 3, "selu": 3 / 4}  # 1 for the others; leaky_relu has its slope's
 PRECISIONS: dict[str, Precision] = {"float32": np.float32, "float64": np.float64}

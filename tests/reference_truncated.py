@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from fractions import Fraction
 from functools import cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from reference_arithmetic import Precision, Reals, Words, fma, hexadecimal
@@ -56,6 +56,7 @@ def truncation(mean: float, std: float, low: float, high: float, precision: Prec
     """Return the operation and its numbers, for parameters of any precision."""
     m, s, a, b = (float(precision(number)) for number in (mean, std, low, high))
     alpha, beta = standardized(a, m, s), standardized(b, m, s)
+    rounding: Precision
     if precision is np.float64:
         operation, bits, rounding = "truncated_f64", 64, np.float64
     elif alpha == -beta and beta >= 2.0**-64:
@@ -126,7 +127,7 @@ def truncated_of(words: Words, operation: str, numbers: Truncation) -> Reals:
     scale, center, low, high, slope, middle, *halves = (precision(number) for number in vars(numbers).values())
     signed = np.int32 if words.dtype == np.uint32 else np.int64
     top = words.dtype.type(1) << words.dtype.type(8 * words.itemsize - 1)
-    c = (words ^ top).view(signed)
+    c: NDArray[np.signedinteger[Any]] = (words ^ top).view(signed)
     lower = c < 0
     d = np.where(lower, words, ~words)
     lower_slope, lower_anchor, upper_slope, upper_anchor = halves

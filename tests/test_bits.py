@@ -17,7 +17,8 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from processes import CSRC, ROOT, compiled
-from reference import Fill, Parameters, Place, Precision, normal_parameters, uniform_parameters
+from reference import Fill, Parameters, Place, normal_parameters, uniform_parameters
+from reference_arithmetic import Precision
 from reference_calls import Call, frozen_calls
 from reference_formats import frozen_narrow_fills
 
