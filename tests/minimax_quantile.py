@@ -19,8 +19,10 @@ CENTRAL = mpf(23) / 1024  # the least tail probability that the central function
 LEAST = mpf(2) ** -33  # the least of all
 
 
-def rational(target: Function, degrees: tuple[int, int], low: mpf, high: mpf) -> tuple[list[mpf], list[mpf]]:
-    """Return numerator and denominator that minimize the maximum of |1 - rational(x) / target(x)|."""
+def rational(
+    target: Function, weight: Function, degrees: tuple[int, int], low: mpf, high: mpf
+) -> tuple[list[mpf], list[mpf]]:
+    """Return numerator and denominator that minimize the maximum of |weight(x) (target(x) - rational(x))|."""
     m, n = degrees
     terms = m + n + 1
     nodes = [(low + high - (high - low) * cos(pi * (2 * k + 1) / (2 * terms + 2))) / 2 for k in range(terms + 1)]
@@ -33,13 +35,13 @@ def rational(target: Function, degrees: tuple[int, int], low: mpf, high: mpf) ->
                 [
                     *(x**power for power in range(m + 1)),
                     *(-target(x) * x**power for power in range(1, n + 1)),
-                    (-1) ** row * target(x) * below[row],
+                    (-1) ** row * below[row] / weight(x),
                 ]
                 for row, x in enumerate(nodes)
             ]
             solution = list(lu_solve(matrix(rows), matrix([target(x) for x in nodes])))
             numerator, denominator = solution[: m + 1], [mpf(1), *solution[m + 1 : terms]]
-        errors = [(x, 1 - quotient(numerator, denominator, x) / target(x)) for x in grid]
+        errors = [(x, weight(x) * (target(x) - quotient(numerator, denominator, x))) for x in grid]
         extrema = alternating(errors)
         while len(extrema) > terms + 1:
             extrema.pop(0 if abs(extrema[0][1]) < abs(extrema[-1][1]) else -1)
@@ -54,18 +56,23 @@ def quotient(numerator: list[mpf], denominator: list[mpf], x: mpf) -> mpf:
     return polynomial(numerator, range(len(numerator)), x) / polynomial(denominator, range(len(denominator)), x)
 
 
-def print_rational(names: str, target: Function, degrees: tuple[int, int], low: mpf, high: mpf) -> None:
+def print_rational(
+    names: str, target: Function, weight: Function, degrees: tuple[int, int], low: mpf, high: mpf
+) -> None:
     """Print the rounded coefficients of a fit: the numerator's under the first name, the denominator's the second."""
-    _, denominator = rational(target, degrees, low, high)
+    _, denominator = rational(target, weight, degrees, low, high)
     denominator = [rounded(c, 24) for c in denominator]
 
-    def scaled(x: mpf) -> mpf:
-        return target(x) * polynomial(denominator, range(len(denominator)), x)
+    def below(x: mpf) -> mpf:
+        return polynomial(denominator, range(len(denominator)), x)
 
-    numerator = fitted(scaled, lambda x: 1 / scaled(x), degrees[0], low, high, 24)
+    def scaled(x: mpf) -> mpf:
+        return target(x) * below(x)
+
+    numerator = fitted(scaled, lambda x: weight(x) / below(x), degrees[0], low, high, 24)
 
     def error(x: mpf) -> mpf:
-        return 1 - quotient(numerator, denominator, x) / target(x)
+        return weight(x) * (target(x) - quotient(numerator, denominator, x))
 
     show(names[0], numerator, error, low, high)
     show(names[1], denominator, error, low, high)
@@ -85,9 +92,11 @@ def tail(r: mpf) -> mpf:
 
 
 def main() -> None:
-    """Print both."""
-    print_rational("NM", central, (5, 4), CENTRAL - CENTRAL**2, mpf(1) / 4 - TINY)
-    print_rational("UV", tail, (3, 3), sqrt(-2 * log(CENTRAL)), sqrt(-2 * log(LEAST)))
+    """Print what is left to the quotients: of z / t - 2, and of z - r."""
+    low, high = CENTRAL - CENTRAL**2, mpf(1) / 4 - TINY
+    print_rational("NM", lambda y: central(y) - 2, lambda y: 1 / central(y), (5, 4), low, high)
+    low, high = sqrt(-2 * log(CENTRAL)), sqrt(-2 * log(LEAST))
+    print_rational("UV", lambda r: tail(r) - r, lambda r: 1 / tail(r), (2, 3), low, high)
 
 
 if __name__ == "__main__":

@@ -137,11 +137,11 @@ def truncated_of(words: Words, operation: str, numbers: Truncation) -> Reals:
 
 
 SINGLE_N = hexadecimal(
-    np.float32, "0x1.956c08p+2 0x1.5535a8p+10 0x1.5096a4p+15 0x1.03285ap+18 0x1.a5217cp+17 -0x1.e9750ap+14"
+    np.float32, "0x1.156c08p+2 0x1.8b5f12p+9 0x1.29c2a6p+14 0x1.8c38ecp+15 -0x1.0d271ep+17 -0x1.e978c4p+14"
 )
 SINGLE_M = hexadecimal(np.float32, "0x1p+0 0x1.1f0c3ep+8 0x1.776aa2p+13 0x1.a34278p+16 0x1.59245ep+17")
-SINGLE_U = hexadecimal(np.float32, "-0x1.59287ap+1 -0x1.213bdep+0 0x1.113c88p+1 0x1.4fcbcep-1")
-SINGLE_V = hexadecimal(np.float32, "0x1p+0 0x1.19a97p+1 0x1.4e9a44p-1 0x1.a7381cp-15")
+SINGLE_U = hexadecimal(np.float32, "-0x1.51ac66p+1 -0x1.e01fdp+0 -0x1.dee76ep-4")
+SINGLE_V = hexadecimal(np.float32, "0x1p+0 0x1.0397e6p+1 0x1.351474p-1 0x1.496678p-6")
 SINGLE_CENTRAL = hexadecimal(np.float32, "0x1.7p-6")
 
 
@@ -150,16 +150,15 @@ def quantile_single(t: Reals, v: Reals) -> Reals:
     y2 = y * y
     y4 = y2 * y2
     n, m, u, w = SINGLE_N, SINGLE_M, SINGLE_U, SINGLE_V
-    top = t * fma(y4, fma(y, n[5], n[4]), fma(y2, fma(y, n[3], n[2]), fma(y, n[1], n[0])))
+    top = fma(y4, fma(y, n[5], n[4]), fma(y2, fma(y, n[3], n[2]), fma(y, n[1], n[0])))
     bottom = fma(y4, m[4], fma(y2, fma(y, m[3], m[2]), fma(y, m[1], m[0])))
+    central = fma(t, top / bottom, 2 * t)
 
     e = floor_log2(2 * v)
     r = np.sqrt(minus_2_ln_single(e, np.ldexp(2 * v, -e) - np.float32(2)))
     r2 = r * r
-    far_top = np.copysign(fma(r2, fma(r, u[3], u[2]), fma(r, u[1], u[0])), t)
-    far_bottom = fma(r2, fma(r, w[3], w[2]), fma(r, w[1], w[0]))
-    tail = v < SINGLE_CENTRAL[0]
-    return np.where(tail, far_top, top) / np.where(tail, far_bottom, bottom)
+    tail = r + fma(r2, u[2], fma(r, u[1], u[0])) / fma(r2, fma(r, w[3], w[2]), fma(r, w[1], w[0]))
+    return np.where(v < SINGLE_CENTRAL[0], np.copysign(tail, t), central)
 
 
 DOUBLE_A = hexadecimal(

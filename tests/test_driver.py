@@ -9,7 +9,11 @@ from processes import CSRC, ROOT, compiled
 import fastkaiming
 
 DIGESTS = ROOT / "tests" / "vectors" / "digests.txt"
-OPERATIONS = {"words_u32", "uniform_f32", "uniform_f64", "normal_f32", "normal_f64"}
+OPERATIONS = {"words_u32", "uniform_f32", "uniform_f64", "normal_f32", "normal_f64"} | {
+    "truncated_f32",
+    "truncated_wide_f32",
+    "truncated_f64",
+}
 
 
 def cases() -> list[str]:
@@ -56,7 +60,7 @@ def test_wrong_digest_is_named(driver: Path, tmp_path: Path) -> None:
         ("gamma_f32 0 0 0 8 1 0 0 0 00", "no such operation: gamma_f32"),
         ("words_u32 zero 0 0 8 0 0 0 0 00", "not a whole number: zero"),
         ("words_u32 0 0 0 8 0 none 0 0 00", "not a real number: none"),
-        ("words_u32 0 0 0 8 0 0 0 00", "not ten fields"),
+        ("words_u32 0 0 0 8 0 0 0 00", "neither ten fields nor sixteen"),
     ],
 )
 def test_table_that_proves_nothing_fails(driver: Path, tmp_path: Path, table: str, problem: str) -> None:

@@ -8,16 +8,18 @@
 #ifndef FASTKAIMING_QUANTILE_H
 #define FASTKAIMING_QUANTILE_H
 
-/* Single precision, z from t and v; `negative` has its top bit set where t < 0.
- *
- * Up to a little beyond 2 sigma z = t N(y) / M(y) with y = v - v^2 = 1/4 - t^2, farther out z = U(r) / V(r) with
- * r = sqrt(-2 ln v): minimax rational functions, printed by tests/minimax_quantile.py. */
+/* Single precision: a little beyond 2 sigma z = 2t + t N(y) / M(y) with y = v - v^2 = 1/4 - t^2, farther out
+ * z = +-(r + U(r) / V(r)) with r = sqrt(-2 ln v). The quotients, minimax rational functions printed by
+ * tests/minimax_quantile.py, are the smaller part of the sums, and so are their roundings. */
 #define FK_CENTRAL_F32 0x1.7p-6f
 
+/* Whether the words of a fill can reach the tails (2) or not (1): v is least where a bound is. */
+FK_INLINE int fk_regions_f32(const fk_params *params) { return params->lower_anchor >= FK_CENTRAL_F32 ? 1 : 2; }
+
 FK_INLINE v_f32 fk_central_numerator_f32(v_f32 y, v_f32 y2, v_f32 y4) {
-    const v_f32 n01 = vf_fma(y, vf_set1(0x1.5535a8p+10f), vf_set1(0x1.956c08p+2f));
-    const v_f32 n23 = vf_fma(y, vf_set1(0x1.03285ap+18f), vf_set1(0x1.5096a4p+15f));
-    const v_f32 n45 = vf_fma(y, vf_set1(-0x1.e9750ap+14f), vf_set1(0x1.a5217cp+17f));
+    const v_f32 n01 = vf_fma(y, vf_set1(0x1.8b5f12p+9f), vf_set1(0x1.156c08p+2f));
+    const v_f32 n23 = vf_fma(y, vf_set1(0x1.8c38ecp+15f), vf_set1(0x1.29c2a6p+14f));
+    const v_f32 n45 = vf_fma(y, vf_set1(-0x1.e978c4p+14f), vf_set1(-0x1.0d271ep+17f));
     return vf_fma(y4, n45, vf_fma(y2, n23, n01));
 }
 
@@ -32,36 +34,37 @@ FK_INLINE v_f32 fk_tail_radius_f32(v_f32 v) {
     return vf_sqrt(fk_minus_2_ln_f32(vf_exponent(twice), vf_sub(vf_significand(twice), vf_set1(2.0f))));
 }
 
-/* Range: v in [2^-33, 1/2], in [FK_CENTRAL_F32, 1/2] without `tails`; t = Phi(z) - 1/2 of the same z.
- * Result: within (-6.34, 6.34). Max error: 4 ulp of the exact transform of the words, by fk_truncated_f32. */
-FK_INLINE v_f32 fk_quantile_f32(v_f32 t, v_f32 v, v_u32 negative, int tails) {
+/* Range: v in [2^-33, 1/2], from FK_CENTRAL_F32 on for 1 region; t = Phi(z) - 1/2 of the same z, and `negative` with
+ * its top bit set where t < 0. Result: within (-6.34, 6.34). Max error: 4 ulp of the exact transform of the words,
+ * by fk_truncated_f32. */
+FK_INLINE v_f32 fk_quantile_f32(v_f32 t, v_f32 v, v_u32 negative, int regions) {
     const v_f32 y = vf_fnma(v, v, v), y2 = vf_mul(y, y), y4 = vf_mul(y2, y2);
-    v_f32 numerator = vf_mul(t, fk_central_numerator_f32(y, y2, y4));
-    v_f32 denominator = fk_central_denominator_f32(y, y2, y4);
-    if (tails) {
-        const v_f32 r = fk_tail_radius_f32(v), r2 = vf_mul(r, r);
-        const v_f32 u01 = vf_fma(r, vf_set1(-0x1.213bdep+0f), vf_set1(-0x1.59287ap+1f));
-        const v_f32 u23 = vf_fma(r, vf_set1(0x1.4fcbcep-1f), vf_set1(0x1.113c88p+1f));
-        const v_f32 v01 = vf_fma(r, vf_set1(0x1.19a97p+1f), vf_set1(1.0f));
-        const v_f32 v23 = vf_fma(r, vf_set1(0x1.a7381cp-15f), vf_set1(0x1.4e9a44p-1f));
-        const v_m32 tail = vf_negative(vf_sub(v, vf_set1(FK_CENTRAL_F32)));
-        numerator = vf_select(tail, vf_flip_sign(vf_fma(r2, u23, u01), negative), numerator);
-        denominator = vf_select(tail, vf_fma(r2, v23, v01), denominator);
-    }
-    return vf_div(numerator, denominator);
+    const v_f32 n = fk_central_numerator_f32(y, y2, y4), m = fk_central_denominator_f32(y, y2, y4);
+    const v_f32 twice = vf_mul(t, vf_set1(2.0f));
+    if (regions == 1) { return vf_fma(t, vf_div(n, m), twice); }
+
+    const v_f32 r = fk_tail_radius_f32(v), r2 = vf_mul(r, r);
+    const v_f32 u01 = vf_fma(r, vf_set1(-0x1.e01fdp+0f), vf_set1(-0x1.51ac66p+1f));
+    const v_f32 v01 = vf_fma(r, vf_set1(0x1.0397e6p+1f), vf_set1(1.0f));
+    const v_f32 v23 = vf_fma(r, vf_set1(0x1.496678p-6f), vf_set1(0x1.351474p-1f));
+    const v_m32 tail = vf_negative(vf_sub(v, vf_set1(FK_CENTRAL_F32)));
+    const v_f32 numerator = vf_select(tail, vf_fma(r2, vf_set1(-0x1.dee76ep-4f), u01), n);
+    const v_f32 quotient = vf_div(numerator, vf_select(tail, vf_fma(r2, v23, v01), m));
+    const v_f32 beyond = vf_flip_sign(vf_add(r, quotient), negative);
+    return vf_select(tail, beyond, vf_fma(t, quotient, twice));
 }
 
 /* A word to a value of the normal distribution between bounds that lie symmetrically about its mean.
  *
  * Range: all words; slope = (1 - 2 Phi(alpha)) / 2^32 at least 2^-123, middle its half, lower_anchor = Phi(alpha) +
- * slope / 2, and `tails` set unless that is FK_CENTRAL_F32 or more. Result: in [low, high]. Max error: that of z, and
+ * slope / 2, and of them fk_regions_f32. Result: in [low, high]. Max error: that of z, and
  * half an ulp for the last rounding. */
-FK_INLINE v_f32 fk_truncated_f32(const fk_params *params, v_u32 word, int tails) {
+FK_INLINE v_f32 fk_truncated_f32(const fk_params *params, v_u32 word, int regions) {
     const v_u32 centred = vw_xor(word, vw_set1(0x80000000u)), distance = vw_xor(word, vw_sar(word, 31));
     const v_f32 slope = vf_set1((float)params->slope);
     const v_f32 t = vf_fma(vf_from_i32(centred), slope, vf_set1((float)params->middle));
     const v_f32 v = vf_fma(vf_from_i32(distance), slope, vf_set1((float)params->lower_anchor));
-    const v_f32 z = fk_quantile_f32(t, v, centred, tails);
+    const v_f32 z = fk_quantile_f32(t, v, centred, regions);
     const v_f32 value = vf_fma(vf_set1((float)params->scale), z, vf_set1((float)params->center));
     return vf_max(vf_min(value, vf_set1((float)params->high)), vf_set1((float)params->low));
 }
@@ -151,7 +154,7 @@ FK_INLINE v_f64 fk_quantile_f64(v_f64 t, v_f64 v, int regions) {
  * Range: all words; the parameters of fastkaiming/quantiles.py, and of them fk_regions_f64. Result: in [low, high].
  * Max error: that of z, and half an ulp for the last rounding; where the bounds are not symmetrical about the mean, z
  * has an error of 2^-53 besides, which shows next to 0. */
-FK_INLINE v_f64 fk_truncated_f64(const fk_params *params, v_f64 centred, v_f64 distance, int regions) {
+FK_INLINE v_f64 fk_truncated_readings_f64(const fk_params *params, v_f64 centred, v_f64 distance, int regions) {
     const v_m64 lower = vd_negative(centred);
     const v_f64 slope = vd_select(lower, vd_set1(params->lower_slope), vd_set1(params->upper_slope));
     const v_f64 anchor = vd_select(lower, vd_set1(params->lower_anchor), vd_set1(params->upper_anchor));
@@ -161,18 +164,18 @@ FK_INLINE v_f64 fk_truncated_f64(const fk_params *params, v_f64 centred, v_f64 d
     return vd_max(vd_min(value, vd_set1(params->high)), vd_set1(params->low));
 }
 
-FK_INLINE v_f64 fk_truncated_word_f64(const fk_params *params, v_u64 word, int regions) {
+FK_INLINE v_f64 fk_truncated_f64(const fk_params *params, v_u64 word, int regions) {
     const v_u64 centred = vq_xor(word, vq_set1(UINT64_C(1) << 63)), distance = vq_xor(word, vq_sign(word));
-    return fk_truncated_f64(params, vd_from_i64(centred), vd_from_i64(distance), regions);
+    return fk_truncated_readings_f64(params, vd_from_i64(centred), vd_from_i64(distance), regions);
 }
 
-/* A 32-bit word by way of double precision. Range: as fk_truncated_f64, with low and high numbers of single precision.
+/* A 32-bit word by way of double precision. Range: as above, with low and high numbers of single precision.
  * Result: in [low, high]. Max error: 1 ulp of the exact value. */
 FK_INLINE v_f32 fk_truncated_wide_f32(const fk_params *params, v_u32 word, int regions) {
     const v_u32 centred = vw_xor(word, vw_set1(0x80000000u)), distance = vw_xor(word, vw_sar(word, 31));
     return vf_from_f64(
-        fk_truncated_f64(params, vd_from_i32_low(centred), vd_from_i32_low(distance), regions),
-        fk_truncated_f64(params, vd_from_i32_high(centred), vd_from_i32_high(distance), regions));
+        fk_truncated_readings_f64(params, vd_from_i32_low(centred), vd_from_i32_low(distance), regions),
+        fk_truncated_readings_f64(params, vd_from_i32_high(centred), vd_from_i32_high(distance), regions));
 }
 
 #endif

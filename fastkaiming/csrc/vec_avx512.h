@@ -61,6 +61,7 @@ static inline void vw_store4(uint32_t *p, v_u32 a, v_u32 b, v_u32 c, v_u32 d) {
 static inline v_f32 vf_set1(float x) { return _mm512_set1_ps(x); }
 static inline v_f32 vf_from_i32(v_u32 a) { return _mm512_cvtepi32_ps(a); }
 static inline v_f32 vf_from_bits(v_u32 a) { return _mm512_castsi512_ps(a); }
+static inline v_f32 vf_add(v_f32 a, v_f32 b) { return _mm512_add_ps(a, b); }
 static inline v_f32 vf_sub(v_f32 a, v_f32 b) { return _mm512_sub_ps(a, b); }
 static inline v_f32 vf_mul(v_f32 a, v_f32 b) { return _mm512_mul_ps(a, b); }
 static inline v_f32 vf_fma(v_f32 a, v_f32 b, v_f32 c) { return _mm512_fmadd_ps(a, b, c); }

@@ -57,6 +57,7 @@ static inline void vw_store4(uint32_t *p, v_u32 a, v_u32 b, v_u32 c, v_u32 d) {
 static inline v_f32 vf_set1(float x) { return vdupq_n_f32(x); }
 static inline v_f32 vf_from_i32(v_u32 a) { return vcvtq_f32_s32(vreinterpretq_s32_u32(a)); }
 static inline v_f32 vf_from_bits(v_u32 a) { return vreinterpretq_f32_u32(a); }
+static inline v_f32 vf_add(v_f32 a, v_f32 b) { return vaddq_f32(a, b); }
 static inline v_f32 vf_sub(v_f32 a, v_f32 b) { return vsubq_f32(a, b); }
 static inline v_f32 vf_mul(v_f32 a, v_f32 b) { return vmulq_f32(a, b); }
 static inline v_f32 vf_fma(v_f32 a, v_f32 b, v_f32 c) { return vfmaq_f32(c, a, b); }

@@ -19,7 +19,7 @@
 
 /* Lanes of 64 bits, and how many such vectors the kernel works on side by side: an even number. */
 #define FK_W64 2
-#define FK_GROUPS 4
+#define FK_GROUPS 2
 #define FK_W32 (2 * FK_W64)
 
 typedef struct { uint64_t lane[FK_W64]; } v_u64;
@@ -129,6 +129,7 @@ static inline uint32_t fk_bits_of_float(float x) {
 static inline v_f32 vf_set1(float x) { FK_LANES(v_f32, FK_W32, x); }
 static inline v_f32 vf_from_i32(v_u32 a) { FK_LANES(v_f32, FK_W32, (float)(int32_t)a.lane[i]); }
 static inline v_f32 vf_from_bits(v_u32 a) { FK_LANES(v_f32, FK_W32, fk_float_from_bits(a.lane[i])); }
+static inline v_f32 vf_add(v_f32 a, v_f32 b) { FK_LANES(v_f32, FK_W32, a.lane[i] + b.lane[i]); }
 static inline v_f32 vf_sub(v_f32 a, v_f32 b) { FK_LANES(v_f32, FK_W32, a.lane[i] - b.lane[i]); }
 static inline v_f32 vf_mul(v_f32 a, v_f32 b) { FK_LANES(v_f32, FK_W32, a.lane[i] * b.lane[i]); }
 static inline v_f32 vf_div(v_f32 a, v_f32 b) { FK_LANES(v_f32, FK_W32, a.lane[i] / b.lane[i]); }

@@ -6,11 +6,15 @@
  *
  *     operation seed stream first count scale center low high sha256
  *
+ * with six more numbers before the digest for a truncated normal, in the order of fk_params.
+ *
  * Each fill is made by plain stores and by streaming ones, from several places within a cache line. One line is printed
  * for the digest that was computed, with the instruction set in front. Exit status: 0 when all of them are the expected
  * ones and the bytes never depended on store or place, 1 when not, 2 when they could not be computed. Plain C and no
  * Python, so that it also runs under an emulator of another machine.
  */
+#define _POSIX_C_SOURCE 200809L
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,6 +31,9 @@ static const struct operation {
 } OPERATIONS[] = {
     {"words_u32", FK_WORDS_U32, 4},     {"uniform_f32", FK_UNIFORM_F32, 4}, {"uniform_f64", FK_UNIFORM_F64, 8},
     {"normal_f32", FK_NORMAL_F32, 4},   {"normal_f64", FK_NORMAL_F64, 8},
+    {"truncated_f32", FK_TRUNCATED_F32, 4},
+    {"truncated_wide_f32", FK_TRUNCATED_WIDE_F32, 4},
+    {"truncated_f64", FK_TRUNCATED_F64, 8},
 };
 
 /* ---- SHA-256 (FIPS 180-4), a byte at a time ---- */
@@ -141,22 +148,31 @@ static const struct operation *operation_named(const char *name) {
     stop("no such operation", name);
 }
 
+enum { SHORT_LINE = 10, LONG_LINE = 16 };
+
 static fill_case parse(const char *line) {
-    char name[16], number[8][32], excess[2];
-    int spelled;
     fill_case c = {.size = 0};
-    int fields = sscanf(line, "%15s %31s %31s %31s %31s %31s %31s %31s %31s%n %64s %1s", name, number[0], number[1],
-                        number[2], number[3], number[4], number[5], number[6], number[7], &spelled, c.expected, excess);
-    if (fields != 10) stop("not ten fields", line);
-    snprintf(c.text, sizeof c.text, "%.*s", spelled, line);
-    const struct operation *operation = operation_named(name);
+    char copy[sizeof c.text], *field[LONG_LINE + 1], *rest = NULL;
+    int fields = 0;
+    if (strlen(line) >= sizeof copy) stop("a line too long", line);
+    strcpy(copy, line);
+    for (char *text = strtok_r(copy, " \n", &rest); text && fields <= LONG_LINE; text = strtok_r(NULL, " \n", &rest))
+        field[fields++] = text;
+    if (fields != SHORT_LINE && fields != LONG_LINE) stop("neither ten fields nor sixteen", line);
+    snprintf(c.expected, sizeof c.expected, "%s", field[fields - 1]);
+    snprintf(c.text, sizeof c.text, "%.*s", (int)(field[fields - 1] - copy - 1), line);
+
+    const struct operation *operation = operation_named(field[0]);
+    double numbers[LONG_LINE] = {0};
+    for (int i = 5; i < fields - 1; i++) numbers[i - 5] = real(field[i]);
     c.size = operation->size;
     c.plan.operation = operation->operation;
-    c.plan.seed = whole(number[0]);
-    c.plan.stream = whole(number[1]);
-    c.plan.first = whole(number[2]);
-    c.plan.count = whole(number[3]);
-    c.plan.params = (fk_params){real(number[4]), real(number[5]), real(number[6]), real(number[7])};
+    c.plan.seed = whole(field[1]);
+    c.plan.stream = whole(field[2]);
+    c.plan.first = whole(field[3]);
+    c.plan.count = whole(field[4]);
+    c.plan.params = (fk_params){numbers[0], numbers[1], numbers[2], numbers[3], numbers[4],
+                                numbers[5], numbers[6], numbers[7], numbers[8], numbers[9]};
     return c;
 }
 

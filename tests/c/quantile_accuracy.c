@@ -21,7 +21,6 @@
 
 #include "accuracy.h"
 
-#define FK_UNROLL
 #include "fill.h"
 
 #include "boxmuller.h"
@@ -38,7 +37,7 @@ static exact_params exactly;
 static void truncated_f32(const uint64_t *words, double *values) {
     uint32_t word[LANES];
     for (int i = 0; i < LANES; i++) { word[i] = (uint32_t)words[i]; }
-    store_f32(fk_truncated_f32(&params, load_u32(word), params.lower_anchor < FK_CENTRAL_F32), values);
+    store_f32(fk_truncated_f32(&params, load_u32(word), fk_regions_f32(&params)), values);
 }
 
 static void truncated_wide_f32(const uint64_t *words, double *values) {
@@ -49,7 +48,7 @@ static void truncated_wide_f32(const uint64_t *words, double *values) {
 
 static void truncated_f64(const uint64_t *words, double *values) {
     for (int i = 0; i < LANES; i += FK_W64) {
-        store_f64(fk_truncated_word_f64(&params, vq_load(words + i), fk_regions_f64(&params)), values + i);
+        store_f64(fk_truncated_f64(&params, vq_load(words + i), fk_regions_f64(&params)), values + i);
     }
 }
 
