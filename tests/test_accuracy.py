@@ -1,7 +1,7 @@
 """Radius, cosine and sine against the exact transform of their words, within the contracts that boxmuller.h states.
 
 tests/c/accuracy.c looks at the words: at a sample on every instruction set of this machine, and behind the mark `slow`
-at all of them once. In single precision the latter is the proof that docs/stream-v1.md, section 7, speaks of.
+at all of them once. In single precision the latter is the proof that docs/stream-v1.md, section 8, speaks of.
 """
 
 import math

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import reference
 import reference_normal
-import reference_truncated
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -200,8 +199,9 @@ def test_constants_are_those_of_the_page() -> None:
     numbers = re.compile(r"-?0x1(?:\.[0-9a-f]+)?p[+-]\d+")
     page = PAGE.read_text("utf-8").split("\n## 5. ")[1].split("\n## 8. ")[0]
     powers = {"0x1p-31", "0x1p-63", "0x1p-64"}
-    rooms = [Path(room.__file__).read_text("utf-8") for room in (reference_normal, reference_truncated)]
-    assert set(numbers.findall("".join(rooms))) == set(numbers.findall(page)) - powers
+    rooms = (PAGE.parents[1] / "tests" / f"reference_{room}.py" for room in ("normal", "truncated"))
+    used = "".join(room.read_text("utf-8") for room in rooms)
+    assert set(numbers.findall(used)) == set(numbers.findall(page)) - powers
 
 
 FROZEN = [*reference.frozen_fills(), *frozen_narrow_fills()]

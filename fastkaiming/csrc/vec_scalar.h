@@ -21,7 +21,7 @@
 
 /* Lanes of 64 bits, and how many such vectors the kernel works on side by side: an even number. */
 #define FK_W64 2
-#define FK_GROUPS 4
+#define FK_GROUPS 2
 #define FK_W32 (2 * FK_W64)
 
 typedef struct { uint64_t lane[FK_W64]; } v_u64;
