@@ -83,15 +83,15 @@ def drawn(
     begin = GUARD + -memory.ctypes.data % 64 + shift * dtype.itemsize
     end = begin + place.count * dtype.itemsize
     out = memory[begin:end].view(dtype)
-    scale, center, low, high = (float(number) for number in vars(fill.numbers).values())
+    numbers = [float(number) for number in vars(fill.numbers).values()]  # before the environment could flush them
     with environment:
         _core.fill(
             out,
             getattr(_core, operation),
             *(place.seed, place.stream, place.first),
-            *(scale, center, low, high),
-            store,
-            getattr(_core, narrow or "AS_DRAWN"),
+            *numbers,
+            store=store,
+            rounding=getattr(_core, narrow or "AS_DRAWN"),
             threads=threads,
         )
     assert np.all(memory[:begin] == GUARD_BYTE)
