@@ -1,4 +1,4 @@
-"""The constants of the page are those that minimax.py derives."""
+"""The constants of the page are those that minimax.py and minimax_quantile.py derive."""
 
 import re
 import subprocess
@@ -10,13 +10,21 @@ from processes import ROOT
 
 CONSTANT = re.compile(r"-?0x1(?:\.[0-9a-f]+)?p[+-]\d+")
 POWERS_OF_THE_GRID = {2.0**-31, 2.0**-63, 2.0**-64}
+ONE_AND_BOUNDARY = {1.0, float.fromhex("0x1.7p-6")}  # of denominators, and where the central region ends
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("mpmath") is None, reason="mpmath is not installed")
-def test_constants_of_the_page_are_derived() -> None:
-    program = [sys.executable, str(ROOT / "tests" / "minimax.py")]
-    derived = subprocess.run(program, check=True, capture_output=True, text=True).stdout
-    normal = (ROOT / "docs" / "stream-v1.md").read_text("utf-8").split("\n## 5. ")[1].split("\n## 7. ")[0]
-    stated = set(map(float.fromhex, CONSTANT.findall(normal))) - POWERS_OF_THE_GRID
-    assert set(map(float.fromhex, CONSTANT.findall(derived))) == stated
+@pytest.mark.parametrize(
+    ("program", "begin", "end", "given"),
+    [
+        ("minimax.py", "\n## 5. ", "\n## 7. ", POWERS_OF_THE_GRID),
+        ("minimax_quantile.py", "\n### The quantile in binary32", "\n### The quantile in binary64", ONE_AND_BOUNDARY),
+    ],
+)
+def test_constants_of_the_page_are_derived(program: str, begin: str, end: str, given: set[float]) -> None:
+    command = [sys.executable, str(ROOT / "tests" / program)]
+    derived = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    section = (ROOT / "docs" / "stream-v1.md").read_text("utf-8").split(begin)[1].split(end)[0]
+    stated = set(map(float.fromhex, CONSTANT.findall(section)))
+    assert set(map(float.fromhex, CONSTANT.findall(derived))) - given == stated - given
