@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from fastkaiming import checks
 from fastkaiming.distributions import Uniform
 from fastkaiming.filling import fill_
 from fastkaiming.generator import Rng
@@ -45,7 +46,8 @@ def constant_(
     >>> fk.constant_(np.empty(3, np.float32), 0.5)
     array([0.5, 0.5, 0.5], dtype=float32)
     """
-    return fill_(out, Uniform(val, val), rng=rng, global_shape=global_shape, index=index, threads=threads)
+    value = checks.finite("val", val)
+    return fill_(out, Uniform(value, value), rng=rng, global_shape=global_shape, index=index, threads=threads)
 
 
 def zeros_(

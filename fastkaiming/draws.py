@@ -63,10 +63,10 @@ def _truncated_normal(truncated: TruncatedNormal, storage: Format) -> Draw:
     farthest = max(abs(_between(loc + sign * _MOST_SIGMAS * scale, low, high)) for sign in (-1, 1))
     if not farthest <= storage.greatest or math.isinf(scale) or math.isinf(loc):
         raise ValueError(f"bounds, or loc + {_MOST_SIGMAS} * scale, must not overflow {storage.name}, got {truncated}")
-    if truncated.scale == 0 or low == high:
-        return _constant(_between(loc, low, high), storage)
-    _check_underflow("scale", scale, storage, truncated)
     bounds = _kept_inside(max(low, -storage.greatest), min(high, storage.greatest), storage, truncated)
+    if truncated.scale == 0 or low == high:
+        return _constant(_between(loc, *bounds), storage)
+    _check_underflow("scale", scale, storage, truncated)
     numbers = quantiles.truncated(loc, scale, low, high, np.finfo(storage.precision).nmant + 1)
     return Draw(_TRUNCATED[numbers.operation], (scale, loc, *bounds, *numbers[5:]))
 
@@ -80,7 +80,12 @@ def _constant(value: float, storage: Format) -> Draw:
 
 
 def _kept_inside(low: float, high: float, storage: Format, distribution: Distribution) -> tuple[float, float]:
-    """Return the outermost numbers of the format within the bounds: no value is rounded to one beyond them."""
+    """Return the outermost numbers of the format within the bounds: no value is rounded to one beyond them.
+
+    Bounds that are equal leave no choice: to their number the value is rounded like any constant.
+    """
+    if low == high:
+        return low, high
     least, most = storage.up(low), storage.down(high)
     if least > most:
         raise ValueError(f"low and high must have a {storage.name} between them, got {distribution}")

@@ -54,8 +54,9 @@ def fill_(
         which the last three are ml_dtypes'; the values of the narrower ones are those of float32, rounded to nearest,
         within the bounds of the distribution. Any strides, alignment and byte order will do: an element's value depends
         on its index in ``out`` and not on its place in memory. One without elements is left alone.
-    distribution : Normal or Uniform
-        What to draw. Its numbers are rounded to the dtype of ``out`` first; an upper end of Uniform can then be drawn.
+    distribution : Normal, Uniform or TruncatedNormal
+        What to draw. Its numbers are rounded to the precision of ``out`` first, float32 for the narrower dtypes; an end
+        of Uniform or a bound of TruncatedNormal can then be drawn, and nothing beyond them.
     rng : int, Key, Generator or numpy.random.Generator, optional
         Which values to draw. An integer is a seed, a Key a seed and a stream: the same values at every call.
         A Generator gives its next stream and a numpy.random.Generator a 64-bit seed, to an ``out`` without elements

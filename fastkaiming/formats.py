@@ -60,7 +60,7 @@ def dtype(name: str, value: DTypeLike) -> np.dtype[Any]:
     """Return what a new array for a fill may have as its dtype."""
     try:
         checked = None if value is None else np.dtype(value)
-    except TypeError:
+    except (TypeError, ValueError, SyntaxError):
         raise TypeError(f"{name} must be {NAMES}, not {checks.shown(value)}") from None
     if checked is None or known(checked) is None:
         raise TypeError(f"{name} must be {NAMES}, not {checked}")

@@ -22,6 +22,7 @@ Rules: TypeAlias = Mapping[str, str | Filler] | Sequence[tuple[str, str | Filler
 
 DEFAULT_RULES: Mapping[str, str] = {
     "*bias": "zeros",
+    "*running_mean": "zeros",
     "*norm*": "ones",
     "*embed*": "normal(std=0.02)",
     "*": "kaiming_normal",
@@ -43,7 +44,7 @@ class InitReport:
     Attributes
     ----------
     filled : dict of str to str
-        The pattern of the rule by which each array was filled, by its name.
+        The pattern of the rule by which the memory of each name was filled.
     shared : dict of str to str
         Names of memory that has another name as well, under which it was filled: the first of them in the order of
         strings.
@@ -111,8 +112,9 @@ def init_(
     """
     arrays = _arrays(params)
     fillers = _fillers(DEFAULT_RULES if rules is None else rules)
-    chosen = _chosen(arrays, fillers)
     shared = _shared(arrays)
+    chosen = _chosen(arrays, fillers)
+    chosen = {name: chosen[shared.get(name, name)] for name in chosen}
     streams = _streams(rng)
     late = []
     with side_by_side(threads):
@@ -136,7 +138,14 @@ def init_(
 def _arrays(params: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
     if not isinstance(params, Mapping):
         raise TypeError(f"params must be a mapping of names to arrays, not {checks.shown(params)}")
-    return {checks.text("a name in params", name): targets.array(out) for name, out in params.items()}
+    arrays = {}
+    for name, out in params.items():
+        try:
+            arrays[checks.text("a name in params", name)] = targets.array(out)
+        except (TypeError, ValueError) as error:
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"array {name!r}: {error}; nested mappings have to be flattened first") from error
+    return arrays
 
 
 def _streams(rng: Rng) -> Generator:
@@ -148,8 +157,8 @@ def _streams(rng: Rng) -> Generator:
 
 def _fillers(rules: Rules) -> dict[str, Filler]:
     """Return what fills the arrays of each pattern, in the order in which they are tried."""
-    pairs = rules.items() if isinstance(rules, Mapping) else rules
-    if isinstance(pairs, str) or not all(isinstance(pair, tuple) and len(pair) == 2 for pair in pairs):
+    pairs = tuple(rules.items() if isinstance(rules, Mapping) else rules if isinstance(rules, Sequence) else [rules])
+    if not all(isinstance(pair, tuple) and len(pair) == 2 for pair in pairs):
         raise TypeError(f"rules must be a mapping or pairs of patterns and rules, not {checks.shown(rules)}")
     fillers: dict[str, Filler] = {}
     for pattern, rule in pairs:
@@ -170,9 +179,10 @@ def _parsed(pattern: str, text: str) -> Filler:
         function = _NAMED[call.func.id.removesuffix("_")] if isinstance(call.func, ast.Name) else None
         arguments = [ast.literal_eval(argument) for argument in call.args]
         keywords = {keyword.arg or "**": ast.literal_eval(keyword.value) for keyword in call.keywords}
-    except (SyntaxError, ValueError, KeyError):
+        repeated = len(keywords) < len(call.keywords)
+    except (SyntaxError, ValueError, KeyError, TypeError):
         function = None
-    if function is None or "**" in keywords:
+    if function is None or "**" in keywords or repeated:
         raise ValueError(
             f"the rule {pattern!r} must name one of {', '.join(sorted(_NAMED))}, with arguments that are literals, "
             f"got {text!r}"
@@ -229,15 +239,19 @@ def _span(array: NDArray[Any]) -> tuple[int, int]:
 
 def _alike(a: NDArray[Any], b: NDArray[Any]) -> bool:
     """Tell whether two arrays are the same elements of the same memory."""
-    where_and_how = (
-        (array.__array_interface__["data"][0], array.shape, array.strides, array.dtype) for array in (a, b)
-    )
-    return next(where_and_how) == next(where_and_how)
+    if a.shape != b.shape or a.dtype != b.dtype or _span(a) != _span(b):
+        return False
+    return all(size == 1 or step == its for size, step, its in zip(a.shape, a.strides, b.strides, strict=True))
 
 
 def _is_ours(filler: Filler) -> bool:
-    """Tell whether a function does nothing but fill: then its fill can wait for the others'."""
-    return (filler.func if isinstance(filler, partial) else filler) in _OURS
+    """Tell whether a function does nothing but fill: then its fill can wait for the others'.
+
+    A function among its arguments may fill arrays of its own, and look at them.
+    """
+    if isinstance(filler, partial):
+        return filler.func in _OURS and not any(map(callable, (*filler.args, *filler.keywords.values())))
+    return filler in _OURS
 
 
 def _fill(name: str, pattern: str, filler: Filler, out: Any, key: Key) -> None:

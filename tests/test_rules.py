@@ -54,7 +54,7 @@ def test_default_rules() -> None:
         "head.weight": "*",
     }
     assert report.shared == {}
-    assert report.unused == ()
+    assert report.unused == ("*running_mean",)
 
 
 def test_the_seed_is_0_by_default() -> None:
@@ -163,7 +163,11 @@ def test_the_first_match_wins() -> None:
 def test_shared_memory_is_filled_once_by_the_first_name_of_all() -> None:
     for names in (("lm_head.weight", "embed.weight"), ("embed.weight", "lm_head.weight")):
         out = marked(20, 8)
-        report = fk.init_(dict.fromkeys(names, out), rng=1, rules={"embed*": "normal(std=0.02)", "*": "kaiming_normal"})
+        with pytest.warns(UserWarning, match=r"no array was filled by the rules 'lm_head\*'"):
+            report = fk.init_(
+                dict.fromkeys(names, out), rng=1, rules={"embed*": "normal(std=0.02)", "lm_head*": "ones"}
+            )
+        assert report.filled == dict.fromkeys(names, "embed*")
         assert report.shared == {"lm_head.weight": "embed.weight"}
         assert same(out, fk.normal((20, 8), std=0.02, rng=stream(1, "embed.weight")))
 
@@ -213,7 +217,17 @@ REFUSED: dict[str, tuple[Callable[[], Any], Any, Any, type[Exception], str]] = {
         TypeError,
         r"a name in params must be .*, not int 3",
     ),
-    "no array": (lambda: {"w": [1.0]}, 0, None, TypeError, r"must be a NumPy array"),
+    "no array": (lambda: {"w": [1.0]}, 0, None, TypeError, r"array 'w': out must be a NumPy array"),
+    "a nested mapping": (
+        lambda: {"a": {"w": 1}},
+        0,
+        None,
+        TypeError,
+        r"array 'a': .*nested mappings",
+    ),
+    "an argument twice": (one, 0, {"*": "normal(std=1, std=2)"}, ValueError, r"must name one of"),
+    "an unhashable key": (one, 0, {"*": "zeros({[]: 1})"}, ValueError, r"must name one of"),
+    "a number for rules": (one, 0, 5, TypeError, r"rules must be a mapping or pairs of .*, not int 5"),
     "a dtype": (
         lambda: {"a": marked(3, 3), "w": np.zeros((3, 3), int)},
         0,

@@ -59,7 +59,7 @@ FK_INLINE v_f32 fk_quantile_f32(v_f32 t, v_f32 v, v_u32 negative, int regions) {
  * Range: all words; slope = (1 - 2 Phi(alpha)) / 2^32 at least 2^-123, middle its half, lower_anchor = Phi(alpha) +
  * slope / 2, and of them fk_regions_f32. Result: in [low, high]. Max error: that of z, and
  * half an ulp for the last rounding. */
-FK_INLINE v_f32 fk_truncated_f32(const fk_params *params, v_u32 word, int regions) {
+FK_LARGE v_f32 fk_truncated_f32(const fk_params *params, v_u32 word, int regions) {
     const v_u32 centred = vw_xor(word, vw_set1(0x80000000u)), distance = vw_xor(word, vw_sar(word, 31));
     const v_f32 slope = vf_set1((float)params->slope);
     const v_f32 t = vf_fma(vf_from_i32(centred), slope, vf_set1((float)params->middle));
@@ -154,7 +154,7 @@ FK_INLINE v_f64 fk_quantile_f64(v_f64 t, v_f64 v, int regions) {
  * Range: all words; the parameters of fastkaiming/quantiles.py, and of them fk_regions_f64. Result: in [low, high].
  * Max error: that of z, and half an ulp for the last rounding; where the bounds are not symmetrical about the mean, z
  * has an error of 2^-53 besides, which shows next to 0. */
-FK_INLINE v_f64 fk_truncated_readings_f64(const fk_params *params, v_f64 centred, v_f64 distance, int regions) {
+FK_LARGE v_f64 fk_truncated_readings_f64(const fk_params *params, v_f64 centred, v_f64 distance, int regions) {
     const v_m64 lower = vd_negative(centred);
     const v_f64 slope = vd_select(lower, vd_set1(params->lower_slope), vd_set1(params->upper_slope));
     const v_f64 anchor = vd_select(lower, vd_set1(params->lower_anchor), vd_set1(params->upper_anchor));
@@ -170,7 +170,7 @@ FK_INLINE v_f64 fk_truncated_f64(const fk_params *params, v_u64 word, int region
 }
 
 /* A 32-bit word by way of double precision. Range: as above, with low and high numbers of single precision.
- * Result: in [low, high]. Max error: 1 ulp of the exact value. */
+ * Result: in [low, high]. Max error: 1 ulp of z, and half an ulp for the last rounding; next to 0, as above. */
 FK_INLINE v_f32 fk_truncated_wide_f32(const fk_params *params, v_u32 word, int regions) {
     const v_u32 centred = vw_xor(word, vw_set1(0x80000000u)), distance = vw_xor(word, vw_sar(word, 31));
     return vf_from_f64(

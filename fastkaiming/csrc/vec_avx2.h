@@ -7,6 +7,7 @@
 
 #define FK_W64 4
 #define FK_GROUPS 4
+#define FK_LARGE FK_INLINE
 
 typedef __m256i v_u64;
 typedef __m256i v_u32;

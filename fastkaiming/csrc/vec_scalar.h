@@ -24,6 +24,9 @@
 #define FK_GROUPS 2
 #define FK_W32 (2 * FK_W64)
 
+/* How a transform is defined that is so long that copies of it, lane by lane, take the compiler a minute. */
+#define FK_LARGE static __attribute__((noinline))
+
 typedef struct { uint64_t lane[FK_W64]; } v_u64;
 typedef struct { uint32_t lane[FK_W32]; } v_u32;
 typedef struct { float lane[FK_W32]; } v_f32;
