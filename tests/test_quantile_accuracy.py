@@ -1,0 +1,176 @@
+"""Truncated normals against the exact quantile of their words, within the contracts that quantile.h states.
+
+tests/c/quantile_accuracy.c looks at the words: at a sample on every instruction set of this machine, and behind the
+mark `slow` at all of them once, for the two cases of which docs/stream-v1.md, section 8, says that this is a proof.
+"""
+
+import math
+import re
+import subprocess
+from decimal import Decimal, localcontext
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from processes import CSRC, ROOT, compiled
+from reference_arithmetic import Precision
+from reference_truncated import DIGITS, Exact, Truncation, exact_numbers, lower_tail, pi, truncation
+
+import fastkaiming as fk
+
+SAMPLE = 10007  # every so many words; a prime
+MAX_ULP = {"truncated_f32": 4, "truncated_wide_f32": 1, "truncated_f64": 8}
+CONTRACTS = {"truncated_f32": "fk_quantile_f32", "truncated_wide_f32": "fk_truncated_wide_f32"}
+CONTRACTS |= {"truncated_f64": "fk_quantile_f64"}
+
+INF = math.inf
+TWO_SIGMAS, HUNDRED_SIGMAS = (-2.0, 2.0), (-100.0, 100.0)
+SYMMETRIC = [TWO_SIGMAS, HUNDRED_SIGMAS, (-1.0, 1.0), (-2.25, 2.25), (-4.0, 4.0), (-(2.0**-10), 2.0**-10)]
+OTHERS = [(-1.0, 1.25), (-2.0, 2.5), (2.0, INF), (-INF, 1.5), (0.0, INF), (-0.125, INF), (5.0, 6.0), (-6.0, -5.0)]
+OTHERS += [(36.0, INF), (30.0, 30.5), (1.0, 1.0 + 2.0**-10), (-INF, -7.0)]
+
+
+class Case(NamedTuple):
+    operation: str
+    numbers: Truncation
+    exact: Exact
+
+    @property
+    def slack(self) -> float:
+        """The error that z has besides, where the bounds are not symmetric."""
+        return 0.0 if self.numbers.low == -self.numbers.high else 2.0**-53
+
+    @property
+    def word(self) -> int:
+        return 64 if self.operation == "truncated_f64" else 32
+
+    def line(self) -> str:
+        with localcontext(prec=DIGITS):
+            exact = [getattr(self.exact, name) for name in ("slope", "middle", "lower_anchor", "upper_anchor")]
+            halves = [half for number in exact for half in (float(number), float(number - Decimal(float(number))))]
+        numbers = [self.slack, *vars(self.numbers).values(), *halves]
+        return " ".join([self.operation, *(float(number).hex() for number in numbers)])
+
+
+class Seen(NamedTuple):
+    results: int
+    ulp: float
+    word: int
+    value: float
+    least: float
+    greatest: float
+    edges: list[list[float]]  # at the lower and at the upper bound: words that give it, any other value, largest gap
+
+
+def case(bounds: tuple[float, float], precision: Precision) -> Case:
+    operation, numbers = truncation(0, 1, *bounds, precision)
+    return Case(operation, numbers, exact_numbers(*bounds, bits=64 if precision is np.float64 else 32))
+
+
+def look_at_words(isa: str, cases: list[Case], stride: int, threads: int, directory: Path) -> list[Seen]:
+    targets = re.findall(r'#define FK_TARGET "(.*)"', (CSRC / f"kernel_{isa}.c").read_text())
+    features = [f"-m{feature}" for target in targets for feature in target.split(",")]
+    sources = [ROOT / "tests" / "c" / "quantile_accuracy.c", CSRC / "threads.c"]
+    program = compiled(directory / f"quantile_{isa}", f'-DVERBS="vec_{isa}.h"', *features, *sources, "-lm")
+    lines = "\n".join(case.line() for case in cases)
+    command = [str(program), str(stride), str(threads)]
+    output = subprocess.run(command, input=lines, check=True, capture_output=True, text=True).stdout
+    print(output)
+    (verbs, bits), *rest = (line.split() for line in output.splitlines())
+    assert verbs == f"vec_{isa}.h"
+    if int(bits) < 64:
+        pytest.skip(f"long double has {bits} bits here, too few to judge")
+    assert [fields[0] for fields in rest] == [case.operation for case in cases]
+    return [seen(fields[1:]) for fields in rest]
+
+
+def seen(fields: list[str]) -> Seen:
+    edges = [float(number) for number in fields[6:]]
+    value, least, greatest = map(float.fromhex, fields[3:6])
+    return Seen(int(fields[0]), float(fields[1]), int(fields[2], 0), value, least, greatest, [edges[:3], edges[3:]])
+
+
+def exact_quantile(case: Case, word: int) -> Decimal:
+    """Bisect for the number whose lower tail is that of the word: slow, and nothing like the program's way."""
+    with localcontext(prec=60):
+        share = (word + Decimal("0.5")) / 2**case.word
+        low, high = (max(-40.0, min(40.0, bound)) for bound in (case.numbers.low, case.numbers.high))
+        wanted = lower_tail(case.numbers.low) * (1 - share) + lower_tail(case.numbers.high) * share
+        left, right = Decimal(low), Decimal(high)
+        for _ in range(90):
+            middle = (left + right) / 2
+            left, right = (middle, right) if tail_of(middle) < wanted else (left, middle)
+        return left
+
+
+def tail_of(x: Decimal) -> Decimal:
+    """Return Phi(x), |x| <= 5, by Taylor's series of the density."""
+    with localcontext(prec=100):
+        term, total, n = x, Decimal(0), 0
+        while abs(term) > Decimal(10) ** -60:
+            total += term / (2 * n + 1)
+            n += 1
+            term *= -x * x / (2 * n)
+        return Decimal("0.5") + total / (2 * pi()).sqrt()
+
+
+@pytest.fixture(scope="module", params=fk.available_isas())
+def report(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Case, Seen]]:
+    cases = [case(bounds, np.float32) for bounds in SYMMETRIC + OTHERS]
+    cases += [case(bounds, np.float64) for bounds in SYMMETRIC + OTHERS]
+    directory = tmp_path_factory.mktemp("quantile")
+    return list(zip(cases, look_at_words(request.param, cases, SAMPLE, 1, directory), strict=True))
+
+
+def test_no_error_is_above_the_contract(report: list[tuple[Case, Seen]]) -> None:
+    for case, found in report:
+        assert found.ulp <= MAX_ULP[case.operation], case
+
+
+def test_largest_errors_are_what_they_are_said_to_be(report: list[tuple[Case, Seen]]) -> None:
+    """The program's own reference, on trial: its words of the largest error, for bounds near the mean."""
+    judged = [(case, found) for case, found in report if case.slack == 0 and case.numbers.high <= 4]
+    assert len(judged) == 10
+    for case, found in judged:
+        exact = exact_quantile(case, found.word)
+        ulp = Decimal(2) ** (math.frexp(exact)[1] - (53 if case.operation == "truncated_f64" else 24))
+        assert math.isclose(abs(Decimal(found.value) - exact) / ulp, found.ulp, abs_tol=0.01), case
+
+
+def test_values_fill_the_interval_and_never_leave_it(report: list[tuple[Case, Seen]]) -> None:
+    for case, found in report:
+        low, high = case.numbers.low, case.numbers.high
+        farthest = max(abs(low), abs(high))
+        nearest = 0.0 if low <= 0 <= high else min(abs(low), abs(high))
+        assert nearest <= found.least <= found.greatest <= farthest, case
+        if farthest <= 2:
+            assert math.isclose(found.greatest, farthest, rel_tol=2.0**-20), case
+
+
+def test_bounds_are_no_atoms_and_no_value_near_them_is_missing(report: list[tuple[Case, Seen]]) -> None:
+    """Where neighbouring words lie closer than an ulp, no bound takes more words than the values beside it."""
+    looked_at = 0
+    for case, found in report:
+        for bound, (at_bound, most, gap) in zip((case.numbers.low, case.numbers.high), found.edges, strict=True):
+            if abs(bound) <= 2.25 or (case.operation == "truncated_f64" and abs(bound) <= 6):
+                assert at_bound <= most, case
+                assert gap <= 2 * MAX_ULP[case.operation], case
+                looked_at += bound != 0
+    assert looked_at >= 30
+
+
+@pytest.mark.slow
+def test_proof_for_every_word(tmp_path: Path) -> None:
+    cases = [case(bounds, np.float32) for bounds in (TWO_SIGMAS, HUNDRED_SIGMAS)]
+    for found in look_at_words(fk.available_isas()[0], cases, 1, fk.get_num_threads(), tmp_path):
+        assert found.results == 2**32 + 4 * 2**16
+        assert found.ulp <= MAX_ULP["truncated_f32"]
+
+
+@pytest.mark.parametrize("operation", MAX_ULP)
+def test_contract_states_the_error(operation: str) -> None:
+    header = (CSRC / "quantile.h").read_text()
+    contract = re.search(rf"/\*((?:(?!\*/).)*)\*/\s+FK_INLINE \w+ {CONTRACTS[operation]}\(", header, re.DOTALL)
+    assert contract is not None
+    assert f"Max error: {MAX_ULP[operation]} ulp" in contract[1]
