@@ -208,7 +208,7 @@ def frozen_reals(precision: Precision, suffix: str, least: float) -> Iterator[Fi
 
 
 INFINITY = math.inf
-BOUNDS = [  # mean, std, low, high
+BOUNDS: list[tuple[float, float, float, float]] = [  # mean, std, low, high
     (0, 1, -2, 2),  # the central region alone in single precision
     (0, 0.02, -2, 2),  # 100 sigmas: the bounds cut nothing
     (0, 1, -INFINITY, INFINITY),
