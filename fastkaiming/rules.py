@@ -116,18 +116,15 @@ def init_(
     chosen = _chosen(arrays, fillers)
     chosen = {name: chosen[shared.get(name, name)] for name in chosen}
     streams = _streams(rng)
-    late = []
+    ours = {pattern for pattern, filler in fillers.items() if _is_ours(filler)}
+    to_fill = [(name, pattern) for name, pattern in chosen.items() if name not in shared]
     with side_by_side(threads):
-        for name, pattern in chosen.items():
-            if name in shared:
-                continue
-            filler = fillers[pattern]
-            if _is_ours(filler):
-                _fill(name, pattern, filler, params[name], streams.key(name))
-            else:
-                late.append((name, pattern, filler, params[name], streams.key(name)))
-    for fill in late:
-        _fill(*fill)
+        for name, pattern in to_fill:
+            if pattern in ours:
+                _fill(name, pattern, fillers[pattern], arrays[name], streams.key(name))
+    for name, pattern in to_fill:
+        if pattern not in ours:
+            _fill(name, pattern, fillers[pattern], params[name], streams.key(name))
     used = set(chosen.values())
     unused = tuple(pattern for pattern in fillers if pattern not in used)
     if unused and rules is not None:
