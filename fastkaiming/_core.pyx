@@ -32,7 +32,7 @@ cdef extern from "fill.h" nogil:
         FK_STORE_AUTO, FK_STORE_PLAIN, FK_STORE_STREAMING
 
     ctypedef struct fk_params:
-        double scale, center, low, high, slope, middle, lower_slope, lower_anchor, upper_slope, upper_anchor
+        double scale, center, low, high, slope, origin, anchor, lower_slope, lower_anchor, upper_slope, upper_anchor
 
     ctypedef int fk_watch(void *context, uint64_t elements_done)
 
@@ -122,9 +122,9 @@ cdef class Plan:
     cdef readonly uint64_t drawn_bytes
 
     def __cinit__(self, out, int operation, uint64_t seed, uint64_t stream, uint64_t first, double scale=0.0,
-                  double center=0.0, double low=0.0, double high=0.0, double slope=0.0, double middle=0.0,
-                  double lower_slope=0.0, double lower_anchor=0.0, double upper_slope=0.0, double upper_anchor=0.0,
-                  int store=FK_STORE_AUTO, int rounding=FK_AS_DRAWN, bint swapped=False, steps=None):
+                  double center=0.0, double low=0.0, double high=0.0, double slope=0.0, double origin=0.0,
+                  double anchor=0.0, double lower_slope=0.0, double lower_anchor=0.0, double upper_slope=0.0,
+                  double upper_anchor=0.0, int store=FK_STORE_AUTO, int rounding=FK_AS_DRAWN, bint swapped=False, steps=None):
         cdef int axis
         PyObject_GetBuffer(out, &self.view, PyBUF_WRITABLE | PyBUF_STRIDES)
         if <size_t>self.view.itemsize != fk_stored_bytes(<fk_operation>operation, <fk_format>rounding):
@@ -146,8 +146,8 @@ cdef class Plan:
         self.plan.seed = seed
         self.plan.stream = stream
         self.plan.operation = <fk_operation>operation
-        self.plan.params = fk_params(scale, center, low, high, slope, middle, lower_slope, lower_anchor, upper_slope,
-                                     upper_anchor)
+        self.plan.params = fk_params(scale, center, low, high, slope, origin, anchor, lower_slope, lower_anchor,
+                                     upper_slope, upper_anchor)
         self.plan.format = <fk_format>rounding
         self.plan.swapped = swapped
         self.plan.store = <fk_store>store

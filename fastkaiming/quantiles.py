@@ -8,6 +8,7 @@ is known, until it is rounded once. docs/stream-v1.md, section 7, says what the 
 """
 
 import math
+from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -27,7 +28,8 @@ class Truncated(NamedTuple):
     low: float
     high: float
     slope: float
-    middle: float
+    origin: float
+    anchor: float
     lower_slope: float
     lower_anchor: float
     upper_slope: float
@@ -49,7 +51,8 @@ def truncated(mean: float, std: float, low: float, high: float, precision: int) 
     Returns
     -------
     Truncated
-        Each number rounded once, to single precision for ``truncated_f32`` and to double precision for the others.
+        Each number rounded once, to single precision for ``truncated_f32`` and to double precision for the others;
+        ``origin`` is an integer.
 
     Raises
     ------
@@ -69,17 +72,21 @@ def truncated(mean: float, std: float, low: float, high: float, precision: int) 
 
     bits = 192 + int(0.75 * nearer * nearer)  # the tail beyond x sigmas is some 2**(-0.72 x**2)
     while True:
-        numbers = _linear_functions(alpha, beta, bits, word_bits)
+        slope, middle, *tails = _linear_functions(alpha, beta, bits, word_bits)
         point = bits + word_bits + 1  # binary places of the numbers
-        slope, error = numbers[0]
-        if (slope + error) << _MOST_HALVINGS < 2 << bits:
+        if (slope[0] + slope[1]) << _MOST_HALVINGS < 2 << bits:
             raise ValueError(
                 f"the probability between the bounds must be at least 2**-{_MOST_HALVINGS}, got less "
                 f"from low={low}, high={high}, mean={mean}, std={std}"
             )
+        origin = 0
+        if operation == "truncated_wide_f32":
+            origin = _origin(*(_rounded(number, point, rounding) for number, _ in (slope, middle)))
+        anchor = middle[0] + origin * slope[0], middle[1] + abs(origin) * slope[1]
+        numbers = (slope, middle, anchor, *tails)
         least = [_rounded(number - error, point, rounding) for number, error in numbers]
         if least == [_rounded(number + error, point, rounding) for number, error in numbers]:
-            return Truncated(operation, std, mean, low, high, *least)
+            return Truncated(operation, std, mean, low, high, least[0], float(origin), *least[2:])
         bits *= 2
 
 
@@ -96,7 +103,7 @@ def _standardized(bound: float, mean: float, std: float) -> float:
 
 
 def _linear_functions(alpha: float, beta: float, bits: int, word_bits: int) -> list[tuple[int, int]]:
-    """Return slope, middle, lower_slope, lower_anchor, upper_slope, upper_anchor, each with a bound of its error.
+    """Return slope, Phi - 1/2 of the middle word, lower_slope, lower_anchor, upper_slope, upper_anchor, each with a bound of its error.
 
     They are in units of 2**-(bits + word_bits + 1), and half a word's probability is as many units as the probability
     between the bounds has units of 2**-bits.
@@ -120,6 +127,14 @@ def _linear_functions(alpha: float, beta: float, bits: int, word_bits: int) -> l
         (2 * between * upper_sign, 4 * _ERROR),
         tail(upper_tail, upper_sign),
     ]
+
+
+def _origin(slope: float, middle: float) -> int:
+    """Return the word, less 2**31, at which Phi is next to 1/2.
+
+    Near it Phi - 1/2 is small, and counted from elsewhere its rounding would show in the quantile.
+    """
+    return min(max(math.floor(Fraction(1, 2) - Fraction(middle) / Fraction(slope)), -(2**31)), 2**31 - 1)
 
 
 def _rounded(number: int, point: int, precision: int) -> float:

@@ -242,6 +242,9 @@ def frozen_truncated() -> Iterator[Fill]:
         operation, numbers = truncation(*bounds, precision)
         for place in places(width=2 if precision is np.float64 else 4):
             yield Fill(operation, place, numbers)
+    for low, high, first in [(-20, 0.0625, 194_202_696), (-0.03125, INFINITY, 321_131_663)]:  # words next to the mean's
+        operation, numbers = truncation(0, 1, low, high, np.float32)
+        yield Fill(operation, Place(seed=42, stream=0, first=first, count=1), numbers)
     place = Place(seed=0xDECADE0FC0FFEE, stream=11, first=5, count=3001)
     precisions: tuple[Precision, ...] = (np.float32, np.float64)
     for precision in precisions:
@@ -276,8 +279,8 @@ if __name__ == "__main__":
     print("#     python tests/reference.py > tests/vectors/digests.txt")
     print("#")
     print("# scale is the std of a normal and half the width of a uniform, center the mean or the middle; reals are")
-    print("# hexadecimal; `>` rounds to a format. Truncated normals have six numbers more: slope, middle, lower_slope,")
-    print("# lower_anchor, upper_slope, upper_anchor. A line that changes is a new version of the stream.")
+    print("# hexadecimal; `>` rounds to a format. Truncated normals have seven numbers more: slope, origin, anchor,")
+    print("# lower_slope, lower_anchor, upper_slope, upper_anchor. A line that changes is a new version of the stream.")
     print("#")
     print("# operation seed stream first count scale center low high sha256")
     for fill in (*frozen_fills(), *frozen_narrow_fills()):

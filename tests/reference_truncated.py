@@ -31,7 +31,8 @@ class Truncation:
     low: float
     high: float
     slope: float
-    middle: float
+    origin: float
+    anchor: float
     lower_slope: float
     lower_anchor: float
     upper_slope: float
@@ -42,10 +43,11 @@ class Truncation:
 
 
 class Exact(NamedTuple):
-    """The six numbers before they are rounded."""
+    """The numbers before they are rounded."""
 
     slope: Decimal
-    middle: Decimal
+    origin: int
+    anchor: Decimal
     lower_slope: Decimal
     lower_anchor: Decimal
     upper_slope: Decimal
@@ -58,12 +60,13 @@ def truncation(mean: float, std: float, low: float, high: float, precision: Prec
     alpha, beta = standardized(a, m, s), standardized(b, m, s)
     rounding: Precision
     if precision is np.float64:
-        operation, bits, rounding = "truncated_f64", 64, np.float64
+        operation, rounding = "truncated_f64", np.float64
     elif alpha == -beta and beta >= 2.0**-64:
-        operation, bits, rounding = "truncated_f32", 32, np.float32
+        operation, rounding = "truncated_f32", np.float32
     else:
-        operation, bits, rounding = "truncated_wide_f32", 32, np.float64
-    rounded = (nearest(number, rounding) for number in exact_numbers(alpha, beta, bits))
+        operation, rounding = "truncated_wide_f32", np.float64
+    exact = exact_numbers(alpha, beta, operation)
+    rounded = (float(n) if isinstance(n, int) else nearest(n, rounding) for n in exact)
     return operation, Truncation(s, m, a, b, *rounded)
 
 
@@ -74,17 +77,24 @@ def standardized(bound: float, mean: float, std: float) -> float:
 
 
 @cache
-def exact_numbers(alpha: float, beta: float, bits: int) -> Exact:
+def exact_numbers(alpha: float, beta: float, operation: str) -> Exact:
     with localcontext(prec=DIGITS):
         below_alpha, below_beta, above_alpha, above_beta = (lower_tail(x) for x in (alpha, beta, -alpha, -beta))
         between = below_beta - below_alpha
-        slope = between / 2**bits
+        slope = between / 2 ** (64 if operation == "truncated_f64" else 32)
         middle = ((below_alpha + below_beta) - 1 + slope) / 2
+        origin = origin_of(middle, slope) if operation == "truncated_wide_f32" else 0
+        t = slope, origin, middle + origin * slope
         if alpha >= 0:
-            return Exact(slope, middle, -slope, above_alpha - slope / 2, slope, above_beta + slope / 2)
+            return Exact(*t, -slope, above_alpha - slope / 2, slope, above_beta + slope / 2)
         if beta <= 0:
-            return Exact(slope, middle, slope, below_alpha + slope / 2, -slope, below_beta - slope / 2)
-        return Exact(slope, middle, slope, below_alpha + slope / 2, slope, above_beta + slope / 2)
+            return Exact(*t, slope, below_alpha + slope / 2, -slope, below_beta - slope / 2)
+        return Exact(*t, slope, below_alpha + slope / 2, slope, above_beta + slope / 2)
+
+
+def origin_of(middle: Decimal, slope: Decimal) -> int:
+    m, s = (Fraction(nearest(number, np.float64)) for number in (middle, slope))
+    return max(-(2**31), min(2**31 - 1, math.floor(Fraction(1, 2) - m / s)))
 
 
 @cache
@@ -124,7 +134,7 @@ def nearest(exact: Decimal, precision: Precision) -> float:
 
 def truncated_of(words: Words, operation: str, numbers: Truncation) -> Reals:
     precision = np.float32 if operation == "truncated_f32" else np.float64
-    scale, center, low, high, slope, middle, *halves = (precision(number) for number in vars(numbers).values())
+    scale, center, low, high, slope, origin, anchor, *halves = (precision(number) for number in vars(numbers).values())
     signed = np.int32 if words.dtype == np.uint32 else np.int64
     top = words.dtype.type(1) << words.dtype.type(8 * words.itemsize - 1)
     c: NDArray[np.signedinteger[Any]] = (words ^ top).view(signed)
@@ -132,7 +142,7 @@ def truncated_of(words: Words, operation: str, numbers: Truncation) -> Reals:
     d = np.where(lower, words, ~words)
     lower_slope, lower_anchor, upper_slope, upper_anchor = halves
 
-    t = fma(c.astype(precision), slope, middle)
+    t = fma(c.astype(precision) - origin, slope, anchor)
     slope_of_half = np.where(lower, lower_slope, upper_slope)
     v = fma(d.astype(precision), slope_of_half, np.where(lower, lower_anchor, upper_anchor))
     quantile: Callable[[Reals, Reals], Reals] = quantile_single if precision is np.float32 else quantile_double

@@ -61,7 +61,7 @@ def test_wrong_digest_is_named(driver: Path, tmp_path: Path) -> None:
         ("normal_f32>float4 0 0 0 8 1 0 0 0 00", "no such format: float4"),
         ("words_u32 zero 0 0 8 0 0 0 0 00", "not a whole number: zero"),
         ("words_u32 0 0 0 8 0 none 0 0 00", "not a real number: none"),
-        ("words_u32 0 0 0 8 0 0 0 00", "neither ten fields nor sixteen"),
+        ("words_u32 0 0 0 8 0 0 0 00", "neither ten fields nor seventeen"),
     ],
 )
 def test_table_that_proves_nothing_fails(driver: Path, tmp_path: Path, table: str, problem: str) -> None:

@@ -29,6 +29,7 @@ TWO_SIGMAS, HUNDRED_SIGMAS = (-2.0, 2.0), (-100.0, 100.0)
 SYMMETRIC = [TWO_SIGMAS, HUNDRED_SIGMAS, (-1.0, 1.0), (-2.25, 2.25), (-4.0, 4.0), (-(2.0**-10), 2.0**-10)]
 OTHERS = [(-1.0, 1.25), (-2.0, 2.5), (2.0, INF), (-INF, 1.5), (0.0, INF), (-0.125, INF), (5.0, 6.0), (-6.0, -5.0)]
 OTHERS += [(36.0, INF), (30.0, 30.5), (1.0, 1.0 + 2.0**-10), (-INF, -7.0)]
+OTHERS += [(2.0**-34, 1.5), (-(2.0**-33), 2.5), (-3.0, -(2.0**-40))]  # Phi is next to 1/2 near the first or last word
 
 
 class Case(NamedTuple):
@@ -38,8 +39,9 @@ class Case(NamedTuple):
 
     @property
     def slack(self) -> float:
-        """The error that z has besides, where the bounds are not symmetric."""
-        return 0.0 if self.numbers.low == -self.numbers.high else 2.0**-53
+        """The error that z has besides, in double precision where the bounds are not symmetric."""
+        symmetric = self.numbers.low == -self.numbers.high
+        return 0.0 if symmetric or self.operation != "truncated_f64" else 2.0**-53
 
     @property
     def word(self) -> int:
@@ -47,7 +49,7 @@ class Case(NamedTuple):
 
     def line(self) -> str:
         with localcontext(prec=DIGITS):
-            exact = [getattr(self.exact, name) for name in ("slope", "middle", "lower_anchor", "upper_anchor")]
+            exact = [getattr(self.exact, name) for name in ("slope", "anchor", "lower_anchor", "upper_anchor")]
             halves = [half for number in exact for half in (float(number), float(number - Decimal(float(number))))]
         numbers = [self.slack, *vars(self.numbers).values(), *halves]
         return " ".join([self.operation, *(float(number).hex() for number in numbers)])
@@ -65,7 +67,7 @@ class Seen(NamedTuple):
 
 def case(bounds: tuple[float, float], precision: Precision) -> Case:
     operation, numbers = truncation(0, 1, *bounds, precision)
-    return Case(operation, numbers, exact_numbers(*bounds, bits=64 if precision is np.float64 else 32))
+    return Case(operation, numbers, exact_numbers(*bounds, operation))
 
 
 def look_at_words(isa: str, cases: list[Case], stride: int, threads: int, directory: Path) -> list[Seen]:
@@ -130,7 +132,7 @@ def test_no_error_is_above_the_contract(report: list[tuple[Case, Seen]]) -> None
 
 def test_largest_errors_are_what_they_are_said_to_be(report: list[tuple[Case, Seen]]) -> None:
     """The program's own reference, on trial: its words of the largest error, for bounds near the mean."""
-    judged = [(case, found) for case, found in report if case.slack == 0 and case.numbers.high <= 4]
+    judged = [(case, found) for case, found in report if -case.numbers.low == case.numbers.high <= 4]
     assert len(judged) == 10
     for case, found in judged:
         exact = exact_quantile(case, found.word)
@@ -153,6 +155,8 @@ def test_bounds_are_no_atoms_and_no_value_near_them_is_missing(report: list[tupl
     looked_at = 0
     for case, found in report:
         for bound, (at_bound, most, gap) in zip((case.numbers.low, case.numbers.high), found.edges, strict=True):
+            if 0 < abs(bound) < 2.0**-30:  # there they lie far apart
+                continue
             if abs(bound) <= 2.25 or (case.operation == "truncated_f64" and abs(bound) <= 6):
                 assert at_bound <= most, case
                 assert gap <= 2 * MAX_ULP[case.operation], case
@@ -164,7 +168,7 @@ def test_bounds_are_no_atoms_and_no_value_near_them_is_missing(report: list[tupl
 def test_proof_for_every_word(tmp_path: Path) -> None:
     cases = [case(bounds, np.float32) for bounds in (TWO_SIGMAS, HUNDRED_SIGMAS)]
     for found in look_at_words(fk.available_isas()[0], cases, 1, fk.get_num_threads(), tmp_path):
-        assert found.results == 2**32 + 4 * 2**16
+        assert found.results == 2**32 + 6 * 2**16
         assert found.ulp <= MAX_ULP["truncated_f32"]
 
 

@@ -70,7 +70,8 @@ def test_numbers_are_correctly_rounded(alpha: float, beta: float, precision: int
         lower = above_low if low >= 0 else below_low
         upper = below_high if high <= 0 else above_high
         middle = (below_low + below_high - 1 + slope) / 2
-        exact = [slope, middle, lower_sign * slope, lower + lower_sign * slope / 2]
+        anchor = middle + int(found.origin) * slope
+        exact = [slope, found.origin, anchor, lower_sign * slope, lower + lower_sign * slope / 2]
         exact += [upper_sign * slope, upper + upper_sign * slope / 2]
         assert list(found[5:]) == [rounded(number) for number in exact]
 

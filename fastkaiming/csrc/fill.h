@@ -51,7 +51,8 @@ typedef struct {
 
     /* Truncated alone: Phi, and the tail probability, as linear functions of the word. fastkaiming/quantiles.py */
     double slope;        /* the probability of one word */
-    double middle;       /* Phi - 1/2 of the middle word */
+    double origin;       /* a word, less 2^31: the middle one, or for truncated_wide_f32 the one next to Phi = 1/2 */
+    double anchor;       /* its Phi - 1/2 */
     double lower_slope;  /* of the tail probability, in the lower half of the words */
     double lower_anchor; /* the tail probability of word 0 */
     double upper_slope;  /* likewise down from the last word */

@@ -56,13 +56,13 @@ FK_INLINE v_f32 fk_quantile_f32(v_f32 t, v_f32 v, v_u32 negative, int regions) {
 
 /* A word to a value of the normal distribution between bounds that lie symmetrically about its mean.
  *
- * Range: all words; slope = (1 - 2 Phi(alpha)) / 2^32 at least 2^-123, middle its half, lower_anchor = Phi(alpha) +
+ * Range: all words; slope = (1 - 2 Phi(alpha)) / 2^32 at least 2^-123, origin 0, anchor slope / 2, lower_anchor = Phi(alpha) +
  * slope / 2, and of them fk_regions_f32. Result: in [low, high]. Max error: that of z, and
  * half an ulp for the last rounding. */
 FK_LARGE v_f32 fk_truncated_f32(const fk_params *params, v_u32 word, int regions) {
     const v_u32 centred = vw_xor(word, vw_set1(0x80000000u)), distance = vw_xor(word, vw_sar(word, 31));
     const v_f32 slope = vf_set1((float)params->slope);
-    const v_f32 t = vf_fma(vf_from_i32(centred), slope, vf_set1((float)params->middle));
+    const v_f32 t = vf_fma(vf_from_i32(centred), slope, vf_set1((float)params->anchor));
     const v_f32 v = vf_fma(vf_from_i32(distance), slope, vf_set1((float)params->lower_anchor));
     const v_f32 z = fk_quantile_f32(t, v, centred, regions);
     const v_f32 value = vf_fma(vf_set1((float)params->scale), z, vf_set1((float)params->center));
@@ -148,34 +148,38 @@ FK_INLINE v_f64 fk_quantile_f64(v_f64 t, v_f64 v, int regions) {
                   fk_as241(fk_as241_denominator, region, x, regions));
 }
 
-/* Two readings of a word to a value: centred = word - 2^31, and distance = word or 2^32 - 1 - word, whichever is less
- * (2^63, 2^64), each rounded to double precision.
+/* Three readings of a word to a value: centred = word - 2^31 (2^63), its distance from the origin, and the one from the
+ * nearer end, word or 2^32 - 1 - word (2^64 - 1 - word), each rounded to double precision.
  *
  * Range: all words; the parameters of fastkaiming/quantiles.py, and of them fk_regions_f64. Result: in [low, high].
- * Max error: that of z, and half an ulp for the last rounding; where the bounds are not symmetrical about the mean, z
- * has an error of 2^-53 besides, which shows next to 0. */
-FK_LARGE v_f64 fk_truncated_readings_f64(const fk_params *params, v_f64 centred, v_f64 distance, int regions) {
+ * Max error: that of z, and half an ulp for the last rounding. */
+FK_LARGE v_f64 fk_truncated_readings_f64(const fk_params *params, v_f64 centred, v_f64 from_origin, v_f64 from_end,
+                                         int regions) {
     const v_m64 lower = vd_negative(centred);
     const v_f64 slope = vd_select(lower, vd_set1(params->lower_slope), vd_set1(params->upper_slope));
     const v_f64 anchor = vd_select(lower, vd_set1(params->lower_anchor), vd_set1(params->upper_anchor));
-    const v_f64 t = vd_fma(centred, vd_set1(params->slope), vd_set1(params->middle));
-    const v_f64 z = fk_quantile_f64(t, vd_fma(distance, slope, anchor), regions);
+    const v_f64 t = vd_fma(from_origin, vd_set1(params->slope), vd_set1(params->anchor));
+    const v_f64 z = fk_quantile_f64(t, vd_fma(from_end, slope, anchor), regions);
     const v_f64 value = vd_fma(vd_set1(params->scale), z, vd_set1(params->center));
     return vd_max(vd_min(value, vd_set1(params->high)), vd_set1(params->low));
 }
 
+/* Range: as above, origin 0. Max error: as above; where the bounds are not symmetrical about the mean, z has an error of
+ * 2^-53 besides, which shows next to 0. */
 FK_INLINE v_f64 fk_truncated_f64(const fk_params *params, v_u64 word, int regions) {
-    const v_u64 centred = vq_xor(word, vq_set1(UINT64_C(1) << 63)), distance = vq_xor(word, vq_sign(word));
-    return fk_truncated_readings_f64(params, vd_from_i64(centred), vd_from_i64(distance), regions);
+    const v_f64 centred = vd_from_i64(vq_xor(word, vq_set1(UINT64_C(1) << 63)));
+    const v_f64 from_end = vd_from_i64(vq_xor(word, vq_sign(word)));
+    return fk_truncated_readings_f64(params, centred, centred, from_end, regions);
 }
 
 /* A 32-bit word by way of double precision. Range: as above, with low and high numbers of single precision.
- * Result: in [low, high]. Max error: 1 ulp of z, and half an ulp for the last rounding; next to 0, as above. */
+ * Result: in [low, high]. Max error: 1 ulp of z, and half an ulp for the last rounding. */
 FK_INLINE v_f32 fk_truncated_wide_f32(const fk_params *params, v_u32 word, int regions) {
-    const v_u32 centred = vw_xor(word, vw_set1(0x80000000u)), distance = vw_xor(word, vw_sar(word, 31));
+    const v_u32 centred = vw_xor(word, vw_set1(0x80000000u)), from_end = vw_xor(word, vw_sar(word, 31));
+    const v_f64 low = vd_from_i32_low(centred), high = vd_from_i32_high(centred), origin = vd_set1(params->origin);
     return vf_from_f64(
-        fk_truncated_readings_f64(params, vd_from_i32_low(centred), vd_from_i32_low(distance), regions),
-        fk_truncated_readings_f64(params, vd_from_i32_high(centred), vd_from_i32_high(distance), regions));
+        fk_truncated_readings_f64(params, low, vd_sub(low, origin), vd_from_i32_low(from_end), regions),
+        fk_truncated_readings_f64(params, high, vd_sub(high, origin), vd_from_i32_high(from_end), regions));
 }
 
 #endif

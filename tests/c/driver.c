@@ -6,7 +6,7 @@
  *
  *     operation seed stream first count scale center low high sha256
  *
- * with six more numbers before the digest for a truncated normal, in the order of fk_params, and
+ * with seven more numbers before the digest for a truncated normal, in the order of fk_params, and
  * `operation>format` where values are rounded to a narrower format. Each fill is made in several ways: by plain stores
  * and by streaming ones, from several places within a cache line, with room between the elements, backwards and
  * in the other byte order. One line is printed for the digest that was computed, with the instruction set in front.
@@ -159,7 +159,7 @@ static fk_format format_named(const char *name) {
     stop("no such format", name);
 }
 
-enum { SHORT_LINE = 10, LONG_LINE = 16 };
+enum { SHORT_LINE = 10, LONG_LINE = 17 };
 
 static fill_case parse(const char *line) {
     fill_case c = {.size = 0};
@@ -169,7 +169,7 @@ static fill_case parse(const char *line) {
     strcpy(copy, line);
     for (char *text = strtok_r(copy, " \n", &rest); text && fields <= LONG_LINE; text = strtok_r(NULL, " \n", &rest))
         field[fields++] = text;
-    if (fields != SHORT_LINE && fields != LONG_LINE) stop("neither ten fields nor sixteen", line);
+    if (fields != SHORT_LINE && fields != LONG_LINE) stop("neither ten fields nor seventeen", line);
     snprintf(c.expected, sizeof c.expected, "%s", field[fields - 1]);
     snprintf(c.text, sizeof c.text, "%.*s", (int)(field[fields - 1] - copy - 1), line);
 
@@ -185,7 +185,7 @@ static fill_case parse(const char *line) {
     c.plan.first = whole(field[3]);
     c.count = whole(field[4]);
     c.plan.params = (fk_params){numbers[0], numbers[1], numbers[2], numbers[3], numbers[4],
-                                numbers[5], numbers[6], numbers[7], numbers[8], numbers[9]};
+                                numbers[5], numbers[6], numbers[7], numbers[8], numbers[9], numbers[10]};
     return c;
 }
 

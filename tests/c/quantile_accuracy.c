@@ -4,10 +4,10 @@
  *
  * A line of CASES is a truncated normal of mean 0 and std 1:
  *
- *     operation slack scale center low high slope middle lower_slope lower_anchor upper_slope upper_anchor
- *               and slope middle lower_anchor upper_anchor again, each exact to 106 bits, as a sum of two numbers
+ *     operation slack scale center low high slope origin anchor lower_slope lower_anchor upper_slope upper_anchor
+ *               and slope anchor lower_anchor upper_anchor again, each exact to 106 bits, as a sum of two numbers
  *
- * Every STRIDE-th word of 32 bits is visited, and more next to the ends: at STRIDE 1 the figures are a proof. Of 64-bit
+ * Every STRIDE-th word of 32 bits is visited, and more next to the ends and the origin: at STRIDE 1 the figures are a proof. Of 64-bit
  * words it is a sample, 2^26 / STRIDE of them and more next to the ends. `slack` is an error, in sigmas, that is
  * forgiven before the rest counts.
  *
@@ -26,7 +26,7 @@
 #include "boxmuller.h"
 #include "quantile.h"
 
-typedef struct { long double slope, middle, lower_anchor, upper_anchor; } exact_params;
+typedef struct { long double slope, anchor, lower_anchor, upper_anchor; } exact_params;
 
 /* The case under proof; threads only read it. */
 static fk_params params;
@@ -93,7 +93,7 @@ static void probabilities(uint64_t word, int bits, long double *t, long double *
     const int64_t distance = signed_word(word, bits) < 0 ? -1 - signed_word(word, bits) : signed_word(word, bits);
     const double sign = centred < 0 ? params.lower_slope : params.upper_slope;
     const long double anchor = centred < 0 ? exactly.lower_anchor : exactly.upper_anchor;
-    *t = exactly.middle + (long double)centred * exactly.slope;
+    *t = exactly.anchor + ((long double)centred - params.origin) * exactly.slope;
     *v = anchor + copysignl(exactly.slope, (long double)sign) * (long double)distance;
 }
 
@@ -133,6 +133,11 @@ static void scan_f32(scan s, uint64_t stride) {
     s.step = 1;
     s.count = UINT64_C(1) << 16;
     run_ends(s);
+    const int64_t origin = (int64_t)params.origin + (INT64_C(1) << 31), half = INT64_C(1) << 15;
+    s.origin = (uint64_t)(origin - half) & ~low_bits(16);
+    run(s);
+    s.origin = (uint64_t)(origin + half) & ~low_bits(16);
+    run(s);
 }
 
 static void scan_f64(scan s, uint64_t stride) {
@@ -206,12 +211,12 @@ static double number(void) {
 }
 
 static void read_case(double *allowed) {
-    double n[18];
+    double n[19];
     *allowed = number();
-    for (int i = 0; i < 18; i++) { n[i] = number(); }
-    params = (fk_params){n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8], n[9]};
-    exactly = (exact_params){(long double)n[10] + n[11], (long double)n[12] + n[13], (long double)n[14] + n[15],
-                             (long double)n[16] + n[17]};
+    for (int i = 0; i < 19; i++) { n[i] = number(); }
+    params = (fk_params){n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8], n[9], n[10]};
+    exactly = (exact_params){(long double)n[11] + n[12], (long double)n[13] + n[14], (long double)n[15] + n[16],
+                             (long double)n[17] + n[18]};
 }
 
 int main(int argc, char **argv) {
