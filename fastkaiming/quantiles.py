@@ -103,7 +103,7 @@ def _standardized(bound: float, mean: float, std: float) -> float:
 
 
 def _linear_functions(alpha: float, beta: float, bits: int, word_bits: int) -> list[tuple[int, int]]:
-    """Return slope, Phi - 1/2 of the middle word, lower_slope, lower_anchor, upper_slope, upper_anchor, each with a bound of its error.
+    """Return slope, Phi - 1/2 of the middle word and the numbers of the tails, each with a bound of its error.
 
     They are in units of 2**-(bits + word_bits + 1), and half a word's probability is as many units as the probability
     between the bounds has units of 2**-bits.

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import cache
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import reference
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from processes import CSRC, ROOT, compiled
+from processes import ROOT, compiled
 from reference import Fill, Parameters, Place, normal_parameters, uniform_parameters
 from reference_arithmetic import Precision
 from reference_calls import Call, frozen_calls
@@ -252,9 +253,9 @@ def test_threads_share_chunks_without_a_trace(operation: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    sources = [ROOT / "tests" / "c" / "probe.c", *sorted(CSRC.glob("*.c"))]
-    path = compiled(tmp_path_factory.mktemp("probe") / "probe.so", "-fPIC", "-shared", *sources, "-lm")
+def library(tmp_path_factory: pytest.TempPathFactory, core_objects: list[Path]) -> ctypes.CDLL:
+    probe = ROOT / "tests" / "c" / "probe.c"
+    path = compiled(tmp_path_factory.mktemp("probe") / "probe.so", "-fPIC", "-shared", probe, *core_objects, "-lm")
     library = ctypes.CDLL(str(path))
     library.probe_tile_blocks.restype = ctypes.c_size_t
     library.probe_words.argtypes = [*3 * [ctypes.c_uint64], ctypes.c_size_t, ctypes.c_uint32 * 4]

@@ -4,7 +4,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from processes import CSRC, ROOT, compiled
+from processes import ROOT, compiled
 
 import fastkaiming
 
@@ -22,9 +22,9 @@ def cases() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    sources = [ROOT / "tests" / "c" / "driver.c", *sorted(CSRC.glob("*.c"))]
-    return compiled(tmp_path_factory.mktemp("driver") / "driver", *sources, "-lm")
+def driver(tmp_path_factory: pytest.TempPathFactory, core_objects: list[Path]) -> Path:
+    source = ROOT / "tests" / "c" / "driver.c"
+    return compiled(tmp_path_factory.mktemp("driver") / "driver", source, *core_objects, "-lm")
 
 
 def run(driver: Path, digests: Path, threads: int = 1) -> subprocess.CompletedProcess[str]:

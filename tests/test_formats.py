@@ -15,7 +15,7 @@ import reference_formats
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from processes import CSRC, ROOT, answers, compiled, python
+from processes import ROOT, answers, compiled, python
 from reference import Place
 from reference_formats import FORMATS, Format, numbers
 
@@ -79,9 +79,9 @@ def test_reference_rounds_to_the_nearest_and_between_two_to_the_even_one(name: s
 
 
 @pytest.fixture(scope="module")
-def rounding(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    sources = [ROOT / "tests" / "c" / "formats_test.c", *sorted(CSRC.glob("*.c"))]
-    return compiled(tmp_path_factory.mktemp("formats") / "formats_test", *sources, "-lm")
+def rounding(tmp_path_factory: pytest.TempPathFactory, core_objects: list[Path]) -> Path:
+    source = ROOT / "tests" / "c" / "formats_test.c"
+    return compiled(tmp_path_factory.mktemp("formats") / "formats_test", source, *core_objects, "-lm")
 
 
 @pytest.mark.parametrize("stride", [4099, pytest.param(1, marks=pytest.mark.slow)])
