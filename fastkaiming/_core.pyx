@@ -124,7 +124,8 @@ cdef class Plan:
     def __cinit__(self, out, int operation, uint64_t seed, uint64_t stream, uint64_t first, double scale=0.0,
                   double center=0.0, double low=0.0, double high=0.0, double slope=0.0, double origin=0.0,
                   double anchor=0.0, double lower_slope=0.0, double lower_anchor=0.0, double upper_slope=0.0,
-                  double upper_anchor=0.0, int store=FK_STORE_AUTO, int rounding=FK_AS_DRAWN, bint swapped=False, steps=None):
+                  double upper_anchor=0.0, int store=FK_STORE_AUTO, int rounding=FK_AS_DRAWN, bint swapped=False,
+                  steps=None):
         cdef int axis
         PyObject_GetBuffer(out, &self.view, PyBUF_WRITABLE | PyBUF_STRIDES)
         if <size_t>self.view.itemsize != fk_stored_bytes(<fk_operation>operation, <fk_format>rounding):

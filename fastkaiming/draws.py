@@ -87,8 +87,8 @@ def _kept_inside(low: float, high: float, storage: Format, distribution: Distrib
     if low == high:
         return low, high
     least, most = storage.up(low), storage.down(high)
-    if least > most:
-        raise ValueError(f"low and high must have a {storage.name} between them, got {distribution}")
+    if least >= most:
+        raise ValueError(f"low and high must have two numbers of {storage.name} between them, got {distribution}")
     return least, most
 
 

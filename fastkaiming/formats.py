@@ -61,7 +61,10 @@ def dtype(name: str, value: DTypeLike) -> np.dtype[Any]:
     try:
         checked = None if value is None else np.dtype(value)
     except (TypeError, ValueError, SyntaxError):
-        raise TypeError(f"{name} must be {NAMES}, not {checks.shown(value)}") from None
+        hint = (
+            "; ml_dtypes, whose it is, has to be imported first" if isinstance(value, str) and value in _FORMATS else ""
+        )
+        raise TypeError(f"{name} must be {NAMES}, not {checks.shown(value)}{hint}") from None
     if checked is None or known(checked) is None:
         raise TypeError(f"{name} must be {NAMES}, not {checked}")
     return checked

@@ -64,7 +64,7 @@ def truncated(mean: float, std: float, low: float, high: float, precision: int) 
     if nearer > MOST_SIGMAS:
         raise ValueError(
             f"the nearer bound must be at most {MOST_SIGMAS:g} std from the mean, got {nearer:g} std "
-            f"from low={low}, high={high}, mean={mean}, std={std}"
+            f"from bounds {low} and {high}, mean {mean}, std {std}"
         )
     symmetric = precision == 24 and alpha == -beta and beta >= _LEAST_SYMMETRIC
     operation = "truncated_f32" if symmetric else "truncated_wide_f32" if precision == 24 else "truncated_f64"
@@ -77,7 +77,7 @@ def truncated(mean: float, std: float, low: float, high: float, precision: int) 
         if (slope[0] + slope[1]) << _MOST_HALVINGS < 2 << bits:
             raise ValueError(
                 f"the probability between the bounds must be at least 2**-{_MOST_HALVINGS}, got less "
-                f"from low={low}, high={high}, mean={mean}, std={std}"
+                f"from bounds {low} and {high}, mean {mean}, std {std}"
             )
         origin = 0
         if operation == "truncated_wide_f32":
@@ -103,7 +103,7 @@ def _standardized(bound: float, mean: float, std: float) -> float:
 
 
 def _linear_functions(alpha: float, beta: float, bits: int, word_bits: int) -> list[tuple[int, int]]:
-    """Return slope, Phi - 1/2 of the middle word and the numbers of the tails, each with a bound of its error.
+    """Return slope, Phi - 1/2 of the middle word, and the tails' slopes and anchors, each with a bound of its error.
 
     They are in units of 2**-(bits + word_bits + 1), and half a word's probability is as many units as the probability
     between the bounds has units of 2**-bits.

@@ -5,15 +5,15 @@ import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from fnmatch import translate
 from functools import partial
 from inspect import signature
 from typing import Any, TypeAlias, cast
 
-import numpy as np
 from numpy.typing import NDArray
 
-from fastkaiming import checks, constants, initializers, targets, variances
+from fastkaiming import aliases, checks, constants, initializers, targets, variances
 from fastkaiming.filling import side_by_side
 from fastkaiming.generator import Generator, Key, Rng, key_from
 
@@ -97,7 +97,7 @@ def init_(
     Warns
     -----
     UserWarning
-        A rule of ``rules`` that no name came to: most often its pattern has a typing error.
+        A rule of ``rules`` that filled no array: its pattern has a typing error, or stands behind a wider one.
 
     Examples
     --------
@@ -112,13 +112,13 @@ def init_(
     """
     arrays = _arrays(params)
     fillers = _fillers(DEFAULT_RULES if rules is None else rules)
-    shared = _shared(arrays)
+    shared = aliases.shared(arrays)
     chosen = _chosen(arrays, fillers)
     chosen = {name: chosen[shared.get(name, name)] for name in chosen}
-    streams = _streams(rng)
     ours = {pattern for pattern, filler in fillers.items() if _is_ours(filler)}
     to_fill = [(name, pattern) for name, pattern in chosen.items() if name not in shared]
     with side_by_side(threads):
+        streams = _streams(rng)
         for name, pattern in to_fill:
             if pattern in ours:
                 _fill(name, pattern, fillers[pattern], arrays[name], streams.key(name))
@@ -128,7 +128,7 @@ def init_(
     used = set(chosen.values())
     unused = tuple(pattern for pattern in fillers if pattern not in used)
     if unused and rules is not None:
-        warnings.warn(f"no array was filled by the rules {_listed(unused)}", UserWarning, stacklevel=2)
+        warnings.warn(_about_unused(unused, chosen), UserWarning, stacklevel=2)
     return InitReport(chosen, shared, unused)
 
 
@@ -170,29 +170,45 @@ def _fillers(rules: Rules) -> dict[str, Filler]:
 
 def _parsed(pattern: str, text: str) -> Filler:
     """Return the initializer that a text names, with the arguments that it gives: literals, of which nothing is run."""
+
+    def refused(rule: str, hint: str = "") -> ValueError:
+        return ValueError(f"the rule {pattern!r} must {rule}, got {text!r}{hint}")
+
+    call = _call(text)
+    if call is None:
+        raise refused("be the name of an initializer or a call of one, such as normal(std=0.02)")
+    name, argument_nodes, keyword_nodes = call
+    if name.removesuffix("_") not in _NAMED:
+        similar = get_close_matches(name, _NAMED, n=1)
+        hint = f"; did you mean {similar[0]!r}?" if similar else ""
+        raise refused(f"name one of {', '.join(sorted(_NAMED))}", hint)
     try:
-        tree = ast.parse(text.strip(), mode="eval").body
-        call = tree if isinstance(tree, ast.Call) else ast.Call(tree, [], [])
-        function = _NAMED[call.func.id.removesuffix("_")] if isinstance(call.func, ast.Name) else None
-        arguments = [ast.literal_eval(argument) for argument in call.args]
-        keywords = {keyword.arg or "**": ast.literal_eval(keyword.value) for keyword in call.keywords}
-        repeated = len(keywords) < len(call.keywords)
-    except (SyntaxError, ValueError, KeyError, TypeError):
-        function = None
-    if function is None or "**" in keywords or repeated:
-        raise ValueError(
-            f"the rule {pattern!r} must name one of {', '.join(sorted(_NAMED))}, with arguments that are literals, "
-            f"got {text!r}"
-        )
+        arguments = [ast.literal_eval(node) for node in argument_nodes]
+        keywords = {str(node.arg): ast.literal_eval(node.value) for node in keyword_nodes if node.arg}
+    except (ValueError, TypeError):
+        raise refused("have literals for arguments, which a function of your own need not") from None
+    if len(keywords) < len(keyword_nodes):
+        raise refused("give each argument once and by its name")
+    function = _NAMED[name.removesuffix("_")]
     try:
         given = signature(function).bind(None, *arguments, **keywords).arguments
     except TypeError as error:
         raise TypeError(f"the rule {pattern!r} has arguments that do not fit, got {text!r}: {error}") from None
     numbers = dict(list(given.items())[1:])
-    for name in ("rng", "global_shape", "index", "threads"):
-        if name in numbers:
-            raise ValueError(f"the rule {pattern!r} must not give {name}, got {text!r}")
+    for reserved in ("rng", "global_shape", "index", "threads"):
+        if reserved in numbers:
+            raise refused(f"not give {reserved}")
     return partial(function, **numbers)
+
+
+def _call(text: str) -> tuple[str, list[ast.expr], list[ast.keyword]] | None:
+    """Return the name in a text and the arguments that stand behind it, or None where it is neither name nor call."""
+    try:
+        tree = ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError):
+        return None
+    call = tree if isinstance(tree, ast.Call) else ast.Call(tree, [], [])
+    return (call.func.id, call.args, call.keywords) if isinstance(call.func, ast.Name) else None
 
 
 def _chosen(names: Iterable[str], patterns: Iterable[str]) -> dict[str, str]:
@@ -205,40 +221,12 @@ def _chosen(names: Iterable[str], patterns: Iterable[str]) -> dict[str, str]:
     return cast("dict[str, str]", chosen)
 
 
-def _shared(arrays: Mapping[str, NDArray[Any]]) -> dict[str, str]:
-    """Return the names of memory that has another name, the first one in the order of strings."""
-    shared: dict[str, str] = {}
-    before: list[tuple[int, str]] = []  # what reaches beyond the start of the array at hand
-    for start, end, name in sorted((*_span(array), name) for name, array in arrays.items() if array.size):
-        before = [(its_end, other) for its_end, other in before if its_end > start]
-        for _, other in before:
-            if _alike(arrays[name], arrays[other]):
-                shared[name] = other
-                break
-            if np.shares_memory(arrays[name], arrays[other]):
-                first, second = sorted((other, name))
-                raise ValueError(f"arrays must not overlap unless they are the same, got {first!r} and {second!r}")
-        else:
-            before.append((end, name))
-    return shared
-
-
-def _span(array: NDArray[Any]) -> tuple[int, int]:
-    """Return the addresses that an array lies between."""
-    start = end = array.__array_interface__["data"][0]
-    if array.flags.c_contiguous:
-        return start, start + array.nbytes
-    for size, stride in zip(array.shape, array.strides, strict=True):
-        start += min(0, (size - 1) * stride)
-        end += max(0, (size - 1) * stride)
-    return start, end + array.itemsize
-
-
-def _alike(a: NDArray[Any], b: NDArray[Any]) -> bool:
-    """Tell whether two arrays are the same elements of the same memory."""
-    if a.shape != b.shape or a.dtype != b.dtype or _span(a) != _span(b):
-        return False
-    return all(size == 1 or step == its for size, step, its in zip(a.shape, a.strides, b.strides, strict=True))
+def _about_unused(unused: Sequence[str], names: Iterable[str]) -> str:
+    came_late = [pattern for pattern in unused if any(map(re.compile(translate(pattern)).match, names))]
+    nameless = [pattern for pattern in unused if pattern not in came_late]
+    reasons = [f"no name matches {_listed(nameless)}"] if nameless else []
+    reasons += [f"other rules came before {_listed(came_late)}"] if came_late else []
+    return f"some rules filled no array: {', and '.join(reasons)}"
 
 
 def _is_ours(filler: Filler) -> bool:

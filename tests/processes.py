@@ -5,6 +5,8 @@ import shlex
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,18 @@ def compiled(output: Path, *arguments: str | Path) -> Path:
         pytest.skip(f"no C compiler: {compiler[0]}")
     subprocess.run([*compiler, f"@{CSRC}/cflags.rsp", f"-I{CSRC}", *arguments, "-o", output], check=True)
     return output
+
+
+@cache
+def core_objects(directories: pytest.TempPathFactory) -> list[Path]:
+    """Compile the core's C files, once for all programs that are linked with them."""
+    build = directories.mktemp("core")
+
+    def compile_one(source: Path) -> Path:
+        return compiled(build / f"{source.stem}.o", "-fPIC", "-c", source)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(compile_one, sorted(CSRC.glob("*.c"))))
 
 
 def answers(program: Path, questions: list[str]) -> list[str]:

@@ -142,7 +142,9 @@ def truncated_of(words: Words, operation: str, numbers: Truncation) -> Reals:
     d = np.where(lower, words, ~words)
     lower_slope, lower_anchor, upper_slope, upper_anchor = halves
 
-    t = fma(c.astype(precision) - origin, slope, anchor)
+    from_origin: Reals = c.astype(precision)
+    from_origin -= origin
+    t = fma(from_origin, slope, anchor)
     slope_of_half = np.where(lower, lower_slope, upper_slope)
     v = fma(d.astype(precision), slope_of_half, np.where(lower, lower_anchor, upper_anchor))
     quantile: Callable[[Reals, Reals], Reals] = quantile_single if precision is np.float32 else quantile_double

@@ -8,7 +8,6 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import cache
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ import reference
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from processes import ROOT, compiled
+from processes import ROOT, compiled, core_objects
 from reference import Fill, Parameters, Place, normal_parameters, uniform_parameters
 from reference_arithmetic import Precision
 from reference_calls import Call, frozen_calls
@@ -253,9 +252,11 @@ def test_threads_share_chunks_without_a_trace(operation: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory, core_objects: list[Path]) -> ctypes.CDLL:
+def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     probe = ROOT / "tests" / "c" / "probe.c"
-    path = compiled(tmp_path_factory.mktemp("probe") / "probe.so", "-fPIC", "-shared", probe, *core_objects, "-lm")
+    path = compiled(
+        tmp_path_factory.mktemp("probe") / "probe.so", "-fPIC", "-shared", probe, *core_objects(tmp_path_factory), "-lm"
+    )
     library = ctypes.CDLL(str(path))
     library.probe_tile_blocks.restype = ctypes.c_size_t
     library.probe_words.argtypes = [*3 * [ctypes.c_uint64], ctypes.c_size_t, ctypes.c_uint32 * 4]

@@ -4,7 +4,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from processes import ROOT, compiled
+from processes import ROOT, compiled, core_objects
 
 import fastkaiming
 
@@ -22,9 +22,9 @@ def cases() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def driver(tmp_path_factory: pytest.TempPathFactory, core_objects: list[Path]) -> Path:
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = ROOT / "tests" / "c" / "driver.c"
-    return compiled(tmp_path_factory.mktemp("driver") / "driver", source, *core_objects, "-lm")
+    return compiled(tmp_path_factory.mktemp("driver") / "driver", source, *core_objects(tmp_path_factory), "-lm")
 
 
 def run(driver: Path, digests: Path, threads: int = 1) -> subprocess.CompletedProcess[str]:

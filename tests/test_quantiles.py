@@ -124,6 +124,6 @@ def test_bound_too_far_away_is_refused(low: float, high: float, sigmas: str) -> 
 @pytest.mark.parametrize(("low", "high"), [(36.0, math.nextafter(36.0, 37)), (-1e-300, 1e-300), (0.0, 5e-324)])
 def test_interval_without_probability_is_refused(low: float, high: float) -> None:
     with pytest.raises(
-        ValueError, match=r"probability between the bounds must be at least 2\*\*-950, got less from low="
+        ValueError, match=r"probability between the bounds must be at least 2\*\*-950, got less from bounds "
     ):
         truncated(0.0, 1.0, low, high, 53)

@@ -9,7 +9,7 @@
 #include "fpenv.h"
 #include "threads.h"
 
-enum { SMALL_BYTES = 1 << 20 };
+enum { SMALL_BYTES = 1 << 20, MOST_CELLS = 16 };
 
 /* The plans of one fill, and how many cells there are up to the end of each. */
 typedef struct {
@@ -102,10 +102,11 @@ static uint64_t fill_cells(void *context, uint64_t begin, uint64_t end) {
     return done;
 }
 
-/* How many cells a thread takes at a time: one, unless they are small. */
+/* How many cells a thread takes at a time: one, unless they are small; never many, for a plan among small ones may have
+ * large cells. */
 static uint64_t grain(uint64_t cells, uint64_t bytes) {
     const uint64_t cells_of_a_chunk = bytes > 0 ? 4 * fk_chunk_elements() * cells / bytes : 1;
-    return cells_of_a_chunk > 1 ? cells_of_a_chunk : 1;
+    return cells_of_a_chunk < 1 ? 1 : cells_of_a_chunk < MOST_CELLS ? cells_of_a_chunk : MOST_CELLS;
 }
 
 fk_status fk_fill(const fk_plan *plans, size_t count, int threads, fk_watch *watch, void *context) {

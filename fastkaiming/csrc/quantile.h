@@ -56,8 +56,8 @@ FK_INLINE v_f32 fk_quantile_f32(v_f32 t, v_f32 v, v_u32 negative, int regions) {
 
 /* A word to a value of the normal distribution between bounds that lie symmetrically about its mean.
  *
- * Range: all words; slope = (1 - 2 Phi(alpha)) / 2^32 at least 2^-123, origin 0, anchor slope / 2, lower_anchor = Phi(alpha) +
- * slope / 2, and of them fk_regions_f32. Result: in [low, high]. Max error: that of z, and
+ * Range: all words; slope = (1 - 2 Phi(alpha)) / 2^32 at least 2^-123, origin 0, anchor slope / 2,
+ * lower_anchor = Phi(alpha) + slope / 2, and of them fk_regions_f32. Result: in [low, high]. Max error: that of z, and
  * half an ulp for the last rounding. */
 FK_LARGE v_f32 fk_truncated_f32(const fk_params *params, v_u32 word, int regions) {
     const v_u32 centred = vw_xor(word, vw_set1(0x80000000u)), distance = vw_xor(word, vw_sar(word, 31));
@@ -164,8 +164,8 @@ FK_LARGE v_f64 fk_truncated_readings_f64(const fk_params *params, v_f64 centred,
     return vd_max(vd_min(value, vd_set1(params->high)), vd_set1(params->low));
 }
 
-/* Range: as above, origin 0. Max error: as above; where the bounds are not symmetrical about the mean, z has an error of
- * 2^-53 besides, which shows next to 0. */
+/* Range: as above, origin 0. Max error: as above; where the bounds are not symmetrical about the mean, z has an error
+ * of 2^-53 besides, which shows next to 0. */
 FK_INLINE v_f64 fk_truncated_f64(const fk_params *params, v_u64 word, int regions) {
     const v_f64 centred = vd_from_i64(vq_xor(word, vq_set1(UINT64_C(1) << 63)));
     const v_f64 from_end = vd_from_i64(vq_xor(word, vq_sign(word)));

@@ -9,7 +9,8 @@
  * with seven more numbers before the digest for a truncated normal, in the order of fk_params, and
  * `operation>format` where values are rounded to a narrower format. Each fill is made in several ways: by plain stores
  * and by streaming ones, from several places within a cache line, with room between the elements, backwards and
- * in the other byte order; one of more than LARGEST elements in the first way alone, for an emulator's sake. One line is printed for the digest that was computed, with the instruction set in front.
+ * in the other byte order; those of more than LARGEST elements in the first way alone, for an emulator's sake. One line
+ * is printed for the digest that was computed, with the instruction set in front.
  * Exit status: 0 when all of them are the expected ones and the values never depended on the way, 1 when not, 2 when
  * they could not be computed. Plain C and no Python, so that it also runs under an emulator of another machine.
  */

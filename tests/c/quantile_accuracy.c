@@ -7,9 +7,9 @@
  *     operation slack scale center low high slope origin anchor lower_slope lower_anchor upper_slope upper_anchor
  *               and slope anchor lower_anchor upper_anchor again, each exact to 106 bits, as a sum of two numbers
  *
- * Every STRIDE-th word of 32 bits is visited, and more next to the ends and the origin: at STRIDE 1 the figures are a proof. Of 64-bit
- * words it is a sample, 2^26 / STRIDE of them and more next to the ends. `slack` is an error, in sigmas, that is
- * forgiven before the rest counts.
+ * Every STRIDE-th word of 32 bits is visited, and more next to the ends and the origin: at STRIDE 1 the figures are a
+ * proof. Of 64-bit words it is a sample, 2^26 / STRIDE of them and more next to the ends. `slack` is an error, in
+ * sigmas, that is forgiven before the rest counts.
  *
  * The first line of output names the verbs and the bits of the reference's significand. Then there is a line for each
  * case: the operation, the number of results looked at, the largest error in ulp, the word where it occurs, the result
