@@ -1,6 +1,11 @@
-"""What all tests share: Hypothesis sets none of them a time limit, for a busy machine is no bug."""
+"""What all tests share: no time limit for Hypothesis, and no look at adapters whose framework is not installed."""
+
+from importlib.util import find_spec
 
 from hypothesis import HealthCheck, settings
 
+# A busy machine is no bug.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
+
+collect_ignore_glob = [f"fastkaiming/{framework}/*" for framework in ("torch",) if find_spec(framework) is None]

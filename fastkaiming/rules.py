@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from fnmatch import translate
 from functools import partial
 from inspect import signature
-from typing import Any, TypeAlias, cast
+from typing import Any, NamedTuple, TypeAlias, cast
 
 from numpy.typing import NDArray
 
@@ -34,7 +34,7 @@ _NAMED: Mapping[str, Filler] = {
     for name, function in vars(room).items()
     if name.endswith("_") and not name.startswith("_") and name != "fill_"
 }
-_OURS = frozenset(_NAMED.values())
+_OURS = tuple(_NAMED.values())
 
 
 @dataclass(frozen=True)
@@ -111,25 +111,48 @@ def init_(
     True
     """
     arrays = _arrays(params)
-    fillers = _fillers(DEFAULT_RULES if rules is None else rules)
+    fillers = read(DEFAULT_RULES if rules is None else rules)
     shared = aliases.shared(arrays)
     chosen = _chosen(arrays, fillers)
     chosen = {name: chosen[shared.get(name, name)] for name in chosen}
-    ours = {pattern for pattern, filler in fillers.items() if _is_ours(filler)}
-    to_fill = [(name, pattern) for name, pattern in chosen.items() if name not in shared]
+    jobs = [
+        Job(name, pattern, fillers[pattern], params[name], ((arrays[name], {}),))
+        for name, pattern in chosen.items()
+        if name not in shared
+    ]
+    carry_out(jobs, rng, threads)
+    unused = unused_of(fillers, chosen)
+    if unused and rules is not None:
+        warnings.warn(about_unused(unused, chosen), UserWarning, stacklevel=2)
+    return InitReport(chosen, shared, unused)
+
+
+class Job(NamedTuple):
+    """What is filled under one name, and by which rule.
+
+    ``blocks`` are arrays, each with the keywords that tell where it stands in the whole; ``whole`` is what a function
+    that is not fastkaiming's gets instead.
+    """
+
+    name: str
+    rule: str
+    filler: Filler
+    whole: Any
+    blocks: Sequence[tuple[NDArray[Any], Mapping[str, Any]]]
+
+
+def carry_out(jobs: Sequence[Job], rng: Rng, threads: int | None) -> None:
+    """Fill what the jobs name, each from the stream of its name: ours in one parallel region, and then the others."""
+    ours = {id(filler) for filler in {id(job.filler): job.filler for job in jobs}.values() if is_ours(filler)}
     with side_by_side(threads):
         streams = _streams(rng)
-        for name, pattern in to_fill:
-            if pattern in ours:
-                _fill(name, pattern, fillers[pattern], arrays[name], streams.key(name))
-    for name, pattern in to_fill:
-        if pattern not in ours:
-            _fill(name, pattern, fillers[pattern], params[name], streams.key(name))
-    used = set(chosen.values())
-    unused = tuple(pattern for pattern in fillers if pattern not in used)
-    if unused and rules is not None:
-        warnings.warn(_about_unused(unused, chosen), UserWarning, stacklevel=2)
-    return InitReport(chosen, shared, unused)
+        for job in jobs:
+            if id(job.filler) in ours:
+                for array, place in job.blocks:
+                    _fill(job, array, streams.key(job.name), place)
+    for job in jobs:
+        if id(job.filler) not in ours:
+            _fill(job, job.whole, streams.key(job.name), {})
 
 
 def _arrays(params: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
@@ -152,7 +175,7 @@ def _streams(rng: Rng) -> Generator:
     return rng if isinstance(rng, Generator) else Generator(key_from(rng).seed)
 
 
-def _fillers(rules: Rules) -> dict[str, Filler]:
+def read(rules: Rules) -> dict[str, Filler]:
     """Return what fills the arrays of each pattern, in the order in which they are tried."""
     pairs = tuple(rules.items() if isinstance(rules, Mapping) else rules if isinstance(rules, Sequence) else [rules])
     if not all(isinstance(pair, tuple) and len(pair) == 2 for pair in pairs):
@@ -161,14 +184,14 @@ def _fillers(rules: Rules) -> dict[str, Filler]:
     for pattern, rule in pairs:
         checks.text("a pattern in rules", pattern)
         if isinstance(rule, str):
-            rule = _parsed(pattern, rule)
+            rule = parsed(pattern, rule)
         elif not callable(rule):
             raise TypeError(f"the rule {pattern!r} must be a text or a function, not {checks.shown(rule)}")
         fillers.setdefault(pattern, rule)
     return fillers
 
 
-def _parsed(pattern: str, text: str) -> Filler:
+def parsed(pattern: str, text: str) -> Filler:
     """Return the initializer that a text names, with the arguments that it gives: literals, of which nothing is run."""
 
     def refused(rule: str, hint: str = "") -> ValueError:
@@ -211,17 +234,28 @@ def _call(text: str) -> tuple[str, list[ast.expr], list[ast.keyword]] | None:
     return (call.func.id, call.args, call.keywords) if isinstance(call.func, ast.Name) else None
 
 
-def _chosen(names: Iterable[str], patterns: Iterable[str]) -> dict[str, str]:
+def first_matches(names: Iterable[str], patterns: Iterable[str]) -> dict[str, str | None]:
     """Return the first pattern that each name matches."""
     matchers = [(pattern, re.compile(translate(pattern)).match) for pattern in patterns]
-    chosen = {name: next((pattern for pattern, match in matchers if match(name)), None) for name in names}
+    return {name: next((pattern for pattern, match in matchers if match(name)), None) for name in names}
+
+
+def _chosen(names: Iterable[str], patterns: Iterable[str]) -> dict[str, str]:
+    chosen = first_matches(names, patterns)
     lost = [name for name, pattern in chosen.items() if pattern is None]
     if lost:
         raise ValueError(f"rules must have one for every array, a last '*' for example, got none for {_listed(lost)}")
     return cast("dict[str, str]", chosen)
 
 
-def _about_unused(unused: Sequence[str], names: Iterable[str]) -> str:
+def unused_of(patterns: Iterable[str], chosen: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the patterns that were chosen for no name."""
+    used = set(chosen.values())
+    return tuple(pattern for pattern in patterns if pattern not in used)
+
+
+def about_unused(unused: Sequence[str], names: Iterable[str]) -> str:
+    """Say why rules filled nothing."""
     came_late = [pattern for pattern in unused if any(map(re.compile(translate(pattern)).match, names))]
     nameless = [pattern for pattern in unused if pattern not in came_late]
     reasons = [f"no name matches {_listed(nameless)}"] if nameless else []
@@ -229,7 +263,7 @@ def _about_unused(unused: Sequence[str], names: Iterable[str]) -> str:
     return f"some rules filled no array: {', and '.join(reasons)}"
 
 
-def _is_ours(filler: Filler) -> bool:
+def is_ours(filler: Filler) -> bool:
     """Tell whether a function does nothing but fill: then its fill can wait for the others'.
 
     A function among its arguments may fill arrays of its own, and look at them.
@@ -239,12 +273,12 @@ def _is_ours(filler: Filler) -> bool:
     return filler in _OURS
 
 
-def _fill(name: str, pattern: str, filler: Filler, out: Any, key: Key) -> None:
+def _fill(job: Job, out: Any, key: Key, place: Mapping[str, Any]) -> None:
     try:
-        filler(out, rng=key)
+        job.filler(out, rng=key, **place)
     except (TypeError, ValueError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
-        raise kind(f"array {name!r}, by the rule {pattern!r}: {error}") from error
+        raise kind(f"array {job.name!r}, by the rule {job.rule!r}: {error}") from error
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -1,0 +1,155 @@
+"""The random names of :mod:`torch.nn.init`: they draw what torch's own would, from fastkaiming's streams.
+
+What an initializer draws is asked of torch itself, by its own function on a stand-in that only keeps the answer: so
+formulas, defaults and errors are torch's. Where the tensor or the answer is not ours to draw, torch draws.
+"""
+
+import warnings
+from collections.abc import Callable, Mapping
+from functools import lru_cache, wraps
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import init
+from torch.overrides import handle_torch_function, has_torch_function_variadic
+
+from fastkaiming import formats
+from fastkaiming.distributions import Distribution, Normal, TruncatedNormal, Uniform
+from fastkaiming.torch import tensors
+
+Function = Callable[..., Any]
+
+_ENDS = {"from": 0.0, "to": 1.0}
+_REMEMBERED = {int, float, str, bool}  # what compares equal to one of these by value, and will not change
+
+
+class StandIn:
+    """Has the shape of a tensor, and keeps the distribution that it is asked to be filled with."""
+
+    def __init__(self, shape: torch.Size, dtype: torch.dtype) -> None:
+        self.shape, self.dtype = shape, dtype
+        self.answer: Distribution | None = None
+
+    def dim(self) -> int:
+        """Return the number of axes."""
+        return len(self.shape)
+
+    def size(self, axis: int) -> int:
+        """Return the size of an axis."""
+        return int(self.shape[axis])
+
+    def normal_(self, mean: float = 0.0, std: float = 1.0, *, generator: None = None) -> None:  # noqa: ARG002
+        """Keep a normal distribution."""
+        self.answer = Normal(mean, std)
+
+    def uniform_(self, *ends: float, generator: None = None, **named: float) -> None:  # noqa: ARG002
+        """Keep a uniform distribution whose upper end is not drawn, as torch has it."""
+        low, high = (_ENDS | dict(zip(_ENDS, ends, strict=False)) | named).values()
+        if low == -high:  # rounding never reaches these ends
+            self.answer = Uniform(low, high)
+        else:
+            storage = formats.known(tensors.DTYPES[self.dtype])
+            assert storage is not None
+            below = np.nextafter(storage.precision(high), storage.precision(low))
+            self.answer = Uniform(low, storage.down(float(below)))
+
+    def truncated(self, mean: float, std: float, a: float, b: float) -> None:
+        """Keep a truncated normal distribution; torch divides by its ``std``."""
+        self.answer = TruncatedNormal(mean, std, a, b) if std > 0 else None
+
+
+def drawn(
+    ask: Function,
+    tensor: Any,
+    args: tuple[Any, ...],
+    named: Mapping[str, Any],
+    generator: torch.Generator | None,
+) -> bool:
+    """Fill a tensor with what ``ask`` tells a stand-in for it; return False where torch has to do it."""
+    if not isinstance(tensor, torch.Tensor):
+        return False
+    answer = _answer_to(ask, tensor, args, named)
+    return answer is not None and tensors.fill_(tensor, answer, generator)
+
+
+def _answer_to(
+    ask: Function, tensor: torch.Tensor, args: tuple[Any, ...], named: Mapping[str, Any]
+) -> Distribution | None:
+    lasting = all(type(value) in _REMEMBERED for value in (*args, *named.values()))
+    answer = _remembered_answer if lasting else _remembered_answer.__wrapped__
+    return answer(ask, tensor.shape, tensor.dtype, args, tuple(named.items()))
+
+
+@lru_cache(maxsize=4096, typed=True)
+def _remembered_answer(
+    ask: Function, shape: torch.Size, dtype: torch.dtype, args: tuple[Any, ...], named: tuple[tuple[str, Any], ...]
+) -> Distribution | None:
+    if dtype not in tensors.DTYPES or 0 in shape:
+        return None
+    stand_in = StandIn(shape, dtype)
+    try:
+        ask(stand_in, *args, **dict(named))
+    except Exception:  # whatever it is, torch raises it again when it is called in earnest
+        return None
+    return stand_in.answer
+
+
+def _ours(theirs: Function) -> Function:
+    """Return an initializer of torch's whose random numbers are ours."""
+    most = theirs.__code__.co_argcount - 2  # between the tensor, which comes first, and the generator, which comes last
+
+    @wraps(theirs)
+    def initializer(tensor: Any, *args: Any, generator: torch.Generator | None = None, **named: Any) -> Any:
+        if has_torch_function_variadic(tensor):
+            return handle_torch_function(initializer, (tensor,), tensor, *args, generator=generator, **named)
+        if len(args) > most:
+            *args, generator = args  # type: ignore[assignment]
+        if drawn(theirs, tensor, tuple(args), named, generator):
+            return tensor
+        return theirs(tensor, *args, generator=generator, **named)
+
+    return initializer
+
+
+uniform_ = _ours(init.uniform_)
+normal_ = _ours(init.normal_)
+xavier_uniform_ = _ours(init.xavier_uniform_)
+xavier_normal_ = _ours(init.xavier_normal_)
+kaiming_uniform_ = _ours(init.kaiming_uniform_)
+kaiming_normal_ = _ours(init.kaiming_normal_)
+
+_theirs_truncated = init.trunc_normal_
+
+
+@wraps(init.trunc_normal_)
+def trunc_normal_(
+    tensor: Any,
+    mean: float = 0.0,
+    std: float = 1.0,
+    a: float = -2.0,
+    b: float = 2.0,
+    generator: torch.Generator | None = None,
+) -> Any:
+    """Fill as torch.nn.init.trunc_normal_ does."""
+    numbers = (mean, std, a, b)
+    if has_torch_function_variadic(tensor):
+        return handle_torch_function(trunc_normal_, (tensor,), tensor, *numbers, generator=generator)
+    if not truncated_normal_drawn(tensor, *numbers, generator):
+        _theirs_truncated(tensor, *numbers, generator=generator)
+    return tensor
+
+
+def truncated_normal_drawn(
+    tensor: Any, mean: float, std: float, a: float, b: float, generator: torch.Generator | None = None
+) -> bool:
+    """Fill a tensor with a truncated normal distribution, and warn as torch does; return False where torch has to."""
+    numbers = (mean, std, a, b)
+    ours = isinstance(tensor, torch.Tensor) and tensors.blocks_of(tensor) is not None
+    if ours and _answer_to(StandIn.truncated, tensor, numbers, {}) and (mean < a - 2 * std or mean > b + 2 * std):
+        warnings.warn(
+            "mean is more than 2 std from [a, b] in nn.init.trunc_normal_. "
+            "The distribution of values may be incorrect.",
+            stacklevel=3,
+        )
+    return drawn(StandIn.truncated, tensor, numbers, {}, generator)

@@ -1,0 +1,151 @@
+"""What the ranks of a process group do for test_torch_sharded.py: fill sharded tensors, and look at the whole.
+
+    python tests/torch_ranks.py CASE RANKS STORE
+
+Every rank has to see, in its own part and in what it gathers, the bits that one process fills; it raises if not.
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import multiprocessing, nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
+from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
+
+import fastkaiming as fk
+import fastkaiming.torch as ours
+
+SHAPE = (13, 10)  # uneven over 2 and over 4 ranks
+
+
+def meshes(ranks: int) -> list[tuple[DeviceMesh, list[Any]]]:
+    """Return every placement of a matrix on the meshes that so many ranks make."""
+    line = init_device_mesh("cpu", (ranks,))
+    cases: list[tuple[DeviceMesh, list[Any]]] = [(line, [placed]) for placed in (Shard(0), Shard(1), Replicate())]
+    if ranks == 4:
+        square = init_device_mesh("cpu", (2, 2))
+        axes = (Shard(0), Shard(1), Replicate())
+        cases += [(square, [first, second]) for first in axes for second in axes]
+    return cases
+
+
+def same(tensor: Any, expected: Any, mesh: DeviceMesh, placements: list[Any]) -> None:
+    """Compare this rank's part, and then the whole."""
+    whole = torch.from_numpy(np.asarray(expected, np.float64))
+    part = distribute_tensor(whole, mesh, placements, src_data_rank=None).to_local()
+    assert torch.equal(tensor.to_local().double(), part), placements
+    assert torch.equal(tensor.full_tensor().double(), whole), placements
+
+
+def functions(ranks: int) -> None:
+    for mesh, placements in meshes(ranks):
+        for dtype in (torch.float32, torch.bfloat16):
+            tensor = distribute_tensor(torch.zeros(SHAPE, dtype=dtype), mesh, placements, src_data_rank=None)
+            torch.manual_seed(7)
+            assert ours.kaiming_uniform_(tensor, a=1.0) is tensor
+            alone = torch.empty(SHAPE, dtype=dtype)
+            torch.manual_seed(7)
+            ours.kaiming_uniform_(alone, a=1.0)
+            same(tensor, alone.double(), mesh, placements)
+
+
+def blocks_of_code(ranks: int) -> None:
+    for mesh, placements in meshes(ranks):
+        tensor = distribute_tensor(torch.zeros(SHAPE), mesh, placements, src_data_rank=None)
+        torch.manual_seed(8)
+        with ours.accelerate():
+            tensor.normal_(2.0, 3.0)
+            nn.init.trunc_normal_(tensor2 := tensor.clone())
+        torch.manual_seed(8)
+        alone = [ours.normal_(torch.empty(SHAPE), 2.0, 3.0), ours.trunc_normal_(torch.empty(SHAPE))]
+        same(tensor, alone[0], mesh, placements)
+        same(tensor2, alone[1], mesh, placements)
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(17, 12, padding_idx=9)
+        self.up = nn.Linear(12, 22)
+        self.down = nn.Linear(22, 12)
+        self.norm = nn.LayerNorm(12)
+        self.head = nn.Linear(12, 17, bias=False)
+        self.head.weight = self.embedding.weight
+
+
+def alone() -> dict[str, torch.Tensor]:
+    net = Net()
+    ours.init_module_(net, rng=5)
+    assert np.array_equal(
+        net.up.weight.detach().numpy(), fk.kaiming_normal((22, 12), rng=fk.Generator(5).key("up.weight"))
+    )
+    return dict(net.state_dict())
+
+
+def compared(net: nn.Module) -> None:
+    expected = alone()
+    for name, tensor in net.state_dict().items():
+        whole = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+        assert torch.equal(whole, expected[name]), name
+
+
+def fsdp(ranks: int) -> None:
+    with torch.device("meta"):
+        net = Net()
+    fully_shard(net, mesh=init_device_mesh("cpu", (ranks,)))
+    net.to_empty(device="cpu")
+    report = ours.init_module_(net, rng=5)
+    assert report.shared == {"head.weight": "embedding.weight"}
+    compared(net)
+
+
+def fsdp_and_tensor_parallelism(ranks: int) -> None:
+    mesh = init_device_mesh("cpu", (ranks // 2, 2), mesh_dim_names=("data", "tensor"))
+    with torch.device("meta"):
+        net = Net()
+        net.head = nn.Linear(12, 17, bias=False)
+    parallelize_module(net, mesh["tensor"], {"up": ColwiseParallel(), "down": RowwiseParallel()})
+    fully_shard(net, mesh=mesh["data"])
+    net.to_empty(device="cpu")
+    ours.init_module_(net, rng=5, rules={"head.weight": "normal(std=0.02)"})
+    kinds = {type(placement).__name__ for p in net.parameters() for placement in getattr(p, "placements", ())}
+    assert "_StridedShard" in kinds or ranks == 2, kinds
+    expected = alone()
+    for name in ("up.weight", "up.bias", "down.weight", "embedding.weight"):
+        tensor = net.get_parameter(name)
+        assert isinstance(tensor, DTensor)
+        assert torch.equal(tensor.full_tensor(), expected[name]), name
+    torch.manual_seed(9)
+    with ours.accelerate(), torch.no_grad():
+        net.up.weight.normal_()
+    torch.manual_seed(9)
+    assert torch.equal(net.up.weight.full_tensor(), ours.normal_(torch.empty(22, 12)))
+
+
+CASES: dict[str, Callable[[int], None]] = {
+    "functions": functions,
+    "blocks_of_code": blocks_of_code,
+    "fsdp": fsdp,
+    "fsdp_and_tensor_parallelism": fsdp_and_tensor_parallelism,
+}
+
+
+def rank(number: int, case: str, ranks: int, store: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=Path(store).as_uri(), rank=number, world_size=ranks)
+    try:
+        CASES[case](ranks)
+        dist.barrier()
+    finally:
+        dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    multiprocessing.spawn(rank, (sys.argv[1], int(sys.argv[2]), sys.argv[3]), nprocs=int(sys.argv[2]))
