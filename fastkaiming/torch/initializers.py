@@ -45,7 +45,7 @@ class StandIn:
 
     def uniform_(self, *ends: float, generator: None = None, **named: float) -> None:  # noqa: ARG002
         """Keep a uniform distribution whose upper end is not drawn, as torch has it."""
-        low, high = (_ENDS | dict(zip(_ENDS, ends, strict=False)) | named).values()
+        low, high = (_ENDS | dict(zip(tuple(_ENDS)[: len(ends)], ends, strict=True)) | named).values()
         if low == -high:  # rounding never reaches these ends
             self.answer = Uniform(low, high)
         else:
@@ -100,14 +100,14 @@ def _ours(theirs: Function) -> Function:
     most = theirs.__code__.co_argcount - 2  # between the tensor, which comes first, and the generator, which comes last
 
     @wraps(theirs)
-    def initializer(tensor: Any, *args: Any, generator: torch.Generator | None = None, **named: Any) -> Any:
+    def initializer(tensor: Any, *args: Any, **named: Any) -> Any:
         if has_torch_function_variadic(tensor):
-            return handle_torch_function(initializer, (tensor,), tensor, *args, generator=generator, **named)
-        if len(args) > most:
-            *args, generator = args  # type: ignore[assignment]
-        if drawn(theirs, tensor, tuple(args), named, generator):
+            return handle_torch_function(initializer, (tensor,), tensor, *args, **named)
+        settings = dict(named)
+        generator = args[most] if len(args) > most else settings.pop("generator", None)
+        if len(args) <= most + 1 and drawn(theirs, tensor, args[:most], settings, generator):
             return tensor
-        return theirs(tensor, *args, generator=generator, **named)
+        return theirs(tensor, *args, **named)
 
     return initializer
 

@@ -1,0 +1,269 @@
+"""torch.nn.init by our name: torch's signatures, warnings and errors, and in its memory the core's own values."""
+
+import doctest
+import inspect
+import math
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastkaiming as fk
+
+torch = pytest.importorskip("torch")
+ours = pytest.importorskip("fastkaiming.torch")
+theirs = torch.nn.init
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64, "float16": torch.float16, "bfloat16": torch.bfloat16}
+SEED = 20260101
+
+
+def drawn_seed(generator: Any = None) -> int:
+    """Take what a fill takes from a generator: one word of 64 bits."""
+    return int(torch.empty((), dtype=torch.int64).random_(-(2**63), None, generator=generator)) % 2**64
+
+
+@pytest.fixture
+def seed() -> int:
+    """Return the seed of the next fill by torch's own generator."""
+    torch.manual_seed(SEED)
+    drawn = drawn_seed()
+    torch.manual_seed(SEED)
+    return drawn
+
+
+def values(tensor: Any) -> Any:
+    return tensor.detach().double().numpy()
+
+
+# ---- names ----
+
+
+def test_every_public_name_is_there() -> None:
+    for name in theirs.__all__:
+        assert name in ours.__all__
+        assert inspect.signature(getattr(ours, name)) == inspect.signature(getattr(theirs, name))
+        assert getattr(ours, name).__doc__ == getattr(theirs, name).__doc__ or name == "trunc_normal_"
+
+
+def test_examples_of_torchs_documentation_run() -> None:
+    """With no other change than that of the import."""
+    run = 0
+    for name in theirs.__all__:
+        for test in doctest.DocTestFinder().find(getattr(theirs, name), name, globs={}):
+            names = {"torch": torch, "nn": NN()}
+            for example in test.examples:
+                exec(example.source, names)
+                run += 1
+    assert run >= 31
+
+
+class NN:
+    """torch.nn, with our functions for its initializers."""
+
+    init = ours
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(torch.nn, name)
+
+
+# ---- values ----
+
+FILLS: list[tuple[str, dict[str, Any], Callable[..., Any]]] = [
+    ("normal_", {"mean": 0.5, "std": 2.0}, lambda s, d, k: fk.normal(s, d, 0.5, 2.0, rng=k)),
+    ("uniform_", {"a": -0.25, "b": 0.25}, lambda s, d, k: fk.uniform(s, d, -0.25, 0.25, rng=k)),
+    (
+        "trunc_normal_",
+        {"std": 0.02, "a": -0.04, "b": 0.05},
+        lambda s, d, k: fk.trunc_normal(s, d, 0.0, 0.02, -0.04, 0.05, rng=k),
+    ),
+    ("xavier_normal_", {"gain": 1.5}, lambda s, d, k: fk.xavier_normal(s, d, 1.5, rng=k)),
+    ("xavier_uniform_", {}, lambda s, d, k: fk.xavier_uniform(s, d, rng=k)),
+    ("kaiming_normal_", {"mode": "fan_out"}, lambda s, d, k: fk.kaiming_normal(s, d, mode="fan_out", rng=k)),
+    ("kaiming_uniform_", {"a": math.sqrt(5)}, lambda s, d, k: fk.kaiming_uniform(s, d, math.sqrt(5), rng=k)),
+    ("kaiming_normal_", {"nonlinearity": "selu"}, lambda s, d, k: fk.kaiming_normal(s, d, nonlinearity="selu", rng=k)),
+]
+
+
+@pytest.mark.parametrize(("name", "settings", "core"), FILLS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_values_are_the_cores(name: str, settings: dict[str, Any], core: Any, dtype: str, seed: int) -> None:
+    for shape in ((30, 20), (3, 4, 5)):
+        tensor = torch.full(shape, math.nan, dtype=DTYPES[dtype])
+        torch.manual_seed(SEED)
+        assert getattr(ours, name)(tensor, **settings) is tensor
+        assert np.array_equal(values(tensor), core(shape, dtype, seed).astype(np.float64))
+
+
+def test_seed_and_generator_decide_alike(seed: int) -> None:
+    by_seed = ours.normal_(torch.empty(40))
+    by_generator = ours.normal_(torch.empty(40), generator=torch.Generator().manual_seed(SEED))
+    by_position = ours.kaiming_normal_(torch.empty(4, 9), 0, "fan_in", "relu", torch.Generator().manual_seed(SEED))
+    assert torch.equal(by_seed, by_generator)
+    assert np.array_equal(values(by_seed), fk.normal(40, rng=seed))
+    assert np.array_equal(values(by_position), fk.kaiming_normal((4, 9), rng=seed))
+
+
+def test_each_call_draws_one_word() -> None:
+    generator, reference = torch.Generator().manual_seed(3), torch.Generator().manual_seed(3)
+    ours.uniform_(torch.empty(1000, 100), generator=generator)
+    ours.trunc_normal_(torch.empty(7), generator=generator)
+    for _ in range(2):
+        drawn_seed(reference)
+    assert torch.equal(generator.get_state(), reference.get_state())
+
+
+def views() -> dict[str, Any]:
+    memory = torch.zeros(12, 10, 8)
+    return {
+        "transposed": memory[0].T,
+        "stepped": memory[::2, 1::3, 2],
+        "a parameter": torch.nn.Parameter(torch.zeros(5, 6)),
+        "a part": memory[3:5, 2:, 1:],
+        "one element": torch.zeros(()),
+    }
+
+
+@pytest.mark.parametrize("kind", views())
+def test_any_memory(kind: str, seed: int) -> None:
+    tensor = views()[kind]
+    version = tensor._version
+    ours.normal_(tensor)
+    assert np.array_equal(values(tensor), fk.normal(tuple(tensor.shape), rng=seed))
+    assert tensor._version > version
+
+
+def test_autograd_sees_that_a_tensor_changed() -> None:
+    weight = torch.nn.Parameter(torch.ones(3, 3))
+    product = (weight * weight).sum()
+    ours.kaiming_normal_(weight)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        product.backward()
+
+
+def test_upper_end_of_a_uniform_is_not_drawn() -> None:
+    """As torch promises, [a, b); in bfloat16 one value in 500 would be rounded to b."""
+    for dtype in DTYPES.values():
+        tensor = ours.uniform_(torch.empty(1 << 16, dtype=dtype), 2.0, 3.0)
+        assert 2.0 <= tensor.min() < 2.02 < 2.95 < tensor.max() < 3.0
+
+
+def test_orthogonal_and_sparse_are_built_on_ours(seed: int) -> None:
+    tensor = ours.orthogonal_(torch.empty(20, 30))
+    assert torch.allclose(tensor @ tensor.T, torch.eye(20), atol=1e-5)
+    q, r = torch.linalg.qr(torch.from_numpy(fk.normal((20, 30), rng=seed)).T)
+    assert torch.allclose(tensor, (q * r.diag().sign()).T, atol=1e-6)
+    torch.manual_seed(SEED)
+    sparse = ours.sparse_(torch.empty(20, 30), 0.5)
+    kept = sparse != 0
+    assert kept.sum(0).tolist() == [10] * 30
+    assert np.array_equal(values(sparse)[kept], fk.normal((20, 30), std=0.01, rng=seed)[kept])
+
+
+def test_deprecated_names_warn_as_torchs_do() -> None:
+    for name in ("uniform", "normal", "xavier_uniform", "xavier_normal", "kaiming_uniform", "kaiming_normal"):
+        torch.manual_seed(SEED)
+        with pytest.warns(FutureWarning, match=rf"`nn.init.{name}` is now deprecated in favor of `nn.init.{name}_`"):
+            tensor = getattr(ours, name)(torch.empty(4, 6))
+        torch.manual_seed(SEED)
+        assert torch.equal(tensor, getattr(ours, f"{name}_")(torch.empty(4, 6)))
+
+
+# ---- what torch does ----
+
+
+class Subclass(torch.Tensor):  # type: ignore[name-defined, misc]
+    pass
+
+
+def left_to_torch() -> dict[str, Any]:
+    return {
+        "no elements": torch.empty(0, 3),
+        "a subclass": torch.zeros(3, 3).as_subclass(Subclass),
+        "complex numbers": torch.zeros(3, 3, dtype=torch.complex64),
+    }
+
+
+@pytest.mark.parametrize("kind", left_to_torch())
+def test_what_is_left_to_torch(kind: str) -> None:
+    filled = [left_to_torch()[kind], left_to_torch()[kind]]
+    for function, tensor in zip((ours.normal_, theirs.normal_), filled, strict=True):
+        torch.manual_seed(SEED)
+        assert function(tensor) is tensor
+    assert torch.equal(*filled)
+    states = []
+    for function in (ours.normal_, theirs.normal_):
+        torch.manual_seed(SEED)
+        function(left_to_torch()[kind])
+        states.append(torch.get_rng_state())
+    assert torch.equal(*states)
+
+
+def test_meta_tensors_are_left_alone() -> None:
+    state = torch.get_rng_state()
+    for name, settings, _ in FILLS:
+        getattr(ours, name)(torch.empty(3, 3, device="meta"), **settings)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+BAD_CALLS: list[tuple[str, tuple[int, ...], tuple[Any, ...]]] = [
+    ("kaiming_normal_", (3,), ()),
+    ("xavier_uniform_", (), ()),
+    ("kaiming_uniform_", (3, 3), (0, "fan_avg")),
+    ("kaiming_uniform_", (3, 3), (0, "fan_in", "gelu")),
+    ("kaiming_normal_", (3, 3), ("one",)),
+    ("normal_", (3,), (0.0, -1.0)),
+    ("uniform_", (3,), (1.0, 0.0)),
+    ("uniform_", (3,), (0.0, 1e39)),
+    ("trunc_normal_", (3,), (0.0, 0.0)),
+    ("normal_", (3,), (1, 2, 3, 4, 5)),
+]
+
+
+@pytest.mark.parametrize(("name", "shape", "arguments"), BAD_CALLS)
+def test_errors_are_torchs(name: str, shape: tuple[int, ...], arguments: tuple[Any, ...]) -> None:
+    errors, tensor, state = [], torch.zeros(shape), torch.get_rng_state()
+    for function in (getattr(ours, name), getattr(theirs, name)):
+        with pytest.raises(Exception) as error:  # noqa: PT011
+            function(tensor, *arguments)
+        errors.append((type(error.value), str(error.value)))
+    assert errors[0] == errors[1]
+    assert not tensor.any()
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_no_tensor_gets_torchs_error() -> None:
+    for function in (ours.normal_, theirs.normal_):
+        with pytest.raises(AttributeError, match="'list' object has no attribute"):
+            function([1.0])
+
+
+def test_expanded_tensor_gets_torchs_error() -> None:
+    with pytest.raises(RuntimeError, match="more than one element of the written-to tensor refers to a single memory"):
+        ours.normal_(torch.zeros(3, 1).expand(3, 4))
+
+
+def test_warnings_are_torchs() -> None:
+    calls: list[tuple[str, Any, tuple[Any, ...]]] = [
+        ("kaiming_normal_", torch.empty(0, 3), ()),
+        ("trunc_normal_", torch.empty(3), (5.0,)),
+        ("trunc_normal_", torch.empty(3), (0.0, 0.1, 0.5, 1.0)),
+        ("trunc_normal_", torch.empty(3), (0.0, 0.3, -0.5, 1.0)),
+    ]
+    for name, tensor, arguments in calls:
+        seen = []
+        for function in (getattr(ours, name), getattr(theirs, name)):
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                function(tensor, *arguments)
+            seen.append([(warning.category, str(warning.message)) for warning in caught])
+        assert seen[0] == seen[1]
+
+
+def test_mutable_arguments_are_not_remembered() -> None:
+    std, tensor = torch.tensor(1.0), torch.empty(1000)
+    narrow = ours.normal_(tensor, 0.0, std).std()
+    std.fill_(100.0)
+    assert ours.normal_(tensor, 0.0, std).std() > 50 * narrow

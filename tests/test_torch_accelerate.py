@@ -1,0 +1,282 @@
+"""accelerate(): whose fills are ours, within the block and nowhere else."""
+
+import math
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastkaiming as fk
+
+torch = pytest.importorskip("torch")
+ours = pytest.importorskip("fastkaiming.torch")
+nn = torch.nn
+
+from test_torch import SEED, drawn_seed, values  # noqa: E402
+
+
+def seeded(fill: Callable[[], Any]) -> Any:
+    torch.manual_seed(SEED)
+    return fill()
+
+
+@pytest.fixture(scope="module")
+def seed() -> int:
+    return int(seeded(drawn_seed))
+
+
+@pytest.fixture(autouse=True)
+def _nothing_stays_changed() -> Any:
+    places = (torch.Tensor, nn.init)
+    before = [dict(vars(place)) for place in places]
+    yield
+    assert [dict(vars(place)) for place in places] == before
+
+
+# ---- what is ours within a block ----
+
+
+def test_methods_and_constructors(seed: int) -> None:
+    with ours.accelerate():
+        normal = seeded(lambda: torch.empty(30, 20).normal_(0.5, 2.0))
+        uniform = seeded(lambda: torch.empty(30, 20).uniform_(-0.5, 0.5))
+        backwards = seeded(lambda: torch.empty(30, 20).uniform_(to=0.5, **{"from": -0.5}))
+        layer = seeded(lambda: nn.Linear(20, 30))
+    assert np.array_equal(values(normal), fk.normal((30, 20), mean=0.5, std=2.0, rng=seed))
+    assert np.array_equal(values(uniform), fk.uniform((30, 20), low=-0.5, high=0.5, rng=seed))
+    assert torch.equal(backwards, uniform)
+    assert np.array_equal(values(layer.weight), fk.kaiming_uniform((30, 20), a=math.sqrt(5), rng=seed))
+
+
+@pytest.mark.parametrize(
+    ("name", "core"),
+    [
+        ("normal_", fk.normal),
+        ("trunc_normal_", fk.trunc_normal),
+        ("xavier_normal_", fk.xavier_normal),
+        ("xavier_uniform_", fk.xavier_uniform),
+        ("kaiming_normal_", fk.kaiming_normal),
+        ("kaiming_uniform_", fk.kaiming_uniform),
+    ],
+)
+def test_initializers_however_they_were_imported(name: str, core: Callable[..., Any], seed: int) -> None:
+    imported = getattr(nn.init, name)
+    with ours.accelerate():
+        found = [
+            seeded(lambda: imported(torch.empty(9, 8))),
+            seeded(lambda: getattr(nn.init, name)(torch.empty(9, 8))),
+        ]
+    for tensor in found:
+        assert np.array_equal(values(tensor), core((9, 8), rng=seed))
+
+
+def test_what_others_build_on_the_fills(seed: int) -> None:
+    """As timm had its truncated normals: uniform values, made normal by the inverse error function."""
+
+    def truncated(tensor: Any) -> Any:
+        with torch.no_grad():
+            return tensor.uniform_(-0.75, 0.75).erfinv_().mul_(math.sqrt(2)).clamp_(-2, 2)
+
+    with ours.accelerate():
+        tensor = seeded(lambda: truncated(torch.empty(40, 50)))
+        orthogonal = seeded(lambda: nn.init.orthogonal_(torch.empty(20, 30)))
+    uniform = torch.from_numpy(fk.uniform((40, 50), low=-0.75, high=0.75, rng=seed))
+    assert torch.equal(tensor, uniform.erfinv().mul(math.sqrt(2)).clamp(-2, 2))
+    assert torch.equal(orthogonal, seeded(lambda: ours.orthogonal_(torch.empty(20, 30))))
+
+
+def test_decorator(seed: int) -> None:
+    build = ours.accelerate()(lambda: torch.empty(50).normal_())
+    for _ in range(2):
+        assert np.array_equal(values(seeded(build)), fk.normal(50, rng=seed))
+
+
+def test_device_contexts_and_other_function_modes_see_the_fills(seed: int) -> None:
+    seen = []
+
+    class Mode(torch.overrides.TorchFunctionMode):  # type: ignore[name-defined, misc]
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            seen.append(func.__name__)
+            return func(*args, **(kwargs or {}))
+
+    with ours.accelerate(), torch.device("cpu"):
+        normal = seeded(lambda: torch.empty(50).normal_())
+        with Mode():
+            again = seeded(lambda: nn.init.normal_(torch.empty(50)))
+    assert np.array_equal(values(normal), fk.normal(50, rng=seed))
+    assert torch.equal(again, normal)
+    assert "normal_" in seen
+
+
+# ---- what stays torch's ----
+
+
+def test_functions_that_make_tensors_stay_torchs() -> None:
+    def make() -> list[Any]:
+        return [
+            torch.randn(50),
+            torch.rand(50),
+            torch.normal(0.0, 1.0, (50,)),
+            torch.randn(50, out=torch.empty(50)),
+            torch.randn_like(torch.empty(50)),
+            torch.empty(50).exponential_(),
+        ]
+
+    expected = seeded(make)
+    with ours.accelerate():
+        found = seeded(make)
+    assert all(map(torch.equal, found, expected))
+
+
+def test_nothing_changes_outside(seed: int) -> None:
+    plain = seeded(lambda: torch.empty(50).normal_())
+    with pytest.raises(KeyError), ours.accelerate():
+        raise KeyError
+    assert torch.equal(seeded(lambda: torch.empty(50).normal_()), plain)
+    assert not np.array_equal(values(plain), fk.normal(50, rng=seed))
+
+
+def test_blocks_nest(seed: int) -> None:
+    expected = fk.normal(50, rng=seed)
+    with ours.accelerate():
+        with ours.accelerate():
+            inner = seeded(lambda: torch.empty(50).normal_())
+        after = seeded(lambda: torch.empty(50).normal_())
+    assert np.array_equal(values(inner), expected)
+    assert np.array_equal(values(after), expected)
+
+
+def test_other_threads_are_not_affected(seed: int) -> None:
+    """Neither by a block that is open, nor by one that is closed while theirs is open."""
+    plain, generator = seeded(lambda: torch.empty(50).normal_()), torch.Generator()
+    entered, leave, found = threading.Event(), threading.Event(), []
+
+    def other() -> None:
+        generator.manual_seed(SEED)
+        found.append(torch.empty(50).normal_(generator=generator))
+        with ours.accelerate():
+            entered.set()
+            leave.wait()
+            generator.manual_seed(SEED)
+            found.append(torch.empty(50).normal_(generator=generator))
+
+    thread = threading.Thread(target=other)
+    with ours.accelerate():
+        thread.start()
+        entered.wait()
+    after = seeded(lambda: torch.empty(50).normal_())
+    leave.set()
+    thread.join()
+    assert torch.equal(found[0], plain)
+    assert np.array_equal(values(found[1]), fk.normal(50, rng=seed))
+    assert torch.equal(after, plain)
+
+
+def test_autograd_keeps_its_rules() -> None:
+    weight = nn.Parameter(torch.zeros(3))
+    with ours.accelerate():
+        with pytest.raises(RuntimeError, match="a leaf Variable that requires grad"):
+            weight.normal_()
+        hidden = weight * 2
+        hidden.normal_()
+        hidden.sum().backward()
+    assert weight.grad.tolist() == [0, 0, 0]
+
+
+def test_inference_tensors_keep_their_rules(seed: int) -> None:
+    with ours.accelerate():
+        with torch.inference_mode():
+            tensor = seeded(lambda: torch.empty(50).normal_())
+        found = values(tensor.clone())
+        with pytest.raises(RuntimeError, match="Inplace update to inference tensor outside InferenceMode"):
+            tensor.normal_()
+    assert np.array_equal(found, fk.normal(50, rng=seed))
+    assert np.array_equal(values(seeded(lambda: ours.normal_(torch.empty(50)))), fk.normal(50, rng=seed))
+
+
+def test_other_dispatch_modes_see_the_fills() -> None:
+    seen = []
+
+    class Mode(torch.utils._python_dispatch.TorchDispatchMode):  # type: ignore[name-defined, misc]
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            seen.append(str(func))
+            return func(*args, **(kwargs or {}))
+
+    for outer, inner in ((ours.accelerate, Mode), (Mode, ours.accelerate)):
+        seen.clear()
+        with outer(), inner():
+            torch.empty(50).normal_()
+            assert seen.count("aten.normal_.default") == 1
+            nn.init.trunc_normal_(torch.empty(50))
+            nn.Linear(3, 3)
+        assert seen.count("aten.normal_.default") > 1
+        assert seen.count("aten.uniform_.default") == 2
+
+
+def test_fake_and_meta_tensors_and_vmap() -> None:
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with ours.accelerate():
+        with FakeTensorMode():
+            assert nn.Linear(3, 4).weight.shape == (4, 3)
+        with torch.device("meta"):
+            assert nn.Linear(3, 4).weight.is_meta
+        batched = torch.vmap(lambda x: x.clone().normal_(), randomness="different")(torch.zeros(3, 50))
+    assert 0.5 < batched.std() < 1.5
+
+
+def test_bad_arguments_get_torchs_errors() -> None:
+    tensor = torch.zeros(3)
+    calls: list[Callable[[], Any]] = [
+        lambda: tensor.normal_(0.0, -1.0),
+        lambda: tensor.uniform_(1.0, 0.0),
+        lambda: tensor.uniform_(0.0, 1.0, 2.0),
+        lambda: tensor.uniform_(low=0.0),
+        lambda: tensor.normal_("a"),
+        lambda: torch.zeros(3, dtype=torch.int64).normal_(),
+        lambda: torch.zeros(3, 1).expand(3, 3).normal_(),
+    ]
+    for call in calls:
+        with pytest.raises((RuntimeError, TypeError)) as expected:
+            call()
+        with ours.accelerate(), pytest.raises(expected.type) as found:
+            call()
+        assert str(found.value) == str(expected.value)
+    assert not tensor.any()
+
+
+def test_large_fresh_tensors_get_huge_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fastkaiming import hugepages
+
+    asked: list[tuple[int, int]] = []
+    monkeypatch.setattr(hugepages, "_madvise", lambda: lambda address, length, _advice: asked.append((address, length)))
+    with ours.accelerate():
+        small, large = torch.empty(1000).normal_(), torch.empty(5 << 20, dtype=torch.float32).normal_()
+    ((address, length),) = asked
+    assert large.data_ptr() <= address < address + length <= large.data_ptr() + 20 * 2**20
+    assert address % 2**21 == length % 2**21 == 0
+    assert length >= 18 * 2**20
+    assert small.std() > 0.5
+
+
+def test_models_of_transformers() -> None:
+    transformers = pytest.importorskip("transformers")
+    config = transformers.LlamaConfig(
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        vocab_size=128,
+    )
+    with ours.accelerate():
+        model = seeded(lambda: transformers.AutoModelForCausalLM.from_config(config))
+        again = seeded(lambda: transformers.AutoModelForCausalLM.from_config(config))
+    for name, weight in model.state_dict().items():
+        assert torch.equal(weight, again.state_dict()[name])
+        if name.endswith("proj.weight"):
+            assert 0.017 < weight.std() < 0.023
+    plain = seeded(lambda: transformers.AutoModelForCausalLM.from_config(config)).state_dict()
+    assert not torch.equal(plain["lm_head.weight"], model.state_dict()["lm_head.weight"])

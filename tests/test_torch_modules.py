@@ -1,0 +1,228 @@
+"""init_module_: which rule a parameter gets, by name and by layer; ties, padding, refusals."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastkaiming as fk
+
+torch = pytest.importorskip("torch")
+ours = pytest.importorskip("fastkaiming.torch")
+nn = torch.nn
+
+from test_torch import values  # noqa: E402
+
+
+def key(name: str, seed: int = 5) -> fk.Key:
+    return fk.Generator(seed).key(name)
+
+
+def relu_std(fan_in: int) -> float:
+    return math.sqrt(2 / fan_in)
+
+
+# What a layer of its own, under the name "layer", has to hold.
+LAYERS: dict[str, tuple[Callable[[], Any], dict[str, Callable[[tuple[int, ...], fk.Key], Any]]]] = {
+    "Linear": (
+        lambda: nn.Linear(24, 12),
+        {
+            "weight": lambda shape, k: fk.normal(shape, std=relu_std(24), rng=k),
+            "bias": lambda shape, _: np.zeros(shape),
+        },
+    ),
+    "grouped Conv2d": (
+        lambda: nn.Conv2d(8, 6, 3, groups=2),
+        {"weight": lambda shape, k: fk.normal(shape, std=relu_std(4 * 9), rng=k)},
+    ),
+    "grouped ConvTranspose1d": (
+        lambda: nn.ConvTranspose1d(8, 6, 5, groups=2),
+        {"weight": lambda shape, k: fk.normal(shape, std=relu_std(4 * 5), rng=k)},
+    ),
+    "Embedding": (lambda: nn.Embedding(9, 4), {"weight": lambda shape, k: fk.normal(shape, std=0.02, rng=k)}),
+    "LayerNorm": (
+        lambda: nn.LayerNorm(7),
+        {"weight": lambda shape, _: np.ones(shape), "bias": lambda shape, _: np.zeros(shape)},
+    ),
+    "BatchNorm2d": (lambda: nn.BatchNorm2d(7), {"weight": lambda shape, _: np.ones(shape)}),
+    "RMSNorm": (lambda: nn.RMSNorm(7), {"weight": lambda shape, _: np.ones(shape)}),
+    "GroupNorm": (lambda: nn.GroupNorm(2, 6), {"bias": lambda shape, _: np.zeros(shape)}),
+    "MultiheadAttention": (
+        lambda: nn.MultiheadAttention(16, 2, add_bias_kv=True),
+        {
+            "in_proj_weight": lambda shape, k: fk.uniform(
+                shape, low=-math.sqrt(3) * 16**-0.5, high=math.sqrt(3) * 16**-0.5, rng=k
+            ),
+            "in_proj_bias": lambda shape, _: np.zeros(shape),
+            "bias_k": lambda shape, k: fk.xavier_normal(shape, rng=k),
+            "out_proj.weight": lambda shape, k: fk.normal(shape, std=relu_std(16), rng=k),
+        },
+    ),
+    "attention of other widths": (
+        lambda: nn.MultiheadAttention(16, 2, kdim=8, vdim=4),
+        {"k_proj_weight": lambda shape, k: fk.xavier_uniform(shape, rng=k)},
+    ),
+    "LSTM": (
+        lambda: nn.LSTM(3, 25),
+        {
+            "weight_ih_l0": lambda shape, k: fk.uniform(shape, low=-0.2, high=0.2, rng=k),
+            "bias_hh_l0": lambda shape, k: fk.uniform(shape, low=-0.2, high=0.2, rng=k),
+        },
+    ),
+    "GRUCell": (
+        lambda: nn.GRUCell(3, 4),
+        {"weight_hh": lambda shape, k: fk.uniform(shape, low=-0.5, high=0.5, rng=k)},
+    ),
+    "PReLU": (lambda: nn.PReLU(3), {"weight": lambda shape, _: np.full(shape, 0.25)}),
+}
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_rules_of_layers(kind: str) -> None:
+    make, expected = LAYERS[kind]
+    module = nn.ModuleDict({"layer": make()})
+    report = ours.init_module_(module, rng=5)
+    assert set(report.filled) == {name for name, _ in module.named_parameters()}
+    for name, core in expected.items():
+        parameter = module.get_parameter(f"layer.{name}")
+        wanted = core(tuple(parameter.shape), key(f"layer.{name}"))
+        assert np.array_equal(values(parameter), wanted.astype(np.float64)), name
+
+
+class Unknown(nn.Module):  # type: ignore[name-defined, misc]
+    def __init__(self) -> None:
+        super().__init__()
+        self.kernel = nn.Parameter(torch.empty(6, 8))
+        self.norm_scale = nn.Parameter(torch.empty(6))
+
+
+def test_other_layers_go_by_their_names() -> None:
+    module = Unknown()
+    report = ours.init_module_(module, rng=5)
+    assert report.filled == {"kernel": "Unknown: kaiming_normal", "norm_scale": "Unknown: ones"}
+    assert np.array_equal(values(module.kernel), fk.kaiming_normal((6, 8), rng=key("kernel")))
+
+
+def test_rules_come_before_those_of_layers() -> None:
+    module = nn.Sequential(nn.Linear(8, 6), nn.Linear(6, 4))
+    seen = []
+
+    def mine(parameter: Any, rng: fk.Key) -> None:
+        seen.append((parameter, rng))
+
+    report = ours.init_module_(module, rng=5, rules={"0.weight": "kaiming_uniform(a=1)", "1.bias": mine})
+    assert report.filled == {
+        "0.weight": "0.weight",
+        "0.bias": "Linear: zeros",
+        "1.weight": "Linear: kaiming_normal",
+        "1.bias": "1.bias",
+    }
+    assert np.array_equal(values(module[0].weight), fk.kaiming_uniform((6, 8), a=1, rng=key("0.weight")))
+    assert seen[0][0] is module[1].bias
+    assert seen[0][1] == key("1.bias")
+    with pytest.warns(UserWarning, match="some rules filled no array: no name matches 'x'"):
+        assert ours.init_module_(module, rules={"x": "zeros"}).unused == ("x",)
+
+
+def test_names_decide_and_not_their_order() -> None:
+    small, large = nn.ModuleDict({"a": nn.Linear(5, 4)}), nn.ModuleDict({"b": nn.Linear(9, 9), "a": nn.Linear(5, 4)})
+    for module in (small, large):
+        ours.init_module_(module, rng=5)
+    assert torch.equal(small["a"].weight, large["a"].weight)
+
+
+def test_seeds_of_every_kind() -> None:
+    def weight(rng: Any) -> Any:
+        module = nn.Linear(6, 5)
+        ours.init_module_(module, rng)
+        return module.weight
+
+    drawn = int(torch.empty((), dtype=torch.int64).random_(-(2**63), None, generator=torch.Generator().manual_seed(3)))
+    for rng, seed in ((7, 7), (fk.Generator(7), 7), (torch.Generator().manual_seed(3), drawn % 2**64)):
+        assert np.array_equal(values(weight(rng)), fk.kaiming_normal((5, 6), rng=key("weight", seed)))
+
+
+def test_tied_parameters_are_filled_once() -> None:
+    module = nn.ModuleDict({"head": nn.Linear(8, 20, bias=False), "embedding": nn.Embedding(20, 8)})
+    module["head"].weight = module["embedding"].weight
+    report = ours.init_module_(module, rng=5)
+    assert report.shared == {"head.weight": "embedding.weight"}
+    assert report.filled["head.weight"] == "Embedding: normal(std=0.02)"
+    assert np.array_equal(values(module["head"].weight), fk.normal((20, 8), std=0.02, rng=key("embedding.weight")))
+
+
+def test_padding_row_is_zero_unless_a_rule_fills_it() -> None:
+    module = nn.ModuleDict({"e": nn.Embedding(20, 8, padding_idx=-3)})
+    ours.init_module_(module, rng=5)
+    expected = fk.normal((20, 8), std=0.02, rng=key("e.weight"))
+    expected[17] = 0
+    assert np.array_equal(values(module["e"].weight), expected)
+    ours.init_module_(module, rules={"*": "ones"})
+    assert values(module["e"].weight).min() == 1
+
+
+def test_autograd_sees_the_change_and_buffers_stay() -> None:
+    module = nn.BatchNorm1d(4)
+    module.running_mean.fill_(3.0)
+    versions = [parameter._version for parameter in module.parameters()]
+    ours.init_module_(module)
+    assert all(parameter._version > version for parameter, version in zip(module.parameters(), versions, strict=True))
+    assert module.running_mean.tolist() == [3.0] * 4
+
+
+def test_dtypes() -> None:
+    for dtype in ("float64", "float16", "bfloat16"):
+        module = nn.Linear(8, 6, dtype=getattr(torch, dtype))
+        ours.init_module_(module, rng=5)
+        expected = fk.kaiming_normal((6, 8), dtype, rng=key("weight"))
+        assert np.array_equal(values(module.weight), expected.astype(np.float64))
+
+
+REFUSED: dict[str, tuple[Callable[[], Any], dict[str, Any], type[Exception], str]] = {
+    "no module": (lambda: 3, {}, TypeError, r"module must be a torch.nn.Module, not int 3"),
+    "the meta device": (
+        lambda: nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3, device="meta")),
+        {},
+        ValueError,
+        r"parameter '1.weight' must have memory, got the meta device: call to_empty\(device='cpu'\) first",
+    ),
+    "complex numbers": (
+        lambda: nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3, dtype=torch.complex64)),
+        {},
+        TypeError,
+        r"parameter '1.weight' must be a dense tensor on the CPU .*, got a Parameter of torch.complex64 on cpu",
+    ),
+    "a lazy layer": (lambda: nn.LazyLinear(3), {}, TypeError, r"parameter 'weight' must .*, got a Uninitialized"),
+    "a vector without a rule": (
+        lambda: nn.ParameterDict({"gamma": nn.Parameter(torch.zeros(3))}),
+        {},
+        ValueError,
+        r"array 'gamma', by the rule 'ParameterDict: kaiming_normal': fans need a shape of at least two axes",
+    ),
+    "a rule that is none": (
+        lambda: nn.Linear(3, 3),
+        {"rules": {"*": "kaimin_normal"}},
+        ValueError,
+        r"the rule '\*' must name one of .*; did you mean 'kaiming_normal'",
+    ),
+    "threads": (lambda: nn.Linear(3, 3), {"threads": 0}, ValueError, r"threads must be an integer from 1"),
+    "a key": (lambda: nn.Linear(3, 3), {"rng": fk.Key(3)}, TypeError, r"rng must be None, an integer"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Lazy modules are a new feature")
+@pytest.mark.parametrize(("make", "arguments", "error", "message"), REFUSED.values(), ids=REFUSED)
+def test_refusals_come_before_the_first_byte(
+    make: Callable[[], Any], arguments: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    module = make()
+    state = {name: values(p).copy() for name, p in module.state_dict().items() if plain(p)} if module != 3 else {}
+    with pytest.raises(error, match=message):
+        ours.init_module_(module, **arguments)
+    assert all(np.array_equal(values(module.state_dict()[name]), before) for name, before in state.items())
+
+
+def plain(parameter: Any) -> bool:
+    return type(parameter) is torch.Tensor and not parameter.is_meta and not parameter.is_complex()
