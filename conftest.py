@@ -7,4 +7,4 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
 
-collect_ignore = [] if find_spec("dask") else ["fastkaiming/dask.py"]  # whose examples need it
+collect_ignore = [] if find_spec("dask") else ["fastkaiming/dask.py", "benchmarks/dask_fills.py"]  # which import it
