@@ -124,8 +124,8 @@ def _array(
     fill([slice(0, 0)] * len(shape), key=Key(0))
     cuts = _cuts(chunks, shape, dtype)
     key = key_from(rng)  # last, for a Generator gives nothing to a call that is refused
-    # A dtype of ml_dtypes tells Dask its size and no more, and a dict, to some releases, the hashes of its keys.
-    token = tokenize(in_place, [*arguments.items()], shape, dtype, dtype.name, cuts, key)
+    # The items, for some releases of Dask order a dict by the hashes of its keys, which no other process has.
+    token = tokenize(in_place, [*arguments.items()], shape, dtype, cuts, key)
     axes = tuple(range(len(shape)))
     return da.blockwise(
         partial(fill, key=key),

@@ -296,6 +296,19 @@ def test_a_cluster_computes_the_same(client: Any, nonlinearity: str | Callable[[
     assert [*client.run(lambda: fk.__file__).values()] == [fk.__file__] * WORKERS
 
 
+@pytest.mark.parametrize("dtype", [each for each in DTYPES if each is not ml_dtypes.float8_e5m2], ids=str)
+def test_a_cluster_sends_every_dtype_but_float8_e5m2(client: Any, dtype: DTypeLike) -> None:
+    computed = client.compute(lazy.normal((90, 70), dtype, chunks=(40, 30), rng=KEY)).result()
+    eager = fk.normal((90, 70), dtype, rng=KEY)
+    assert (computed.dtype, computed.tobytes()) == (eager.dtype, eager.tobytes())
+
+
+def test_a_cluster_sends_float8_e5m2_as_bytes(client: Any) -> None:
+    array = lazy.normal((90, 70), ml_dtypes.float8_e5m2, chunks=(40, 30), rng=KEY)
+    computed = client.compute(array.view(np.uint8)).result()
+    assert np.array_equal(computed, fk.normal((90, 70), ml_dtypes.float8_e5m2, rng=KEY).view(np.uint8))
+
+
 @pytest.mark.usefixtures("client")
 def test_more_than_the_memory_of_a_cluster_streams_to_zarr(weights: Any, tmp_path: Path) -> None:
     zarr = pytest.importorskip("zarr")
