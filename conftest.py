@@ -8,4 +8,9 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
 
-collect_ignore_glob = [f"fastkaiming/{framework}/*" for framework in ("torch",) if find_spec(framework) is None]
+collect_ignore_glob = [
+    pattern
+    for framework in ("torch", "jax", "dask")
+    if find_spec(framework) is None
+    for pattern in (f"fastkaiming/{framework}*", f"benchmarks/{framework}_*")
+]

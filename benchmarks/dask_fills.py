@@ -1,0 +1,71 @@
+"""What Dask arrays cost on two worker threads, ours against Dask's own, chunk by chunk the same (see harness.py).
+
+    python benchmarks/dask_fills.py [--rounds N] [--quick]
+
+Every run draws all chunks anew, into memory of their own, and keeps them until its end.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import dask
+import dask.array as da
+import numpy as np
+from harness import Case, Figure, Timed, median, plain
+
+import fastkaiming as fk
+import fastkaiming.dask
+
+WORKERS = 2
+COLUMNS = 4096
+
+SPEED_UP = Figure(
+    lambda ours, theirs: theirs / ours,
+    *(".1f", "x", True, "seconds an element"),
+    lambda result: f"{1e9 * median(result.ours):.3g} ns an element against {1e9 * median(result.theirs):.3g}",
+)
+OVERHEAD = Figure(
+    lambda ours, eager: ours / eager,
+    *(".2f", "x the time", False, "seconds an element"),
+    SPEED_UP.detail,
+)
+
+
+def cases(rows: int, chunk: int) -> list[Case]:
+    """Return the table's rows, on matrices of so many rows, cut into chunks of so many."""
+    shape, chunks = (rows, COLUMNS), (chunk, COLUMNS)
+    of_dask = da.random.default_rng(0)
+
+    def array(name: str, lazy: Any) -> Timed:
+        return Timed(name, lambda: lazy, compute, rows * COLUMNS)
+
+    def row(dtype: type[np.floating[Any]], floor: float, aim: float) -> Case:
+        ours = array("fastkaiming.dask", fk.dask.normal(shape, dtype, chunks=chunks))
+        theirs = array("dask.array.random", of_dask.standard_normal(shape, chunks=chunks, dtype=dtype))
+        return Case(f"{np.dtype(dtype)} normal, against Dask's", SPEED_UP, floor, aim, ours, (theirs,))
+
+    ours = array("fastkaiming.dask", fk.dask.normal(shape, chunks=chunks))
+    eager = Timed("fastkaiming", lambda: None, lambda _: fk.normal(shape, rng=0, threads=WORKERS), rows * COLUMNS)
+    against_eager = Case("float32 normal, against one eager call", OVERHEAD, 1.5, 1.1, ours, (eager,))
+    return [row(np.float32, 5, 10), row(np.float64, 3, 6), against_eager]
+
+
+def compute(array: Any) -> object:
+    """Have every chunk in memory at the end."""
+    return dask.persist(array, scheduler="threads", num_workers=WORKERS)
+
+
+def main() -> None:
+    """Print one row after the other."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=15, help="rounds of each row (default: %(default)s)")
+    parser.add_argument("--quick", action="store_true", help="tiny arrays, to see that it works")
+    options = parser.parse_args()
+    for case in cases(*((64, 16) if options.quick else (32 * 1024, 1024))):
+        print(plain(case.measure(options.rounds)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
