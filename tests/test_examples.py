@@ -10,7 +10,10 @@ import fastkaiming as fk
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = re.compile(r"^```pycon\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-NEEDED = {"dask.md": ("dask.array", "distributed", "zarr")}  # by a page, beyond what the tests need
+NEEDED = {  # by a page, beyond what the tests need
+    "dask.md": ("dask.array", "distributed", "zarr"),
+    "torch.md": ("torch", "transformers"),
+}
 PAGES = [page for page in [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))] if EXAMPLE.search(page.read_text())]
 
 

@@ -14,8 +14,8 @@ import torch
 from torch.nn import init
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
-from fastkaiming import formats
 from fastkaiming.distributions import Distribution, Normal, TruncatedNormal, Uniform
+from fastkaiming.draws import draw
 from fastkaiming.torch import tensors
 
 Function = Callable[..., Any]
@@ -49,8 +49,7 @@ class StandIn:
         if low == -high:  # rounding never reaches these ends
             self.answer = Uniform(low, high)
         else:
-            storage = formats.known(tensors.DTYPES[self.dtype])
-            assert storage is not None
+            storage = tensors.format_of(self.dtype)
             below = np.nextafter(storage.precision(high), storage.precision(low))
             self.answer = Uniform(low, storage.down(float(below)))
 
@@ -90,6 +89,8 @@ def _remembered_answer(
     stand_in = StandIn(shape, dtype)
     try:
         ask(stand_in, *args, **dict(named))
+        if stand_in.answer is not None:
+            draw(stand_in.answer, tensors.format_of(dtype))
     except Exception:  # whatever it is, torch raises it again when it is called in earnest
         return None
     return stand_in.answer

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fastkaiming import draws, filling, formats, hugepages, targets
+from fastkaiming import filling, formats, hugepages, targets
 from fastkaiming.distributions import Distribution
 from fastkaiming.generator import Key
 from fastkaiming.torch import dtensors
@@ -65,19 +65,14 @@ def _memory(tensor: torch.Tensor) -> NDArray[Any] | None:
 def fill_(tensor: torch.Tensor, distribution: Distribution, generator: torch.Generator | None) -> bool:
     """Fill a tensor by one seed of torch's generator; return False, and draw nothing, where torch has to do it."""
     blocks = blocks_of(tensor)
-    if blocks is None or not _holds(tensor.dtype, distribution):
+    if blocks is None:
         return False
-    if tensor.numel():
-        fill_blocks_(tensor, blocks, distribution, Key(seed_from(generator)))
-    return True
-
-
-def fill_blocks_(tensor: torch.Tensor, blocks: Sequence[Block], distribution: Distribution, key: Key) -> None:
-    """Fill the memory of a tensor, and tell autograd that it changed."""
+    key = Key(seed_from(generator))
     for memory, place in blocks:
         hugepages.advise(memory)
         filling.fill_(memory, distribution, rng=key, **place)
     torch.autograd.graph.increment_version(tensor)
+    return True
 
 
 def seed_from(generator: torch.Generator | None) -> int:
@@ -88,11 +83,8 @@ def seed_from(generator: torch.Generator | None) -> int:
     return int(_thread.word.random_(-(2**63), None, generator=generator)) & _LAST
 
 
-def _holds(dtype: torch.dtype, distribution: Distribution) -> bool:
+def format_of(dtype: torch.dtype) -> formats.Format:
+    """Return the format of a dtype that can be ours."""
     storage = formats.known(DTYPES[dtype])
     assert storage is not None
-    try:
-        draws.draw(distribution, storage)
-    except ValueError:
-        return False
-    return True
+    return storage
