@@ -26,9 +26,7 @@ MILLISECONDS = 1e3
 SPEED_UP = Figure(
     lambda ours, theirs: theirs / ours,
     *(".2f", "x", True, "seconds"),
-    lambda result: (
-        f"{MILLISECONDS * median(result.ours):.4g} ms against {MILLISECONDS * median(result.theirs):.4g} ms"
-    ),
+    lambda result: f"{MILLISECONDS * median(result.ours):.4g} ms against {MILLISECONDS * median(result.theirs):.4g} ms",
 )
 
 
@@ -43,7 +41,9 @@ def under_ours(make: Callable[[], object]) -> Callable[[Any], object]:
 def built(name: str, make: Callable[[], object], floor: float, aim: float, repeats: int = 1) -> Case:
     """Return a row for code that runs as it is, in the block and out of it."""
     accelerated = Timed("fastkaiming", lambda: None, under_ours(make), 1)
-    return Case(name, SPEED_UP, floor, aim, accelerated, (Timed("torch", lambda: None, lambda _: make(), 1),), 0, repeats)
+    return Case(
+        name, SPEED_UP, floor, aim, accelerated, (Timed("torch", lambda: None, lambda _: make(), 1),), 0, repeats
+    )
 
 
 def filled(name: str, tensor: Any, floor: float, aim: float, **arguments: float) -> Case:

@@ -10,13 +10,12 @@ from processes import HANG_SECONDS, ROOT
 pytest.importorskip("torch")
 pytest.importorskip("fastkaiming.torch")
 
-CASES = [(case, ranks) for case in ("functions", "accelerated", "fsdp") for ranks in (1, 2, 4)]
-CASES += [("fsdp_and_tensor_parallelism", 2), ("fsdp_and_tensor_parallelism", 4)]
+CASES = ("functions", "accelerated", "fsdp", "fsdp_and_tensor_parallelism")
 
 
-@pytest.mark.parametrize(("case", "ranks"), CASES)
-def test_ranks_fill_their_part_of_the_whole(case: str, ranks: int, tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "tests" / "torch_ranks.py"), case, str(ranks), str(tmp_path / "store")]
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+def test_ranks_fill_their_part_of_the_whole(ranks: int, tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "tests" / "torch_ranks.py"), str(ranks), str(tmp_path / "store")]
     result = subprocess.run(command, capture_output=True, text=True, timeout=HANG_SECONDS, cwd=ROOT, check=False)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.split() == ["alike"] * ranks
+    assert sorted(result.stdout.split()) == sorted(ranks * CASES)

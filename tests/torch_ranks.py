@@ -1,8 +1,9 @@
 """What the ranks of a process group do for test_torch_sharded.py: fill sharded tensors, and look at the whole.
 
-    python tests/torch_ranks.py CASE RANKS STORE
+    python tests/torch_ranks.py RANKS STORE
 
-Every rank has to see, in its own part and in what it gathers, the bits that one process fills: then it prints "alike".
+Every rank has to see, in its own part and in what it gathers, the bits that one process fills. For each case in which
+it does so, it prints the case.
 """
 
 import sys
@@ -107,6 +108,8 @@ def fsdp(ranks: int) -> None:
 
 
 def fsdp_and_tensor_parallelism(ranks: int) -> None:
+    if ranks == 1:
+        return
     mesh = init_device_mesh("cpu", (ranks // 2, 2), mesh_dim_names=("data", "tensor"))
     with torch.device("meta"):
         net = Net()
@@ -137,16 +140,18 @@ CASES: dict[str, Callable[[int], None]] = {
 }
 
 
-def rank(number: int, case: str, ranks: int, store: str) -> None:
+def rank(number: int, ranks: int, store: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=Path(store).as_uri(), rank=number, world_size=ranks)
     try:
-        CASES[case](ranks)
-        print("alike", flush=True)
+        for name, case in CASES.items():
+            case(ranks)
+            sys.stdout.write(f" {name} ")
+            sys.stdout.flush()
         dist.barrier()
     finally:
         dist.destroy_process_group()
 
 
 if __name__ == "__main__":
-    multiprocessing.spawn(rank, (sys.argv[1], int(sys.argv[2]), sys.argv[3]), nprocs=int(sys.argv[2]))
+    multiprocessing.spawn(rank, (int(sys.argv[1]), sys.argv[2]), nprocs=int(sys.argv[1]))
