@@ -85,6 +85,14 @@ class Key:
         return words
 
 
+def _valid_key(seed: int, stream: int) -> Key:
+    """Return a key of numbers that need no check."""
+    key = object.__new__(Key)
+    object.__setattr__(key, "seed", seed)
+    object.__setattr__(key, "stream", stream)
+    return key
+
+
 @final
 class Generator:
     """A source of keys with one seed: every fill that is given the generator takes its next stream.
@@ -148,7 +156,7 @@ class Generator:
         with self._lock:
             stream = self._next
             self._next += 1
-        return Key(self._seed, stream)
+        return _valid_key(self._seed, stream)
 
     def key(self, name: str) -> Key:
         """Return the key of a name; it does not depend on what was taken before, and takes nothing.
@@ -170,7 +178,7 @@ class Generator:
             ``name`` is no str.
         """
         digest = blake2b(checks.text("name", name).encode(), digest_size=8).digest()
-        return Key(self._seed, _NAMED | int.from_bytes(digest, "little"))
+        return _valid_key(self._seed, _NAMED | int.from_bytes(digest, "little"))
 
 
 Rng: TypeAlias = int | Key | Generator | np.random.Generator | None

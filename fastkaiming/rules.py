@@ -236,8 +236,10 @@ def _call(text: str) -> tuple[str, list[ast.expr], list[ast.keyword]] | None:
 
 def first_matches(names: Iterable[str], patterns: Iterable[str]) -> dict[str, str | None]:
     """Return the first pattern that each name matches."""
-    matchers = [(pattern, re.compile(translate(pattern)).match) for pattern in patterns]
-    return {name: next((pattern for pattern, match in matchers if match(name)), None) for name in names}
+    in_order = list(patterns)
+    first = re.compile("|".join(f"({translate(pattern)})" for pattern in in_order) or "(?!)").match
+    matches = ((name, first(name)) for name in names)
+    return {name: in_order[(match.lastindex or 0) - 1] if match else None for name, match in matches}
 
 
 def _chosen(names: Iterable[str], patterns: Iterable[str]) -> dict[str, str]:
