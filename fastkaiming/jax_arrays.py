@@ -164,7 +164,6 @@ def _blocks(shape: tuple[int, ...], sharding: Any) -> list[tuple[Index, list[Any
     """Return the parts of an array that are this host's, and where each of them belongs."""
     if sharding is None:
         return [(_whole(shape), [None])]
-    sharding.shard_shape(shape)  # which refuses parts of different sizes
     blocks: dict[str, tuple[Index, list[Any]]] = {}
     for device, index in sharding.addressable_devices_indices_map(shape).items():
         _, places = blocks.setdefault(repr(index), (index, []))
