@@ -286,3 +286,43 @@ def test_memory_is_handed_over_without_a_copy(monkeypatch: pytest.MonkeyPatch) -
     if array.device.platform != "cpu":
         pytest.skip("the default device is no CPU")
     assert array.unsafe_buffer_pointer() in filled
+
+
+def test_flax_linen_takes_our_initializers() -> None:
+    linen = pytest.importorskip("flax.linen")
+    layer = linen.Dense(256, kernel_init=ours.he_uniform(), bias_init=ours.normal(0.5))
+    params = layer.init(jax.random.key(0), np.ones((1, 1024), np.float32))["params"]
+    assert_spread(params["kernel"], (1024, 256), math.sqrt(2 / 1024), math.sqrt(6 / 1024))
+    assert params["bias"].shape == (256,)
+    again = jax.jit(layer.init)(jax.random.key(0), np.ones((1, 1024), np.float32))["params"]
+    assert same(again["kernel"], np.asarray(params["kernel"]))
+
+
+def test_flax_nnx_takes_our_initializers() -> None:
+    nnx = pytest.importorskip("flax.nnx")
+    layer = nnx.Conv(64, 128, (3, 3), kernel_init=ours.he_uniform(), rngs=nnx.Rngs(0))
+    assert_spread(layer.kernel[...], (3, 3, 64, 128), math.sqrt(2 / 576), math.sqrt(6 / 576))
+
+
+def test_equinox_takes_our_weights() -> None:
+    equinox = pytest.importorskip("equinox")
+    layer = equinox.nn.Linear(1024, 256, key=jax.random.key(0))
+    init = ours.he_uniform(in_axis=1, out_axis=0)
+    weight = init(jax.random.key(42), layer.weight.shape, layer.weight.dtype)
+    layer = equinox.tree_at(lambda each: each.weight, layer, weight)
+    assert same(layer.weight, fk.he_uniform((256, 1024), rng=42))
+    assert layer(np.ones(1024, np.float32)).shape == (256,)
+
+
+def assert_spread(values: Any, shape: tuple[int, ...], std: float, bound: float) -> None:
+    array = np.asarray(values, np.float64)
+    assert array.shape == shape
+    assert abs(array).max() <= np.float32(bound)
+    assert array.std() == pytest.approx(std, rel=5 / math.sqrt(array.size))
+
+
+def test_benchmark_runs() -> None:
+    program = "import runpy, sys; sys.argv[1:] = ['--quick']; sys.path.insert(0, 'benchmarks')\n"
+    result = python(program + "runpy.run_path('benchmarks/jax_fills.py', run_name='__main__')")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("against JAX\n") == 5
