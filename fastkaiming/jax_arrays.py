@@ -84,7 +84,19 @@ class Initializer:
         asked = {"dtype": self.dtype if dtype is None else dtype, "out_sharding": out_sharding}
         given = {name: value for name, value in asked.items() if value is not None}
         theirs = functools.partial(self.theirs, key, shape, **given)
-        return theirs, jax.eval_shape(theirs)
+        if not isinstance(key, jax.Array):
+            return theirs, jax.eval_shape(theirs)
+        try:
+            call = _call(self.theirs, shape, tuple(map(type, shape)), **given)  # 2.0 equals 2, but is no size
+        except TypeError:
+            return theirs, jax.eval_shape(theirs)  # refuses by name what cannot be hashed, or takes it
+        return theirs, jax.eval_shape(call, key)
+
+
+@functools.lru_cache(maxsize=1024, typed=True)
+def _call(theirs: Callable[..., Any], shape: Sequence[int], _: tuple[type, ...], **given: Any) -> Callable[[Any], Any]:
+    """Return one function of the key for all equal calls: JAX remembers the trace of a function, which takes 1 ms."""
+    return lambda key: theirs(key, shape, **given)
 
 
 def make(

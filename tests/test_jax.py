@@ -149,6 +149,16 @@ def test_bad_calls_get_the_errors_of_jax(name: str) -> None:
     assert refusal(initializer_of(ours), arguments) == refusal(initializer_of(theirs), arguments)
 
 
+def test_what_equals_a_shape_is_refused_all_the_same() -> None:
+    initializer = ours.normal()
+    initializer(KEY, (1, 2))
+    assert refusal(initializer, (KEY, (1, 2.0))) == refusal(theirs.normal(), (KEY, (1, 2.0)))
+
+
+def test_shape_may_be_a_list() -> None:
+    assert same(ours.normal(1.0)(jax.random.key(5), [3, 2]), fk.normal((3, 2), rng=5))
+
+
 @pytest.mark.parametrize(
     ("initializer", "dtype", "message"),
     [
