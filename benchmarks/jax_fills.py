@@ -8,13 +8,16 @@ Every row is one array of 256 MiB on JAX's default device, made and waited for.
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 from compare import SPEED_UP, machine
 from harness import Case, Timed, plain
 
 import fastkaiming.jax
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ROUNDS = 15
 SIDE, QUICK_SIDE = 8192, 256
@@ -23,20 +26,20 @@ NAMES = ("he_normal", "he_uniform", "normal")
 
 def cases(side: int) -> list[Case]:
     """Return the rows: `make`, an eager call and a compiled one, each against JAX's initializer of the same name."""
-    key, elements = jax.random.key(0), side * side
+    key, shape = jax.random.key(0), (side, side)
 
-    def timed(name: str, run: Any) -> Timed:
-        return Timed(name, lambda: (side, side), lambda shape: run(shape).block_until_ready(), elements)
+    def timed(name: str, made: Callable[[], Any]) -> Timed:
+        return Timed(name, list, lambda kept: kept.append(made().block_until_ready()), side * side)  # freed unclocked
 
     def case(name: str, how: str, floor: float, aim: float) -> Case:
         initializer, theirs = (getattr(module, name)() for module in (fastkaiming.jax, jax.nn.initializers))
         compiled = jax.jit(initializer, static_argnums=1)
         ways = {
-            "make": lambda shape: fastkaiming.jax.make(initializer, key, shape),
-            "eager": lambda shape: initializer(key, shape),
-            "under jit": lambda shape: compiled(key, shape),
+            "make": lambda: fastkaiming.jax.make(initializer, key, shape),
+            "eager": lambda: initializer(key, shape),
+            "under jit": lambda: compiled(key, shape),
         }
-        peer = timed(f"jax.nn.initializers.{name}", lambda shape: theirs(key, shape))
+        peer = timed(f"jax.nn.initializers.{name}", lambda: theirs(key, shape))
         return Case(
             f"float32 {name}, {how}, against JAX", SPEED_UP, floor, aim, timed("fastkaiming", ways[how]), (peer,)
         )

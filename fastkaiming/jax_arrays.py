@@ -158,7 +158,7 @@ def make(
     blocks = _blocks(sizes, sharding)
     key = _key(_words(rng)) if theirs else key_from(rng)
     parts = []
-    for index, places in blocks:
+    for index, places in blocks:  # jax.make_array_from_callback would hold all blocks of this host at once
         block = _filled(distribution, key, sizes, kind, index)
         parts += [jax.device_put(block, place) for place in places]
     return parts[0] if sharding is None else jax.make_array_from_single_device_arrays(sizes, sharding, parts)
