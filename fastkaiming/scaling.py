@@ -18,7 +18,7 @@ Nonlinearity: TypeAlias = str | Callable[[Any], Any]
 # even reading decimals, would depend on the rounding mode that the process is in at import.
 LEAKY_SLOPE = float.fromhex("0x1.47ae147ae147bp-7")  # 0.01, torch.nn.LeakyReLU's own default
 
-MODES: Mapping[str, Callable[[Callable[[str], int]], float]] = {
+MODES: Mapping[str, Callable[[Callable[[str], float]], float]] = {
     "fan_in": lambda fan: fan("I"),
     "fan_out": lambda fan: fan("O"),
     "fan_avg": lambda fan: (fan("I") + fan("O")) / 2,

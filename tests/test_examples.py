@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = re.compile(r"^```pycon\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NEEDED = {  # by a page, beyond what the tests need
     "dask.md": ("dask.array", "distributed", "zarr"),
+    "jax.md": ("jax", "flax", "equinox"),
     "torch.md": ("torch", "transformers"),
 }
 PAGES = [page for page in [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))] if EXAMPLE.search(page.read_text())]

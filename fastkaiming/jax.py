@@ -1,0 +1,339 @@
+"""For JAX: the initializers of :mod:`jax.nn.initializers` by name and signature, and arrays over many devices.
+
+>>> import jax
+>>> from fastkaiming.jax import he_normal, make
+>>> kernel = he_normal()(jax.random.key(42), (256, 128))  # a jax.Array, eagerly or under jit
+>>> kernel.shape, kernel.dtype
+((256, 128), dtype('float32'))
+>>> bool((make(he_normal(), 42, (256, 128)) == kernel).all())
+True
+
+The distributions are JAX's, the values fastkaiming's own: a function of the key, the index and the dtype. A key of two
+words (threefry's, which is JAX's default) is the seed ``words[0] * 2**32 + words[1]``, so that ``jax.random.key(42)``
+draws what ``rng=42`` does; of a key of four (rbg's), the latter two are the stream. Keys that were split are as good.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, TypeAlias, cast
+
+from jax.nn import initializers
+
+from fastkaiming.distributions import Distribution, Normal, TruncatedNormal, Uniform
+from fastkaiming.jax_arrays import Initializer, make
+from fastkaiming.scaling import MODES
+from fastkaiming.spread import variance_rule
+
+__all__ = [
+    "Initializer",
+    "glorot_normal",
+    "glorot_uniform",
+    "he_normal",
+    "he_uniform",
+    "kaiming_normal",
+    "kaiming_uniform",
+    "lecun_normal",
+    "lecun_uniform",
+    "make",
+    "normal",
+    "truncated_normal",
+    "uniform",
+    "variance_scaling",
+    "xavier_normal",
+    "xavier_uniform",
+]
+
+Axes: TypeAlias = int | Sequence[int]
+
+
+def variance_scaling(
+    scale: float,
+    mode: str,
+    distribution: str,
+    in_axis: Axes = -2,
+    out_axis: Axes = -1,
+    batch_axis: Axes = (),
+    dtype: Any = None,
+) -> Initializer:
+    """Return an initializer whose values have the mean 0 and the variance scale / fan.
+
+    It is :func:`jax.nn.initializers.variance_scaling`; :func:`fastkaiming.variance_scaling_` has the formulas.
+
+    Parameters
+    ----------
+    scale : float
+        What the variance is, times the fan; 0 or above.
+    mode : {"fan_in", "fan_out", "fan_avg", "fan_geo_avg"}
+        Which fan: of the inputs, of the outputs, or the arithmetic or geometric mean of both.
+    distribution : {"truncated_normal", "normal", "uniform"}
+        What is drawn.
+    in_axis, out_axis, batch_axis : int or sequence of int
+        Which axes of a shape are inputs, outputs, and a batch that is part of no fan. All others are the receptive
+        field, part of both fans.
+    dtype : dtype, optional
+        The dtype of arrays that are asked for without one.
+
+    Returns
+    -------
+    Initializer
+        Call it as ``init(key, shape, dtype)``. A wrong mode, distribution or axis is refused there, as by JAX.
+
+    Examples
+    --------
+    >>> import jax
+    >>> from fastkaiming.jax import variance_scaling
+    >>> init = variance_scaling(1.0, "fan_avg", "uniform", batch_axis=0)
+    >>> experts = init(jax.random.key(42), (8, 64, 32))
+    >>> float(abs(experts).max()) <= (3 / 48) ** 0.5
+    True
+    """
+
+    def rule(shape: tuple[int, ...]) -> Distribution:
+        inputs, outputs, batch = (_size(shape, axes) for axes in (in_axis, out_axis, batch_axis))
+        field = math.prod(shape) / inputs / outputs / batch
+        fan = MODES[mode]({"I": inputs * field, "O": outputs * field}.__getitem__)
+        chosen = variance_rule(shape, distribution, 1.0, float(scale), "fan_in", fan, None, 1, False)
+        return cast("Distribution", chosen)  # there is none for a fan of 0, which JAX has refused
+
+    theirs = initializers.variance_scaling(scale, mode, distribution, in_axis, out_axis, batch_axis)
+    return Initializer(rule, theirs, dtype)
+
+
+def _size(shape: tuple[int, ...], axes: Axes) -> int:
+    return shape[axes] if isinstance(axes, int) else math.prod(shape[axis] for axis in axes)
+
+
+def glorot_uniform(in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None) -> Initializer:
+    """Return Glorot's uniform initializer, as :func:`jax.nn.initializers.glorot_uniform`.
+
+    The values lie between -bound and bound = sqrt(6 / (fan_in + fan_out)).
+
+    Parameters
+    ----------
+    in_axis, out_axis, batch_axis, dtype
+        See :func:`variance_scaling`.
+
+    Returns
+    -------
+    Initializer
+        Call it as ``init(key, shape, dtype)``.
+
+    Examples
+    --------
+    >>> import jax
+    >>> from fastkaiming.jax import glorot_uniform
+    >>> float(abs(glorot_uniform()(jax.random.key(42), (64, 32))).max()) <= (6 / (64 + 32)) ** 0.5
+    True
+    """
+    return variance_scaling(1.0, "fan_avg", "uniform", in_axis, out_axis, batch_axis, dtype)
+
+
+def glorot_normal(in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None) -> Initializer:
+    """Return Glorot's truncated normal initializer, as :func:`jax.nn.initializers.glorot_normal`.
+
+    The standard deviation of the values is sqrt(2 / (fan_in + fan_out)), cut off at two of those before the cut.
+
+    Parameters
+    ----------
+    in_axis, out_axis, batch_axis, dtype
+        See :func:`variance_scaling`.
+
+    Returns
+    -------
+    Initializer
+        Call it as ``init(key, shape, dtype)``.
+
+    Examples
+    --------
+    >>> import jax
+    >>> from fastkaiming.jax import glorot_normal
+    >>> float(abs(glorot_normal()(jax.random.key(42), (64, 32))).max()) <= 2 * (2 / (64 + 32)) ** 0.5 / 0.8796
+    True
+    """
+    return variance_scaling(1.0, "fan_avg", "truncated_normal", in_axis, out_axis, batch_axis, dtype)
+
+
+def lecun_uniform(in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None) -> Initializer:
+    """Return LeCun's uniform initializer, as :func:`jax.nn.initializers.lecun_uniform`.
+
+    The values lie between -bound and bound = sqrt(3 / fan_in).
+
+    Parameters
+    ----------
+    in_axis, out_axis, batch_axis, dtype
+        See :func:`variance_scaling`.
+
+    Returns
+    -------
+    Initializer
+        Call it as ``init(key, shape, dtype)``.
+
+    Examples
+    --------
+    >>> import jax
+    >>> from fastkaiming.jax import lecun_uniform
+    >>> float(abs(lecun_uniform()(jax.random.key(42), (64, 32))).max()) <= (3 / 64) ** 0.5
+    True
+    """
+    return variance_scaling(1.0, "fan_in", "uniform", in_axis, out_axis, batch_axis, dtype)
+
+
+def lecun_normal(in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None) -> Initializer:
+    """Return LeCun's truncated normal initializer, as :func:`jax.nn.initializers.lecun_normal`.
+
+    The standard deviation of the values is sqrt(1 / fan_in), cut off at two of those before the cut.
+
+    Parameters
+    ----------
+    in_axis, out_axis, batch_axis, dtype
+        See :func:`variance_scaling`.
+
+    Returns
+    -------
+    Initializer
+        Call it as ``init(key, shape, dtype)``.
+
+    Examples
+    --------
+    >>> import jax
+    >>> from fastkaiming.jax import lecun_normal
+    >>> float(abs(lecun_normal()(jax.random.key(42), (64, 32))).max()) <= 2 * (1 / 64) ** 0.5 / 0.8796
+    True
+    """
+    return variance_scaling(1.0, "fan_in", "truncated_normal", in_axis, out_axis, batch_axis, dtype)
+
+
+def he_uniform(in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None) -> Initializer:
+    """Return He's (Kaiming's) uniform initializer, as :func:`jax.nn.initializers.he_uniform`.
+
+    The values lie between -bound and bound = sqrt(6 / fan_in).
+
+    Parameters
+    ----------
+    in_axis, out_axis, batch_axis, dtype
+        See :func:`variance_scaling`.
+
+    Returns
+    -------
+    Initializer
+        Call it as ``init(key, shape, dtype)``.
+
+    Examples
+    --------
+    >>> import jax
+    >>> from fastkaiming.jax import he_uniform
+    >>> float(abs(he_uniform()(jax.random.key(42), (64, 32))).max()) <= (6 / 64) ** 0.5
+    True
+    """
+    return variance_scaling(2.0, "fan_in", "uniform", in_axis, out_axis, batch_axis, dtype)
+
+
+def he_normal(in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None) -> Initializer:
+    """Return He's (Kaiming's) truncated normal initializer, as :func:`jax.nn.initializers.he_normal`.
+
+    The standard deviation of the values is sqrt(2 / fan_in), cut off at two of those before the cut.
+
+    Parameters
+    ----------
+    in_axis, out_axis, batch_axis, dtype
+        See :func:`variance_scaling`.
+
+    Returns
+    -------
+    Initializer
+        Call it as ``init(key, shape, dtype)``.
+
+    Examples
+    --------
+    >>> import jax
+    >>> from fastkaiming.jax import he_normal
+    >>> float(abs(he_normal()(jax.random.key(42), (64, 32))).max()) <= 2 * (2 / 64) ** 0.5 / 0.8796
+    True
+    """
+    return variance_scaling(2.0, "fan_in", "truncated_normal", in_axis, out_axis, batch_axis, dtype)
+
+
+xavier_uniform, xavier_normal = glorot_uniform, glorot_normal
+kaiming_uniform, kaiming_normal = he_uniform, he_normal
+
+
+def normal(stddev: float = 1e-2, dtype: Any = None) -> Initializer:
+    """Return an initializer of normal values of mean 0, as :func:`jax.nn.initializers.normal`.
+
+    Parameters
+    ----------
+    stddev : float, default 0.01
+        The standard deviation, 0 or above.
+    dtype : dtype, optional
+        The dtype of arrays that are asked for without one.
+
+    Returns
+    -------
+    Initializer
+        Call it as ``init(key, shape, dtype)``.
+
+    Examples
+    --------
+    >>> import jax
+    >>> from fastkaiming.jax import normal
+    >>> normal(0.02)(jax.random.key(42), (1000, 64)).std().round(3)
+    Array(0.02, dtype=float32)
+    """
+    return Initializer(lambda _: Normal(0.0, float(stddev)), initializers.normal(stddev), dtype)
+
+
+def uniform(scale: float = 1e-2, dtype: Any = None) -> Initializer:
+    """Return an initializer of uniform values from 0 to ``scale``, as :func:`jax.nn.initializers.uniform`.
+
+    Parameters
+    ----------
+    scale : float, default 0.01
+        The upper end, 0 or above; rounding can reach it.
+    dtype : dtype, optional
+        The dtype of arrays that are asked for without one.
+
+    Returns
+    -------
+    Initializer
+        Call it as ``init(key, shape, dtype)``.
+
+    Examples
+    --------
+    >>> import jax
+    >>> from fastkaiming.jax import uniform
+    >>> uniform(4.0)(jax.random.key(42), (1000, 64)).mean().round(1)
+    Array(2., dtype=float32)
+    """
+    return Initializer(lambda _: Uniform(0.0, float(scale)), initializers.uniform(scale), dtype)
+
+
+def truncated_normal(stddev: float = 1e-2, dtype: Any = None, lower: float = -2.0, upper: float = 2.0) -> Initializer:
+    """Return an initializer of truncated normal values, as :func:`jax.nn.initializers.truncated_normal`.
+
+    Parameters
+    ----------
+    stddev : float, default 0.01
+        The standard deviation before the cut, 0 or above; the values have a smaller one.
+    dtype : dtype, optional
+        The dtype of arrays that are asked for without one.
+    lower, upper : float
+        The bounds, in units of ``stddev``.
+
+    Returns
+    -------
+    Initializer
+        Call it as ``init(key, shape, dtype)``.
+
+    Examples
+    --------
+    >>> import jax
+    >>> from fastkaiming.jax import truncated_normal
+    >>> float(abs(truncated_normal(0.5)(jax.random.key(42), (1000, 64))).max()) <= 1.0
+    True
+    """
+
+    def rule(_: tuple[int, ...]) -> Distribution:
+        std = float(stddev)
+        return TruncatedNormal(0.0, std, float(lower) * std, float(upper) * std)
+
+    return Initializer(rule, initializers.truncated_normal(stddev, lower=lower, upper=upper), dtype)

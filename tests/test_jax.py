@@ -1,0 +1,338 @@
+"""fastkaiming.jax: the core's values in JAX's arrays, JAX's distributions and errors, the same bits however made."""
+
+import math
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import pytest
+from processes import python
+from test_semantics import ROWS, ULP, numbers_of, read
+
+import fastkaiming as fk
+
+jax = pytest.importorskip("jax")
+ours = import_module("fastkaiming.jax")
+theirs = jax.nn.initializers
+
+SHAPE = (48, 80)
+
+
+def same(array: Any, expected: Any) -> bool:
+    """Tell whether an array of JAX has the dtype, shape and bits of one of NumPy."""
+    values = np.asarray(array)
+    return bool(
+        isinstance(array, jax.Array)
+        and values.dtype == expected.dtype
+        and values.shape == expected.shape
+        and values.tobytes() == expected.tobytes()
+    )
+
+
+VALUES: dict[str, tuple[Callable[..., Any], dict[str, Any], Callable[..., Any], dict[str, Any]]] = {
+    "he_normal": (ours.he_normal, {}, fk.variance_scaling, {"scale": 2.0, "layout": "*IO"}),
+    "he_uniform": (ours.he_uniform, {}, fk.he_uniform, {"layout": "*IO"}),
+    "lecun_normal": (ours.lecun_normal, {}, fk.lecun_normal, {"layout": "*IO"}),
+    "lecun_uniform": (ours.lecun_uniform, {}, fk.lecun_uniform, {"layout": "*IO"}),
+    "glorot_normal": (ours.glorot_normal, {}, fk.variance_scaling, {"mode": "fan_avg", "layout": "*IO"}),
+    "glorot_uniform": (ours.glorot_uniform, {}, fk.xavier_uniform, {"layout": "*IO"}),
+    "normal": (ours.normal, {}, fk.normal, {"std": 0.01}),
+    "uniform": (ours.uniform, {}, fk.uniform, {"high": 0.01}),
+    "truncated_normal": (ours.truncated_normal, {}, fk.trunc_normal, {"std": 0.01, "a": -0.02, "b": 0.02}),
+    "torch's axes": (ours.he_uniform, {"in_axis": 1, "out_axis": 0}, fk.he_uniform, {}),
+}
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_values_are_those_of_the_core(name: str) -> None:
+    make_initializer, arguments, twin, settings = VALUES[name]
+    expected = twin(SHAPE, rng=42, **settings)
+    initializer = make_initializer(**arguments)
+    assert same(initializer(jax.random.key(42), SHAPE), expected)
+    assert same(ours.make(initializer, 42, SHAPE), expected)
+
+
+@pytest.mark.parametrize(
+    ("words", "implementation", "key"),
+    [
+        ((0, 42), "threefry2x32", fk.Key(42)),
+        ((3, 5), "threefry2x32", fk.Key(3 * 2**32 + 5)),
+        ((2**32 - 1, 2**32 - 1), "threefry2x32", fk.Key(2**64 - 1)),
+        ((0, 42, 7, 9), "rbg", fk.Key(42, 7 * 2**32 + 9)),
+    ],
+)
+def test_words_of_a_key_are_seed_and_stream(words: tuple[int, ...], implementation: str, key: fk.Key) -> None:
+    key_of_jax = jax.random.wrap_key_data(np.array(words, np.uint32), impl=implementation)
+    assert same(ours.normal(1.0)(key_of_jax, SHAPE), fk.normal(SHAPE, rng=key))
+
+
+def test_old_keys_are_keys_too() -> None:
+    expected = fk.normal(SHAPE, rng=7)
+    assert same(ours.normal(1.0)(jax.random.PRNGKey(7), SHAPE), expected)
+    assert same(ours.make(ours.normal(1.0), np.array([0, 7], np.uint32), SHAPE), expected)
+
+
+def test_other_names_are_the_same_functions() -> None:
+    assert ours.kaiming_normal is ours.he_normal
+    assert ours.kaiming_uniform is ours.he_uniform
+    assert ours.xavier_normal is ours.glorot_normal
+    assert ours.xavier_uniform is ours.glorot_uniform
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.startswith("jax ")])
+def test_distribution_is_what_jax_answered(row: str) -> None:
+    _, name, dimensions, texts, family, *hexadecimals = row.split(" ")
+    shape = tuple(map(int, dimensions.split("x")))
+    own_family, own = numbers_of(getattr(ours, name)(**read(texts)).rule(shape))
+    assert own_family == family
+    assert own == pytest.approx(list(map(float.fromhex, hexadecimals)), rel=2 * ULP, abs=0.0)
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes", "fan_in", "fan_out"),
+    [
+        ((6, 4, 5), {"in_axis": 0, "out_axis": (1, 2)}, 6, 20),  # embed to heads times head size
+        ((4, 5, 6), {"in_axis": (0, 1), "out_axis": 2}, 20, 6),  # and back
+        ((2, 3, 6, 4, 5), {"in_axis": 2, "out_axis": (3, 4), "batch_axis": (0, 1)}, 6, 20),
+        ((3, 3, 6, 4), {"in_axis": [-2], "out_axis": [-1]}, 54, 36),
+        ((7, 3, 6, 4), {"batch_axis": 0}, 18, 12),
+        ((5, 4), {"in_axis": 0, "out_axis": ()}, 20, 4),
+        ((5,), {"in_axis": 0, "out_axis": ()}, 5, 1),
+    ],
+)
+def test_fans_of_several_axes(shape: tuple[int, ...], axes: dict[str, Any], fan_in: int, fan_out: int) -> None:
+    means = {"fan_avg": (fan_in + fan_out) / 2, "fan_geo_avg": math.sqrt(fan_in * fan_out)}
+    for mode, fan in {"fan_in": fan_in, "fan_out": fan_out, **means}.items():
+        chosen = ours.variance_scaling(3.0, mode, "normal", **axes).rule(shape)
+        assert chosen.std == pytest.approx(math.sqrt(3.0 / fan), rel=4 * ULP)
+        unit = theirs.variance_scaling(3.0, mode, "uniform", **axes)(jax.random.key(0), shape)
+        assert float(abs(unit).max()) <= 3 / math.sqrt(fan)  # of the same scale in JAX
+
+
+KEY = jax.random.key(0)
+BAD_CALLS: dict[str, tuple[Callable[[Any], Any], tuple[Any, ...]]] = {
+    "an integer for a key": (lambda module: module.he_normal(), (42, SHAPE)),
+    "no key": (lambda module: module.normal(), (None, SHAPE)),
+    "two keys": (lambda module: module.he_normal(), (jax.random.split(KEY), SHAPE)),
+    "three words": (lambda module: module.normal(), (np.zeros(3, np.uint32), SHAPE)),
+    "floats for words": (lambda module: module.normal(), (np.zeros(2, np.float32), SHAPE)),
+    "a vector": (lambda module: module.he_normal(), (KEY, (3,))),
+    "a text for a shape": (lambda module: module.normal(), (KEY, "ab")),
+    "a fraction in a shape": (lambda module: module.uniform(), (KEY, (2.5, 3))),
+    "no inputs": (lambda module: module.glorot_uniform(), (KEY, (0, 3))),
+    "no receptive field": (lambda module: module.lecun_normal(), (KEY, (0, 2, 3))),
+    "integers": (lambda module: module.normal(), (KEY, SHAPE, np.int32)),
+    "integers from the start": (lambda module: module.uniform(dtype=np.int32), (KEY, SHAPE)),
+    "no dtype": (lambda module: module.he_uniform(), (KEY, SHAPE, "nope")),
+    "a mode": (lambda module: module.variance_scaling(1.0, "fan", "normal"), (KEY, SHAPE)),
+    "a family": (lambda module: module.variance_scaling(1.0, "fan_in", "untruncated_normal"), (KEY, SHAPE)),
+    "an axis": (lambda module: module.he_normal(in_axis=2), (KEY, SHAPE)),
+    "a text for a scale": (lambda module: module.variance_scaling("2", "fan_in", "normal"), (KEY, SHAPE)),
+    "a text for a stddev": (lambda module: module.normal("wide"), (KEY, SHAPE)),
+    "a sharding": (lambda module: module.normal(), (KEY, SHAPE, np.float32, jax.sharding.PartitionSpec("x"))),
+}
+
+
+def refusal(call: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[type[Exception], str]:
+    try:
+        call(*arguments)
+    except Exception as error:
+        return type(error), str(error)
+    pytest.fail("not refused")
+
+
+@pytest.mark.parametrize("name", BAD_CALLS)
+def test_bad_calls_get_the_errors_of_jax(name: str) -> None:
+    initializer_of, arguments = BAD_CALLS[name]
+    assert refusal(initializer_of(ours), arguments) == refusal(initializer_of(theirs), arguments)
+
+
+def test_what_equals_a_shape_is_refused_all_the_same() -> None:
+    initializer = ours.normal()
+    initializer(KEY, (1, 2))
+    assert refusal(initializer, (KEY, (1, 2.0))) == refusal(theirs.normal(), (KEY, (1, 2.0)))
+
+
+def test_shape_may_be_a_list() -> None:
+    assert same(ours.normal(1.0)(jax.random.key(5), [3, 2]), fk.normal((3, 2), rng=5))
+
+
+@pytest.mark.parametrize(
+    ("initializer", "dtype", "message"),
+    [
+        (ours.normal(-1.0), np.float32, r"std must not be negative, got -1\.0"),
+        (ours.variance_scaling(-2.0, "fan_in", "normal"), np.float32, r"scale must not be negative, got -2\.0"),
+        (ours.uniform(-0.5), np.float32, "low must not be above high"),
+        (ours.normal(1e4), np.float16, "must not overflow float16"),
+        (ours.truncated_normal(1.0, lower=2.0, upper=1.0), np.float32, "low must be below high, got .*low=2.0"),
+    ],
+)
+def test_what_only_the_core_refuses(initializer: Any, dtype: Any, message: str) -> None:
+    generator = fk.Generator(7)
+    with pytest.raises(ValueError, match=message):
+        initializer(KEY, SHAPE, dtype)
+    with pytest.raises(ValueError, match=message):
+        ours.make(initializer, generator, SHAPE, dtype)
+    assert generator.take().stream == 0  # nothing was taken
+
+
+def test_jit_and_vmap_give_the_bits_of_eager_calls() -> None:
+    initializer = ours.glorot_normal()
+    keys = jax.random.split(jax.random.key(3), 4)
+    eager = np.stack([np.asarray(initializer(key, SHAPE)) for key in keys])
+    compiled = jax.jit(initializer, static_argnums=1)
+    assert same(compiled(keys[2], SHAPE), eager[2])
+    assert same(
+        jax.jit(lambda: initializer(jax.random.key(42), SHAPE))(), np.asarray(initializer(jax.random.key(42), SHAPE))
+    )
+    assert same(jax.vmap(lambda key: initializer(key, SHAPE))(keys), eager)
+    assert same(jax.jit(jax.vmap(lambda key: initializer(key, SHAPE)))(keys), eager)
+    assert len({plane.tobytes() for plane in eager}) == len(keys)
+
+
+@pytest.mark.parametrize("name", ["float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"])
+def test_narrow_dtypes(name: str) -> None:
+    dtype = np.dtype(getattr(jax.numpy, name))
+    expected = fk.he_uniform(SHAPE, dtype, layout="*IO", rng=42)
+    key = jax.random.key(42)
+    assert same(ours.he_uniform()(key, SHAPE, dtype), expected)
+    assert same(ours.he_uniform(dtype=dtype)(key, SHAPE), expected)
+    assert same(jax.jit(lambda key: ours.he_uniform()(key, SHAPE, dtype))(key), expected)
+    assert same(ours.make(ours.he_uniform(dtype=dtype), 42, SHAPE), expected)
+
+
+def test_other_dtypes_come_from_jax() -> None:
+    expected = np.asarray(theirs.he_normal()(KEY, SHAPE, np.complex64))
+    assert same(ours.he_normal()(KEY, SHAPE, np.complex64), expected)
+    with pytest.raises(TypeError, match=r"dtype must be float32, .* not complex64"):
+        ours.make(ours.he_normal(), 0, SHAPE, np.complex64)
+
+
+def test_doubles_where_jax_has_them() -> None:
+    program = """
+import jax, numpy as np, fastkaiming as fk
+from fastkaiming.jax import he_normal, make
+expected = fk.variance_scaling((48, 80), np.float64, scale=2.0, layout="*IO", rng=42)
+key = jax.random.key(42)
+jitted = jax.jit(lambda key: he_normal()(key, (48, 80)))
+made = [he_normal()(key, (48, 80)), jitted(key), make(he_normal(), 42, (48, 80))]
+assert all(each.dtype == np.float64 and (np.asarray(each) == expected).all() for each in made), made
+assert he_normal()(key, (48, 80), np.float32).dtype == np.float32
+assert make(fk.Normal(0.0, 1.0), 42, (3,)).dtype == np.float64
+"""
+    result = python(program, JAX_ENABLE_X64="1")
+    assert result.returncode == 0, result.stderr
+
+
+def test_doubles_where_jax_has_none() -> None:
+    with pytest.warns(UserWarning, match="float64"):
+        assert ours.normal()(KEY, SHAPE, np.float64).dtype == np.float32
+    with pytest.warns(UserWarning, match="float64"):
+        assert ours.make(ours.normal(), 0, SHAPE, np.float64).dtype == np.float32
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (3, 0), (1,)])
+def test_small_shapes(shape: tuple[int, ...]) -> None:
+    assert same(ours.normal(1.0)(jax.random.key(5), shape), fk.normal(shape, rng=5))
+    assert same(ours.make(fk.Normal(0.0, 1.0), 5, shape), fk.normal(shape, rng=5))
+
+
+def test_numbers_may_be_scalars_of_jax() -> None:
+    assert same(ours.normal(jax.numpy.float32(0.5))(jax.random.key(5), SHAPE), fk.normal(SHAPE, std=0.5, rng=5))
+
+
+def test_make_takes_every_rng() -> None:
+    normal, generator = fk.Normal(0.0, 1.0), fk.Generator(9)
+    for rng, key in (
+        (9, fk.Key(9)),
+        (fk.Key(9, 4), fk.Key(9, 4)),
+        (generator, fk.Key(9, 0)),
+        (generator, fk.Key(9, 1)),
+        (jax.random.key(9), fk.Key(9)),
+    ):
+        assert same(ours.make(normal, rng, SHAPE), fk.normal(SHAPE, rng=key))
+    seed = int(np.random.default_rng(1).integers(2**64 - 1, dtype=np.uint64, endpoint=True))
+    assert same(ours.make(normal, np.random.default_rng(1), SHAPE), fk.normal(SHAPE, rng=seed))
+    assert not (ours.make(normal, None, SHAPE) == ours.make(normal, None, SHAPE)).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "message"),
+    [
+        (
+            (theirs.he_normal(), 0, SHAPE),
+            TypeError,
+            "initializer must be an initializer of fastkaiming.jax, .* not func",
+        ),
+        ((fk.Normal(0.0, 1.0), "0", SHAPE), TypeError, "rng must be None, an integer, .* not str '0'"),
+        ((fk.Normal(0.0, 1.0), -1, SHAPE), ValueError, "rng must be an integer from 0"),
+        ((fk.Normal(0.0, 1.0), 0, SHAPE, None, "x"), TypeError, "sharding must be a .*Sharding or None, not str 'x'"),
+        ((fk.Normal(0.0, 1.0), 0, SHAPE, np.int32), TypeError, "dtype must be float32, .* not int32"),
+        ((ours.he_normal(), 0, (3,)), ValueError, "Can't compute input and output sizes of a 1-dimensional"),
+    ],
+)
+def test_make_refuses(arguments: tuple[Any, ...], kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind, match=message):
+        ours.make(*arguments)
+
+
+def test_core_imports_no_jax() -> None:
+    result = python("import sys, fastkaiming; print([name for name in sys.modules if name.startswith('jax')])")
+    assert result.stdout == "[]\n", result.stderr
+
+
+def test_memory_is_handed_over_without_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    filled: list[int] = []
+    arrays = sys.modules["fastkaiming.jax_arrays"]
+
+    def fill(out: Any, *arguments: Any, **settings: Any) -> Any:
+        filled.append(out.ctypes.data)
+        return fk.fill_(out, *arguments, **settings)
+
+    monkeypatch.setattr(arrays, "fill_", fill)
+    array = ours.he_normal()(KEY, (512, 512))
+    if array.device.platform != "cpu":
+        pytest.skip("the default device is no CPU")
+    assert array.unsafe_buffer_pointer() in filled
+
+
+def test_flax_linen_takes_our_initializers() -> None:
+    linen = pytest.importorskip("flax.linen")
+    layer = linen.Dense(256, kernel_init=ours.he_uniform(), bias_init=ours.normal(0.5))
+    params = layer.init(jax.random.key(0), np.ones((1, 1024), np.float32))["params"]
+    assert_spread(params["kernel"], (1024, 256), math.sqrt(2 / 1024), math.sqrt(6 / 1024))
+    assert params["bias"].shape == (256,)
+    again = jax.jit(layer.init)(jax.random.key(0), np.ones((1, 1024), np.float32))["params"]
+    assert same(again["kernel"], np.asarray(params["kernel"]))
+
+
+def test_flax_nnx_takes_our_initializers() -> None:
+    nnx = pytest.importorskip("flax.nnx")
+    layer = nnx.Conv(64, 128, (3, 3), kernel_init=ours.he_uniform(), rngs=nnx.Rngs(0))
+    assert_spread(layer.kernel[...], (3, 3, 64, 128), math.sqrt(2 / 576), math.sqrt(6 / 576))
+
+
+def test_equinox_takes_our_weights() -> None:
+    equinox = pytest.importorskip("equinox")
+    layer = equinox.nn.Linear(1024, 256, key=jax.random.key(0))
+    init = ours.he_uniform(in_axis=1, out_axis=0)
+    weight = init(jax.random.key(42), layer.weight.shape, layer.weight.dtype)
+    layer = equinox.tree_at(lambda each: each.weight, layer, weight)
+    assert same(layer.weight, fk.he_uniform((256, 1024), rng=42))
+    assert layer(np.ones(1024, np.float32)).shape == (256,)
+
+
+def assert_spread(values: Any, shape: tuple[int, ...], std: float, bound: float) -> None:
+    array = np.asarray(values, np.float64)
+    assert array.shape == shape
+    assert abs(array).max() <= np.float32(bound)
+    assert array.std() == pytest.approx(std, rel=5 / math.sqrt(array.size))
+
+
+def test_benchmark_runs() -> None:
+    program = "import runpy, sys; sys.argv[1:] = ['--quick']; sys.path.insert(0, 'benchmarks')\n"
+    result = python(program + "runpy.run_path('benchmarks/jax_fills.py', run_name='__main__')")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("against JAX\n") == 5
