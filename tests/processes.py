@@ -26,10 +26,14 @@ def compiled(output: Path, *arguments: str | Path) -> Path:
     return output
 
 
-@cache
 def core_objects(directories: pytest.TempPathFactory) -> list[Path]:
-    """Compile the core's C files, once for all programs that are linked with them."""
-    build = directories.mktemp("core")
+    """Return the core's C files, compiled once for all programs that are linked with them."""
+    return _core_objects(directories.getbasetemp() / "core")
+
+
+@cache
+def _core_objects(build: Path) -> list[Path]:
+    build.mkdir()
 
     def compile_one(source: Path) -> Path:
         return compiled(build / f"{source.stem}.o", "-fPIC", "-c", source)
