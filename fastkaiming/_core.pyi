@@ -14,6 +14,7 @@ NORMAL_F64: Final[int]
 CONSTANT_F32: Final[int]
 CONSTANT_F64: Final[int]
 TRUNCATED_F32: Final[int]
+TRUNCATED_SKEW_F32: Final[int]
 TRUNCATED_WIDE_F32: Final[int]
 TRUNCATED_F64: Final[int]
 

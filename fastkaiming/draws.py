@@ -120,6 +120,7 @@ _DRAWS: Mapping[type, Callable[[Any, Format], Draw]] = {
 _CONSTANTS: Mapping[type, int] = {np.float32: _core.CONSTANT_F32, np.float64: _core.CONSTANT_F64}
 _TRUNCATED: Mapping[str, int] = {
     "truncated_f32": _core.TRUNCATED_F32,
+    "truncated_skew_f32": _core.TRUNCATED_SKEW_F32,
     "truncated_wide_f32": _core.TRUNCATED_WIDE_F32,
     "truncated_f64": _core.TRUNCATED_F64,
 }

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 MOST_SIGMAS = 36.0  # of the nearer bound; the least probability of a tail drawn there is 2**-1006, a normal number
 _MOST_HALVINGS = 950  # to the least probability: then that of half a 64-bit word is a normal number too
-_LEAST_SYMMETRIC = 2.0**-64  # sigmas; closer bounds leave a word less than single precision holds without underflow
+_LEAST_SINGLE = 2.0**-64  # sigmas; closer bounds leave a word less than single precision holds without underflow
 _GUARD_BITS = 32  # against the truncations of some thousand terms
 _ERROR = 2  # units in the last bit of _distance, at most
 
@@ -22,7 +22,7 @@ _ERROR = 2  # units in the last bit of _distance, at most
 class Truncated(NamedTuple):
     """An operation of the core and the numbers that it takes, in the order of ``fk_params``."""
 
-    operation: str  # "truncated_f32", "truncated_wide_f32" or "truncated_f64"
+    operation: str  # "truncated_f32", "truncated_skew_f32", "truncated_wide_f32" or "truncated_f64"
     scale: float
     center: float
     low: float
@@ -51,7 +51,7 @@ def truncated(mean: float, std: float, low: float, high: float, precision: int) 
     Returns
     -------
     Truncated
-        Each number rounded once, to single precision for ``truncated_f32`` and to double precision for the others;
+        Each number rounded once, to double precision for ``truncated_wide_f32`` and ``truncated_f64``, else to single;
         ``origin`` is an integer.
 
     Raises
@@ -66,9 +66,8 @@ def truncated(mean: float, std: float, low: float, high: float, precision: int) 
             f"the nearer bound must be at most {MOST_SIGMAS:g} std from the mean, got {nearer:g} std "
             f"from bounds {low} and {high}, mean {mean}, std {std}"
         )
-    symmetric = precision == 24 and alpha == -beta and beta >= _LEAST_SYMMETRIC
-    operation = "truncated_f32" if symmetric else "truncated_wide_f32" if precision == 24 else "truncated_f64"
-    word_bits, rounding = (64, 53) if precision == 53 else (32, 24) if symmetric else (32, 53)
+    operation = _operation(alpha, beta, precision)
+    word_bits, rounding = _PRECISIONS[operation]
 
     bits = 192 + int(0.75 * nearer * nearer)  # the tail beyond x sigmas is some 2**(-0.72 x**2)
     while True:
@@ -80,14 +79,39 @@ def truncated(mean: float, std: float, low: float, high: float, precision: int) 
                 f"from bounds {low} and {high}, mean {mean}, std {std}"
             )
         origin = 0
-        if operation == "truncated_wide_f32":
-            origin = _origin(*(_rounded(number, point, rounding) for number, _ in (slope, middle)))
+        if operation in ("truncated_skew_f32", "truncated_wide_f32"):
+            origin = _origin(*(_rounded(number, point, 53) for number, _ in (slope, middle)))
         anchor = middle[0] + origin * slope[0], middle[1] + abs(origin) * slope[1]
         numbers = (slope, middle, anchor, *tails)
-        least = [_rounded(number - error, point, rounding) for number, error in numbers]
-        if least == [_rounded(number + error, point, rounding) for number, error in numbers]:
+        of_slope = 24 if operation == "truncated_f32" else 53
+        roundings = (of_slope, 53, *[rounding] * 5)
+        least, most = (
+            [
+                _rounded(number + sign * error, point, bits)
+                for (number, error), bits in zip(numbers, roundings, strict=True)
+            ]
+            for sign in (-1, 1)
+        )
+        if least == most:
             return Truncated(operation, std, mean, low, high, least[0], float(origin), *least[2:])
         bits *= 2
+
+
+_PRECISIONS = {  # bits of a word, and of a number's significand
+    "truncated_f32": (32, 24),
+    "truncated_skew_f32": (32, 24),
+    "truncated_wide_f32": (32, 53),
+    "truncated_f64": (64, 53),
+}
+
+
+def _operation(alpha: float, beta: float, precision: int) -> str:
+    """Return how it is drawn: in single precision where the bounds lie on either side of the mean, and not too near."""
+    if precision == 53:
+        return "truncated_f64"
+    if not alpha < 0.0 < beta or min(-alpha, beta) < _LEAST_SINGLE:
+        return "truncated_wide_f32"
+    return "truncated_f32" if alpha == -beta else "truncated_skew_f32"
 
 
 def _standardized(bound: float, mean: float, std: float) -> float:

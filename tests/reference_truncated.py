@@ -61,13 +61,14 @@ def truncation(mean: float, std: float, low: float, high: float, precision: Prec
     rounding: Precision
     if precision is np.float64:
         operation, rounding = "truncated_f64", np.float64
-    elif alpha == -beta and beta >= 2.0**-64:
-        operation, rounding = "truncated_f32", np.float32
+    elif alpha < 0 < beta and min(-alpha, beta) >= 2.0**-64:
+        operation, rounding = "truncated_f32" if alpha == -beta else "truncated_skew_f32", np.float32
     else:
         operation, rounding = "truncated_wide_f32", np.float64
     exact = exact_numbers(alpha, beta, operation)
-    rounded = (float(n) if isinstance(n, int) else nearest(n, rounding) for n in exact)
-    return operation, Truncation(s, m, a, b, *rounded)
+    rest = (nearest(number, rounding) for number in exact[2:])
+    slope = nearest(exact.slope, np.float32 if operation == "truncated_f32" else np.float64)
+    return operation, Truncation(s, m, a, b, slope, float(exact.origin), *rest)
 
 
 def standardized(bound: float, mean: float, std: float) -> float:
@@ -83,7 +84,7 @@ def exact_numbers(alpha: float, beta: float, operation: str) -> Exact:
         between = below_beta - below_alpha
         slope = between / 2 ** (64 if operation == "truncated_f64" else 32)
         middle = ((below_alpha + below_beta) - 1 + slope) / 2
-        origin = origin_of(middle, slope) if operation == "truncated_wide_f32" else 0
+        origin = 0 if operation in ("truncated_f32", "truncated_f64") else origin_of(middle, slope)
         t = slope, origin, middle + origin * slope
         if alpha >= 0:
             return Exact(*t, -slope, above_alpha - slope / 2, slope, above_beta + slope / 2)
@@ -133,20 +134,23 @@ def nearest(exact: Decimal, precision: Precision) -> float:
 
 
 def truncated_of(words: Words, operation: str, numbers: Truncation) -> Reals:
-    precision = np.float32 if operation == "truncated_f32" else np.float64
-    scale, center, low, high, slope, origin, anchor, *halves = (precision(number) for number in vars(numbers).values())
+    precision = np.float32 if operation in ("truncated_f32", "truncated_skew_f32") else np.float64
+    scale, center, low, high = (precision(n) for n in (numbers.scale, numbers.center, numbers.low, numbers.high))
+    anchors = (numbers.anchor, numbers.lower_anchor, numbers.upper_anchor)
+    anchor, lower_anchor, upper_anchor = (precision(number) for number in anchors)
     signed = np.int32 if words.dtype == np.uint32 else np.int64
     top = words.dtype.type(1) << words.dtype.type(8 * words.itemsize - 1)
     c: NDArray[np.signedinteger[Any]] = (words ^ top).view(signed)
-    lower = c < 0
+    origin = int(numbers.origin)
+    lower = c < (origin if operation == "truncated_skew_f32" else 0)
     d = np.where(lower, words, ~words)
-    lower_slope, lower_anchor, upper_slope, upper_anchor = halves
 
-    from_origin: Reals = c.astype(precision)
-    from_origin -= origin
-    t = fma(from_origin, slope, anchor)
-    slope_of_half = np.where(lower, lower_slope, upper_slope)
+    slope_of_half = np.where(lower, precision(numbers.lower_slope), precision(numbers.upper_slope))
     v = fma(d.astype(precision), slope_of_half, np.where(lower, lower_anchor, upper_anchor))
+    distance: Reals = (c.astype(np.int64) - origin).astype(precision)  # of 33 bits at most, or the word itself
+    first = precision(numbers.slope)
+    second = precision(numbers.slope - float(first))  # 0 but in truncated_skew_f32
+    t = fma(distance, first, fma(distance, second, anchor))
     quantile: Callable[[Reals, Reals], Reals] = quantile_single if precision is np.float32 else quantile_double
     value = np.maximum(np.minimum(fma(scale, quantile(t, v), center), high), low)
     return value.astype(np.float32 if words.dtype == np.uint32 else np.float64)

@@ -10,7 +10,7 @@ import fastkaiming
 
 DIGESTS = ROOT / "tests" / "vectors" / "digests.txt"
 FORMATS = ("float16", "bfloat16", "float8_e4m3fn", "float8_e5m2")
-TRUNCATED = {"truncated_f32", "truncated_wide_f32", "truncated_f64"}
+TRUNCATED = {"truncated_f32", "truncated_skew_f32", "truncated_wide_f32", "truncated_f64"}
 OPERATIONS = {"words_u32", "uniform_f32", "uniform_f64", "normal_f32", "normal_f64", *TRUNCATED} | {
     f"{operation}>{narrow}" for operation in ("uniform_f32", "normal_f32") for narrow in FORMATS
 }

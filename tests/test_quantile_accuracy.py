@@ -20,8 +20,12 @@ from reference_truncated import DIGITS, Exact, Truncation, exact_numbers, lower_
 import fastkaiming as fk
 
 SAMPLE = 10007  # every so many words; a prime
-MAX_ULP = {"truncated_f32": 4, "truncated_wide_f32": 1, "truncated_f64": 8}
-CONTRACTS = {"truncated_f32": "fk_quantile_f32", "truncated_wide_f32": "fk_truncated_wide_f32"}
+MAX_ULP = {"truncated_f32": 4, "truncated_skew_f32": 4, "truncated_wide_f32": 1, "truncated_f64": 8}
+CONTRACTS = {
+    "truncated_f32": "fk_quantile_f32",
+    "truncated_skew_f32": "fk_quantile_f32",
+    "truncated_wide_f32": "fk_truncated_wide_f32",
+}
 CONTRACTS |= {"truncated_f64": "fk_quantile_f64"}
 
 INF = math.inf

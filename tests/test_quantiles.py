@@ -59,7 +59,7 @@ def test_numbers_are_correctly_rounded(alpha: float, beta: float, precision: int
     found = truncated(0.0, 1.0, low, high, precision)
 
     def rounded(number: mpf) -> float:
-        with mp.workprec(24 if found.operation == "truncated_f32" else 53):
+        with mp.workprec(24 if found.operation in ("truncated_f32", "truncated_skew_f32") else 53):
             return float(+number)
 
     with mp.workprec(2000):
@@ -71,9 +71,12 @@ def test_numbers_are_correctly_rounded(alpha: float, beta: float, precision: int
         upper = below_high if high <= 0 else above_high
         middle = (below_low + below_high - 1 + slope) / 2
         anchor = middle + int(found.origin) * slope
-        exact = [slope, found.origin, anchor, lower_sign * slope, lower + lower_sign * slope / 2]
+        exact = [anchor, lower_sign * slope, lower + lower_sign * slope / 2]
         exact += [upper_sign * slope, upper + upper_sign * slope / 2]
-        assert list(found[5:]) == [rounded(number) for number in exact]
+        assert list(found[7:]) == [rounded(number) for number in exact]
+        with mp.workprec(24 if found.operation == "truncated_f32" else 53):
+            assert found.slope == float(+slope)
+        assert abs(middle + found.origin * slope) <= slope / 2 or found.origin in (0, -(2**31), 2**31 - 1)
 
 
 @pytest.mark.parametrize(
@@ -84,8 +87,11 @@ def test_numbers_are_correctly_rounded(alpha: float, beta: float, precision: int
         (3.0, 0.5, 2.5, 3.5, 24, "truncated_f32"),
         (0.0, 1.0, -(2.0**-64), 2.0**-64, 24, "truncated_f32"),
         (0.0, 1.0, -(2.0**-65), 2.0**-65, 24, "truncated_wide_f32"),
-        (0.0, 1.0, -2.0, 2.25, 24, "truncated_wide_f32"),
-        (0.5, 1.0, -2.0, 2.0, 24, "truncated_wide_f32"),
+        (0.0, 1.0, -2.0, 2.25, 24, "truncated_skew_f32"),
+        (0.5, 1.0, -2.0, 2.0, 24, "truncated_skew_f32"),
+        (0.0, 1.0, -INF, 2.0**-64, 24, "truncated_skew_f32"),
+        (0.0, 1.0, -INF, 2.0**-65, 24, "truncated_wide_f32"),
+        (0.0, 1.0, 0.0, INF, 24, "truncated_wide_f32"),
         (0.0, 1.0, 2.0, INF, 24, "truncated_wide_f32"),
         (0.0, 1.0, -2.0, 2.0, 53, "truncated_f64"),
     ],

@@ -14,7 +14,9 @@
 #define FK_CENTRAL_F32 0x1.7p-6f
 
 /* Whether the words of a fill can reach the tails (2) or not (1): v is least where a bound is. */
-FK_INLINE int fk_regions_f32(const fk_params *params) { return params->lower_anchor >= FK_CENTRAL_F32 ? 1 : 2; }
+FK_INLINE int fk_regions_f32(const fk_params *params) {
+    return params->lower_anchor >= FK_CENTRAL_F32 && params->upper_anchor >= FK_CENTRAL_F32 ? 1 : 2;
+}
 
 FK_INLINE v_f32 fk_central_numerator_f32(v_f32 y, v_f32 y2, v_f32 y4) {
     const v_f32 n01 = vf_fma(y, vf_set1(0x1.8b5f12p+9f), vf_set1(0x1.156c08p+2f));
@@ -34,8 +36,8 @@ FK_INLINE v_f32 fk_tail_radius_f32(v_f32 v) {
     return vf_sqrt(fk_minus_2_ln_f32(vf_exponent(twice), vf_sub(vf_significand(twice), vf_set1(2.0f))));
 }
 
-/* Range: v in [2^-33, 1/2], from FK_CENTRAL_F32 on for 1 region; t = Phi(z) - 1/2 of the same z, and `negative` with
- * its top bit set where t < 0. Result: within (-6.34, 6.34). Max error: 4 ulp of the exact transform of the words,
+/* Range: v in [2^-34, 1/2], from FK_CENTRAL_F32 on for 1 region; t = Phi(z) - 1/2 of the same z, and `negative` with
+ * its top bit set where t < 0. Result: within (-6.45, 6.45). Max error: 4 ulp of the exact transform of the words,
  * by fk_truncated_f32. */
 FK_INLINE v_f32 fk_quantile_f32(v_f32 t, v_f32 v, v_u32 negative, int regions) {
     const v_f32 y = vf_fnma(v, v, v), y2 = vf_mul(y, y), y4 = vf_mul(y2, y2);
@@ -54,6 +56,11 @@ FK_INLINE v_f32 fk_quantile_f32(v_f32 t, v_f32 v, v_u32 negative, int regions) {
     return vf_select(tail, beyond, vf_fma(t, quotient, twice));
 }
 
+FK_INLINE v_f32 fk_value_f32(const fk_params *params, v_f32 z) {
+    const v_f32 value = vf_fma(vf_set1((float)params->scale), z, vf_set1((float)params->center));
+    return vf_max(vf_min(value, vf_set1((float)params->high)), vf_set1((float)params->low));
+}
+
 /* A word to a value of the normal distribution between bounds that lie symmetrically about its mean.
  *
  * Range: all words; slope = (1 - 2 Phi(alpha)) / 2^32 at least 2^-123, origin 0, anchor slope / 2,
@@ -64,9 +71,31 @@ FK_LARGE v_f32 fk_truncated_f32(const fk_params *params, v_u32 word, int regions
     const v_f32 slope = vf_set1((float)params->slope);
     const v_f32 t = vf_fma(vf_from_i32(centred), slope, vf_set1((float)params->anchor));
     const v_f32 v = vf_fma(vf_from_i32(distance), slope, vf_set1((float)params->lower_anchor));
-    const v_f32 z = fk_quantile_f32(t, v, centred, regions);
-    const v_f32 value = vf_fma(vf_set1((float)params->scale), z, vf_set1((float)params->center));
-    return vf_max(vf_min(value, vf_set1((float)params->high)), vf_set1((float)params->low));
+    return fk_value_f32(params, fk_quantile_f32(t, v, centred, regions));
+}
+
+/* A word to a value of the normal distribution between bounds on either side of its mean. The slope has the bits of two
+ * floats: of so many slopes as there are such bounds, the rounding of some would be the greatest error of z.
+ *
+ * Range: all words; the parameters of fastkaiming/quantiles.py, and of them fk_regions_f32. Result: in [low, high].
+ * Max error: that of z, and half an ulp for the last rounding. */
+FK_LARGE v_f32 fk_truncated_skew_f32(const fk_params *params, v_u32 word, int regions) {
+    const v_u32 centred = vw_xor(word, vw_set1(0x80000000u)); /* whose halves are exact */
+    const v_f32 high = vf_from_i32(vw_sar(centred, 16));
+    const v_f32 low = vf_from_i32(vw_and_or(word, vw_set1(0xFFFF), vw_set1(0)));
+    const int32_t origin = (int32_t)params->origin, origin_low = origin & 0xFFFF;
+    const v_f32 origin_high = vf_set1((float)((origin - origin_low) / 0x10000));
+    const v_f32 from_origin =
+        vf_fma(vf_sub(high, origin_high), vf_set1(0x1p16f), vf_sub(low, vf_set1((float)origin_low)));
+    const v_f32 from_low = vf_fma(vf_add(high, vf_set1(0x1p15f)), vf_set1(0x1p16f), low);
+    const v_f32 from_high = vf_fma(vf_sub(vf_set1(0x7FFF), high), vf_set1(0x1p16f), vf_sub(vf_set1(0xFFFF), low));
+    const v_m32 lower = vf_negative(from_origin);
+    const v_f32 anchor = vf_select(lower, vf_set1((float)params->lower_anchor), vf_set1((float)params->upper_anchor));
+    const float slope = (float)params->slope, rest = (float)(params->slope - (double)slope);
+    const v_f32 little = vf_fma(from_origin, vf_set1(rest), vf_set1((float)params->anchor));
+    const v_f32 t = vf_fma(from_origin, vf_set1(slope), little);
+    const v_f32 v = vf_fma(vf_select(lower, from_low, from_high), vf_set1((float)params->lower_slope), anchor);
+    return fk_value_f32(params, fk_quantile_f32(t, v, vf_to_bits(from_origin), regions));
 }
 
 /* Double precision: PPND16 of M. J. Wichura, "Algorithm AS 241: the percentage points of the normal distribution",

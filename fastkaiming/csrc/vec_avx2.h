@@ -77,6 +77,7 @@ static inline v_f32 vf_div(v_f32 a, v_f32 b) { return _mm256_div_ps(a, b); }
 static inline v_f32 vf_sqrt(v_f32 a) { return _mm256_sqrt_ps(a); }
 static inline v_f32 vf_min(v_f32 a, v_f32 b) { return _mm256_min_ps(a, b); }
 static inline v_f32 vf_max(v_f32 a, v_f32 b) { return _mm256_max_ps(a, b); }
+static inline v_u32 vf_to_bits(v_f32 a) { return _mm256_castps_si256(a); }
 static inline v_m32 vf_negative(v_f32 a) { return a; }
 static inline v_f32 vf_select(v_m32 m, v_f32 set, v_f32 clear) { return _mm256_blendv_ps(clear, set, m); }
 

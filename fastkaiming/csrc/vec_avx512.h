@@ -72,6 +72,7 @@ static inline v_f32 vf_div(v_f32 a, v_f32 b) { return _mm512_div_ps(a, b); }
 static inline v_f32 vf_sqrt(v_f32 a) { return _mm512_sqrt_ps(a); }
 static inline v_f32 vf_min(v_f32 a, v_f32 b) { return _mm512_min_ps(a, b); }
 static inline v_f32 vf_max(v_f32 a, v_f32 b) { return _mm512_max_ps(a, b); }
+static inline v_u32 vf_to_bits(v_f32 a) { return _mm512_castps_si512(a); }
 static inline v_m32 vf_negative(v_f32 a) { return _mm512_movepi32_mask(_mm512_castps_si512(a)); }
 static inline v_f32 vf_select(v_m32 m, v_f32 set, v_f32 clear) { return _mm512_mask_blend_ps(m, clear, set); }
 

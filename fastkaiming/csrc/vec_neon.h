@@ -68,6 +68,7 @@ static inline v_f32 vf_div(v_f32 a, v_f32 b) { return vdivq_f32(a, b); }
 static inline v_f32 vf_sqrt(v_f32 a) { return vsqrtq_f32(a); }
 static inline v_f32 vf_min(v_f32 a, v_f32 b) { return vminq_f32(a, b); }
 static inline v_f32 vf_max(v_f32 a, v_f32 b) { return vmaxq_f32(a, b); }
+static inline v_u32 vf_to_bits(v_f32 a) { return vreinterpretq_u32_f32(a); }
 static inline v_m32 vf_negative(v_f32 a) { return vreinterpretq_u32_s32(vshrq_n_s32(vreinterpretq_s32_f32(a), 31)); }
 static inline v_f32 vf_select(v_m32 m, v_f32 set, v_f32 clear) { return vbslq_f32(m, set, clear); }
 

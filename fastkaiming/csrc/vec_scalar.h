@@ -155,6 +155,7 @@ static inline v_f32 vf_fnma(v_f32 a, v_f32 b, v_f32 c) {
     FK_LANES(v_f32, FK_W32, fk_fma_f32(-a.lane[i], b.lane[i], c.lane[i]));
 }
 
+static inline v_u32 vf_to_bits(v_f32 a) { FK_LANES(v_u32, FK_W32, fk_bits_of_float(a.lane[i])); }
 static inline v_m32 vf_negative(v_f32 a) { FK_LANES(v_m32, FK_W32, (int)(fk_bits_of_float(a.lane[i]) >> 31)); }
 static inline v_f32 vf_select(v_m32 m, v_f32 set, v_f32 clear) {
     FK_LANES(v_f32, FK_W32, m.lane[i] ? set.lane[i] : clear.lane[i]);

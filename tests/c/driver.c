@@ -31,7 +31,8 @@ static const struct operation {
 } OPERATIONS[] = {
     {"words_u32", FK_WORDS_U32},   {"uniform_f32", FK_UNIFORM_F32}, {"uniform_f64", FK_UNIFORM_F64},
     {"normal_f32", FK_NORMAL_F32}, {"normal_f64", FK_NORMAL_F64},
-    {"truncated_f32", FK_TRUNCATED_F32}, {"truncated_wide_f32", FK_TRUNCATED_WIDE_F32},
+    {"truncated_f32", FK_TRUNCATED_F32}, {"truncated_skew_f32", FK_TRUNCATED_SKEW_F32},
+    {"truncated_wide_f32", FK_TRUNCATED_WIDE_F32},
     {"truncated_f64", FK_TRUNCATED_F64},
 };
 

@@ -40,6 +40,12 @@ static void truncated_f32(const uint64_t *words, double *values) {
     store_f32(fk_truncated_f32(&params, load_u32(word), fk_regions_f32(&params)), values);
 }
 
+static void truncated_skew_f32(const uint64_t *words, double *values) {
+    uint32_t word[LANES];
+    for (int i = 0; i < LANES; i++) { word[i] = (uint32_t)words[i]; }
+    store_f32(fk_truncated_skew_f32(&params, load_u32(word), fk_regions_f32(&params)), values);
+}
+
 static void truncated_wide_f32(const uint64_t *words, double *values) {
     uint32_t word[LANES];
     for (int i = 0; i < LANES; i++) { word[i] = (uint32_t)words[i]; }
@@ -118,6 +124,7 @@ static long double exact_truncated(uint64_t word, int bits) {
 
 static const transform OPERATIONS[] = {
     {"truncated_f32", 32, FLT_MANT_DIG, truncated_f32, exact_truncated, rough_truncated},
+    {"truncated_skew_f32", 32, FLT_MANT_DIG, truncated_skew_f32, exact_truncated, rough_truncated},
     {"truncated_wide_f32", 32, FLT_MANT_DIG, truncated_wide_f32, exact_truncated, rough_truncated},
     {"truncated_f64", 64, DBL_MANT_DIG, truncated_f64, exact_truncated, NULL},
 };
