@@ -38,7 +38,7 @@ FK_INLINE v_f32 fk_tail_radius_f32(v_f32 v) {
 
 /* Range: v in [2^-34, 1/2], from FK_CENTRAL_F32 on for 1 region; t = Phi(z) - 1/2 of the same z, and `negative` with
  * its top bit set where t < 0. Result: within (-6.45, 6.45). Max error: 4 ulp of the exact transform of the words,
- * by fk_truncated_f32 and fk_truncated_skew_f32; of some bounds single words reach 4.2 (docs/stream-v1.md, section 8). */
+ * by fk_truncated_f32 and fk_truncated_skew_f32; for some bounds, single words reach 4.2 (docs/stream-v1.md, 8). */
 FK_INLINE v_f32 fk_quantile_f32(v_f32 t, v_f32 v, v_u32 negative, int regions) {
     const v_f32 y = vf_fnma(v, v, v), y2 = vf_mul(y, y), y4 = vf_mul(y2, y2);
     const v_f32 n = fk_central_numerator_f32(y, y2, y4), m = fk_central_denominator_f32(y, y2, y4);
