@@ -241,6 +241,14 @@ def test_no_tensor_gets_torchs_error() -> None:
             function([1.0])
 
 
+def test_inference_tensor_gets_torchs_error() -> None:
+    with torch.inference_mode():
+        tensor = torch.zeros(3)
+    for function in (ours.normal_, theirs.normal_):
+        with pytest.raises(RuntimeError, match="Inplace update to inference tensor outside InferenceMode"):
+            function(tensor)
+
+
 def test_expanded_tensor_gets_torchs_error() -> None:
     with pytest.raises(RuntimeError, match="more than one element of the written-to tensor refers to a single memory"):
         ours.normal_(torch.zeros(3, 1).expand(3, 4))

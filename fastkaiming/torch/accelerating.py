@@ -101,12 +101,8 @@ def _method(ask: Callable[..., Any]) -> Callable[[Any], Any]:
 
 
 def _torch_has_to(tensor: torch.Tensor) -> bool:
-    """Tell whether autograd or a mode wants to see the fill, or torch to refuse it."""
-    return (
-        (tensor.requires_grad and torch.is_grad_enabled())
-        or (tensor.is_inference() and not torch.is_inference_mode_enabled())
-        or _get_current_dispatch_mode() is not None
-    )
+    """Tell whether autograd or a mode wants to see the fill."""
+    return (tensor.requires_grad and torch.is_grad_enabled()) or _get_current_dispatch_mode() is not None
 
 
 def _initializer(ours: Callable[..., Any]) -> Callable[[Any], Any]:

@@ -146,8 +146,9 @@ def truncated_normal_drawn(
 ) -> bool:
     """Fill a tensor with a truncated normal distribution, and warn as torch does; return False where torch has to."""
     numbers = (mean, std, a, b)
-    ours = isinstance(tensor, torch.Tensor) and tensors.blocks_of(tensor) is not None
-    if ours and _answer_to(StandIn.truncated, tensor, numbers, {}) and (mean < a - 2 * std or mean > b + 2 * std):
+    valid = isinstance(tensor, torch.Tensor) and _answer_to(StandIn.truncated, tensor, numbers, {})
+    far_out = valid and (mean < a - 2 * std or mean > b + 2 * std)
+    if far_out and tensors.blocks_of(tensor) is not None:
         warnings.warn(
             "mean is more than 2 std from [a, b] in nn.init.trunc_normal_. "
             "The distribution of values may be incorrect.",

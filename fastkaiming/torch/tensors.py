@@ -42,7 +42,7 @@ def blocks_of(tensor: torch.Tensor) -> Sequence[Block] | None:
         return None
     with torch.no_grad():
         memory = _memory(tensor.to_local())
-    pieces = dtensors.pieces(tensor)
+    pieces = None if memory is None else dtensors.pieces(tensor)
     if memory is None or pieces is None:
         return None
     shape = tuple(tensor.shape)
@@ -51,7 +51,7 @@ def blocks_of(tensor: torch.Tensor) -> Sequence[Block] | None:
 
 def _memory(tensor: torch.Tensor) -> NDArray[Any] | None:
     dtype = DTYPES.get(tensor.dtype)
-    if dtype is None or not tensor.is_cpu:
+    if dtype is None or not tensor.is_cpu or (tensor.is_inference() and not torch.is_inference_mode_enabled()):
         return None
     try:
         data = tensor.data
