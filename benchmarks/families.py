@@ -25,7 +25,13 @@ ROWS, COLUMNS = 16, 64  # of each: 4 KiB
 TWO_SIGMAS = {"mean": 0.0, "std": 1.0, "a": -2.0, "b": 2.0}
 A_HUNDRED = {"mean": 0.0, "std": 0.02, "a": -2.0, "b": 2.0}
 ASYMMETRIC = {"mean": 0.0, "std": 1.0, "a": -1.0, "b": 2.5}
-BOUNDS = {"two sigmas": TWO_SIGMAS, "std 0.02, bounds 2": A_HUNDRED, "-1 to 2.5 sigmas": ASYMMETRIC}
+ONE_SIDED = {"mean": 0.0, "std": 1.0, "a": 2.0, "b": float("inf")}
+BOUNDS = {
+    "two sigmas": TWO_SIGMAS,
+    "std 0.02, bounds 2": A_HUNDRED,
+    "-1 to 2.5 sigmas": ASYMMETRIC,
+    "2 sigmas to infinity": ONE_SIDED,
+}
 
 WHOLE_CALL = Figure(
     lambda ours, _: 1e3 * ours,
@@ -56,6 +62,7 @@ def cases(memory: Bytes, size: Sizes, limits: tuple[Timed, ...], share: Figure, 
         of_bandwidth("two sigmas", 0.35, 0.60),
         of_bandwidth("std 0.02, bounds 2", 0.175, 0.30),
         of_bandwidth("-1 to 2.5 sigmas", 0.175, 0.30),
+        of_bandwidth("2 sigmas to infinity", 0.175, 0.30),
         Case("float32 truncated normal, against torch", speed_up, 60, 90, ours, (torchs,)),
         Case(f"init_ of {ARRAYS:,} arrays of 4 KiB, whole call", WHOLE_CALL, 150, 60, whole_model(memory)),
     ]

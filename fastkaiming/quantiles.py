@@ -14,7 +14,9 @@ from typing import NamedTuple
 
 MOST_SIGMAS = 36.0  # of the nearer bound; the least probability of a tail drawn there is 2**-1006, a normal number
 _MOST_HALVINGS = 950  # to the least probability: then that of half a 64-bit word is a normal number too
-_LEAST_SINGLE = 2.0**-64  # sigmas; closer bounds leave a word less than single precision holds without underflow
+_LEAST_SINGLE = 2.0**-64  # sigmas of the farther bound; a closer one leaves a word less than single precision holds
+_FARTHEST_SINGLE = 5.5  # sigmas of the nearer bound, or tails are smaller than single precision's quantile covers
+_SINGLE_FACTOR = 3  # between t of single precision and Phi - 1/2: about the quotient of z and Phi - 1/2
 _GUARD_BITS = 32  # against the truncations of some thousand terms
 _ERROR = 2  # units in the last bit of _distance, at most
 
@@ -51,8 +53,8 @@ def truncated(mean: float, std: float, low: float, high: float, precision: int) 
     Returns
     -------
     Truncated
-        Each number rounded once, to double precision for ``truncated_wide_f32`` and ``truncated_f64``, else to single;
-        ``origin`` is an integer.
+        Each number rounded once, to double precision for ``truncated_wide_f32`` and ``truncated_f64``, else to single,
+        but for ``slope``; ``origin`` is an integer.
 
     Raises
     ------
@@ -71,7 +73,7 @@ def truncated(mean: float, std: float, low: float, high: float, precision: int) 
 
     bits = 192 + int(0.75 * nearer * nearer)  # the tail beyond x sigmas is some 2**(-0.72 x**2)
     while True:
-        slope, middle, *tails = _linear_functions(alpha, beta, bits, word_bits)
+        slope, middle, *tails = _linear_functions(alpha, beta, bits, operation)
         point = bits + word_bits + 1  # binary places of the numbers
         if (slope[0] + slope[1]) << _MOST_HALVINGS < 2 << bits:
             raise ValueError(
@@ -82,9 +84,10 @@ def truncated(mean: float, std: float, low: float, high: float, precision: int) 
         if operation in ("truncated_skew_f32", "truncated_wide_f32"):
             origin = _origin(*(_rounded(number, point, 53) for number, _ in (slope, middle)))
         anchor = middle[0] + origin * slope[0], middle[1] + abs(origin) * slope[1]
-        numbers = (slope, middle, anchor, *tails)
-        of_slope = 24 if operation == "truncated_f32" else 53
-        roundings = (of_slope, 53, *[rounding] * 5)
+        factor = _SINGLE_FACTOR if rounding == 24 else 1
+        of_t = [(factor * number, factor * error) for number, error in (slope, anchor)]
+        numbers = (slope, middle, *of_t, *tails)
+        roundings = (53, 53, 53, *[rounding] * 5)
         least, most = (
             [
                 _rounded(number + sign * error, point, bits)
@@ -93,7 +96,7 @@ def truncated(mean: float, std: float, low: float, high: float, precision: int) 
             for sign in (-1, 1)
         )
         if least == most:
-            return Truncated(operation, std, mean, low, high, least[0], float(origin), *least[2:])
+            return Truncated(operation, std, mean, low, high, least[2], float(origin), *least[3:])
         bits *= 2
 
 
@@ -106,12 +109,18 @@ _PRECISIONS = {  # bits of a word, and of a number's significand
 
 
 def _operation(alpha: float, beta: float, precision: int) -> str:
-    """Return how it is drawn: in single precision where the bounds lie on either side of the mean, and not too near."""
+    """Return how it is drawn: in single precision, unless that needs more of the nearer bound or of the width."""
     if precision == 53:
         return "truncated_f64"
-    if not alpha < 0.0 < beta or min(-alpha, beta) < _LEAST_SINGLE:
+    nearer, farther = max(alpha, -beta, 0.0), max(-alpha, beta)
+    if nearer > _FARTHEST_SINGLE or farther < _LEAST_SINGLE or _are_close(nearer, farther):
         return "truncated_wide_f32"
     return "truncated_f32" if alpha == -beta else "truncated_skew_f32"
+
+
+def _are_close(nearer: float, farther: float) -> bool:
+    """Return whether there is less than the sixteenth part of the farther bound between two on one side of the mean."""
+    return not math.isinf(farther) and 16 * Fraction(nearer) > 15 * Fraction(farther)
 
 
 def _standardized(bound: float, mean: float, std: float) -> float:
@@ -126,13 +135,14 @@ def _standardized(bound: float, mean: float, std: float) -> float:
         return math.inf if difference > 0 else -math.inf
 
 
-def _linear_functions(alpha: float, beta: float, bits: int, word_bits: int) -> list[tuple[int, int]]:
+def _linear_functions(alpha: float, beta: float, bits: int, operation: str) -> list[tuple[int, int]]:
     """Return slope, Phi - 1/2 of the middle word, and the tails' slopes and anchors, each with a bound of its error.
 
     They are in units of 2**-(bits + word_bits + 1), and half a word's probability is as many units as the probability
     between the bounds has units of 2**-bits.
     """
     half = 1 << (bits - 1)
+    word_bits, rounding = _PRECISIONS[operation]
     from_low, from_high = _distance(alpha, bits), _distance(beta, bits)
     between = from_high - from_low
 
@@ -140,16 +150,15 @@ def _linear_functions(alpha: float, beta: float, bits: int, word_bits: int) -> l
         """Return the tail probability half a word inside of a bound that has the given one."""
         return (probability << (word_bits + 1)) + sign * between, (_ERROR << (word_bits + 1)) + 2 * _ERROR
 
-    lower_sign, upper_sign = (-1 if alpha >= 0 else 1), (-1 if beta <= 0 else 1)
-    lower_tail = half - from_low if alpha >= 0 else half + from_low
-    upper_tail = half + from_high if beta <= 0 else half - from_high
+    of_halves = rounding == 53  # of the words, each with the tail on one side of both bounds; else the tail of the word
+    lower_sign, upper_sign = (-1 if of_halves and alpha >= 0 else 1), (-1 if of_halves and beta <= 0 else 1)
     return [
         (2 * between, 4 * _ERROR),
         (((from_low + from_high) << word_bits) + between, (_ERROR << (word_bits + 1)) + 2 * _ERROR),
         (2 * between * lower_sign, 4 * _ERROR),
-        tail(lower_tail, lower_sign),
+        tail(half + lower_sign * from_low, lower_sign),
         (2 * between * upper_sign, 4 * _ERROR),
-        tail(upper_tail, upper_sign),
+        tail(half - upper_sign * from_high, upper_sign),
     ]
 
 
@@ -158,7 +167,7 @@ def _origin(slope: float, middle: float) -> int:
 
     Near it Phi - 1/2 is small, and counted from elsewhere its rounding would show in the quantile.
     """
-    return min(max(math.floor(Fraction(1, 2) - Fraction(middle) / Fraction(slope)), -(2**31)), 2**31 - 1)
+    return min(max(math.floor(Fraction(1, 2) - Fraction(middle) / Fraction(slope)), -(2**31)), 2**31)
 
 
 def _rounded(number: int, point: int, precision: int) -> float:

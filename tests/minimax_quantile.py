@@ -16,7 +16,8 @@ from mpmath import cos, erfc, erfinv, findroot, linspace, log, lu_solve, matrix,
 Function = Callable[[mpf], mpf]
 
 CENTRAL = mpf(23) / 1024  # the least tail probability that the central function serves: a little beyond 2 sigma
-LEAST = mpf(2) ** -33  # the least of all
+LEAST = mpf(2) ** -60  # less than all: a word's half of what lies beyond 5.5 sigmas is 2^-58.6
+FACTOR = 3  # of Phi - 1/2 in t, so that the quotient of z and t is never far from 1
 
 
 def rational(
@@ -80,9 +81,9 @@ def print_rational(
 
 @cache
 def central(y: mpf) -> mpf:
-    """Return z / t, t = Phi(z) - 1/2, of y = v - v^2 = 1/4 - t^2."""
-    t = sqrt(mpf(1) / 4 - y)
-    return sqrt(mpf(2)) * erfinv(2 * t) / t
+    """Return z / t, t = FACTOR (Phi(z) - 1/2), of y = v - v^2 = 1/4 - (Phi(z) - 1/2)^2."""
+    inside = sqrt(mpf(1) / 4 - y)
+    return sqrt(mpf(2)) * erfinv(2 * inside) / (FACTOR * inside)
 
 
 @cache
@@ -92,11 +93,11 @@ def tail(r: mpf) -> mpf:
 
 
 def main() -> None:
-    """Print what is left to the quotients: of z / t - 2, and of z - r."""
+    """Print what is left to the quotients: z / t - 1, and z - r."""
     low, high = CENTRAL - CENTRAL**2, mpf(1) / 4 - TINY
-    print_rational("NM", lambda y: central(y) - 2, lambda y: 1 / central(y), (5, 4), low, high)
+    print_rational("NM", lambda y: central(y) - 1, lambda y: 1 / central(y), (5, 4), low, high)
     low, high = sqrt(-2 * log(CENTRAL)), sqrt(-2 * log(LEAST))
-    print_rational("UV", lambda r: tail(r) - r, lambda r: 1 / tail(r), (2, 3), low, high)
+    print_rational("UV", lambda r: tail(r) - r, lambda r: 1 / tail(r), (3, 3), low, high)
 
 
 if __name__ == "__main__":

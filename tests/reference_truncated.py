@@ -24,7 +24,7 @@ DIGITS = 1400  # the alternating series loses 2 x 281 of them at 36 sigmas
 
 @dataclass(frozen=True)
 class Truncation:
-    """The numbers of a truncated normal, in single precision for truncated_f32, else in double precision."""
+    """The numbers of a truncated normal, most of them in the precision of its operation."""
 
     scale: float  # std
     center: float  # mean
@@ -61,14 +61,19 @@ def truncation(mean: float, std: float, low: float, high: float, precision: Prec
     rounding: Precision
     if precision is np.float64:
         operation, rounding = "truncated_f64", np.float64
-    elif alpha < 0 < beta and min(-alpha, beta) >= 2.0**-64:
+    elif fits_single(*sorted((abs(alpha), abs(beta)))) if alpha * beta >= 0 else max(-alpha, beta) >= 2.0**-64:
         operation, rounding = "truncated_f32" if alpha == -beta else "truncated_skew_f32", np.float32
     else:
         operation, rounding = "truncated_wide_f32", np.float64
     exact = exact_numbers(alpha, beta, operation)
     rest = (nearest(number, rounding) for number in exact[2:])
-    slope = nearest(exact.slope, np.float32 if operation == "truncated_f32" else np.float64)
-    return operation, Truncation(s, m, a, b, slope, float(exact.origin), *rest)
+    return operation, Truncation(s, m, a, b, nearest(exact.slope, np.float64), float(exact.origin), *rest)
+
+
+def fits_single(nearer: float, farther: float) -> bool:
+    """Judge two bounds on the same side of the mean."""
+    ratio = Fraction(0) if math.isinf(farther) else Fraction(nearer) / Fraction(farther)
+    return nearer <= 5.5 and farther >= 2.0**-64 and ratio <= Fraction(15, 16)
 
 
 def standardized(bound: float, mean: float, std: float) -> float:
@@ -85,7 +90,11 @@ def exact_numbers(alpha: float, beta: float, operation: str) -> Exact:
         slope = between / 2 ** (64 if operation == "truncated_f64" else 32)
         middle = ((below_alpha + below_beta) - 1 + slope) / 2
         origin = 0 if operation in ("truncated_f32", "truncated_f64") else origin_of(middle, slope)
-        t = slope, origin, middle + origin * slope
+        single = operation in ("truncated_f32", "truncated_skew_f32")
+        factor = 3 if single else 1
+        t = factor * slope, origin, factor * (middle + origin * slope)
+        if single:
+            return Exact(*t, slope, below_alpha + slope / 2, slope, above_beta + slope / 2)
         if alpha >= 0:
             return Exact(*t, -slope, above_alpha - slope / 2, slope, above_beta + slope / 2)
         if beta <= 0:
@@ -95,7 +104,7 @@ def exact_numbers(alpha: float, beta: float, operation: str) -> Exact:
 
 def origin_of(middle: Decimal, slope: Decimal) -> int:
     m, s = (Fraction(nearest(number, np.float64)) for number in (middle, slope))
-    return max(-(2**31), min(2**31 - 1, math.floor(Fraction(1, 2) - m / s)))
+    return max(-(2**31), min(2**31, math.floor(Fraction(1, 2) - m / s)))
 
 
 @cache
@@ -149,7 +158,7 @@ def truncated_of(words: Words, operation: str, numbers: Truncation) -> Reals:
     v = fma(d.astype(precision), slope_of_half, np.where(lower, lower_anchor, upper_anchor))
     distance: Reals = (c.astype(np.int64) - origin).astype(precision)  # of 33 bits at most, or the word itself
     first = precision(numbers.slope)
-    second = precision(numbers.slope - float(first))  # 0 but in truncated_skew_f32
+    second = precision(numbers.slope - float(first))  # 0 where the precision is double
     t = fma(distance, first, fma(distance, second, anchor))
     quantile: Callable[[Reals, Reals], Reals] = quantile_single if precision is np.float32 else quantile_double
     value = np.maximum(np.minimum(fma(scale, quantile(t, v), center), high), low)
@@ -157,11 +166,11 @@ def truncated_of(words: Words, operation: str, numbers: Truncation) -> Reals:
 
 
 SINGLE_N = hexadecimal(
-    np.float32, "0x1.156c08p+2 0x1.8b5f12p+9 0x1.29c2a6p+14 0x1.8c38ecp+15 -0x1.0d271ep+17 -0x1.e978c4p+14"
+    np.float32, "0x1.1c900ap+0 0x1.4fcbeep+7 0x1.2578e2p+11 -0x1.26dd42p+14 -0x1.9987fcp+16 -0x1.464872p+13"
 )
 SINGLE_M = hexadecimal(np.float32, "0x1p+0 0x1.1f0c3ep+8 0x1.776aa2p+13 0x1.a34278p+16 0x1.59245ep+17")
-SINGLE_U = hexadecimal(np.float32, "-0x1.51ac66p+1 -0x1.e01fdp+0 -0x1.dee76ep-4")
-SINGLE_V = hexadecimal(np.float32, "0x1p+0 0x1.0397e6p+1 0x1.351474p-1 0x1.496678p-6")
+SINGLE_U = hexadecimal(np.float32, "-0x1.5e382p+1 -0x1.672a2ap+1 -0x1.34884p-2 -0x1.ec93eep-11")
+SINGLE_V = hexadecimal(np.float32, "0x1p+0 0x1.419294p+1 0x1.0848acp+0 0x1.f2d7ecp-5")
 SINGLE_CENTRAL = hexadecimal(np.float32, "0x1.7p-6")
 
 
@@ -172,12 +181,12 @@ def quantile_single(t: Reals, v: Reals) -> Reals:
     n, m, u, w = SINGLE_N, SINGLE_M, SINGLE_U, SINGLE_V
     top = fma(y4, fma(y, n[5], n[4]), fma(y2, fma(y, n[3], n[2]), fma(y, n[1], n[0])))
     bottom = fma(y4, m[4], fma(y2, fma(y, m[3], m[2]), fma(y, m[1], m[0])))
-    central = fma(t, top / bottom, 2 * t)
+    central = fma(t, top / bottom, t)
 
     e = floor_log2(2 * v)
     r = np.sqrt(minus_2_ln_single(e, np.ldexp(2 * v, -e) - np.float32(2)))
     r2 = r * r
-    tail = r + fma(r2, u[2], fma(r, u[1], u[0])) / fma(r2, fma(r, w[3], w[2]), fma(r, w[1], w[0]))
+    tail = r + fma(r2, fma(r, u[3], u[2]), fma(r, u[1], u[0])) / fma(r2, fma(r, w[3], w[2]), fma(r, w[1], w[0]))
     return np.where(v < SINGLE_CENTRAL[0], np.copysign(tail, t), central)
 
 

@@ -22,6 +22,7 @@ BOUNDS = [
     (-INF, 1.5),
     (2.0, INF),
     (0.0, INF),
+    (-3.0625, 0.0),
     (-1.0, 0.0),
     (5.0, 6.0),
     (-6.0, -5.5),
@@ -58,25 +59,29 @@ def test_numbers_are_correctly_rounded(alpha: float, beta: float, precision: int
     assume(high - low > 1e-6 and (low < 30) and (high > -30))
     found = truncated(0.0, 1.0, low, high, precision)
 
+    in_single = found.operation in ("truncated_f32", "truncated_skew_f32")
+
     def rounded(number: mpf) -> float:
-        with mp.workprec(24 if found.operation in ("truncated_f32", "truncated_skew_f32") else 53):
+        with mp.workprec(24 if in_single else 53):
             return float(+number)
 
     with mp.workprec(2000):
         tails = [erfc(mpf(x) / sqrt(mpf(2))) / 2 for x in (low, -low, high, -high)]
         above_low, below_low, above_high, below_high = tails
         slope = (below_high - below_low) / 2 ** (64 if precision == 53 else 32)
-        lower_sign, upper_sign = (-1 if low >= 0 else 1), (-1 if high <= 0 else 1)
-        lower = above_low if low >= 0 else below_low
-        upper = below_high if high <= 0 else above_high
+        lower_sign, upper_sign = (-1 if low >= 0 and not in_single else 1), (-1 if high <= 0 and not in_single else 1)
+        lower = above_low if lower_sign < 0 else below_low
+        upper = below_high if upper_sign < 0 else above_high
         middle = (below_low + below_high - 1 + slope) / 2
-        anchor = middle + int(found.origin) * slope
+        factor = 3 if in_single else 1
+        anchor = factor * (middle + int(found.origin) * slope)
         exact = [anchor, lower_sign * slope, lower + lower_sign * slope / 2]
         exact += [upper_sign * slope, upper + upper_sign * slope / 2]
         assert list(found[7:]) == [rounded(number) for number in exact]
-        with mp.workprec(24 if found.operation == "truncated_f32" else 53):
-            assert found.slope == float(+slope)
-        assert abs(middle + found.origin * slope) <= slope / 2 or found.origin in (0, -(2**31), 2**31 - 1)
+        with mp.workprec(53):
+            assert found.slope == float(+(factor * slope))
+        next_to_it = (mpf(1) / 2 + mpf(2) ** -20) * slope  # the origin is that of rounded numbers, to 2**-21 words
+        assert abs(middle + found.origin * slope) <= next_to_it or found.origin in (0, -(2**31), 2**31)
 
 
 @pytest.mark.parametrize(
@@ -90,9 +95,15 @@ def test_numbers_are_correctly_rounded(alpha: float, beta: float, precision: int
         (0.0, 1.0, -2.0, 2.25, 24, "truncated_skew_f32"),
         (0.5, 1.0, -2.0, 2.0, 24, "truncated_skew_f32"),
         (0.0, 1.0, -INF, 2.0**-64, 24, "truncated_skew_f32"),
-        (0.0, 1.0, -INF, 2.0**-65, 24, "truncated_wide_f32"),
-        (0.0, 1.0, 0.0, INF, 24, "truncated_wide_f32"),
-        (0.0, 1.0, 2.0, INF, 24, "truncated_wide_f32"),
+        (0.0, 1.0, -INF, 2.0**-65, 24, "truncated_skew_f32"),
+        (0.0, 1.0, -(2.0**-70), 2.0**-64, 24, "truncated_skew_f32"),
+        (0.0, 1.0, -(2.0**-66), 2.0**-65, 24, "truncated_wide_f32"),
+        (0.0, 1.0, 0.0, INF, 24, "truncated_skew_f32"),
+        (0.0, 1.0, 0.0, 2.0**-65, 24, "truncated_wide_f32"),
+        (0.0, 1.0, -INF, -5.5, 24, "truncated_skew_f32"),
+        (0.0, 1.0, 5.5 + 2.0**-20, INF, 24, "truncated_wide_f32"),
+        (0.0, 1.0, 3.75, 4.0, 24, "truncated_skew_f32"),
+        (0.0, 1.0, -4.0, -3.75 - 2.0**-20, 24, "truncated_wide_f32"),
         (0.0, 1.0, -2.0, 2.0, 53, "truncated_f64"),
     ],
 )

@@ -30,8 +30,8 @@ typedef enum {
     FK_CONSTANT_F32, /* the pattern `center` everywhere: the memory's own speed limit */
     FK_CONSTANT_F64,
     FK_TRUNCATED_F32,      /* normal between bounds symmetric about the mean, in single precision throughout */
-    FK_TRUNCATED_SKEW_F32, /* between bounds on either side of the mean, likewise */
-    FK_TRUNCATED_WIDE_F32, /* between any bounds, by way of double precision */
+    FK_TRUNCATED_SKEW_F32, /* between other bounds, likewise */
+    FK_TRUNCATED_WIDE_F32, /* between bounds that ask for double precision: far out, or very close to each other */
     FK_TRUNCATED_F64,
     FK_OPERATIONS
 } fk_operation;
@@ -51,7 +51,7 @@ typedef struct {
     double high;
 
     /* Truncated alone: Phi, and the tail probability, as linear functions of the word. fastkaiming/quantiles.py */
-    double slope;        /* the probability of one word */
+    double slope;        /* the probability of one word; in single precision three times that, and so the anchor */
     double origin;       /* a word, less 2^31: next to Phi = 1/2, or where that does not matter the middle one */
     double anchor;       /* its Phi - 1/2 */
     double lower_slope;  /* of the tail probability, in the lower half of the words */

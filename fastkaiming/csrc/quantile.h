@@ -1,16 +1,16 @@
 /* quantile.h - a word of uniform bits to a truncated normal deviate, by the quantile of the normal distribution.
  *
  * The words cut the probability between the bounds into equal cells, and each gives the quantile of its cell's middle,
- * found from two readings of it: t = Phi(z) - 1/2, precise where z is near 0, and v, the probability of the nearer
- * tail, precise far out. So nothing cancels, whichever bounds there are. docs/stream-v1.md, section 7, is the normative
- * text; fastkaiming/quantiles.py computes the parameters.
+ * found from two readings of it: t, which grows with Phi(z) - 1/2 and is precise where z is near 0, and v, the
+ * probability of the nearer tail, precise far out. So nothing cancels, whichever bounds there are. docs/stream-v1.md,
+ * section 7, is the normative text; fastkaiming/quantiles.py computes the parameters.
  */
 #ifndef FASTKAIMING_QUANTILE_H
 #define FASTKAIMING_QUANTILE_H
 
-/* Single precision: a little beyond 2 sigma z = 2t + t N(y) / M(y) with y = v - v^2 = 1/4 - t^2, farther out
+/* Single precision, t = 3 (Phi(z) - 1/2): a little beyond 2 sigma z = t + t N(y) / M(y) with y = v - v^2, farther out
  * z = +-(r + U(r) / V(r)) with r = sqrt(-2 ln v). The quotients, minimax rational functions printed by
- * tests/minimax_quantile.py, are the smaller part of the sums, and so are their roundings. */
+ * tests/minimax_quantile.py, are the smaller part of the sums, and so are their roundings: |N / M| <= 0.4. */
 #define FK_CENTRAL_F32 0x1.7p-6f
 
 /* Whether the words of a fill can reach the tails (2) or not (1): v is least where a bound is. */
@@ -19,9 +19,9 @@ FK_INLINE int fk_regions_f32(const fk_params *params) {
 }
 
 FK_INLINE v_f32 fk_central_numerator_f32(v_f32 y, v_f32 y2, v_f32 y4) {
-    const v_f32 n01 = vf_fma(y, vf_set1(0x1.8b5f12p+9f), vf_set1(0x1.156c08p+2f));
-    const v_f32 n23 = vf_fma(y, vf_set1(0x1.8c38ecp+15f), vf_set1(0x1.29c2a6p+14f));
-    const v_f32 n45 = vf_fma(y, vf_set1(-0x1.e978c4p+14f), vf_set1(-0x1.0d271ep+17f));
+    const v_f32 n01 = vf_fma(y, vf_set1(0x1.4fcbeep+7f), vf_set1(0x1.1c900ap+0f));
+    const v_f32 n23 = vf_fma(y, vf_set1(-0x1.26dd42p+14f), vf_set1(0x1.2578e2p+11f));
+    const v_f32 n45 = vf_fma(y, vf_set1(-0x1.464872p+13f), vf_set1(-0x1.9987fcp+16f));
     return vf_fma(y4, n45, vf_fma(y2, n23, n01));
 }
 
@@ -36,24 +36,24 @@ FK_INLINE v_f32 fk_tail_radius_f32(v_f32 v) {
     return vf_sqrt(fk_minus_2_ln_f32(vf_exponent(twice), vf_sub(vf_significand(twice), vf_set1(2.0f))));
 }
 
-/* Range: v in [2^-34, 1/2], from FK_CENTRAL_F32 on for 1 region; t = Phi(z) - 1/2 of the same z, and `negative` with
- * its top bit set where t < 0. Result: within (-6.45, 6.45). Max error: 4 ulp of the exact transform of the words,
- * by fk_truncated_f32 and fk_truncated_skew_f32; for some bounds, single words reach 4.2 (docs/stream-v1.md, 8). */
+/* Range: v in [2^-60, 1/2], from FK_CENTRAL_F32 on for 1 region; t of the same z, and `negative` with its top bit set
+ * where t < 0. Result: within (-9, 9). Max error: 4 ulp of the exact transform of the words, by fk_truncated_f32 and
+ * fk_truncated_skew_f32. */
 FK_INLINE v_f32 fk_quantile_f32(v_f32 t, v_f32 v, v_u32 negative, int regions) {
     const v_f32 y = vf_fnma(v, v, v), y2 = vf_mul(y, y), y4 = vf_mul(y2, y2);
     const v_f32 n = fk_central_numerator_f32(y, y2, y4), m = fk_central_denominator_f32(y, y2, y4);
-    const v_f32 twice = vf_mul(t, vf_set1(2.0f));
-    if (regions == 1) { return vf_fma(t, vf_div(n, m), twice); }
+    if (regions == 1) { return vf_fma(t, vf_div(n, m), t); }
 
     const v_f32 r = fk_tail_radius_f32(v), r2 = vf_mul(r, r);
-    const v_f32 u01 = vf_fma(r, vf_set1(-0x1.e01fdp+0f), vf_set1(-0x1.51ac66p+1f));
-    const v_f32 v01 = vf_fma(r, vf_set1(0x1.0397e6p+1f), vf_set1(1.0f));
-    const v_f32 v23 = vf_fma(r, vf_set1(0x1.496678p-6f), vf_set1(0x1.351474p-1f));
+    const v_f32 u01 = vf_fma(r, vf_set1(-0x1.672a2ap+1f), vf_set1(-0x1.5e382p+1f));
+    const v_f32 u23 = vf_fma(r, vf_set1(-0x1.ec93eep-11f), vf_set1(-0x1.34884p-2f));
+    const v_f32 v01 = vf_fma(r, vf_set1(0x1.419294p+1f), vf_set1(1.0f));
+    const v_f32 v23 = vf_fma(r, vf_set1(0x1.f2d7ecp-5f), vf_set1(0x1.0848acp+0f));
     const v_m32 tail = vf_negative(vf_sub(v, vf_set1(FK_CENTRAL_F32)));
-    const v_f32 numerator = vf_select(tail, vf_fma(r2, vf_set1(-0x1.dee76ep-4f), u01), n);
+    const v_f32 numerator = vf_select(tail, vf_fma(r2, u23, u01), n);
     const v_f32 quotient = vf_div(numerator, vf_select(tail, vf_fma(r2, v23, v01), m));
     const v_f32 beyond = vf_flip_sign(vf_add(r, quotient), negative);
-    return vf_select(tail, beyond, vf_fma(t, quotient, twice));
+    return vf_select(tail, beyond, vf_fma(t, quotient, t));
 }
 
 FK_INLINE v_f32 fk_value_f32(const fk_params *params, v_f32 z) {
@@ -61,21 +61,27 @@ FK_INLINE v_f32 fk_value_f32(const fk_params *params, v_f32 z) {
     return vf_max(vf_min(value, vf_set1((float)params->high)), vf_set1((float)params->low));
 }
 
+/* t from the distance of the origin. The slope has the bits of two floats: of so many slopes as there are bounds, the
+ * rounding of some would be the greatest error of z. */
+FK_INLINE v_f32 fk_central_reading_f32(const fk_params *params, v_f32 from_origin) {
+    const float slope = (float)params->slope, rest = (float)(params->slope - (double)slope);
+    const v_f32 little = vf_fma(from_origin, vf_set1(rest), vf_set1((float)params->anchor));
+    return vf_fma(from_origin, vf_set1(slope), little);
+}
+
 /* A word to a value of the normal distribution between bounds that lie symmetrically about its mean.
  *
- * Range: all words; slope = (1 - 2 Phi(alpha)) / 2^32 at least 2^-123, origin 0, anchor slope / 2,
- * lower_anchor = Phi(alpha) + slope / 2, and of them fk_regions_f32. Result: in [low, high]. Max error: that of z, and
- * half an ulp for the last rounding. */
+ * Range: all words; the parameters of fastkaiming/quantiles.py, origin 0 and the same slope and anchor at both ends,
+ * and of them fk_regions_f32. Result: in [low, high]. Max error: that of z, and half an ulp for the last rounding. */
 FK_LARGE v_f32 fk_truncated_f32(const fk_params *params, v_u32 word, int regions) {
     const v_u32 centred = vw_xor(word, vw_set1(0x80000000u)), distance = vw_xor(word, vw_sar(word, 31));
-    const v_f32 slope = vf_set1((float)params->slope);
-    const v_f32 t = vf_fma(vf_from_i32(centred), slope, vf_set1((float)params->anchor));
-    const v_f32 v = vf_fma(vf_from_i32(distance), slope, vf_set1((float)params->lower_anchor));
+    const v_f32 t = fk_central_reading_f32(params, vf_from_i32(centred));
+    const v_f32 v = vf_fma(vf_from_i32(distance), vf_set1((float)params->lower_slope),
+                           vf_set1((float)params->lower_anchor));
     return fk_value_f32(params, fk_quantile_f32(t, v, centred, regions));
 }
 
-/* A word to a value of the normal distribution between bounds on either side of its mean. The slope has the bits of two
- * floats: of so many slopes as there are such bounds, the rounding of some would be the greatest error of z.
+/* A word to a value of the normal distribution between other bounds.
  *
  * Range: all words; the parameters of fastkaiming/quantiles.py, and of them fk_regions_f32. Result: in [low, high].
  * Max error: that of z, and half an ulp for the last rounding. */
@@ -83,7 +89,7 @@ FK_LARGE v_f32 fk_truncated_skew_f32(const fk_params *params, v_u32 word, int re
     const v_u32 centred = vw_xor(word, vw_set1(0x80000000u)); /* whose halves are exact */
     const v_f32 high = vf_from_i32(vw_sar(centred, 16));
     const v_f32 low = vf_from_i32(vw_and_or(word, vw_set1(0xFFFF), vw_set1(0)));
-    const int32_t origin = (int32_t)params->origin, origin_low = origin & 0xFFFF;
+    const int64_t origin = (int64_t)params->origin, origin_low = origin & 0xFFFF;
     const v_f32 origin_high = vf_set1((float)((origin - origin_low) / 0x10000));
     const v_f32 from_origin =
         vf_fma(vf_sub(high, origin_high), vf_set1(0x1p16f), vf_sub(low, vf_set1((float)origin_low)));
@@ -91,10 +97,8 @@ FK_LARGE v_f32 fk_truncated_skew_f32(const fk_params *params, v_u32 word, int re
     const v_f32 from_high = vf_fma(vf_sub(vf_set1(0x7FFF), high), vf_set1(0x1p16f), vf_sub(vf_set1(0xFFFF), low));
     const v_m32 lower = vf_negative(from_origin);
     const v_f32 anchor = vf_select(lower, vf_set1((float)params->lower_anchor), vf_set1((float)params->upper_anchor));
-    const float slope = (float)params->slope, rest = (float)(params->slope - (double)slope);
-    const v_f32 little = vf_fma(from_origin, vf_set1(rest), vf_set1((float)params->anchor));
-    const v_f32 t = vf_fma(from_origin, vf_set1(slope), little);
     const v_f32 v = vf_fma(vf_select(lower, from_low, from_high), vf_set1((float)params->lower_slope), anchor);
+    const v_f32 t = fk_central_reading_f32(params, from_origin);
     return fk_value_f32(params, fk_quantile_f32(t, v, vf_to_bits(from_origin), regions));
 }
 

@@ -31,6 +31,7 @@ typedef struct { long double slope, anchor, lower_anchor, upper_anchor; } exact_
 /* The case under proof; threads only read it. */
 static fk_params params;
 static exact_params exactly;
+static int single; /* whether the operation computes in single precision */
 
 /* ---- the functions under proof ---- */
 
@@ -93,14 +94,16 @@ static double rough_quantile(double t, double v) {
     return copysign(polynomial(region[0], x) / polynomial(region[1], x), t);
 }
 
-/* t = Phi(z) - 1/2 and the tail probability v that go with a word. */
+/* t = Phi(z) - 1/2 and the tail probability v that go with a word. In single precision the parameters are those of 3 t,
+ * and v belongs to the end of the words on whose side of the origin the word is. */
 static void probabilities(uint64_t word, int bits, long double *t, long double *v) {
     const int64_t centred = signed_word(word ^ (UINT64_C(1) << (bits - 1)), bits);
-    const int64_t distance = signed_word(word, bits) < 0 ? -1 - signed_word(word, bits) : signed_word(word, bits);
-    const double sign = centred < 0 ? params.lower_slope : params.upper_slope;
-    const long double anchor = centred < 0 ? exactly.lower_anchor : exactly.upper_anchor;
-    *t = exactly.anchor + ((long double)centred - params.origin) * exactly.slope;
-    *v = anchor + copysignl(exactly.slope, (long double)sign) * (long double)distance;
+    const int lower = centred < (single ? (int64_t)params.origin : 0), factor = single ? 3 : 1;
+    const double sign = lower ? params.lower_slope : params.upper_slope;
+    const long double anchor = lower ? exactly.lower_anchor : exactly.upper_anchor;
+    *t = (exactly.anchor + ((long double)centred - params.origin) * exactly.slope) / factor;
+    *v = anchor + copysignl(exactly.slope / factor, (long double)sign) *
+                      (long double)(lower ? word : low_bits(bits) - word);
 }
 
 static double rough_truncated(uint64_t word) {
@@ -170,7 +173,7 @@ static edge look_at_edge(const transform *t, double bound, int last) {
     int exponent;
     frexp(bound, &exponent);
     const double ulp = ldexp(1, exponent - t->precision), density = exp(-bound * bound / 2) * 0.3989422804014327;
-    const double words = ulp * density / params.slope / 16;
+    const double words = ulp * density / fabs(params.lower_slope) / 16;
     const uint64_t step = words < 1 ? 1 : (uint64_t)words, origin = last ? low_bits(t->bits) : 0;
     edge seen = {0};
     uint64_t equal = 0;
@@ -195,6 +198,7 @@ static edge look_at_edge(const transform *t, double bound, int last) {
 
 static void report(const transform *t, uint64_t stride, int threads, double slack) {
     extremes seen = {.error = -1, .least = INFINITY, .forgiven = slack};
+    single = t->evaluate == truncated_f32 || t->evaluate == truncated_skew_f32;
     const scan s = {.transform = t, .seen = &seen, .threads = threads};
     if (t->precision == FLT_MANT_DIG) {
         scan_f32(s, stride);
