@@ -3,6 +3,7 @@
 import doctest
 import inspect
 import math
+import pickle
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -46,6 +47,19 @@ def test_every_public_name_is_there() -> None:
         assert name in ours.__all__
         assert inspect.signature(getattr(ours, name)) == inspect.signature(getattr(theirs, name))
         assert getattr(ours, name).__doc__ == getattr(theirs, name).__doc__ or name == "trunc_normal_"
+
+
+def test_private_names_in_wide_use_are_there() -> None:
+    assert ours._calculate_fan_in_and_fan_out(torch.empty(4, 3, 5)) == (15, 20)
+    assert ours._calculate_correct_fan is theirs._calculate_correct_fan
+
+
+def test_functions_pickle_under_our_name() -> None:
+    """As a module does that keeps its initializer, and a process that is given one."""
+    for name in ours.__all__:
+        function = getattr(ours, name)
+        assert pickle.loads(pickle.dumps(function)) is function
+        assert function.__module__.startswith("fastkaiming.torch") or function is getattr(theirs, name)
 
 
 def test_examples_of_torchs_documentation_run() -> None:
@@ -164,9 +178,13 @@ def test_orthogonal_and_sparse_are_built_on_ours(seed: int) -> None:
 
 def test_deprecated_names_warn_as_torchs_do() -> None:
     for name in ("uniform", "normal", "xavier_uniform", "xavier_normal", "kaiming_uniform", "kaiming_normal"):
+        with pytest.warns(FutureWarning) as expected:
+            getattr(theirs, name)(torch.empty(4, 6))
         torch.manual_seed(SEED)
-        with pytest.warns(FutureWarning, match=rf"`nn.init.{name}` is now deprecated in favor of `nn.init.{name}_`"):
+        with pytest.warns(FutureWarning) as found:
             tensor = getattr(ours, name)(torch.empty(4, 6))
+        assert str(found[0].message) == str(expected[0].message)
+        assert found[0].filename == expected[0].filename == __file__
         torch.manual_seed(SEED)
         assert torch.equal(tensor, getattr(ours, f"{name}_")(torch.empty(4, 6)))
 
@@ -176,6 +194,62 @@ def test_deprecated_names_warn_as_torchs_do() -> None:
 
 class Subclass(torch.Tensor):  # type: ignore[name-defined, misc]
     pass
+
+
+class OwnTable(torch.Tensor):  # type: ignore[name-defined, misc]
+    """Answers for functions that it knows, as the tensors of quantization libraries do."""
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is theirs.normal_:
+            return "its own"
+        return super().__torch_function__(func, types, args, kwargs)
+
+
+def test_subclass_answers_by_its_own_table() -> None:
+    tensor = torch.zeros(3, 3).as_subclass(OwnTable)
+    assert ours.normal_(tensor) == theirs.normal_(tensor) == "its own"
+
+
+def test_tensor_whose_storage_was_taken_away_is_not_ours() -> None:
+    from fastkaiming.torch import tensors
+
+    tensor = torch.zeros(3)
+    tensor.untyped_storage().resize_(0)
+    assert tensors.blocks_of(tensor) is None
+
+
+def traced(fill: Any) -> str:
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    return str(make_fx(lambda tensor: fill(tensor), pre_dispatch=True)(torch.zeros(3)).code)
+
+
+def slope(fill: Any) -> Any:
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(torch.zeros(3), torch.ones(3))
+        return torch.autograd.forward_ad.unpack_dual(fill(dual)).tangent
+
+
+@pytest.mark.parametrize(
+    "transformed",
+    [
+        lambda fill: torch.func.functionalize(lambda x: fill(x.clone()))(torch.zeros(50)),
+        lambda fill: torch.vmap(lambda x: fill(x.clone()), randomness="different")(torch.zeros(2, 50)),
+        lambda fill: torch.compile(fill, fullgraph=True, backend="eager")(torch.zeros(50)),
+        lambda fill: torch.jit.trace(fill, torch.zeros(50), check_trace=False)(torch.zeros(50)),
+        slope,
+        traced,
+    ],
+    ids=["functionalize", "vmap", "compile", "trace", "forward mode", "make_fx"],
+)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_what_torch_transforms_it_draws(transformed: Callable[[Any], Any]) -> None:
+    found = []
+    for function in (ours.normal_, theirs.normal_):
+        torch.manual_seed(SEED)
+        found.append(transformed(function))
+    assert found[0] == found[1] if isinstance(found[0], str) else torch.equal(*found)
 
 
 def left_to_torch() -> dict[str, Any]:
@@ -214,9 +288,12 @@ BAD_CALLS: list[tuple[str, tuple[int, ...], tuple[Any, ...]]] = [
     ("kaiming_uniform_", (3, 3), (0, "fan_avg")),
     ("kaiming_uniform_", (3, 3), (0, "fan_in", "gelu")),
     ("kaiming_normal_", (3, 3), ("one",)),
+    ("kaiming_normal_", (3, 3), (True,)),
     ("normal_", (3,), (0.0, -1.0)),
     ("uniform_", (3,), (1.0, 0.0)),
     ("uniform_", (3,), (0.0, 1e39)),
+    ("uniform_", (3,), (-3e38, 3e38)),
+    ("normal_", (3,), (0.0, 1.0, 42)),
     ("trunc_normal_", (3,), (0.0, 0.0)),
     ("normal_", (3,), (1, 2, 3, 4, 5)),
     ("normal_", (3,), ([1], 2)),
@@ -225,6 +302,7 @@ BAD_CALLS: list[tuple[str, tuple[int, ...], tuple[Any, ...]]] = [
 
 @pytest.mark.parametrize(("name", "shape", "arguments"), BAD_CALLS)
 def test_errors_are_torchs(name: str, shape: tuple[int, ...], arguments: tuple[Any, ...]) -> None:
+    ours.kaiming_normal_(torch.zeros(3, 3), 1)  # which equals True
     errors, tensor, state = [], torch.zeros(shape), torch.get_rng_state()
     for function in (getattr(ours, name), getattr(theirs, name)):
         with pytest.raises(Exception) as error:  # noqa: PT011
@@ -233,6 +311,12 @@ def test_errors_are_torchs(name: str, shape: tuple[int, ...], arguments: tuple[A
     assert errors[0] == errors[1]
     assert not tensor.any()
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_generator_is_given_once() -> None:
+    for function in (ours.normal_, theirs.normal_):
+        with pytest.raises(TypeError, match="got multiple values for argument 'generator'"):
+            function(torch.zeros(3), 0.0, 1.0, torch.Generator(), generator=torch.Generator())
 
 
 def test_no_tensor_gets_torchs_error() -> None:

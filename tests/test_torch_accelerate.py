@@ -1,6 +1,9 @@
 """accelerate(): whose fills are ours, within the block and nowhere else."""
 
+import contextvars
+import ctypes
 import math
+import mmap
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -88,26 +91,91 @@ def test_what_others_build_on_the_fills(seed: int) -> None:
 
 
 def test_decorator(seed: int) -> None:
-    build = ours.accelerate()(lambda: torch.empty(50).normal_())
+    for decorate in (ours.accelerate(), ours.accelerate):
+        build = decorate(lambda: torch.empty(50).normal_())
+        for _ in range(2):
+            assert np.array_equal(values(seeded(build)), fk.normal(50, rng=seed))
+
+
+def test_decorated_function_may_call_itself(seed: int) -> None:
+    def build(depth: int) -> Any:
+        if depth:
+            accelerated(depth - 1)
+        return seeded(lambda: torch.empty(50).normal_())
+
+    accelerated = ours.accelerate()(build)
+    assert np.array_equal(values(accelerated(2)), fk.normal(50, rng=seed))
+
+
+async def coroutine() -> None: ...
+def generator() -> Any:
+    yield
+
+
+async def asynchronous_generator() -> Any:
+    yield
+
+
+@pytest.mark.parametrize("later", [coroutine, generator, asynchronous_generator, nn.Linear, 3])
+def test_what_runs_later_is_not_decorated(later: Any) -> None:
+    """A block around the call alone would be left before anything is filled."""
+    with pytest.raises(TypeError, match=r"accelerate\(\) must decorate a function"):
+        ours.accelerate(later)
+
+
+def test_block_is_entered_once_at_a_time(seed: int) -> None:
+    block = ours.accelerate()
     for _ in range(2):
-        assert np.array_equal(values(seeded(build)), fk.normal(50, rng=seed))
+        with block:
+            with pytest.raises(RuntimeError, match=r"must be left before it is entered again"):
+                block.__enter__()
+            inside = seeded(lambda: torch.empty(50).normal_())
+        assert np.array_equal(values(inside), fk.normal(50, rng=seed))
 
 
-def test_device_contexts_and_other_function_modes_see_the_fills(seed: int) -> None:
-    seen = []
+def test_block_left_in_another_context() -> None:
+    """As that of an asynchronous fixture is."""
+    plain = seeded(lambda: torch.empty(50).normal_())
+    block = ours.accelerate()
+    contextvars.copy_context().run(block.__enter__)
+    block.__exit__(None, None, None)
+    assert torch.equal(seeded(lambda: torch.empty(50).normal_()), plain)
 
-    class Mode(torch.overrides.TorchFunctionMode):  # type: ignore[name-defined, misc]
-        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            seen.append(func.__name__)
-            return func(*args, **(kwargs or {}))
 
-    with ours.accelerate(), torch.device("cpu"):
-        normal = seeded(lambda: torch.empty(50).normal_())
-        with Mode():
-            again = seeded(lambda: nn.init.normal_(torch.empty(50)))
-    assert np.array_equal(values(normal), fk.normal(50, rng=seed))
-    assert torch.equal(again, normal)
-    assert "normal_" in seen
+def test_context_copied_from_a_block_ends_with_it(seed: int) -> None:
+    """A task that outlives the block is not ours in the next one."""
+    plain = seeded(lambda: torch.empty(50).normal_())
+    with ours.accelerate():
+        copied = contextvars.copy_context()
+        assert np.array_equal(values(copied.run(seeded, lambda: torch.empty(50).normal_())), fk.normal(50, rng=seed))
+    with ours.accelerate():
+        assert torch.equal(copied.run(seeded, lambda: torch.empty(50).normal_()), plain)
+
+
+def test_replacements_of_others_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As those stay by which transformers guards the weights that it loads."""
+    skipped = torch.zeros(3, 3)
+    with monkeypatch.context() as patched, ours.accelerate():
+        patched.setattr(nn.init, "kaiming_uniform_", lambda tensor, *_args, **_named: tensor)
+        assert not nn.init.kaiming_uniform_(skipped).any()
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.Tensor, "normal_", lambda self, *_args, **_named: self)
+        with ours.accelerate():
+            assert not skipped.normal_().any()
+        assert not skipped.normal_().any()
+
+
+def test_replacement_by_others_that_outlasts_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is theirs to undo; what they put back is ours, which passes on, and goes with the next block."""
+    tensor = torch.zeros(3, 3)
+    plain = seeded(lambda: torch.zeros(3, 3).uniform_())
+    with monkeypatch.context() as patched:
+        with ours.accelerate():
+            patched.setattr(torch.Tensor, "uniform_", lambda self, *_args, **_named: self)
+        assert not tensor.uniform_().any()
+    assert torch.equal(seeded(tensor.uniform_), plain)
+    with ours.accelerate():
+        assert not torch.equal(seeded(torch.zeros(3, 3).uniform_), plain)
 
 
 # ---- what stays torch's ----
@@ -215,7 +283,8 @@ def test_other_dispatch_modes_see_the_fills() -> None:
         assert seen.count("aten.uniform_.default") == 2
 
 
-def test_fake_and_meta_tensors_and_vmap() -> None:
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_fake_meta_nested_and_batched_tensors() -> None:
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     with ours.accelerate():
@@ -223,8 +292,10 @@ def test_fake_and_meta_tensors_and_vmap() -> None:
             assert nn.Linear(3, 4).weight.shape == (4, 3)
         with torch.device("meta"):
             assert nn.Linear(3, 4).weight.is_meta
+        nested = torch.nested.nested_tensor([torch.zeros(20), torch.zeros(30)]).normal_()
         batched = torch.vmap(lambda x: x.clone().normal_(), randomness="different")(torch.zeros(3, 50))
     assert 0.5 < batched.std() < 1.5
+    assert all(0.3 < part.std() < 2 for part in nested.unbind())
 
 
 def test_bad_arguments_get_torchs_errors() -> None:
@@ -251,13 +322,20 @@ def test_large_fresh_tensors_get_huge_pages(monkeypatch: pytest.MonkeyPatch) -> 
     from fastkaiming import hugepages
 
     asked: list[tuple[int, int]] = []
-    monkeypatch.setattr(hugepages, "_madvise", lambda: lambda address, length, _advice: asked.append((address, length)))
+
+    def madvise(address: int, length: int, advice: int) -> None:
+        assert advice == mmap.MADV_HUGEPAGE
+        assert ctypes.string_at(address, 64) == bytes(64)  # nothing is filled yet
+        asked.append((address, length))
+
+    monkeypatch.setattr(hugepages, "_madvise", lambda: madvise)
     with ours.accelerate():
-        small, large = torch.empty(1000).normal_(), torch.empty(5 << 20, dtype=torch.float32).normal_()
+        small, large = torch.zeros(1000).normal_(), torch.zeros(5 << 20, dtype=torch.float32).normal_()
     ((address, length),) = asked
     assert large.data_ptr() <= address < address + length <= large.data_ptr() + 20 * 2**20
     assert address % 2**21 == length % 2**21 == 0
     assert length >= 18 * 2**20
+    assert 0.5 < large.std() < 1.5
     assert small.std() > 0.5
 
 

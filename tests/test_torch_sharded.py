@@ -10,7 +10,10 @@ from processes import HANG_SECONDS, ROOT
 pytest.importorskip("torch")
 pytest.importorskip("fastkaiming.torch")
 
-CASES = ("functions", "accelerated", "fsdp", "fsdp_and_tensor_parallelism")
+CASES = [
+    *("functions", "accelerated", "of_no_axes", "beside_the_mesh", "cut_as_no_placement_does"),
+    *("fsdp", "fsdp_and_tensor_parallelism"),
+]
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 4])

@@ -70,6 +70,39 @@ def accelerated(ranks: int) -> None:
         same(tensor2, alone[1], mesh, placements)
 
 
+def of_no_axes(ranks: int) -> None:
+    mesh = init_device_mesh("cpu", (ranks,))
+    for dtype in (torch.float32, torch.bfloat16):
+        tensor = distribute_tensor(torch.zeros((), dtype=dtype), mesh, [Replicate()], src_data_rank=None)
+        torch.manual_seed(7)
+        ours.normal_(tensor)
+        torch.manual_seed(7)
+        assert torch.equal(tensor.to_local(), ours.normal_(torch.zeros((), dtype=dtype)))
+
+
+def beside_the_mesh(ranks: int) -> None:
+    """Draw the seed on a rank that the mesh does not have as well, which so stays in step with the others."""
+    mesh = DeviceMesh("cpu", torch.arange(max(ranks - 1, 1)))
+    tensor = distribute_tensor(torch.zeros(SHAPE), mesh, [Shard(0)], src_data_rank=None)
+    torch.manual_seed(7)
+    ours.normal_(tensor)
+    after = torch.get_rng_state()
+    torch.manual_seed(7)
+    whole = ours.normal_(torch.zeros(SHAPE))
+    assert torch.equal(torch.get_rng_state(), after)
+    if mesh.get_coordinate() is not None:
+        assert torch.equal(tensor.full_tensor(), whole)
+
+
+def cut_as_no_placement_does(ranks: int) -> None:
+    """Leave to torch what it was told is a part of the whole, and is no part that placements tell."""
+    mesh = init_device_mesh("cpu", (ranks,))
+    tensor = DTensor.from_local(
+        torch.zeros(3, 2), mesh, [Shard(0)], run_check=False, shape=(7 * ranks, 2), stride=(2, 1)
+    )
+    assert ours.normal_(tensor).to_local().abs().mean() > 0.1
+
+
 class Net(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -135,6 +168,9 @@ def fsdp_and_tensor_parallelism(ranks: int) -> None:
 CASES: dict[str, Callable[[int], None]] = {
     "functions": functions,
     "accelerated": accelerated,
+    "of_no_axes": of_no_axes,
+    "beside_the_mesh": beside_the_mesh,
+    "cut_as_no_placement_does": cut_as_no_placement_does,
     "fsdp": fsdp,
     "fsdp_and_tensor_parallelism": fsdp_and_tensor_parallelism,
 }

@@ -7,14 +7,25 @@ same values on any number of threads, on any machine, and in every shard of a DT
 
 try:
     import torch.nn.init as _theirs
-    from torch.nn.init import calculate_gain, constant, constant_, dirac, dirac_, eye, eye_, ones_, zeros_
+    from torch.nn.init import (  # noqa: F401  two of them are private, and yet in wide use
+        _calculate_correct_fan,
+        _calculate_fan_in_and_fan_out,
+        calculate_gain,
+        constant_,
+        dirac_,
+        eye_,
+        ones_,
+        zeros_,
+    )
 
     from fastkaiming.torch.accelerating import accelerate
 except ModuleNotFoundError as error:
     raise ImportError(f"fastkaiming.torch needs {error.name}: pip install 'fastkaiming[torch]'") from error
 from fastkaiming.torch.initializers import (
+    deprecated,
     kaiming_normal_,
     kaiming_uniform_,
+    named_here,
     normal_,
     trunc_normal_,
     uniform_,
@@ -24,18 +35,21 @@ from fastkaiming.torch.initializers import (
 from fastkaiming.torch.modules import init_module_
 
 # What torch builds on the fills of tensors.
-orthogonal_ = accelerate()(_theirs.orthogonal_)
-sparse_ = accelerate()(_theirs.sparse_)
+orthogonal_ = named_here(accelerate(_theirs.orthogonal_))
+sparse_ = named_here(accelerate(_theirs.sparse_))
 
 # The names without an underscore, which torch deprecates.
-uniform = accelerate()(_theirs.uniform)
-normal = accelerate()(_theirs.normal)
-xavier_uniform = accelerate()(_theirs.xavier_uniform)
-xavier_normal = accelerate()(_theirs.xavier_normal)
-kaiming_uniform = accelerate()(_theirs.kaiming_uniform)
-kaiming_normal = accelerate()(_theirs.kaiming_normal)
-orthogonal = accelerate()(_theirs.orthogonal)
-sparse = accelerate()(_theirs.sparse)
+uniform = deprecated(uniform_)
+normal = deprecated(normal_)
+constant = deprecated(constant_)
+eye = deprecated(eye_)
+dirac = deprecated(dirac_)
+xavier_uniform = deprecated(xavier_uniform_)
+xavier_normal = deprecated(xavier_normal_)
+kaiming_uniform = deprecated(kaiming_uniform_)
+kaiming_normal = deprecated(kaiming_normal_)
+orthogonal = deprecated(orthogonal_)
+sparse = deprecated(sparse_)
 
 __all__ = [
     "accelerate",

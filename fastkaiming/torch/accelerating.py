@@ -5,29 +5,79 @@ block is open, and pass on what is not asked for within one. A TorchDispatchMode
 costs every operation of the block some microseconds; and it is by methods that ``torch.randn`` stays as it is.
 """
 
+import inspect
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable
+from contextlib import suppress
+from contextvars import ContextVar, Token
 from functools import wraps
-from typing import Any
+from types import TracebackType
+from typing import Any, TypeVar, overload
 
 import torch
 from torch.nn import init
 from torch.overrides import handle_torch_function, has_torch_function_variadic
-from torch.utils._python_dispatch import _get_current_dispatch_mode
 
-from fastkaiming.torch import initializers
+from fastkaiming import checks
+from fastkaiming.torch import tensors
 from fastkaiming.torch.initializers import StandIn, drawn, truncated_normal_drawn
 
-_active: ContextVar[bool] = ContextVar("fastkaiming.torch.active", default=False)
-_lock = threading.Lock()
-_open_blocks = 0
-_replaced: list[tuple[Any, str, Any, bool]] = []  # where, name, what was there, whether it was there itself
+F = TypeVar("F", bound=Callable[..., Any])
 
 
-@contextmanager
-def accelerate() -> Iterator[None]:
+class Block:
+    """What :func:`accelerate` returns: use it as a context manager, or to decorate a function."""
+
+    def __init__(self) -> None:
+        self._is_open = False
+        self._token: Token[Block | None] | None = None
+
+    def __enter__(self) -> None:
+        if self._is_open:
+            raise RuntimeError(
+                "a block of accelerate() must be left before it is entered again: call accelerate() anew"
+            )
+        _enter()
+        self._is_open = True
+        self._token = _innermost.set(self)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        assert self._token is not None
+        self._is_open = False
+        _leave()
+        with suppress(ValueError):  # where it is left in another context than it was entered in, by async fixtures say
+            _innermost.reset(self._token)
+
+    def __call__(self, function: F) -> F:
+        """Return a function that runs in a block of its own."""
+        if not callable(function) or isinstance(function, type):
+            raise TypeError(f"accelerate() must decorate a function, not {checks.shown(function)}")
+        runs_later = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
+        if any(kind(function) for kind in runs_later):
+            raise TypeError(
+                f"accelerate() must decorate a function that has run when it returns, not {checks.shown(function)}: "
+                "open a with block inside of it"
+            )
+
+        @wraps(function)
+        def accelerated(*args: Any, **named: Any) -> Any:
+            with Block():
+                return function(*args, **named)
+
+        return accelerated  # type: ignore[return-value]
+
+    def is_open(self) -> bool:
+        """Tell whether the block has not been left, which a context that was copied from it does not know."""
+        return self._is_open
+
+
+@overload
+def accelerate() -> Block: ...
+@overload
+def accelerate(function: F) -> F: ...
+def accelerate(function: Callable[..., Any] | None = None) -> Any:
     """Fill tensors on the CPU from fastkaiming's streams within the ``with`` block, or the function decorated.
 
     What ``normal_`` and ``uniform_`` fill is ours there, and all that torch, a library or your own code builds on them:
@@ -36,9 +86,26 @@ def accelerate() -> Iterator[None]:
     fill draws from its ``generator``, or from the one that ``torch.manual_seed`` sets.
 
     Left to torch are tensors of other devices, of other dtypes than float32, float64, float16 and bfloat16, and of
-    subclasses other than Parameter and DTensor; what autograd records; what another TorchDispatchMode is to see; and
-    the functions that make a tensor, such as ``torch.randn``, or fill one by ``out=``. Other threads are not affected,
-    nor those started within the block. Blocks can be nested.
+    subclasses other than Parameter and DTensor; what autograd, a transform of :mod:`torch.func`, a tracer or another
+    TorchDispatchMode is to see; the functions that make a tensor, such as ``torch.randn``, or fill one by ``out=``; and
+    what is not called by the methods' names: ``torch.ops.aten.normal_``, say. Other threads are not affected, unless
+    they run in a copy of the block's context, as those of ``asyncio.to_thread`` do. Blocks can be nested.
+
+    Parameters
+    ----------
+    function : callable, optional
+        A function to decorate: ``@accelerate`` is ``@accelerate()``. Generators and coroutines, which run after they
+        have been called, open a ``with`` block themselves.
+
+    Returns
+    -------
+    context manager, or the decorated function
+        A context manager that decorates functions too.
+
+    Raises
+    ------
+    TypeError
+        What is decorated is no function, or one whose body runs later.
 
     Examples
     --------
@@ -49,74 +116,81 @@ def accelerate() -> Iterator[None]:
     >>> layer.weight.abs().max() <= 4096**-0.5
     tensor(True)
     """
-    _open()
-    token = _active.set(True)
-    try:
-        yield
-    finally:
-        _active.reset(token)
-        _close()
+    return Block() if function is None else Block()(function)
 
 
-def _open() -> None:
+_innermost: ContextVar[Block | None] = ContextVar("fastkaiming.torch.innermost", default=None)
+_lock = threading.Lock()
+_open_blocks = 0
+
+
+def _is_active() -> bool:
+    block = _innermost.get()
+    return block is not None and block.is_open()
+
+
+def _enter() -> None:
     global _open_blocks
     with _lock:
-        if _open_blocks == 0:
-            for place, name, make in _REPLACEMENTS:
-                if hasattr(place, name):
-                    _replaced.append((place, name, getattr(place, name), name in vars(place)))
-                    setattr(place, name, make(getattr(place, name)))
         _open_blocks += 1
+        if _open_blocks == 1:
+            for replacement in _REPLACEMENTS:
+                replacement.make()
 
 
-def _close() -> None:
+def _leave() -> None:
     global _open_blocks
     with _lock:
         _open_blocks -= 1
-        while _open_blocks == 0 and _replaced:
-            place, name, original, was_its_own = _replaced.pop()
-            if was_its_own:
-                setattr(place, name, original)
-            else:
-                delattr(place, name)
+        if _open_blocks == 0:
+            for replacement in _REPLACEMENTS:
+                replacement.undo()
+
+
+class _Replacement:
+    """A name of torch's, and what stands there while blocks are open. A name that others have replaced is theirs."""
+
+    def __init__(self, place: Any, name: str, ours_of: Callable[[Any], Any]) -> None:
+        self.place, self.name = place, name
+        self.is_inherited = name not in vars(place)
+        self.theirs = getattr(place, name)
+        self.ours = ours_of(self.theirs)
+
+    def make(self) -> None:
+        if getattr(self.place, self.name) is self.theirs:
+            setattr(self.place, self.name, self.ours)
+
+    def undo(self) -> None:
+        if getattr(self.place, self.name) is not self.ours:
+            return
+        if self.is_inherited:
+            delattr(self.place, self.name)
+        else:
+            setattr(self.place, self.name, self.theirs)
 
 
 def _method(ask: Callable[..., Any]) -> Callable[[Any], Any]:
     """Return what makes a method of tensors ours."""
 
-    def make(theirs: Any) -> Any:
+    def ours_of(theirs: Any) -> Any:
         @wraps(theirs)
         def method(self: Any, *args: Any, generator: torch.Generator | None = None, **named: Any) -> Any:
-            if not _active.get() or _torch_has_to(self):
+            if torch.compiler.is_compiling() or not _is_active() or not tensors.may_be_ours(self):
                 return theirs(self, *args, generator=generator, **named)
             if has_torch_function_variadic(self):
                 return handle_torch_function(method, (self,), self, *args, generator=generator, **named)
-            if drawn(ask, self, args, named, generator):
+            if not _is_recorded(self) and drawn(ask, self, args, named, generator):
                 return self
             return theirs(self, *args, generator=generator, **named)
 
         return method
 
-    return make
+    return ours_of
 
 
-def _torch_has_to(tensor: torch.Tensor) -> bool:
-    """Tell whether autograd or a mode wants to see the fill."""
-    return (tensor.requires_grad and torch.is_grad_enabled()) or _get_current_dispatch_mode() is not None
-
-
-def _initializer(ours: Callable[..., Any]) -> Callable[[Any], Any]:
-    """Return what makes a function of torch.nn.init ours: its way to the method, without its detours."""
-
-    def make(theirs: Any) -> Any:
-        @wraps(theirs)
-        def function(*args: Any, **named: Any) -> Any:
-            chosen = ours if _active.get() and _get_current_dispatch_mode() is None else theirs
-            return chosen(*args, **named)
-
-        return function
-
-    return make
+def _is_recorded(tensor: torch.Tensor) -> bool:
+    """Tell whether autograd wants to see the fill."""
+    return bool(tensor.requires_grad and torch.is_grad_enabled())
 
 
 def _truncated(theirs: Any) -> Any:
@@ -124,27 +198,17 @@ def _truncated(theirs: Any) -> Any:
 
     @wraps(theirs)
     def function(tensor: Any, *args: Any, **named: Any) -> Any:
-        if _active.get() and not _torch_has_to(tensor) and truncated_normal_drawn(tensor, *args, **named):
+        if torch.compiler.is_compiling() or not _is_active() or not tensors.may_be_ours(tensor):
+            return theirs(tensor, *args, **named)
+        if not _is_recorded(tensor) and truncated_normal_drawn(tensor, *args, **named):
             return tensor
         return theirs(tensor, *args, **named)
 
     return function
 
 
-_REPLACEMENTS: list[tuple[Any, str, Callable[[Any], Any]]] = [
-    (torch.Tensor, "normal_", _method(StandIn.normal_)),
-    (torch.Tensor, "uniform_", _method(StandIn.uniform_)),
-    (init, "_no_grad_trunc_normal_", _truncated),
-    *(
-        (init, name, _initializer(getattr(initializers, name)))
-        for name in (
-            "uniform_",
-            "normal_",
-            "trunc_normal_",
-            "xavier_uniform_",
-            "xavier_normal_",
-            "kaiming_uniform_",
-            "kaiming_normal_",
-        )
-    ),
-]
+_REPLACEMENTS = (
+    _Replacement(torch.Tensor, "normal_", _method(StandIn.normal_)),
+    _Replacement(torch.Tensor, "uniform_", _method(StandIn.uniform_)),
+    _Replacement(init, "_no_grad_trunc_normal_", _truncated),
+)

@@ -18,14 +18,22 @@ def is_dtensor(tensor: torch.Tensor) -> bool:
     return distributed is not None and isinstance(tensor, distributed.DTensor)
 
 
-def pieces(tensor: Any) -> Sequence[tuple[Slices, Slices]] | None:
-    """Return where pieces lie in the local tensor, and where in the whole; None where values are sums over ranks."""
+def pieces(tensor: Any, local_shape: Sequence[int]) -> Sequence[tuple[Slices, Slices]] | None:
+    """Return where pieces lie in the local tensor, and where in the whole.
+
+    None stands for values that are sums over ranks, and for a local tensor that is not what its placements say.
+    """
+    coordinate = tensor.device_mesh.get_coordinate()
+    if coordinate is None:  # a rank that the mesh does not have
+        return []
     if any(placement.is_partial() for placement in tensor.placements):
         return None
     runs = [
-        _runs(tensor.device_mesh, tuple(_along(placement, axis) for placement in tensor.placements), size)
+        _runs(tensor.device_mesh, tuple(coordinate), tuple(_along(each, axis) for each in tensor.placements), size)
         for axis, size in enumerate(tensor.shape)
     ]
+    if [sum(local.stop - local.start for local, _ in axis) for axis in runs] != list(local_shape):
+        return None
     return [(tuple(local for local, _ in piece), tuple(whole for _, whole in piece)) for piece in product(*runs)]
 
 
@@ -41,14 +49,15 @@ def _along(placement: Any, axis: int) -> Any:
 
 
 @lru_cache(maxsize=1024)
-def _runs(mesh: Any, placements: tuple[Any, ...], size: int) -> list[tuple[slice, slice]]:
+def _runs(mesh: Any, _coordinate: tuple[int, ...], placements: tuple[Any, ...], size: int) -> list[tuple[slice, slice]]:
     """Return the runs of consecutive indices in this rank's part of an axis: where here, and where in the whole.
 
-    Distributing the indices themselves tells what no offset does: those of some placements lie in several runs.
+    Distributing the indices themselves tells what no offset does: those of some placements lie in several runs. Meshes
+    are equal whose ranks are the same, of whichever process group: hence the coordinate.
     """
     from torch.distributed.tensor import distribute_tensor
 
-    indices = distribute_tensor(torch.arange(size), mesh, placements, src_data_rank=None).to_local().numpy()
+    indices = distribute_tensor(torch.arange(size), mesh, placements, src_data_rank=None).to_local().cpu().numpy()
     ends = [0, *(np.flatnonzero(np.diff(indices) != 1) + 1).tolist(), indices.size]
     return [
         (slice(begin, end), slice(int(indices[begin]), int(indices[begin]) + end - begin))

@@ -45,10 +45,12 @@ class StandIn:
     def uniform_(self, *ends: float, generator: None = None, **named: float) -> None:  # noqa: ARG002
         """Keep a uniform distribution whose upper end is not drawn, as torch has it."""
         low, high = (_ENDS | dict(zip(tuple(_ENDS)[: len(ends)], ends, strict=True)) | named).values()
-        if low == -high:  # rounding never reaches these ends
+        storage = tensors.format_of(self.dtype)
+        if high - low > storage.greatest:  # which torch refuses
+            return
+        if low == -high:  # an initializer's: only values of a narrow format are ever rounded to these ends
             self.answer = Uniform(low, high)
         else:
-            storage = tensors.format_of(self.dtype)
             below = np.nextafter(storage.precision(high), storage.precision(low))
             self.answer = Uniform(low, storage.down(float(below)))
 
@@ -65,7 +67,7 @@ def drawn(
     generator: torch.Generator | None,
 ) -> bool:
     """Fill a tensor with what ``ask`` tells a stand-in for it; return False where torch has to do it."""
-    if not isinstance(tensor, torch.Tensor):
+    if not tensors.may_be_ours(tensor):
         return False
     answer = _answer_to(ask, tensor, args, named)
     return answer is not None and tensors.fill_(tensor, answer, generator)
@@ -74,15 +76,21 @@ def drawn(
 def _answer_to(
     ask: Function, tensor: torch.Tensor, args: tuple[Any, ...], named: Mapping[str, Any]
 ) -> Distribution | None:
+    kinds = (*map(type, args), *map(type, named.values()))  # True equals 1, but is no number to torch
     try:
-        return _remembered_answer(ask, tensor.shape, tensor.dtype, args, tuple(named.items()))
+        return _remembered_answer(ask, tensor.shape, tensor.dtype, args, tuple(named.items()), kinds)
     except TypeError:  # what cannot be hashed is no number
         return None
 
 
-@lru_cache(maxsize=4096, typed=True)
+@lru_cache(maxsize=4096)
 def _remembered_answer(
-    ask: Function, shape: torch.Size, dtype: torch.dtype, args: tuple[Any, ...], named: tuple[tuple[str, Any], ...]
+    ask: Function,
+    shape: torch.Size,
+    dtype: torch.dtype,
+    args: tuple[Any, ...],
+    named: tuple[tuple[str, Any], ...],
+    _kinds: tuple[type, ...],
 ) -> Distribution | None:
     if dtype not in tensors.DTYPES or 0 in shape:
         return None
@@ -96,17 +104,42 @@ def _remembered_answer(
     return stand_in.answer
 
 
+def named_here(function: Function) -> Function:
+    """Give a function of torch's the module in which ours of its name is found, by pickle for one."""
+    function.__module__, function.__qualname__ = "fastkaiming.torch", function.__name__
+    return function
+
+
+def deprecated(function: Function) -> Function:
+    """Return what torch still has under the name without an underscore: the function, and a warning."""
+    new = function.__name__
+    old = new.removesuffix("_")
+
+    @named_here
+    @wraps(getattr(init, old))
+    def initializer(*args: Any, **named: Any) -> Any:
+        text = f"`nn.init.{old}` is now deprecated in favor of `nn.init.{new}`."
+        warnings.warn(text, FutureWarning, stacklevel=2)
+        return function(*args, **named)
+
+    return initializer
+
+
 def _ours(theirs: Function) -> Function:
     """Return an initializer of torch's whose random numbers are ours."""
     most = theirs.__code__.co_argcount - 2  # between the tensor, which comes first, and the generator, which comes last
 
+    @named_here
     @wraps(theirs)
     def initializer(tensor: Any, *args: Any, **named: Any) -> Any:
+        if torch.compiler.is_compiling() or not tensors.may_be_ours(tensor):
+            return theirs(tensor, *args, **named)
         if has_torch_function_variadic(tensor):
             return handle_torch_function(initializer, (tensor,), tensor, *args, **named)
         settings = dict(named)
         generator = args[most] if len(args) > most else settings.pop("generator", None)
-        if len(args) <= most + 1 and drawn(theirs, tensor, args[:most], settings, generator):
+        valid = len(args) <= most + 1 and "generator" not in settings
+        if valid and drawn(theirs, tensor, args[:most], settings, generator):
             return tensor
         return theirs(tensor, *args, **named)
 
@@ -123,6 +156,7 @@ kaiming_normal_ = _ours(init.kaiming_normal_)
 _theirs_truncated = init.trunc_normal_
 
 
+@named_here
 @wraps(init.trunc_normal_)
 def trunc_normal_(
     tensor: Any,
@@ -134,11 +168,13 @@ def trunc_normal_(
 ) -> Any:
     """Fill as torch.nn.init.trunc_normal_ does."""
     numbers = (mean, std, a, b)
+    if torch.compiler.is_compiling() or not tensors.may_be_ours(tensor):
+        return _theirs_truncated(tensor, *numbers, generator=generator)
     if has_torch_function_variadic(tensor):
         return handle_torch_function(trunc_normal_, (tensor,), tensor, *numbers, generator=generator)
-    if not truncated_normal_drawn(tensor, *numbers, generator):
-        _theirs_truncated(tensor, *numbers, generator=generator)
-    return tensor
+    if truncated_normal_drawn(tensor, *numbers, generator):
+        return tensor
+    return _theirs_truncated(tensor, *numbers, generator=generator)
 
 
 def truncated_normal_drawn(
@@ -146,7 +182,7 @@ def truncated_normal_drawn(
 ) -> bool:
     """Fill a tensor with a truncated normal distribution, and warn as torch does; return False where torch has to."""
     numbers = (mean, std, a, b)
-    valid = isinstance(tensor, torch.Tensor) and _answer_to(StandIn.truncated, tensor, numbers, {})
+    valid = tensors.may_be_ours(tensor) and _answer_to(StandIn.truncated, tensor, numbers, {})
     far_out = valid and (mean < a - 2 * std or mean > b + 2 * std)
     if far_out and tensors.blocks_of(tensor) is not None:
         warnings.warn(

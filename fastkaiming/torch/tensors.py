@@ -8,6 +8,10 @@ import ml_dtypes
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch._C import _functorch
+from torch._ops import _len_torch_dispatch_stack_pre_dispatch
+from torch.autograd import forward_ad
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from fastkaiming import filling, formats, hugepages, targets
 from fastkaiming.distributions import Distribution
@@ -33,6 +37,19 @@ class Block(NamedTuple):
     place: Mapping[str, Any]
 
 
+def may_be_ours(tensor: Any) -> bool:
+    """Tell whether a tensor is of a kind that can be ours to fill, and nobody watches what is done to it."""
+    return (
+        (type(tensor) in _PLAIN or dtensors.is_dtensor(tensor))
+        and not tensor.is_nested
+        and _get_current_dispatch_mode() is None
+        and _len_torch_dispatch_stack_pre_dispatch() == 0
+        and _functorch.peek_interpreter_stack() is None
+        and forward_ad._current_level < 0
+        and not torch.jit.is_tracing()
+    )
+
+
 def blocks_of(tensor: torch.Tensor) -> Sequence[Block] | None:
     """Return the memory of a tensor, or None where it is not ours to fill: another device, dtype or subclass."""
     if type(tensor) in _PLAIN:
@@ -42,11 +59,15 @@ def blocks_of(tensor: torch.Tensor) -> Sequence[Block] | None:
         return None
     with torch.no_grad():
         memory = _memory(tensor.to_local())
-    pieces = None if memory is None else dtensors.pieces(tensor)
+    pieces = None if memory is None else dtensors.pieces(tensor, memory.shape)
     if memory is None or pieces is None:
         return None
     shape = tuple(tensor.shape)
-    return [Block(memory[here], {"global_shape": shape, "index": there}) for here, there in pieces]
+    return [Block(_view(memory, here), {"global_shape": shape, "index": there}) for here, there in pieces]
+
+
+def _view(memory: NDArray[Any], here: tuple[Any, ...]) -> NDArray[Any]:
+    return memory[(*here, ...)]  # an array, where there is no axis to cut too
 
 
 def _memory(tensor: torch.Tensor) -> NDArray[Any] | None:
@@ -55,6 +76,8 @@ def _memory(tensor: torch.Tensor) -> NDArray[Any] | None:
         return None
     try:
         data = tensor.data
+        if data.data_ptr() == 0 and data.numel() > 0:  # its storage was taken away
+            return None
         memory: NDArray[Any] = data.numpy() if dtype.kind == "f" else data.view(torch.uint16).numpy().view(dtype)
         targets.check_memory(memory)
     except (RuntimeError, TypeError, ValueError):  # sparse, batched by vmap, a negative view, expanded
@@ -65,7 +88,7 @@ def _memory(tensor: torch.Tensor) -> NDArray[Any] | None:
 def fill_(tensor: torch.Tensor, distribution: Distribution, generator: torch.Generator | None) -> bool:
     """Fill a tensor by one seed of torch's generator; return False, and draw nothing, where torch has to do it."""
     blocks = blocks_of(tensor)
-    if blocks is None:
+    if blocks is None or not isinstance(generator, torch.Generator | None):
         return False
     key = Key(seed_from(generator))
     for memory, place in blocks:
