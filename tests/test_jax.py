@@ -1,6 +1,7 @@
 """fastkaiming.jax: the core's values in JAX's arrays, JAX's distributions and errors, the same bits however made."""
 
 import math
+import pickle
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -155,6 +156,45 @@ def test_what_equals_a_shape_is_refused_all_the_same() -> None:
     assert refusal(initializer, (KEY, (1, 2.0))) == refusal(theirs.normal(), (KEY, (1, 2.0)))
 
 
+INITIALIZERS: list[Callable[[], Any]] = [
+    lambda: ours.he_normal(),
+    lambda: ours.he_normal(in_axis=[0, 1], out_axis=2),
+    lambda: ours.glorot_uniform(batch_axis=(0,), dtype="bfloat16"),
+    lambda: ours.variance_scaling(np.float32(0.5), "fan_out", "normal"),
+    lambda: ours.normal(jax.numpy.float32(0.5)),
+    lambda: ours.normal(0.25),
+    lambda: ours.uniform(0.25),
+    lambda: ours.truncated_normal(0.25, lower=-1),
+]
+
+
+@pytest.mark.parametrize("number", range(len(INITIALIZERS)))
+def test_initializers_of_equal_settings_are_equal(number: int) -> None:
+    one, again, *others = INITIALIZERS[number](), *(each() for each in INITIALIZERS[number:])
+    assert (one == again, hash(one) == hash(again)) == (True, True)
+    assert one not in others
+    assert pickle.loads(pickle.dumps(one)) == one
+    assert eval(repr(one), vars(ours)) == one
+
+
+def test_equal_initializers_are_traced_once() -> None:
+    traced = []
+
+    def theirs_of(stddev: float) -> Callable[..., Any]:
+        def init(_: Any, shape: tuple[int, ...], dtype: Any = np.float32) -> Any:
+            traced.append((stddev, shape))
+            return jax.numpy.zeros(shape, dtype)
+
+        return init
+
+    def formula(_: tuple[int, ...], stddev: float) -> fk.Normal:
+        return fk.Normal(0.0, stddev)
+
+    for stddev, shape in ((1.0, (3,)), (1.0, (3,)), (2.0, (3,)), (1.0, (4,)), (1.0, (3,))):
+        ours.Initializer(formula, theirs_of, (("stddev", stddev),), None)(KEY, shape)
+    assert traced == [(1.0, (3,)), (2.0, (3,)), (1.0, (4,))]
+
+
 def test_shape_may_be_a_list() -> None:
     assert same(ours.normal(1.0)(jax.random.key(5), [3, 2]), fk.normal((3, 2), rng=5))
 
@@ -164,7 +204,7 @@ def test_shape_may_be_a_list() -> None:
     [
         (ours.normal(-1.0), np.float32, r"std must not be negative, got -1\.0"),
         (ours.variance_scaling(-2.0, "fan_in", "normal"), np.float32, r"scale must not be negative, got -2\.0"),
-        (ours.uniform(-0.5), np.float32, "low must not be above high"),
+        (ours.uniform(math.inf), np.float32, "high must be finite, got inf"),
         (ours.normal(1e4), np.float16, "must not overflow float16"),
         (ours.truncated_normal(1.0, lower=2.0, upper=1.0), np.float32, "low must be below high, got .*low=2.0"),
     ],
@@ -175,6 +215,8 @@ def test_what_only_the_core_refuses(initializer: Any, dtype: Any, message: str) 
         initializer(KEY, SHAPE, dtype)
     with pytest.raises(ValueError, match=message):
         ours.make(initializer, generator, SHAPE, dtype)
+    with pytest.raises(ValueError, match=message):
+        jax.jit(lambda key: initializer(key, SHAPE, dtype))(KEY)
     assert generator.take().stream == 0  # nothing was taken
 
 
@@ -190,6 +232,9 @@ def test_jit_and_vmap_give_the_bits_of_eager_calls() -> None:
     assert same(jax.vmap(lambda key: initializer(key, SHAPE))(keys), eager)
     assert same(jax.jit(jax.vmap(lambda key: initializer(key, SHAPE)))(keys), eager)
     assert len({plane.tobytes() for plane in eager}) == len(keys)
+    nested = jax.vmap(jax.vmap(lambda key: initializer(key, SHAPE)))(keys.reshape(2, 2))
+    assert same(nested, eager.reshape(2, 2, *SHAPE))
+    assert jax.vmap(lambda key: ours.normal()(key, (3, 2, 0), np.float16))(keys).shape == (4, 3, 2, 0)
 
 
 @pytest.mark.parametrize("name", ["float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"])
@@ -230,7 +275,7 @@ def test_doubles_where_jax_has_none() -> None:
     with pytest.warns(UserWarning, match="float64"):
         assert ours.normal()(KEY, SHAPE, np.float64).dtype == np.float32
     with pytest.warns(UserWarning, match="float64"):
-        assert ours.make(ours.normal(), 0, SHAPE, np.float64).dtype == np.float32
+        assert ours.make(ours.normal(), 0, (3, 5), np.float64).dtype == np.float32
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (3, 0), (1,)])
