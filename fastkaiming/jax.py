@@ -11,15 +11,22 @@ True
 The distributions are JAX's, the values fastkaiming's own: a function of the key, the index and the dtype. A key of two
 words (threefry's, which is JAX's default) is the seed ``words[0] * 2**32 + words[1]``, so that ``jax.random.key(42)``
 draws what ``rng=42`` does; of a key of four (rbg's), the latter two are the stream. Keys that were split are as good.
+
+``constant``, ``zeros``, ``ones``, ``orthogonal`` and ``delta_orthogonal`` are JAX's own functions, with JAX's values.
 """
 
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias, cast
 
-import jax
 import numpy as np
-from jax.nn import initializers
+
+try:
+    import jax
+    from jax.nn import initializers
+    from jax.nn.initializers import constant, delta_orthogonal, ones, orthogonal, zeros
+except ModuleNotFoundError as error:
+    raise ImportError("fastkaiming.jax needs jax: pip install 'fastkaiming[jax]'") from error
 
 from fastkaiming.distributions import Distribution, Normal, TruncatedNormal, Uniform
 from fastkaiming.jax_arrays import Initializer, make
@@ -28,6 +35,8 @@ from fastkaiming.spread import variance_rule
 
 __all__ = [
     "Initializer",
+    "constant",
+    "delta_orthogonal",
     "glorot_normal",
     "glorot_uniform",
     "he_normal",
@@ -38,11 +47,14 @@ __all__ = [
     "lecun_uniform",
     "make",
     "normal",
+    "ones",
+    "orthogonal",
     "truncated_normal",
     "uniform",
     "variance_scaling",
     "xavier_normal",
     "xavier_uniform",
+    "zeros",
 ]
 
 Axes: TypeAlias = int | Sequence[int]
@@ -310,7 +322,7 @@ def uniform(scale: float = 1e-2, dtype: Any = None) -> Initializer:
     Parameters
     ----------
     scale : float, default 0.01
-        The upper end, 0 or above; rounding can reach it.
+        The upper end, which rounding can reach, or the lower one where it is negative.
     dtype : dtype, optional
         The dtype of arrays that are asked for without one.
 

@@ -176,7 +176,8 @@ def make(
     ------
     TypeError, ValueError, ZeroDivisionError
         As JAX's own initializer does for the key, shape or dtype, JAX for a sharding that does not cut the shape into
-        equal parts, and :func:`fill_` for all else; before anything is drawn.
+        equal parts, and :func:`fill_` for all else; before anything is drawn. A TypeError also under ``jax.jit``, for
+        which there is the initializer itself.
 
     Examples
     --------

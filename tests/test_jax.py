@@ -1,5 +1,6 @@
 """fastkaiming.jax: the core's values in JAX's arrays, JAX's distributions and errors, the same bits however made."""
 
+import inspect
 import math
 import pickle
 import sys
@@ -80,6 +81,30 @@ def test_other_names_are_the_same_functions() -> None:
     assert ours.kaiming_uniform is ours.he_uniform
     assert ours.xavier_normal is ours.glorot_normal
     assert ours.xavier_uniform is ours.glorot_uniform
+
+
+@pytest.mark.parametrize("name", [name for name in vars(theirs) if not name.startswith("_")])
+def test_every_name_of_jax_is_here_with_its_arguments(name: str) -> None:
+    assert name in ours.__all__
+    if name != "Initializer":  # a protocol, which ours satisfies
+        assert form(getattr(ours, name)) == form(getattr(theirs, name))
+
+
+def test_initializers_are_called_as_those_of_jax() -> None:
+    called = form(theirs.normal())
+    assert form(ours.normal())[: len(called)] == called  # older releases have no out_sharding
+    assert isinstance(ours.normal(), theirs.Initializer)
+
+
+def form(function: Callable[..., Any]) -> list[tuple[Any, ...]]:
+    """Return the names, kinds and defaults of arguments; older releases have JAX's default dtype for None."""
+    parameters = inspect.signature(function).parameters.values()
+    return [(each.name, each.kind, each.name == "dtype" or each.default) for each in parameters]
+
+
+@pytest.mark.parametrize("name", ["constant", "delta_orthogonal", "ones", "orthogonal", "zeros"])
+def test_what_draws_no_single_numbers_is_of_jax(name: str) -> None:
+    assert getattr(ours, name) is getattr(theirs, name)
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if row.startswith("jax ")])
@@ -315,12 +340,34 @@ def test_make_takes_every_rng() -> None:
         ((fk.Normal(0.0, 1.0), -1, SHAPE), ValueError, "rng must be an integer from 0"),
         ((fk.Normal(0.0, 1.0), 0, SHAPE, None, "x"), TypeError, "sharding must be a .*Sharding or None, not str 'x'"),
         ((fk.Normal(0.0, 1.0), 0, SHAPE, np.int32), TypeError, "dtype must be float32, .* not int32"),
+        ((fk.Normal(0.0, 1.0), SHAPE, KEY), TypeError, r"rng must be None, an integer, .* not tuple \(48, 80\)"),
         ((ours.he_normal(), 0, (3,)), ValueError, "Can't compute input and output sizes of a 1-dimensional"),
     ],
 )
 def test_make_refuses(arguments: tuple[Any, ...], kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=message):
         ours.make(*arguments)
+
+
+@pytest.mark.parametrize("rng", ["key", "closed", 42])
+def test_make_refuses_to_be_traced(rng: Any) -> None:
+    def made(key: Any) -> Any:
+        return ours.make(ours.normal(), {"key": key, "closed": KEY}.get(rng, rng), SHAPE)
+
+    with pytest.raises(TypeError, match=r"make cannot be traced, by .* for one: there, call the initializer"):
+        jax.jit(made)(KEY)
+
+
+def test_uniform_has_the_sign_of_its_scale_as_in_jax() -> None:
+    for module in (ours, theirs):
+        values = np.asarray(module.uniform(-2.0)(KEY, SHAPE))
+        assert -2.0 <= values.min() < -1.9
+        assert -0.1 < values.max() <= 0.0
+
+
+def test_without_jax_the_error_says_what_to_install() -> None:
+    result = python("import sys; sys.modules['jax'] = None; import fastkaiming.jax")
+    assert result.stderr.endswith("ImportError: fastkaiming.jax needs jax: pip install 'fastkaiming[jax]'\n")
 
 
 def test_core_imports_no_jax() -> None:

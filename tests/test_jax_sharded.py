@@ -83,6 +83,28 @@ def test_any_sharding_gives_the_bits_of_the_core(made: dict[str, dict[str, objec
     assert made[sharding] == {**correct, "blocks": SHARDINGS[sharding]}
 
 
+def test_blocks_have_arrived_before_the_next_is_filled() -> None:
+    program = """
+events = []
+
+def fill(out, *arguments, **settings):
+    events.append("fill")
+    return fk.fill_(out, *arguments, **settings)
+
+wait = jax.block_until_ready
+
+def waited(parts):
+    events.append(len(parts))
+    return wait(parts)
+
+jax_arrays.fill_, jax.block_until_ready = fill, waited
+make(glorot_uniform(), 42, SHAPE, sharding=NamedSharding(mesh, P("x")))
+assert events == ["fill", *["fill", 2] * 4], events  # the first is of no elements, for the checks
+"""
+    result = python(PRELUDE + program, **EIGHT)
+    assert result.returncode == 0, result.stderr
+
+
 def test_other_axes_and_uneven_parts_are_refused() -> None:
     program = """
 def message(call, sharding):
