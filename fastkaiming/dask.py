@@ -7,18 +7,38 @@ worker thread that its task runs on. Needs Dask: ``pip install 'fastkaiming[dask
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from inspect import Parameter, Signature, signature
+from numbers import Real
 from typing import Any, Protocol
 
-import dask.array as da
 import numpy as np
-from dask.array.core import normalize_chunks
-from dask.base import tokenize
-from dask.layers import ArraySliceDep
+
+try:
+    import dask.array as da
+    from dask.array.core import normalize_chunks
+    from dask.base import tokenize
+    from dask.layers import ArraySliceDep
+except ModuleNotFoundError as error:
+    raise ImportError("fastkaiming.dask needs dask: pip install 'fastkaiming[dask]'") from error
 from numpy.typing import DTypeLike, NDArray
 
 from fastkaiming import checks, initializers, variances
 from fastkaiming.filling import empty
 from fastkaiming.generator import Key, Rng, key_from
+
+__all__ = [
+    "he_normal",
+    "he_uniform",
+    "kaiming_normal",
+    "kaiming_uniform",
+    "lecun_normal",
+    "lecun_uniform",
+    "normal",
+    "trunc_normal",
+    "uniform",
+    "variance_scaling",
+    "xavier_normal",
+    "xavier_uniform",
+]
 
 
 class Lazy(Protocol):
@@ -42,7 +62,10 @@ def _lazy(in_place: Callable[..., Any]) -> Lazy:
     form = _signature(in_place)
 
     def twin(*args: Any, **kwargs: Any) -> da.Array:
-        given = form.bind(*args, **kwargs)
+        try:
+            given = form.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{name}() {error}; it takes {', '.join(form.parameters)}") from None
         given.apply_defaults()
         shape, dtype, chunks, rng = (given.arguments.pop(each) for each in ("shape", "dtype", "chunks", "rng"))
         return _array(in_place, given.arguments, shape, dtype, chunks, rng)
@@ -125,7 +148,9 @@ def _array(
     cuts = _cuts(chunks, shape, dtype)
     key = key_from(rng)  # last, for a Generator gives nothing to a call that is refused
     # The items, for some releases of Dask order a dict by the hashes of its keys, which no other process has.
-    token = tokenize(in_place, [*arguments.items()], shape, dtype, cuts, key)
+    token = tokenize(
+        in_place, [(each, _as_compared(value)) for each, value in arguments.items()], shape, dtype, cuts, key
+    )
     axes = tuple(range(len(shape)))
     return da.blockwise(
         partial(fill, key=key),
@@ -137,6 +162,11 @@ def _array(
         meta=nothing,
         align_arrays=False,
     )
+
+
+def _as_compared(value: Any) -> Any:
+    """Return one number for all that are equal, of whatever type, 0.0 for -0.0 as well: they fill alike."""
+    return float(value) + 0.0 if isinstance(value, Real) else value
 
 
 def _cuts(chunks: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[tuple[int, ...], ...]:

@@ -11,13 +11,22 @@ True
 The distributions are JAX's, the values fastkaiming's own: a function of the key, the index and the dtype. A key of two
 words (threefry's, which is JAX's default) is the seed ``words[0] * 2**32 + words[1]``, so that ``jax.random.key(42)``
 draws what ``rng=42`` does; of a key of four (rbg's), the latter two are the stream. Keys that were split are as good.
+
+``constant``, ``zeros``, ``ones``, ``orthogonal`` and ``delta_orthogonal`` are JAX's own functions, with JAX's values.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias, cast
 
-from jax.nn import initializers
+import numpy as np
+
+try:
+    import jax
+    from jax.nn import initializers
+    from jax.nn.initializers import constant, delta_orthogonal, ones, orthogonal, zeros
+except ModuleNotFoundError as error:
+    raise ImportError("fastkaiming.jax needs jax: pip install 'fastkaiming[jax]'") from error
 
 from fastkaiming.distributions import Distribution, Normal, TruncatedNormal, Uniform
 from fastkaiming.jax_arrays import Initializer, make
@@ -26,6 +35,8 @@ from fastkaiming.spread import variance_rule
 
 __all__ = [
     "Initializer",
+    "constant",
+    "delta_orthogonal",
     "glorot_normal",
     "glorot_uniform",
     "he_normal",
@@ -36,11 +47,14 @@ __all__ = [
     "lecun_uniform",
     "make",
     "normal",
+    "ones",
+    "orthogonal",
     "truncated_normal",
     "uniform",
     "variance_scaling",
     "xavier_normal",
     "xavier_uniform",
+    "zeros",
 ]
 
 Axes: TypeAlias = int | Sequence[int]
@@ -87,20 +101,36 @@ def variance_scaling(
     >>> float(abs(experts).max()) <= (3 / 48) ** 0.5
     True
     """
+    axes = {"in_axis": in_axis, "out_axis": out_axis, "batch_axis": batch_axis}
+    settings = {"scale": scale, "mode": mode, "distribution": distribution, **axes}
+    return _initializer(_variance, initializers.variance_scaling, settings, dtype)
 
-    def rule(shape: tuple[int, ...]) -> Distribution:
-        inputs, outputs, batch = (_size(shape, axes) for axes in (in_axis, out_axis, batch_axis))
-        field = math.prod(shape) / inputs / outputs / batch
-        fan = MODES[mode]({"I": inputs * field, "O": outputs * field}.__getitem__)
-        chosen = variance_rule(shape, distribution, 1.0, float(scale), "fan_in", fan, None, 1, False)
-        return cast("Distribution", chosen)  # there is none for a fan of 0, which JAX has refused
 
-    theirs = initializers.variance_scaling(scale, mode, distribution, in_axis, out_axis, batch_axis)
-    return Initializer(rule, theirs, dtype)
+def _variance(
+    shape: tuple[int, ...], scale: float, mode: str, distribution: str, in_axis: Axes, out_axis: Axes, batch_axis: Axes
+) -> Distribution:
+    inputs, outputs, batch = (_size(shape, axes) for axes in (in_axis, out_axis, batch_axis))
+    field = math.prod(shape) / inputs / outputs / batch
+    fan = MODES[mode]({"I": inputs * field, "O": outputs * field}.__getitem__)
+    chosen = variance_rule(shape, distribution, 1.0, float(scale), "fan_in", fan, None, 1, False)
+    return cast("Distribution", chosen)  # there is none for a fan of 0, which JAX has refused
 
 
 def _size(shape: tuple[int, ...], axes: Axes) -> int:
     return shape[axes] if isinstance(axes, int) else math.prod(shape[axis] for axis in axes)
+
+
+def _initializer(
+    formula: Callable[..., Distribution], theirs: Callable[..., Any], settings: dict[str, Any], dtype: Any
+) -> Initializer:
+    """Return an initializer of settings that can be compared and hashed, whatever they were given as."""
+    return Initializer(formula, theirs, tuple((name, _plain(value)) for name, value in settings.items()), dtype)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(value)
+    return value.item() if isinstance(value, jax.Array | np.ndarray | np.generic) else value
 
 
 def glorot_uniform(in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None) -> Initializer:
@@ -279,7 +309,11 @@ def normal(stddev: float = 1e-2, dtype: Any = None) -> Initializer:
     >>> normal(0.02)(jax.random.key(42), (1000, 64)).std().round(3)
     Array(0.02, dtype=float32)
     """
-    return Initializer(lambda _: Normal(0.0, float(stddev)), initializers.normal(stddev), dtype)
+    return _initializer(_normal, initializers.normal, {"stddev": stddev}, dtype)
+
+
+def _normal(_: tuple[int, ...], stddev: float) -> Distribution:
+    return Normal(0.0, float(stddev))
 
 
 def uniform(scale: float = 1e-2, dtype: Any = None) -> Initializer:
@@ -288,7 +322,7 @@ def uniform(scale: float = 1e-2, dtype: Any = None) -> Initializer:
     Parameters
     ----------
     scale : float, default 0.01
-        The upper end, 0 or above; rounding can reach it.
+        The upper end, which rounding can reach, or the lower one where it is negative.
     dtype : dtype, optional
         The dtype of arrays that are asked for without one.
 
@@ -304,7 +338,11 @@ def uniform(scale: float = 1e-2, dtype: Any = None) -> Initializer:
     >>> uniform(4.0)(jax.random.key(42), (1000, 64)).mean().round(1)
     Array(2., dtype=float32)
     """
-    return Initializer(lambda _: Uniform(0.0, float(scale)), initializers.uniform(scale), dtype)
+    return _initializer(_uniform, initializers.uniform, {"scale": scale}, dtype)
+
+
+def _uniform(_: tuple[int, ...], scale: float) -> Distribution:
+    return Uniform(*sorted((0.0, float(scale))))
 
 
 def truncated_normal(stddev: float = 1e-2, dtype: Any = None, lower: float = -2.0, upper: float = 2.0) -> Initializer:
@@ -331,9 +369,10 @@ def truncated_normal(stddev: float = 1e-2, dtype: Any = None, lower: float = -2.
     >>> float(abs(truncated_normal(0.5)(jax.random.key(42), (1000, 64))).max()) <= 1.0
     True
     """
+    settings = {"stddev": stddev, "lower": lower, "upper": upper}
+    return _initializer(_truncated, initializers.truncated_normal, settings, dtype)
 
-    def rule(_: tuple[int, ...]) -> Distribution:
-        std = float(stddev)
-        return TruncatedNormal(0.0, std, float(lower) * std, float(upper) * std)
 
-    return Initializer(rule, initializers.truncated_normal(stddev, lower=lower, upper=upper), dtype)
+def _truncated(_: tuple[int, ...], stddev: float, lower: float, upper: float) -> Distribution:
+    std = float(stddev)
+    return TruncatedNormal(0.0, std, float(lower) * std, float(upper) * std)

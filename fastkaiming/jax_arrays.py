@@ -1,5 +1,6 @@
 """Arrays of JAX: a key of its in the terms of the core, and blocks of memory that are handed over to its devices."""
 
+import contextlib
 import functools
 import math
 from collections.abc import Callable, Sequence
@@ -8,12 +9,13 @@ from typing import Any, TypeAlias, final
 
 import jax
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 from numpy.typing import NDArray
 
 from fastkaiming import checks, formats
 from fastkaiming.distributions import Distribution
 from fastkaiming.filling import fill_
-from fastkaiming.generator import Key, key_from
+from fastkaiming.generator import Generator, Key, key_from
 
 Index: TypeAlias = tuple[slice, ...]
 
@@ -21,23 +23,33 @@ _ALIGNMENT = 64  # bytes: memory aligned so, JAX takes over on the CPU as it is;
 
 
 @final
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, repr=False)
 class Initializer:
     """What :mod:`fastkaiming.jax` returns: call it as ``init(key, shape, dtype)``, or hand it to :func:`make`.
+
+    Those of the same settings are equal, so that JAX compiles them once, and processes can send them to each other.
 
     JAX itself refuses a bad call, in its own words and before anything is drawn: its own initializer is traced first.
     Where the dtype is none that :func:`fill_` takes, complex for one, the values are those of JAX's initializer.
     """
 
-    rule: Callable[[tuple[int, ...]], Distribution]
-    theirs: Callable[..., Any]
+    formula: Callable[..., Distribution]  # of a shape and the settings
+    theirs: Callable[..., Callable[..., Any]]  # JAX's function of the settings, which returns its initializer
+    settings: tuple[tuple[str, Any], ...]
     dtype: Any
 
-    def __call__(self, key: Any, shape: Sequence[int], dtype: Any = None, out_sharding: Any = None) -> Any:
-        """Return a new array.
+    def __repr__(self) -> str:
+        given = (*self.settings, ("dtype", self.dtype)) if self.dtype is not None else self.settings
+        return f"{self.theirs.__name__}({', '.join(f'{name}={value!r}' for name, value in given)})"
 
-        Under ``jax.jit`` the values are drawn on the host, by ``jax.pure_callback``; under ``jax.vmap`` for one key
-        after the other.
+    def rule(self, shape: tuple[int, ...]) -> Distribution:
+        """Return the distribution that arrays of a shape are drawn from."""
+        return self.formula(shape, **dict(self.settings))
+
+    def __call__(self, key: Any, shape: Sequence[int], dtype: Any = None, out_sharding: Any = None) -> Any:
+        """Return a new array, on the devices on which JAX would compute with the key.
+
+        Under ``jax.jit`` and ``jax.vmap`` the values are drawn on the host, by ``jax.pure_callback``.
 
         Parameters
         ----------
@@ -62,41 +74,71 @@ class Initializer:
             As JAX's own initializer does; then as :func:`fill_` does, for a negative scale or a distribution that would
             over- or underflow the dtype. A ValueError also for a key that is not of two or four words.
         """
-        theirs, answer = self.traced(key, shape, dtype, out_sharding)
+        answer = self.traced(key, shape, dtype, out_sharding)
         if formats.known(answer.dtype) is None:
-            return theirs()
-        distribution, words = self.rule(answer.shape), _words(key)
-
-        def drawn(words: Any) -> NDArray[Any]:
-            return _filled(distribution, _key(words), answer.shape, answer.dtype, _whole(answer.shape))
-
+            return self.theirs(**dict(self.settings))(key, shape, **self._given(dtype, out_sharding))
+        distribution, words = _fitting(self.rule(answer.shape), answer.dtype), _words(key)
         if isinstance(words, jax.core.Tracer):
-            plain = jax.ShapeDtypeStruct(answer.shape, answer.dtype)
-            values = jax.pure_callback(drawn, plain, words, vmap_method="sequential")
-        else:
-            values = jax.device_put(drawn(words))
-        return values if out_sharding is None else jax.sharding.reshard(values, out_sharding)
+            return _on_host(distribution, answer.shape, answer.dtype, answer.sharding)(words)
+        values = _assembled(distribution, _key(words), answer.shape, answer.dtype, _home(words))
+        return values if answer.sharding is None else jax.sharding.reshard(values, answer.sharding)
 
-    def traced(
-        self, key: Any, shape: Sequence[int], dtype: Any, out_sharding: Any = None
-    ) -> tuple[Callable[[], Any], Any]:
-        """Return the call of JAX's own initializer, and shape and dtype of what it would return."""
+    def traced(self, key: Any, shape: Sequence[int], dtype: Any, out_sharding: Any = None) -> jax.ShapeDtypeStruct:
+        """Return the shape, the dtype and, on a mesh of explicit axes, the sharding of what JAX's would return."""
+        given = self._given(dtype, out_sharding)
+        if isinstance(key, jax.Array):
+            with contextlib.suppress(TypeError):  # of what cannot be hashed, which is refused by name below, or taken
+                call = _call(self, shape, tuple(map(type, shape)), **given)  # 2.0 equals 2, but is no size
+                return jax.eval_shape(call, key)
+        return jax.eval_shape(functools.partial(self.theirs(**dict(self.settings)), key, shape, **given))
+
+    def _given(self, dtype: Any, out_sharding: Any) -> dict[str, Any]:
         asked = {"dtype": self.dtype if dtype is None else dtype, "out_sharding": out_sharding}
-        given = {name: value for name, value in asked.items() if value is not None}
-        theirs = functools.partial(self.theirs, key, shape, **given)
-        if not isinstance(key, jax.Array):
-            return theirs, jax.eval_shape(theirs)
-        try:
-            call = _call(self.theirs, shape, tuple(map(type, shape)), **given)  # 2.0 equals 2, but is no size
-        except TypeError:
-            return theirs, jax.eval_shape(theirs)  # refuses by name what cannot be hashed, or takes it
-        return theirs, jax.eval_shape(call, key)
+        return {name: value for name, value in asked.items() if value is not None}
 
 
 @functools.lru_cache(maxsize=1024, typed=True)
-def _call(theirs: Callable[..., Any], shape: Sequence[int], _: tuple[type, ...], **given: Any) -> Callable[[Any], Any]:
+def _call(initializer: Initializer, shape: Sequence[int], _: tuple[type, ...], **given: Any) -> Callable[[Any], Any]:
     """Return one function of the key for all equal calls: JAX remembers the trace of a function, which takes 1 ms."""
-    return lambda key: theirs(key, shape, **given)
+    theirs = initializer.theirs(**dict(initializer.settings))
+    traceable: Callable[[Any], Any] = jax.jit(lambda key: theirs(key, shape, **given))
+    return traceable
+
+
+def _fitting(distribution: Distribution, dtype: np.dtype[Any]) -> Distribution:
+    """Return a distribution that the dtype can hold, or refuse it before anything is drawn or compiled."""
+    fill_(np.empty(0, dtype), distribution, rng=0)
+    return distribution
+
+
+@functools.lru_cache(maxsize=1024)
+def _on_host(
+    distribution: Distribution, shape: tuple[int, ...], dtype: np.dtype[Any], sharding: Any
+) -> Callable[[Any], Any]:
+    """Return one function of a key's words for all equal calls, which JAX compiles once."""
+
+    def drawn(words: Any) -> NDArray[Any]:
+        *batch, width = words.shape  # one more axis for each jax.vmap around the call
+        values, keys = _empty((*batch, *shape), dtype), math.prod(batch)
+        for each, key in zip(values.reshape(keys, *shape), np.reshape(words, (keys, width)), strict=True):
+            fill_(each, distribution, rng=_key(key))
+        return values
+
+    def call(words: Any) -> Any:
+        plain = jax.ShapeDtypeStruct(shape, dtype)
+        values = jax.pure_callback(drawn, plain, words, vmap_method="broadcast_all")
+        return _spread(values) if sharding is None else jax.sharding.reshard(values, sharding)
+
+    compiled: Callable[[Any], Any] = jax.jit(call)
+    return compiled
+
+
+def _spread(values: Any) -> Any:
+    """Return the values of a callback, which one device has, as values that the compiler may put on all of a mesh.
+
+    As they are, JAX can return them from no computation over a mesh; without ``jax.set_mesh``, it leaves them there.
+    """
+    return jax.lax.optimization_barrier(values) if hasattr(jax, "set_mesh") else values
 
 
 def make(
@@ -134,7 +176,8 @@ def make(
     ------
     TypeError, ValueError, ZeroDivisionError
         As JAX's own initializer does for the key, shape or dtype, JAX for a sharding that does not cut the shape into
-        equal parts, and :func:`fill_` for all else; before anything is drawn.
+        equal parts, and :func:`fill_` for all else; before anything is drawn. A TypeError also under ``jax.jit``, for
+        which there is the initializer itself.
 
     Examples
     --------
@@ -147,35 +190,57 @@ def make(
     >>> kernel.sharding == columns
     True
     """
-    chosen = initializer if isinstance(initializer, Initializer) else _initializer_of(initializer)
     if sharding is not None and not isinstance(sharding, jax.sharding.Sharding):
         raise TypeError(f"sharding must be a jax.sharding.Sharding or None, not {checks.shown(sharding)}")
-    theirs = isinstance(rng, jax.Array | np.ndarray)
-    _, answer = chosen.traced(rng if theirs else jax.random.key(0), shape, dtype)
-    sizes, kind = answer.shape, formats.dtype("dtype", answer.dtype)
-    distribution = chosen.rule(sizes)
-    fill_(np.empty(0, kind), distribution, rng=0)  # which refuses what this dtype cannot hold
-    blocks = _blocks(sizes, sharding)
-    key = _key(_words(rng)) if theirs else key_from(rng)
+    if not isinstance(rng, jax.Array | np.ndarray | Generator | np.random.Generator | None):
+        rng = key_from(rng)  # which takes nothing from it, and refuses another argument in its place
+    given = isinstance(rng, jax.Array | np.ndarray)
+    asked = rng if given else jax.random.key(0)
+    distribution, answer = _drawn_from(initializer, asked, shape, dtype)
+    kind = formats.dtype("dtype", answer.dtype)
+    _fitting(distribution, kind)
+    _refuse_wrong_axes(answer.shape, sharding)
+    words = _words(asked)
+    if isinstance(words, jax.core.Tracer):
+        raise TypeError("make cannot be traced, by jax.jit for one: there, call the initializer")
+    return _assembled(distribution, _key(words) if given else key_from(rng), answer.shape, kind, sharding)
+
+
+def _drawn_from(
+    initializer: Initializer | Distribution, key: Any, shape: Sequence[int], dtype: Any
+) -> tuple[Distribution, jax.ShapeDtypeStruct]:
+    """Return the distribution of an array, and its shape and dtype."""
+    if isinstance(initializer, Initializer):
+        answer = initializer.traced(key, shape, dtype)
+        return initializer.rule(answer.shape), answer
+    if isinstance(initializer, Distribution):
+        return initializer, jax.eval_shape(functools.partial(jax.numpy.empty, shape, dtype))
+    kinds = "an initializer of fastkaiming.jax, a Normal, a Uniform or a TruncatedNormal"
+    raise TypeError(f"initializer must be {kinds}, not {checks.shown(initializer)}")
+
+
+def _refuse_wrong_axes(shape: tuple[int, ...], sharding: Any) -> None:
+    if isinstance(sharding, NamedSharding) and len(sharding.spec) > len(shape):
+        raise ValueError(f"sharding must have at most {len(shape)} axes for shape {shape}, got {sharding.spec}")
+    if sharding is not None:
+        sharding.shard_shape(shape)  # JAX refuses unequal parts
+
+
+def _assembled(
+    distribution: Distribution, key: Key, shape: tuple[int, ...], dtype: np.dtype[Any], sharding: Any
+) -> Any:
+    """Return an array of the blocks that are this host's; without a sharding, it is JAX's to place it."""
+    if sharding is None:
+        return jax.device_put(_filled(distribution, key, shape, dtype, (slice(None),) * len(shape)))
     parts = []
-    for index, places in blocks:  # jax.make_array_from_callback would hold all blocks of this host at once
-        block = _filled(distribution, key, sizes, kind, index)
-        parts += [jax.device_put(block, place) for place in places]
-    return parts[0] if sharding is None else jax.make_array_from_single_device_arrays(sizes, sharding, parts)
-
-
-def _initializer_of(distribution: Distribution) -> Initializer:
-    """Return an initializer that draws from one distribution for every shape."""
-    if not isinstance(distribution, Distribution):
-        kinds = "an initializer of fastkaiming.jax, a Normal, a Uniform or a TruncatedNormal"
-        raise TypeError(f"initializer must be {kinds}, not {checks.shown(distribution)}")
-    return Initializer(lambda _: distribution, lambda _, *shape, **dtype: jax.numpy.empty(*shape, **dtype), None)
+    for index, places in _blocks(shape, sharding):  # jax.make_array_from_callback would hold all of them at once
+        block = _filled(distribution, key, shape, dtype, index)
+        parts += jax.block_until_ready([jax.device_put(block, place) for place in places])
+    return jax.make_array_from_single_device_arrays(shape, sharding, parts)
 
 
 def _blocks(shape: tuple[int, ...], sharding: Any) -> list[tuple[Index, list[Any]]]:
     """Return the parts of an array that are this host's, and where each of them belongs."""
-    if sharding is None:
-        return [(_whole(shape), [None])]
     blocks: dict[str, tuple[Index, list[Any]]] = {}
     for device, index in sharding.addressable_devices_indices_map(shape).items():
         _, places = blocks.setdefault(repr(index), (index, []))
@@ -183,16 +248,23 @@ def _blocks(shape: tuple[int, ...], sharding: Any) -> list[tuple[Index, list[Any
     return list(blocks.values())
 
 
-def _whole(shape: tuple[int, ...]) -> Index:
-    return (slice(None),) * len(shape)
+_copied_words = jax.jit(lambda key: jax.random.key_data(key) + np.uint32(0))
 
 
 def _words(key: Any) -> Any:
-    """Return the two or four words of a key."""
-    words = jax.random.key_data(key)
+    """Return the two or four words of a key, on the devices where JAX computes with it: those of a mesh that is set."""
+    words = _copied_words(key)
     if words.shape not in ((2,), (4,)):
         raise ValueError(f"key must be one key of two or four words, got words of shape {words.shape}")
     return words
+
+
+def _home(words: Any) -> Any:
+    """Return the sharding that the words of a key pass on to what is made of them; None where it is JAX's to choose."""
+    if not words.committed:
+        return None
+    there = words.sharding
+    return NamedSharding(there.mesh, PartitionSpec()) if isinstance(there, NamedSharding) else there
 
 
 def _key(words: Any) -> Key:
@@ -203,10 +275,14 @@ def _key(words: Any) -> Key:
 def _filled(
     distribution: Distribution, key: Key, shape: tuple[int, ...], dtype: np.dtype[Any], index: Index
 ) -> NDArray[Any]:
-    """Return ``whole[index]`` of an array of that shape, in new and aligned memory."""
+    """Return ``whole[index]`` of an array of that shape, in new memory."""
     sizes = [len(range(*part.indices(size))) for part, size in zip(index, shape, strict=True)]
-    nbytes = math.prod(sizes) * dtype.itemsize
+    return fill_(_empty(sizes, dtype), distribution, rng=key, global_shape=shape, index=index)
+
+
+def _empty(shape: Sequence[int], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return new and aligned memory."""
+    nbytes = math.prod(shape) * dtype.itemsize
     memory = np.empty(nbytes + _ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % _ALIGNMENT
-    block = memory[start : start + nbytes].view(dtype).reshape(sizes)
-    return fill_(block, distribution, rng=key, global_shape=shape, index=index)
+    return memory[start : start + nbytes].view(dtype).reshape(shape)

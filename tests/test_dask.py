@@ -41,6 +41,7 @@ def softsign(x: NDArray[Any]) -> NDArray[Any]:
 def test_every_functional_twin_has_a_lazy_one() -> None:
     assert len(NAMES) == 12
     assert {name for name in NAMES if callable(getattr(lazy, name, None))} == set(NAMES)
+    assert sorted(lazy.__all__) == sorted(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -129,12 +130,19 @@ def test_names_are_made_of_the_arguments() -> None:
     def name(shape: Any = (6, 4), dtype: DTypeLike = np.float32, *args: Any, **named: Any) -> str:
         return str(lazy.kaiming_normal(shape, dtype, *args, **{"chunks": 2, "rng": 1, **named}).name)
 
-    equal = [name(), name([6, 4], "float32", 0.0), name(chunks=((2, 2, 2), (2, 2))), name(rng=fk.Key(1), mode="fan_in")]
+    equal = [
+        name(),
+        name([6, 4], "float32", 0.0),
+        *(name(a=zero, groups=np.int64(1)) for zero in (0, -0.0, np.float64(0.0), np.float32(0.0))),
+        name(chunks=((2, 2, 2), (2, 2))),
+        name(rng=fk.Key(1), mode="fan_in"),
+    ]
     assert len(set(equal)) == 1
     assert equal[0].startswith("kaiming_normal-")
     others = [
         *(name(dtype=dtype) for dtype in DTYPES[1:]),
         *(name(**each) for each in ({"rng": 2}, {"rng": fk.Key(1, 1)}, {"chunks": 3}, {"a": 0.5}, {"fan": 4})),
+        *(name(**each) for each in ({"groups": 2}, {"transposed": True}, {"gain": np.float32(0.1)}, {"gain": 0.1})),
         *(name(nonlinearity=each) for each in ("relu", softsign, np.tanh)),
         name((4, 6), chunks=((2, 2), (2, 2, 2))),
         str(lazy.kaiming_uniform((6, 4), chunks=2, rng=1).name).replace("uniform", "normal"),
@@ -151,6 +159,11 @@ def test_names_are_the_same_in_every_process() -> None:
 def test_importing_fastkaiming_does_not_import_dask() -> None:
     program = "import sys, fastkaiming; print('dask' in sys.modules)"
     assert processes.python(program).stdout == "False\n"
+
+
+def test_without_dask_the_error_says_what_to_install() -> None:
+    result = processes.python("import sys; sys.modules['dask'] = None; import fastkaiming.dask")
+    assert result.stderr.endswith("ImportError: fastkaiming.dask needs dask: pip install 'fastkaiming[dask]'\n")
 
 
 @pytest.fixture
@@ -206,6 +219,14 @@ def test_threads_of_one_process_store_into_a_memmap(tmp_path: Path) -> None:
     assert np.array_equal(np.load(path), fk.he_uniform(shape, ml_dtypes.bfloat16, rng=KEY).view(np.uint16))
 
 
+def test_zarr_stores_the_bits_of_a_dtype_that_it_lacks(tmp_path: Path) -> None:
+    zarr = pytest.importorskip("zarr")
+    array = lazy.he_uniform((100, 30), ml_dtypes.bfloat16, chunks=(32, 30), rng=KEY)
+    array.view(np.uint16).to_zarr(str(tmp_path / "w.zarr"))
+    stored = zarr.open(str(tmp_path / "w.zarr"), mode="r")[:].view(ml_dtypes.bfloat16)
+    assert same(array, stored)
+
+
 # ---- refusals ----
 
 
@@ -241,8 +262,14 @@ def test_arguments_are_refused_when_the_array_is_made(
 
 
 def test_a_shape_is_needed() -> None:
-    with pytest.raises(TypeError, match="missing a required argument: 'shape'"):
+    with pytest.raises(TypeError, match=r"normal\(\) missing a required argument: 'shape'"):
         lazy.normal()
+
+
+def test_a_misspelt_argument_is_told_what_there_is() -> None:
+    takes = r"it takes shape, dtype, mean, std, chunks, rng$"
+    with pytest.raises(TypeError, match=rf"^normal\(\) got an unexpected keyword argument 'chunk'; {takes}"):
+        lazy.normal((3, 4), chunk=2)
 
 
 # ---- a cluster ----

@@ -1,0 +1,97 @@
+"""fastkaiming.jax's names are those of jax.nn.initializers, and the initializers that they return can be compared."""
+
+import inspect
+import pickle
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import pytest
+from processes import python
+
+import fastkaiming as fk
+
+jax = pytest.importorskip("jax")
+ours = import_module("fastkaiming.jax")
+theirs = jax.nn.initializers
+
+
+def test_other_names_are_the_same_functions() -> None:
+    assert ours.kaiming_normal is ours.he_normal
+    assert ours.kaiming_uniform is ours.he_uniform
+    assert ours.xavier_normal is ours.glorot_normal
+    assert ours.xavier_uniform is ours.glorot_uniform
+
+
+@pytest.mark.parametrize("name", [name for name in vars(theirs) if not name.startswith("_")])
+def test_every_name_of_jax_is_here_with_its_arguments(name: str) -> None:
+    assert name in ours.__all__
+    if name != "Initializer":  # a protocol, which ours satisfies
+        assert form(getattr(ours, name)) == form(getattr(theirs, name))
+
+
+def test_initializers_are_called_as_those_of_jax() -> None:
+    called = form(theirs.normal())
+    assert form(ours.normal())[: len(called)] == called  # older releases have no out_sharding
+    assert isinstance(ours.normal(), theirs.Initializer)
+
+
+def form(function: Callable[..., Any]) -> list[tuple[Any, ...]]:
+    """Return the names, kinds and defaults of arguments; older releases have JAX's default dtype for None."""
+    parameters = inspect.signature(function).parameters.values()
+    return [(each.name, each.kind, each.name == "dtype" or each.default) for each in parameters]
+
+
+@pytest.mark.parametrize("name", ["constant", "delta_orthogonal", "ones", "orthogonal", "zeros"])
+def test_what_draws_no_single_numbers_is_of_jax(name: str) -> None:
+    assert getattr(ours, name) is getattr(theirs, name)
+
+
+INITIALIZERS: list[Callable[[], Any]] = [
+    lambda: ours.he_normal(),
+    lambda: ours.he_normal(in_axis=[0, 1], out_axis=2),
+    lambda: ours.glorot_uniform(batch_axis=(0,), dtype="bfloat16"),
+    lambda: ours.variance_scaling(np.float32(0.5), "fan_out", "normal"),
+    lambda: ours.normal(jax.numpy.float32(0.5)),
+    lambda: ours.normal(0.25),
+    lambda: ours.uniform(0.25),
+    lambda: ours.truncated_normal(0.25, lower=-1),
+]
+
+
+@pytest.mark.parametrize("number", range(len(INITIALIZERS)))
+def test_initializers_of_equal_settings_are_equal(number: int) -> None:
+    one, again, *others = INITIALIZERS[number](), *(each() for each in INITIALIZERS[number:])
+    assert (one == again, hash(one) == hash(again)) == (True, True)
+    assert one not in others
+    assert pickle.loads(pickle.dumps(one)) == one
+    assert eval(repr(one), vars(ours)) == one
+
+
+def test_equal_initializers_are_traced_once() -> None:
+    traced = []
+
+    def theirs_of(stddev: float) -> Callable[..., Any]:
+        def init(_: Any, shape: tuple[int, ...], dtype: Any = np.float32) -> Any:
+            traced.append((stddev, shape))
+            return jax.numpy.zeros(shape, dtype)
+
+        return init
+
+    def formula(_: tuple[int, ...], stddev: float) -> fk.Normal:
+        return fk.Normal(0.0, stddev)
+
+    for stddev, shape in ((1.0, (3,)), (1.0, (3,)), (2.0, (3,)), (1.0, (4,)), (1.0, (3,))):
+        ours.Initializer(formula, theirs_of, (("stddev", stddev),), None)(jax.random.key(0), shape)
+    assert traced == [(1.0, (3,)), (2.0, (3,)), (1.0, (4,))]
+
+
+def test_without_jax_the_error_says_what_to_install() -> None:
+    result = python("import sys; sys.modules['jax'] = None; import fastkaiming.jax")
+    assert result.stderr.endswith("ImportError: fastkaiming.jax needs jax: pip install 'fastkaiming[jax]'\n")
+
+
+def test_core_imports_no_jax() -> None:
+    result = python("import sys, fastkaiming; print([name for name in sys.modules if name.startswith('jax')])")
+    assert result.stdout == "[]\n", result.stderr
