@@ -28,7 +28,12 @@ DEFAULT_RULES: Mapping[str, str] = {
     "*": "kaiming_normal",
 }
 
-_NAMED: Mapping[str, Filler] = {
+
+def keep(out: object, *, rng: object = None, global_shape: object = None, index: object = None) -> None:
+    """Leave an array as it is."""
+
+
+_NAMED: Mapping[str, Filler] = {"keep": keep} | {
     name.removesuffix("_"): function
     for room in (constants, initializers, variances)
     for name, function in vars(room).items()
@@ -75,8 +80,8 @@ def init_(
         Patterns and rules; the first pattern that a name matches gives its rule. In a pattern, ``*`` stands for any
         characters, dots too, ``?`` for one, ``[abc]`` for one of these. A rule is the name of an initializer, with or
         without arguments (``"kaiming_uniform(nonlinearity='tanh')"``), or a function that is called with the array and
-        ``rng=key``. By default biases are zeros, what has ``norm`` in its name is ones, what has ``embed`` is
-        ``normal(std=0.02)``, and all else ``kaiming_normal``.
+        ``rng=key``; ``"keep"`` leaves the array as it is. By default biases are zeros, what has ``norm`` in its name is
+        ones, what has ``embed`` is ``normal(std=0.02)``, and all else ``kaiming_normal``.
     threads : int, optional
         At most so many threads, as in :func:`fill_`. All arrays are filled in one parallel region; those of functions
         that are not fastkaiming's come after it, one by one.
@@ -246,7 +251,7 @@ def _chosen(names: Iterable[str], patterns: Iterable[str]) -> dict[str, str]:
     chosen = first_matches(names, patterns)
     lost = [name for name, pattern in chosen.items() if pattern is None]
     if lost:
-        raise ValueError(f"rules must have one for every array, a last '*' for example, got none for {_listed(lost)}")
+        raise ValueError(f"rules must have one for every array, a last '*' for example, got none for {listed(lost)}")
     return cast("dict[str, str]", chosen)
 
 
@@ -260,8 +265,8 @@ def about_unused(unused: Sequence[str], names: Iterable[str]) -> str:
     """Say why rules filled nothing."""
     came_late = [pattern for pattern in unused if any(map(re.compile(translate(pattern)).match, names))]
     nameless = [pattern for pattern in unused if pattern not in came_late]
-    reasons = [f"no name matches {_listed(nameless)}"] if nameless else []
-    reasons += [f"other rules came before {_listed(came_late)}"] if came_late else []
+    reasons = [f"no name matches {listed(nameless)}"] if nameless else []
+    reasons += [f"other rules came before {listed(came_late)}"] if came_late else []
     return f"some rules filled no array: {', and '.join(reasons)}"
 
 
@@ -275,6 +280,11 @@ def is_ours(filler: Filler) -> bool:
     return filler in _OURS
 
 
+def is_keep(filler: Filler) -> bool:
+    """Tell whether a filler leaves its array as it is."""
+    return isinstance(filler, partial) and filler.func is keep
+
+
 def _fill(job: Job, out: Any, key: Key, place: Mapping[str, Any]) -> None:
     try:
         job.filler(out, rng=key, **place)
@@ -283,7 +293,7 @@ def _fill(job: Job, out: Any, key: Key, place: Mapping[str, Any]) -> None:
         raise kind(f"array {job.name!r}, by the rule {job.rule!r}: {error}") from error
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
     """Return the names, or the first few of many."""
     shown = ", ".join(map(repr, names[:5]))
     return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown

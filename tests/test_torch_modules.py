@@ -12,6 +12,8 @@ import fastkaiming as fk
 torch = pytest.importorskip("torch")
 ours = pytest.importorskip("fastkaiming.torch")
 nn = torch.nn
+parametrize = torch.nn.utils.parametrize
+prune = pytest.importorskip("torch.nn.utils.prune")
 
 from test_torch import values  # noqa: E402
 
@@ -144,13 +146,130 @@ def test_seeds_of_every_kind() -> None:
         assert np.array_equal(values(weight(rng)), fk.kaiming_normal((5, 6), rng=key("weight", seed)))
 
 
-def test_tied_parameters_are_filled_once() -> None:
+def language_model() -> Any:
+    """Return what GPT-2 and Llama are made of: the last layer, whose name sorts first, has the weight of the first."""
+    model = nn.ModuleDict({"wte": nn.Embedding(20, 8), "lm_head": nn.Linear(8, 20, bias=False)})
+    model["lm_head"].weight = model["wte"].weight
+    return model
+
+
+def test_tied_parameters_go_by_the_name_that_was_registered_first() -> None:
+    model = language_model()
+    report = ours.init_module_(model, rng=5)
+    assert report.shared == {"lm_head.weight": "wte.weight"}
+    assert report.filled == dict.fromkeys(("wte.weight", "lm_head.weight"), "Embedding: normal(std=0.02)")
+    assert np.array_equal(values(model["wte"].weight), fk.normal((20, 8), std=0.02, rng=key("wte.weight")))
+
+
+def test_embedding_decides_of_layers_that_share_its_weight() -> None:
     module = nn.ModuleDict({"head": nn.Linear(8, 20, bias=False), "embedding": nn.Embedding(20, 8)})
     module["head"].weight = module["embedding"].weight
     report = ours.init_module_(module, rng=5)
-    assert report.shared == {"head.weight": "embedding.weight"}
-    assert report.filled["head.weight"] == "Embedding: normal(std=0.02)"
-    assert np.array_equal(values(module["head"].weight), fk.normal((20, 8), std=0.02, rng=key("embedding.weight")))
+    assert report.shared == {"embedding.weight": "head.weight"}
+    assert np.array_equal(values(module["head"].weight), fk.normal((20, 8), std=0.02, rng=key("head.weight")))
+
+
+@pytest.mark.parametrize("pattern", ["wte.weight", "lm_head*"])
+def test_any_name_of_a_tied_parameter_finds_its_rule(pattern: str) -> None:
+    model = language_model()
+    report = ours.init_module_(model, rules={pattern: "ones"})
+    assert set(report.filled.values()) == {pattern}
+    assert values(model["wte"].weight).min() == 1
+
+
+def test_views_of_one_memory_are_filled_once() -> None:
+    weight = torch.empty(6, 4)
+    module = nn.ParameterDict([(name, nn.Parameter(weight.data)) for name in ("b", "a")])
+    assert ours.init_module_(module, rng=5).shared == {"a": "b"}
+    assert np.array_equal(values(module["a"]), fk.kaiming_normal((6, 4), rng=key("b")))
+
+
+# ---- parameters in other guises ----
+
+
+def normalized(layer: Any, old: bool, **settings: Any) -> Any:
+    normalize = torch.nn.utils.weight_norm if old else torch.nn.utils.parametrizations.weight_norm
+    return normalize(layer, **settings)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated")
+@pytest.mark.parametrize("old", [True, False])
+@pytest.mark.parametrize("dim", [0, 1, None])
+def test_weight_normalization(old: bool, dim: int | None) -> None:
+    """The weight is what the layer draws as its directions, for there its fans are counted."""
+    module = nn.ModuleDict({"layer": normalized(nn.ConvTranspose1d(8, 6, 5, groups=2), old, dim=dim)})
+    report = ours.init_module_(module, rng=5)
+    name = "layer.weight_v" if old else "layer.parametrizations.weight.original1"
+    assert report.filled[name] == "ConvTranspose1d: kaiming_normal(groups=2, transposed=True)"
+    drawn = fk.normal((8, 3, 5), std=relu_std(4 * 5), rng=key(name))
+    module["layer"](torch.zeros(1, 8, 4))  # by which the old one makes the weight
+    assert np.allclose(values(module["layer"].weight), drawn, rtol=1e-5)
+    assert values(module["layer"].bias).max() == 0
+
+
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated")
+def test_padding_of_an_embedding_that_has_no_weight_of_its_own() -> None:
+    for old in (True, False):
+        module = normalized(nn.Embedding(9, 4, padding_idx=2), old)
+        ours.init_module_(module, rng=5)
+        module(torch.tensor([2]))
+        assert 0.01 < module.weight.std() < 0.03
+    pruned = prune.random_unstructured(nn.Embedding(9, 4, padding_idx=2), "weight", 0.5)
+    assert ours.init_module_(pruned).filled == {"weight_orig": "Embedding: normal(std=0.02)"}
+
+
+def test_parametrization_of_one_tensor_goes_by_the_layer() -> None:
+    module = torch.nn.utils.parametrizations.spectral_norm(nn.Conv2d(4, 6, 3, groups=2))
+    report = ours.init_module_(module, rng=5)
+    assert report.filled["parametrizations.weight.original"] == "Conv2d: kaiming_normal(groups=2, transposed=False)"
+
+
+def test_parameters_that_a_subclass_adds_go_by_their_names() -> None:
+    class Adapted(nn.Linear):  # type: ignore[name-defined, misc]
+        def __init__(self) -> None:
+            super().__init__(6, 4)
+            self.lora_bias = nn.Parameter(torch.ones(4))
+            self.lora_A = nn.Parameter(torch.ones(2, 6))
+
+    report = ours.init_module_(Adapted())
+    assert report.filled == {
+        "weight": "Adapted: kaiming_normal",
+        "bias": "Adapted: zeros",
+        "lora_bias": "Adapted: zeros",
+        "lora_A": "Adapted: kaiming_normal",
+    }
+
+
+def test_conv1d_of_transformers_has_its_axes_the_other_way_round() -> None:
+    conv1d = pytest.importorskip("transformers.pytorch_utils").Conv1D(256, 64)  # from 64 to 256
+    ours.init_module_(conv1d, rng=5)
+    assert np.array_equal(values(conv1d.weight), fk.normal((64, 256), std=relu_std(64), rng=key("weight")))
+
+
+def test_what_is_kept() -> None:
+    module = nn.ModuleDict({"frozen": nn.Linear(3, 3), "head": nn.Linear(3, 2)})
+    module["ids"] = nn.ParameterList(
+        [nn.Parameter(torch.arange(3), requires_grad=False), torch.empty(2, device="meta")]
+    )
+    before = [values(parameter).copy() for parameter in module["frozen"].parameters()]
+    report = ours.init_module_(module, rng=5, rules={"frozen.*": "keep", "ids.*": "keep"})
+    assert all(map(np.array_equal, map(values, module["frozen"].parameters()), before))
+    assert module["ids"][0].tolist() == [0, 1, 2]
+    assert report.filled["frozen.weight"] == "frozen.*"
+    assert np.array_equal(values(module["head"].weight), fk.kaiming_normal((2, 3), rng=key("head.weight")))
+
+
+def test_autograd_sees_what_was_filled_when_a_function_raises() -> None:
+    module = nn.Linear(3, 3)
+    version = module.weight._version
+
+    def broken(_parameter: Any, **_key: fk.Key) -> None:
+        raise OSError
+
+    with pytest.raises(OSError):  # noqa: PT011
+        ours.init_module_(module, rng=5, rules={"bias": broken})
+    assert np.array_equal(values(module.weight), fk.kaiming_normal((3, 3), rng=key("weight")))
+    assert module.weight._version > version
 
 
 def test_padding_row_is_zero_unless_a_rule_fills_it() -> None:
@@ -180,6 +299,21 @@ def test_dtypes() -> None:
         assert np.array_equal(values(module.weight), expected.astype(np.float64))
 
 
+def inference(make: Callable[..., Any]) -> Any:
+    with torch.inference_mode():
+        return make(3, 3)
+
+
+class Product(nn.Module):  # type: ignore[name-defined, misc]
+    """Makes a weight of two tensors."""
+
+    def forward(self, left: Any, right: Any) -> Any:
+        return left * right
+
+    def right_inverse(self, weight: Any) -> Any:
+        return weight, torch.ones_like(weight)
+
+
 REFUSED: dict[str, tuple[Callable[[], Any], dict[str, Any], type[Exception], str]] = {
     "no module": (lambda: 3, {}, TypeError, r"module must be a torch.nn.Module, not int 3"),
     "the meta device": (
@@ -194,12 +328,30 @@ REFUSED: dict[str, tuple[Callable[[], Any], dict[str, Any], type[Exception], str
         TypeError,
         r"parameter '1.weight' must be a dense tensor on the CPU .*, got a Parameter of torch.complex64 on cpu",
     ),
-    "a lazy layer": (lambda: nn.LazyLinear(3), {}, TypeError, r"parameter 'weight' must .*, got a Uninitialized"),
-    "a vector without a rule": (
-        lambda: nn.ParameterDict({"gamma": nn.Parameter(torch.zeros(3))}),
+    "a lazy layer": (lambda: nn.LazyLinear(3), {}, TypeError, r"must have a shape: run a forward pass of its lazy"),
+    "an expanded tensor": (
+        lambda: nn.ParameterDict({"weight": nn.Parameter(torch.zeros(3, 1).expand(3, 3))}),
         {},
         ValueError,
-        r"array 'gamma', by the rule 'ParameterDict: kaiming_normal': fans need a shape of at least two axes",
+        r"parameter 'weight' must not overlap itself, got strides \(1, 0\) for shape \(3, 3\)",
+    ),
+    "an inference tensor": (
+        lambda: inference(nn.Linear),
+        {},
+        ValueError,
+        r"parameter 'weight' must not be an inference tensor outside of torch.inference_mode\(\)",
+    ),
+    "vectors without rules": (
+        lambda: nn.ParameterDict({"gamma": nn.Parameter(torch.zeros(3)), "scale": nn.Parameter(torch.zeros(()))}),
+        {},
+        ValueError,
+        r"must have a rule, rules={'\*gamma': 'ones'} for example, got none for 'gamma', 'scale'",
+    ),
+    "a parametrization of several tensors": (
+        lambda: parametrize.register_parametrization(nn.Linear(3, 3), "weight", Product()),
+        {},
+        ValueError,
+        r"parameter 'parametrizations.weight.original0' of a parametrization must have a rule, got none",
     ),
     "a rule that is none": (
         lambda: nn.Linear(3, 3),

@@ -2,23 +2,31 @@
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeAlias
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
+from torch.nn.utils.parametrizations import _WeightNorm
+from torch.nn.utils.parametrize import ParametrizationList, type_before_parametrizations
+from torch.nn.utils.weight_norm import WeightNorm
 
 from fastkaiming import aliases, checks, hugepages
 from fastkaiming.generator import Rng
 from fastkaiming.rules import (
     DEFAULT_RULES,
+    Filler,
     InitReport,
     Job,
     Rules,
     about_unused,
     carry_out,
     first_matches,
+    is_keep,
+    listed,
     parsed,
     read,
     unused_of,
@@ -48,26 +56,35 @@ def init_module_(
     ==================================== ============================================================================
     Linear, Bilinear                     weights ``kaiming_normal``
     Conv, ConvTranspose                  weights ``kaiming_normal``, their fans counted with groups and transposition
+    Conv1D of transformers               the same, its axes the other way round
     Embedding, EmbeddingBag              ``normal(std=0.02)``, and zeros in the row of ``padding_idx``
     LayerNorm, RMSNorm, GroupNorm,       weights ones
     BatchNorm, InstanceNorm
-    MultiheadAttention                   projections ``xavier_uniform``, each of a stack of three for itself;
-                                         ``bias_k`` and ``bias_v`` ``xavier_normal``
+    MultiheadAttention                   projections of queries, keys and values ``xavier_uniform``, each of a stack of
+                                         three for itself; ``bias_k`` and ``bias_v`` ``xavier_normal``; the projection
+                                         of the output is a Linear
     RNN, LSTM, GRU and their cells       all from the uniform distribution within 1 / sqrt(hidden_size), as torch has it
     PReLU                                0.25
     ==================================== ============================================================================
 
-    All other biases are zeros. Other layers' parameters go by :data:`fastkaiming.DEFAULT_RULES`. Buffers, such as the
-    running statistics of BatchNorm, are left alone.
+    Their biases are zeros. Subclasses are what they derive from, for the parameters that they have of it; other
+    parameters, and those of other layers, go by :data:`fastkaiming.DEFAULT_RULES`. Of a weight normalization, the
+    directions are drawn as the weight would be, and the magnitudes are their norms. Buffers, such as the running
+    statistics of BatchNorm, are left alone; parameters that require no gradient are not, unless a rule keeps them.
+
+    A tied parameter goes by the name under which it was registered first. Any of its names finds it a rule of
+    ``rules``, and without one an Embedding comes before other layers.
 
     Parameters
     ----------
     module : torch.nn.Module
         Its parameters lie on the CPU, whole or as DTensors, and are of dtype float32, float64, float16 or bfloat16.
     rng : int, Generator, numpy.random.Generator or torch.Generator, default 0
-        The seed, or what gives it. Every rank of a sharded module has to give the same.
+        The seed, or what gives it. Every rank of a sharded module has to give the same. A Generator gives its seed
+        each time, a torch.Generator another one.
     rules : mapping or sequence of pairs, optional
-        As in :func:`fastkaiming.init_`, for the qualified names of parameters; a function gets the parameter itself.
+        As in :func:`fastkaiming.init_`, for the qualified names of parameters; a function gets the parameter itself,
+        and ``rng=``, a :class:`fastkaiming.Key`. What has the rule ``"keep"`` may be any tensor.
     threads : int, optional
         At most so many threads, as in :func:`fastkaiming.fill_`.
 
@@ -79,10 +96,10 @@ def init_module_(
     Raises
     ------
     TypeError
-        ``module`` is no module, or an argument is of the wrong kind.
+        ``module`` is no module, an argument is of the wrong kind, or a parameter is on another device than the CPU, of
+        another dtype, or still without a shape. Nothing is written then.
     ValueError
-        A parameter that is on the meta device or another one than the CPU, or of another dtype, or that no rule fits.
-        Nothing is written then.
+        A parameter that is on the meta device, overlaps itself, or has no rule that fits. Nothing is written then.
 
     Warns
     -----
@@ -100,103 +117,230 @@ def init_module_(
     if not isinstance(module, nn.Module):
         raise TypeError(f"module must be a torch.nn.Module, not {checks.shown(module)}")
     parameters: dict[str, torch.Tensor] = dict(module.named_parameters(remove_duplicate=False))
-    blocks = {name: _blocks(name, parameter) for name, parameter in parameters.items()}
-    tied = aliases.shared({name: its[0].memory for name, its in blocks.items() if its})
+    names = _names_of_each(parameters)
     given, standard = read({} if rules is None else rules), _standard_rules(module)
-    chosen = {name: pattern or standard[name] for name, pattern in first_matches(parameters, given).items()}
-    chosen = {name: chosen[tied.get(name, name)] for name in parameters}
-    fillers = {rule: given.get(rule) or parsed(rule, rule.rpartition(": ")[2]) for rule in set(chosen.values())}
-    untied = [name for name in parameters if name not in tied]
-    jobs = [Job(name, chosen[name], fillers[chosen[name]], parameters[name], blocks[name]) for name in untied]
-    with torch.no_grad():
-        carry_out(jobs, tensors.seed_from(rng) if isinstance(rng, torch.Generator) else rng, threads)
-    for name, row in _padding_rows(module):
-        if chosen[name] not in given:
-            _zero_row(blocks[name], row)
-    torch.autograd.graph.increment_version([parameters[name] for name in untied])
-    unused = unused_of(given, chosen)
+    chosen = {name: _chosen(its_names, given, standard) for name, its_names in names.items()}
+    filled = [name for name, rule in chosen.items() if not is_keep(rule.filler)]
+    blocks = {name: _blocks(name, parameters[name]) for name in filled}
+    _refuse_vectors_without_fans(chosen, parameters)
+    names = _joined_by_memory(names, blocks)
+    jobs = [Job(name, *chosen[name], parameters[name], blocks[name]) for name in filled if name in names]
+    jobs.sort(key=lambda job: isinstance(job.filler, _Norm))  # after what it is the norm of
+    try:
+        with torch.no_grad():
+            carry_out(jobs, tensors.seed_from(rng) if isinstance(rng, torch.Generator) else rng, threads)
+            for name, row in _padding_rows(module, standard):
+                if chosen[name] is standard[name]:
+                    _zero_row(blocks[name], row)
+    finally:  # a function among the rules may raise when others have been carried out
+        torch.autograd.graph.increment_version([parameters[job.name] for job in jobs])
+    rule_of = {name: chosen[first].label for first, its_names in names.items() for name in its_names}
+    unused = unused_of(given, rule_of)
     if unused:
         warnings.warn(about_unused(unused, parameters), UserWarning, stacklevel=2)
-    return InitReport(chosen, tied, unused)
+    shared = {name: first for first, its_names in names.items() for name in its_names if name != first}
+    return InitReport({name: rule_of[name] for name in parameters}, shared, unused)
+
+
+def _names_of_each(parameters: Mapping[str, torch.Tensor]) -> dict[str, list[str]]:
+    """Return all names of every parameter, in the order of registration, by the first of them."""
+    names: dict[int, list[str]] = {}
+    for name, parameter in parameters.items():
+        names.setdefault(id(parameter), []).append(name)
+    return {its_names[0]: its_names for its_names in names.values()}
+
+
+def _joined_by_memory(names: Mapping[str, list[str]], blocks: Mapping[str, Blocks]) -> dict[str, list[str]]:
+    """Return the same for memory, of which several parameters may be views."""
+    shared = aliases.shared({name: its[0].memory for name, its in blocks.items() if its})
+    joined: dict[str, list[str]] = {}
+    firsts: dict[str, str] = {}
+    for name, its_names in names.items():
+        first = firsts.setdefault(shared.get(name, name), name)
+        joined.setdefault(first, []).extend(its_names)
+    return joined
 
 
 def _blocks(name: str, parameter: torch.Tensor) -> Blocks:
     blocks = tensors.blocks_of(parameter)
-    if parameter.is_meta:
-        raise ValueError(f"parameter {name!r} must have memory, got the meta device: call to_empty(device='cpu') first")
-    if blocks is None:
-        raise TypeError(
-            f"parameter {name!r} must be a dense tensor on the CPU of dtype float32, float64, float16 or bfloat16, "
-            f"got a {type(parameter).__name__} of {parameter.dtype} on {parameter.device}"
-        )
+    if blocks is None or parameter.is_meta:
+        raise _refusal(name, parameter)
     for block in blocks:
         hugepages.advise(block.memory)
     return blocks
 
 
+def _refusal(name: str, parameter: torch.Tensor) -> Exception:
+    """Return why a parameter cannot be filled."""
+    if isinstance(parameter, nn.parameter.UninitializedTensorMixin):
+        return TypeError(f"parameter {name!r} must have a shape: run a forward pass of its lazy module first")
+    if parameter.is_meta:
+        return ValueError(
+            f"parameter {name!r} must have memory, got the meta device: call to_empty(device='cpu') first"
+        )
+    if parameter.is_inference() and not torch.is_inference_mode_enabled():
+        return ValueError(f"parameter {name!r} must not be an inference tensor outside of torch.inference_mode()")
+    if parameter.dtype in tensors.DTYPES and parameter.is_cpu and parameter.layout is torch.strided:
+        return ValueError(
+            f"parameter {name!r} must not overlap itself, got strides {parameter.stride()} "
+            f"for shape {tuple(parameter.shape)}"
+        )
+    return TypeError(
+        f"parameter {name!r} must be a dense tensor on the CPU of dtype float32, float64, float16 or bfloat16, "
+        f"or have the rule 'keep', got a {type(parameter).__name__} of {parameter.dtype} on {parameter.device}"
+    )
+
+
+# ---- which rule ----
+
+
+class _Rule(NamedTuple):
+    label: str  # in the report: a pattern of the user's, or a layer and what it has
+    filler: Filler
+
+
+def _chosen(names: Sequence[str], given: Mapping[str, Filler], standard: Mapping[str, _Rule]) -> _Rule:
+    """Return the first given rule that any name of a parameter matches, or else that of a layer that it belongs to.
+
+    Of layers that share it, an embedding decides: it is from there that a language model's last layer takes its weight.
+    """
+    matches = [pattern for pattern in first_matches(names, given).values() if pattern is not None]
+    if matches:
+        pattern = min(matches, key=list(given).index)
+        return _Rule(pattern, given[pattern])
+    rules = [standard[name] for name in names]
+    return next((rule for rule in rules if rule.filler is _parsed(_EMBEDDING)), rules[0])
+
+
+def _refuse_vectors_without_fans(chosen: Mapping[str, _Rule], parameters: Mapping[str, torch.Tensor]) -> None:
+    """Refuse at once all parameters that are left to the last of the default rules, and have no fans for it."""
+    last = _parsed(DEFAULT_RULES["*"])
+    lost = [name for name, rule in chosen.items() if rule.filler is last and parameters[name].dim() < 2]
+    if lost:
+        example = {"*" + lost[0].rpartition(".")[2]: "ones"}
+        raise ValueError(
+            f"parameters of fewer than two axes must have a rule, rules={example} for example, got none for "
+            f"{listed(lost)}"
+        )
+
+
+@cache
+def _parsed(text: str) -> Filler:
+    return parsed("a layer's", text)
+
+
 # ---- the rules of layers ----
 
-_BIASES = "*bias*"
+_EMBEDDING = "normal(std=0.02)"
 
 
-def _uniform_in_hidden(layer: Any) -> dict[str, str]:
+def _recurrent(layer: Any) -> dict[str, str]:
     bound = layer.hidden_size**-0.5 if layer.hidden_size else 0.0
-    return {"*": f"uniform({-bound!r}, {bound!r})"}
+    return dict.fromkeys(("weight_*", "bias_*"), f"uniform({-bound!r}, {bound!r})")
 
 
 def _attention(layer: nn.MultiheadAttention) -> dict[str, str]:
-    stacked = f"xavier_uniform(fan={layer.embed_dim})"
-    return {"in_proj_weight": stacked, "bias_[kv]": "xavier_normal", _BIASES: "zeros", "*": "xavier_uniform"}
+    return {
+        "in_proj_weight": f"xavier_uniform(fan={layer.embed_dim})",  # three in a stack
+        "?_proj_weight": "xavier_uniform",
+        "bias_[kv]": "xavier_normal",
+        "in_proj_bias": "zeros",
+    }
 
 
 def _convolution(layer: _ConvNd) -> dict[str, str]:
-    fans = f"groups={layer.groups}, transposed={layer.transposed}"
-    return {_BIASES: "zeros", "*": f"kaiming_normal({fans})"}
+    return {"weight": f"kaiming_normal(groups={layer.groups}, transposed={layer.transposed})", "bias": "zeros"}
 
 
-def _of_any(rules: dict[str, str]) -> Callable[[Any], dict[str, str]]:
-    return lambda _layer: rules
+def _of_any(weight: str) -> Callable[[Any], dict[str, str]]:
+    return lambda _layer: {"weight": weight, "bias": "zeros"}
 
 
-_matrix = _of_any({_BIASES: "zeros", "*": "kaiming_normal"})
-_embedding = _of_any({"*": "normal(std=0.02)"})
-_norm = _of_any({_BIASES: "zeros", "*": "ones"})
+_matrix, _norm, _embedding = _of_any("kaiming_normal"), _of_any("ones"), _of_any(_EMBEDDING)
 
-_LAYERS: Mapping[type, Callable[[Any], dict[str, str]]] = {
-    nn.Linear: _matrix,
-    nn.Bilinear: _matrix,
-    _ConvNd: _convolution,
-    nn.Embedding: _embedding,
-    nn.EmbeddingBag: _embedding,
-    nn.LayerNorm: _norm,
-    nn.RMSNorm: _norm,
-    nn.GroupNorm: _norm,
-    _NormBase: _norm,
-    nn.MultiheadAttention: _attention,
-    nn.RNNBase: _uniform_in_hidden,
-    nn.RNNCellBase: _uniform_in_hidden,
-    nn.PReLU: _of_any({"*": "constant(0.25)"}),
-}
+_LAYERS: Mapping[str, Callable[[Any], dict[str, str]]] = {
+    f"{kind.__module__}.{kind.__qualname__}": rules
+    for kind, rules in (
+        (nn.Linear, _matrix),
+        (nn.Bilinear, _matrix),
+        (_ConvNd, _convolution),
+        (nn.Embedding, _embedding),
+        (nn.EmbeddingBag, _embedding),
+        (nn.LayerNorm, _norm),
+        (nn.RMSNorm, _norm),
+        (nn.GroupNorm, _norm),
+        (_NormBase, _norm),
+        (nn.MultiheadAttention, _attention),
+        (nn.RNNBase, _recurrent),
+        (nn.RNNCellBase, _recurrent),
+        (nn.PReLU, _of_any("constant(0.25)")),
+    )
+} | {"transformers.pytorch_utils.Conv1D": _of_any("kaiming_normal(layout='IO')")}
 
 
-def _standard_rules(module: nn.Module) -> dict[str, str]:
-    """Return for each parameter the kind of its layer and the rule that this has for it."""
+def _standard_rules(module: nn.Module) -> dict[str, _Rule]:
+    """Return for each parameter what its layer has for it, or else what the default rules have for its name."""
     rules = {}
-    for path, layer in module.named_modules(remove_duplicate=False):
-        kind = next((kind for kind in type(layer).__mro__ if kind in _LAYERS), None)
+    layers = dict(module.named_modules(remove_duplicate=False))
+    for path, layer in layers.items():
         for name, _ in layer.named_parameters(recurse=False, remove_duplicate=False):
             qualified = f"{path}.{name}" if path else name
-            known, by = (DEFAULT_RULES, qualified) if kind is None else (_LAYERS[kind](layer), name)
-            pattern = first_matches([by], known)[by]
-            assert pattern is not None
-            rules[qualified] = f"{(kind or type(layer)).__name__.strip('_')}: {known[pattern]}"
+            owner, its_name = layer, name
+            if isinstance(layer, ParametrizationList):
+                owner_path, _, its_name = path.rpartition(".")
+                owner = layers[owner_path.rpartition(".")[0]]
+            rules[qualified] = _standard_rule(qualified, owner, its_name, layer, name)
     return rules
 
 
-def _padding_rows(module: nn.Module) -> Iterable[tuple[str, int]]:
-    for path, layer in module.named_modules(remove_duplicate=False):
-        if isinstance(layer, nn.Embedding | nn.EmbeddingBag) and layer.padding_idx is not None:
-            yield f"{path}.weight" if path else "weight", layer.padding_idx
+def _standard_rule(qualified: str, owner: Any, its_name: str, layer: Any, name: str) -> _Rule:
+    """Return the rule of one parameter, or of what a parametrization makes the owner's parameter ``its_name`` of."""
+    kind = type_before_parametrizations(owner)
+    norm = _norm_of(layer, name)
+    if norm is not None:
+        return _Rule(f"{kind.__name__}: norms of the directions", norm)
+    if layer is not owner and name not in ("original", "original1"):
+        raise ValueError(f"parameter {qualified!r} of a parametrization must have a rule, got none")
+    known = next((_LAYERS[key](owner) for key in map(_qualified, kind.__mro__) if key in _LAYERS), {})
+    for candidate in (its_name, its_name.removesuffix("_orig"), its_name.removesuffix("_v")):
+        pattern = first_matches([candidate], known)[candidate]
+        if pattern is not None:
+            return _Rule(f"{kind.__name__}: {known[pattern]}", _parsed(known[pattern]))
+    text = DEFAULT_RULES[str(first_matches([qualified], DEFAULT_RULES)[qualified])]
+    return _Rule(f"{kind.__name__}: {text}", _parsed(text))
+
+
+def _qualified(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+@dataclass(frozen=True)
+class _Norm:
+    """Fills the magnitudes of a weight normalization, so that the weight is what its directions were drawn as."""
+
+    directions: torch.Tensor
+    axis: int
+
+    def __call__(self, magnitudes: torch.Tensor, rng: object) -> None:  # noqa: ARG002
+        magnitudes.copy_(torch.norm_except_dim(self.directions, 2, self.axis))
+
+
+def _norm_of(layer: Any, name: str) -> _Norm | None:
+    """Return what fills a parameter that holds magnitudes, by either of torch's two weight normalizations."""
+    if isinstance(layer, ParametrizationList):
+        is_it = isinstance(layer[0], _WeightNorm) and name == "original0"
+        return _Norm(layer.original1, layer[0].dim) if is_it else None
+    for hook in layer._forward_pre_hooks.values():
+        if isinstance(hook, WeightNorm) and name == f"{hook.name}_g":
+            return _Norm(getattr(layer, f"{hook.name}_v"), hook.dim)
+    return None
+
+
+def _padding_rows(module: nn.Module, standard: Mapping[str, _Rule]) -> Iterable[tuple[str, int]]:
+    for path, layer in module.named_modules():
+        name = f"{path}.weight" if path else "weight"
+        if isinstance(layer, nn.Embedding | nn.EmbeddingBag) and layer.padding_idx is not None and name in standard:
+            yield name, layer.padding_idx
 
 
 def _zero_row(blocks: Blocks, row: int) -> None:
