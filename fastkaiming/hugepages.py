@@ -14,7 +14,7 @@ _HUGE = 2 << 20
 
 def advise(array: NDArray[Any]) -> None:
     """Ask for huge pages under an array of some size; a system that has none goes on as before."""
-    if array.nbytes < _LEAST_BYTES or not array.flags.c_contiguous or not sys.platform.startswith("linux"):
+    if array.nbytes < _LEAST_BYTES or not array.flags.forc or not sys.platform.startswith("linux"):
         return
     first = -(-array.ctypes.data // _HUGE) * _HUGE
     end = (array.ctypes.data + array.nbytes) // _HUGE * _HUGE

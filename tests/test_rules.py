@@ -375,3 +375,12 @@ def test_ctrl_c_and_callbacks_stop_the_region() -> None:
 
     with fk.progress(stop), pytest.raises(InterruptedError):
         fk.init_({f"w{i}": marked(300, 400) for i in range(20)})
+
+
+def test_what_is_kept_stays_as_it_is() -> None:
+    params = {"frozen": np.ones((3, 4), np.float32), "head": np.empty((4, 5), np.float32)}
+    assert fk.init_(params, rng=7, rules={"frozen": "keep", "*": "kaiming_normal"}).filled["frozen"] == "frozen"
+    assert (params["frozen"] == 1).all()
+    assert np.array_equal(params["head"], fk.kaiming_normal((4, 5), rng=fk.Generator(7).key("head")))
+    with pytest.raises(ValueError, match="the rule 'frozen' must not give rng"):
+        fk.init_(params, rules={"frozen": "keep(rng=3)", "*": "zeros"})

@@ -330,7 +330,7 @@ def test_large_fresh_tensors_get_huge_pages(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(hugepages, "_madvise", lambda: madvise)
     with ours.accelerate():
-        small, large = torch.zeros(1000).normal_(), torch.zeros(5 << 20, dtype=torch.float32).normal_()
+        small, large = torch.zeros(1000).normal_(), torch.zeros(5 << 10, 1 << 10).T.normal_()
     ((address, length),) = asked
     assert large.data_ptr() <= address < address + length <= large.data_ptr() + 20 * 2**20
     assert address % 2**21 == length % 2**21 == 0
