@@ -76,6 +76,7 @@ def init_(
         The arrays, as :func:`fill_` takes them, by name. Memory that has two names is filled once.
     rng : int, Generator, numpy.random.Generator, optional
         The seed, or what gives it: array ``name`` is filled with ``Generator(seed).key(name)``. None is fresh entropy.
+        A numpy.random.Generator has given its seed also where an initializer refuses an array.
     rules : mapping or sequence of pairs, optional
         Patterns and rules; the first pattern that a name matches gives its rule. In a pattern, ``*`` stands for any
         characters, dots too, ``?`` for one, ``[abc]`` for one of these. A rule is the name of an initializer, with or
