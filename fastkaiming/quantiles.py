@@ -15,7 +15,7 @@ from typing import NamedTuple
 MOST_SIGMAS = 36.0  # of the nearer bound; the least probability of a tail drawn there is 2**-1006, a normal number
 _MOST_HALVINGS = 950  # to the least probability: then that of half a 64-bit word is a normal number too
 _LEAST_SINGLE = 2.0**-64  # sigmas of the farther bound; a closer one leaves a word less than single precision holds
-_FARTHEST_SINGLE = 5.5  # sigmas of the nearer bound, or tails are smaller than single precision's quantile covers
+_FARTHEST_SINGLE = 2.0  # sigmas of the nearer bound: farther out, errors of some ulps show in billions of values
 _SINGLE_FACTOR = 3  # between t of single precision and Phi - 1/2: about the quotient of z and Phi - 1/2
 _GUARD_BITS = 32  # against the truncations of some thousand terms
 _ERROR = 2  # units in the last bit of _distance, at most
@@ -119,8 +119,8 @@ def _operation(alpha: float, beta: float, precision: int) -> str:
 
 
 def _are_close(nearer: float, farther: float) -> bool:
-    """Return whether there is less than the sixteenth part of the farther bound between two on one side of the mean."""
-    return not math.isinf(farther) and 16 * Fraction(nearer) > 15 * Fraction(farther)
+    """Return whether there is less than a quarter of the farther bound between two on one side of the mean."""
+    return not math.isinf(farther) and 4 * Fraction(nearer) > 3 * Fraction(farther)
 
 
 def _standardized(bound: float, mean: float, std: float) -> float:

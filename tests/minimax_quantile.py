@@ -16,7 +16,7 @@ from mpmath import cos, erfc, erfinv, findroot, linspace, log, lu_solve, matrix,
 Function = Callable[[mpf], mpf]
 
 CENTRAL = mpf(23) / 1024  # the least tail probability that the central function serves: a little beyond 2 sigma
-LEAST = mpf(2) ** -60  # less than all: a word's half of what lies beyond 5.5 sigmas is 2^-58.6
+LEAST = mpf(2) ** -60  # less than all: a word's half of what lies beyond 2 sigmas is 2^-38.5
 FACTOR = 3  # of Phi - 1/2 in t, so that the quotient of z and t is never far from 1
 
 

@@ -73,7 +73,7 @@ def truncation(mean: float, std: float, low: float, high: float, precision: Prec
 def fits_single(nearer: float, farther: float) -> bool:
     """Judge two bounds on the same side of the mean."""
     ratio = Fraction(0) if math.isinf(farther) else Fraction(nearer) / Fraction(farther)
-    return nearer <= 5.5 and farther >= 2.0**-64 and ratio <= Fraction(15, 16)
+    return nearer <= 2.0 and farther >= 2.0**-64 and ratio <= Fraction(3, 4)
 
 
 def standardized(bound: float, mean: float, std: float) -> float:
