@@ -61,14 +61,12 @@ class StandIn:
 
 def drawn(
     ask: Function,
-    tensor: Any,
+    tensor: torch.Tensor,
     args: tuple[Any, ...],
     named: Mapping[str, Any],
     generator: torch.Generator | None,
 ) -> bool:
-    """Fill a tensor with what ``ask`` tells a stand-in for it; return False where torch has to do it."""
-    if not tensors.may_be_ours(tensor):
-        return False
+    """Fill a tensor that may be ours with what ``ask`` tells a stand-in for it; return False where torch has to."""
     answer = _answer_to(ask, tensor, args, named)
     return answer is not None and tensors.fill_(tensor, answer, generator)
 
@@ -180,9 +178,9 @@ def trunc_normal_(
 def truncated_normal_drawn(
     tensor: Any, mean: float, std: float, a: float, b: float, generator: torch.Generator | None = None
 ) -> bool:
-    """Fill a tensor with a truncated normal distribution, and warn as torch does; return False where torch has to."""
+    """Fill a tensor that may be ours, and warn as torch does; return False where torch has to."""
     numbers = (mean, std, a, b)
-    valid = tensors.may_be_ours(tensor) and _answer_to(StandIn.truncated, tensor, numbers, {})
+    valid = _answer_to(StandIn.truncated, tensor, numbers, {})
     far_out = valid and (mean < a - 2 * std or mean > b + 2 * std)
     if far_out and tensors.blocks_of(tensor) is not None:
         warnings.warn(

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from torch._C import _functorch
 from torch._ops import _len_torch_dispatch_stack_pre_dispatch
 from torch.autograd import forward_ad
-from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from fastkaiming import filling, formats, hugepages, targets
 from fastkaiming.distributions import Distribution
@@ -42,8 +41,8 @@ def may_be_ours(tensor: Any) -> bool:
     return (
         (type(tensor) in _PLAIN or dtensors.is_dtensor(tensor))
         and not tensor.is_nested
-        and _get_current_dispatch_mode() is None
-        and _len_torch_dispatch_stack_pre_dispatch() == 0
+        and torch._C._len_torch_dispatch_stack() == 0
+        and (torch._C._len_torch_function_stack() == 0 or _len_torch_dispatch_stack_pre_dispatch() == 0)
         and _functorch.peek_interpreter_stack() is None
         and forward_ad._current_level < 0
         and not torch.jit.is_tracing()
