@@ -162,11 +162,13 @@ def test_tied_parameters_go_by_the_name_that_was_registered_first() -> None:
 
 
 def test_embedding_decides_of_layers_that_share_its_weight() -> None:
-    module = nn.ModuleDict({"head": nn.Linear(8, 20, bias=False), "embedding": nn.Embedding(20, 8)})
+    module = nn.ModuleDict({"head": nn.Linear(8, 20, bias=False), "embedding": nn.Embedding(20, 8, padding_idx=3)})
     module["head"].weight = module["embedding"].weight
     report = ours.init_module_(module, rng=5)
     assert report.shared == {"embedding.weight": "head.weight"}
-    assert np.array_equal(values(module["head"].weight), fk.normal((20, 8), std=0.02, rng=key("head.weight")))
+    expected = fk.normal((20, 8), std=0.02, rng=key("head.weight"))
+    expected[3] = 0
+    assert np.array_equal(values(module["head"].weight), expected)
 
 
 @pytest.mark.parametrize("pattern", ["wte.weight", "lm_head*"])
@@ -222,6 +224,12 @@ def test_parametrization_of_one_tensor_goes_by_the_layer() -> None:
     module = torch.nn.utils.parametrizations.spectral_norm(nn.Conv2d(4, 6, 3, groups=2))
     report = ours.init_module_(module, rng=5)
     assert report.filled["parametrizations.weight.original"] == "Conv2d: kaiming_normal(groups=2, transposed=False)"
+
+
+def test_rules_for_a_parametrization_of_several_tensors() -> None:
+    module = parametrize.register_parametrization(nn.Linear(3, 3), "weight", Product())
+    report = ours.init_module_(module, rules={"*.original0": "xavier_normal", "*.original1": "ones"})
+    assert set(report.filled.values()) == {"Linear: zeros", "*.original0", "*.original1"}
 
 
 def test_parameters_that_a_subclass_adds_go_by_their_names() -> None:

@@ -126,20 +126,22 @@ def init_module_(
     names = _joined_by_memory(names, blocks)
     jobs = [Job(name, *chosen[name], parameters[name], blocks[name]) for name in filled if name in names]
     jobs.sort(key=lambda job: isinstance(job.filler, _Norm))  # after what it is the norm of
+    first_of = {name: first for first, its_names in names.items() for name in its_names}
+    padding = [(first_of[name], row) for name, row in _padding_rows(module) if name in first_of]
+    rows = [(blocks[name], row) for name, row in padding if chosen[name].filler is _parsed(_EMBEDDING)]
     try:
         with torch.no_grad():
             carry_out(jobs, tensors.seed_from(rng) if isinstance(rng, torch.Generator) else rng, threads)
-            for name, row in _padding_rows(module, standard):
-                if chosen[name] is standard[name]:
-                    _zero_row(blocks[name], row)
+            for its_blocks, row in rows:
+                _zero_row(its_blocks, row)
     finally:  # a function among the rules may raise when others have been carried out
         torch.autograd.graph.increment_version([parameters[job.name] for job in jobs])
-    rule_of = {name: chosen[first].label for first, its_names in names.items() for name in its_names}
+    rule_of = {name: chosen[first_of[name]].label for name in parameters}
     unused = unused_of(given, rule_of)
     if unused:
         warnings.warn(about_unused(unused, parameters), UserWarning, stacklevel=2)
-    shared = {name: first for first, its_names in names.items() for name in its_names if name != first}
-    return InitReport({name: rule_of[name] for name in parameters}, shared, unused)
+    shared = {name: first for name, first in first_of.items() if name != first}
+    return InitReport(rule_of, shared, unused)
 
 
 def _names_of_each(parameters: Mapping[str, torch.Tensor]) -> dict[str, list[str]]:
@@ -199,7 +201,7 @@ class _Rule(NamedTuple):
     filler: Filler
 
 
-def _chosen(names: Sequence[str], given: Mapping[str, Filler], standard: Mapping[str, _Rule]) -> _Rule:
+def _chosen(names: Sequence[str], given: Mapping[str, Filler], standard: Mapping[str, _Rule | None]) -> _Rule:
     """Return the first given rule that any name of a parameter matches, or else that of a layer that it belongs to.
 
     Of layers that share it, an embedding decides: it is from there that a language model's last layer takes its weight.
@@ -208,7 +210,9 @@ def _chosen(names: Sequence[str], given: Mapping[str, Filler], standard: Mapping
     if matches:
         pattern = min(matches, key=list(given).index)
         return _Rule(pattern, given[pattern])
-    rules = [standard[name] for name in names]
+    rules = [rule for rule in map(standard.__getitem__, names) if rule is not None]
+    if not rules:
+        raise ValueError(f"parameter {names[0]!r} of a parametrization must have a rule, got none")
     return next((rule for rule in rules if rule.filler is _parsed(_EMBEDDING)), rules[0])
 
 
@@ -278,9 +282,9 @@ _LAYERS: Mapping[str, Callable[[Any], dict[str, str]]] = {
 } | {"transformers.pytorch_utils.Conv1D": _of_any("kaiming_normal(layout='IO')")}
 
 
-def _standard_rules(module: nn.Module) -> dict[str, _Rule]:
+def _standard_rules(module: nn.Module) -> dict[str, _Rule | None]:
     """Return for each parameter what its layer has for it, or else what the default rules have for its name."""
-    rules = {}
+    rules: dict[str, _Rule | None] = {}
     layers = dict(module.named_modules(remove_duplicate=False))
     for path, layer in layers.items():
         for name, _ in layer.named_parameters(recurse=False, remove_duplicate=False):
@@ -293,14 +297,17 @@ def _standard_rules(module: nn.Module) -> dict[str, _Rule]:
     return rules
 
 
-def _standard_rule(qualified: str, owner: Any, its_name: str, layer: Any, name: str) -> _Rule:
-    """Return the rule of one parameter, or of what a parametrization makes the owner's parameter ``its_name`` of."""
+def _standard_rule(qualified: str, owner: Any, its_name: str, layer: Any, name: str) -> _Rule | None:
+    """Return the rule of one parameter, or of what a parametrization makes the owner's parameter ``its_name`` of.
+
+    None stands for one of several tensors of a parametrization that says nothing of them.
+    """
     kind = type_before_parametrizations(owner)
     norm = _norm_of(layer, name)
     if norm is not None:
         return _Rule(f"{kind.__name__}: norms of the directions", norm)
-    if layer is not owner and name not in ("original", "original1"):
-        raise ValueError(f"parameter {qualified!r} of a parametrization must have a rule, got none")
+    if layer is not owner and name != ("original1" if isinstance(layer[0], _WeightNorm) else "original"):
+        return None
     known = next((_LAYERS[key](owner) for key in map(_qualified, kind.__mro__) if key in _LAYERS), {})
     for candidate in (its_name, its_name.removesuffix("_orig"), its_name.removesuffix("_v")):
         pattern = first_matches([candidate], known)[candidate]
@@ -336,11 +343,10 @@ def _norm_of(layer: Any, name: str) -> _Norm | None:
     return None
 
 
-def _padding_rows(module: nn.Module, standard: Mapping[str, _Rule]) -> Iterable[tuple[str, int]]:
+def _padding_rows(module: nn.Module) -> Iterable[tuple[str, int]]:
     for path, layer in module.named_modules():
-        name = f"{path}.weight" if path else "weight"
-        if isinstance(layer, nn.Embedding | nn.EmbeddingBag) and layer.padding_idx is not None and name in standard:
-            yield name, layer.padding_idx
+        if isinstance(layer, nn.Embedding | nn.EmbeddingBag) and layer.padding_idx is not None:
+            yield f"{path}.weight" if path else "weight", layer.padding_idx
 
 
 def _zero_row(blocks: Blocks, row: int) -> None:
