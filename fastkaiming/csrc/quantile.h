@@ -46,7 +46,7 @@ FK_INLINE v_f32 fk_quantile_f32(v_f32 t, v_f32 v, v_u32 negative, int regions) {
 
     const v_f32 r = fk_tail_radius_f32(v), r2 = vf_mul(r, r);
     const v_f32 u01 = vf_fma(r, vf_set1(-0x1.672a2ap+1f), vf_set1(-0x1.5e382p+1f));
-    const v_f32 u23 = vf_fma(r, vf_set1(-0x1.ec93eep-11f), vf_set1(-0x1.34884p-2f));
+    const v_f32 u23 = vf_fma(r, vf_set1(-0x1.ec93eep-11f), vf_set1(-0x1.348852p-2f));
     const v_f32 v01 = vf_fma(r, vf_set1(0x1.419294p+1f), vf_set1(1.0f));
     const v_f32 v23 = vf_fma(r, vf_set1(0x1.f2d7ecp-5f), vf_set1(0x1.0848acp+0f));
     const v_m32 tail = vf_negative(vf_sub(v, vf_set1(FK_CENTRAL_F32)));
