@@ -137,3 +137,9 @@ def shape(name: str, value: Any) -> tuple[int, ...]:
     if math.prod(size for size in sizes if size) > MAX_ELEMENTS:
         raise ValueError(f"{name} must hold at most 2**64 elements, got {sizes}")
     return sizes
+
+
+def missing(adapter: str, error: ModuleNotFoundError) -> ImportError:
+    """Return what to raise where an adapter's framework cannot be imported."""
+    package = str(error.name).partition(".")[0]
+    return ImportError(f"fastkaiming.{adapter} needs {package}: pip install 'fastkaiming[{adapter}]'")

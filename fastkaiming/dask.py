@@ -11,6 +11,9 @@ from numbers import Real
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from fastkaiming import checks, initializers, variances
 
 try:
     import dask.array as da
@@ -18,10 +21,8 @@ try:
     from dask.base import tokenize
     from dask.layers import ArraySliceDep
 except ModuleNotFoundError as error:
-    raise ImportError("fastkaiming.dask needs dask: pip install 'fastkaiming[dask]'") from error
-from numpy.typing import DTypeLike, NDArray
+    raise checks.missing("dask", error) from error
 
-from fastkaiming import checks, initializers, variances
 from fastkaiming.filling import empty
 from fastkaiming.generator import Key, Rng, key_from
 

@@ -21,12 +21,14 @@ from typing import Any, TypeAlias, cast
 
 import numpy as np
 
+from fastkaiming import checks
+
 try:
     import jax
     from jax.nn import initializers
     from jax.nn.initializers import constant, delta_orthogonal, ones, orthogonal, zeros
 except ModuleNotFoundError as error:
-    raise ImportError("fastkaiming.jax needs jax: pip install 'fastkaiming[jax]'") from error
+    raise checks.missing("jax", error) from error
 
 from fastkaiming.distributions import Distribution, Normal, TruncatedNormal, Uniform
 from fastkaiming.jax_arrays import Initializer, make

@@ -46,6 +46,10 @@ class Initializer:
         """Return the distribution that arrays of a shape are drawn from."""
         return self.formula(shape, **dict(self.settings))
 
+    def of_jax(self) -> Callable[..., Any]:
+        """Return JAX's own initializer of the settings."""
+        return self.theirs(**dict(self.settings))
+
     def __call__(self, key: Any, shape: Sequence[int], dtype: Any = None, out_sharding: Any = None) -> Any:
         """Return a new array, on the devices on which JAX would compute with the key.
 
@@ -76,7 +80,7 @@ class Initializer:
         """
         answer = self.traced(key, shape, dtype, out_sharding)
         if formats.known(answer.dtype) is None:
-            return self.theirs(**dict(self.settings))(key, shape, **self._given(dtype, out_sharding))
+            return self.of_jax()(key, shape, **self._given(dtype, out_sharding))
         distribution, words = _fitting(self.rule(answer.shape), answer.dtype), _words(key)
         if isinstance(words, jax.core.Tracer):
             return _on_host(distribution, answer.shape, answer.dtype, answer.sharding)(words)
@@ -90,7 +94,7 @@ class Initializer:
             with contextlib.suppress(TypeError):  # of what cannot be hashed, which is refused by name below, or taken
                 call = _call(self, shape, tuple(map(type, shape)), **given)  # 2.0 equals 2, but is no size
                 return jax.eval_shape(call, key)
-        return jax.eval_shape(functools.partial(self.theirs(**dict(self.settings)), key, shape, **given))
+        return jax.eval_shape(functools.partial(self.of_jax(), key, shape, **given))
 
     def _given(self, dtype: Any, out_sharding: Any) -> dict[str, Any]:
         asked = {"dtype": self.dtype if dtype is None else dtype, "out_sharding": out_sharding}
@@ -100,7 +104,7 @@ class Initializer:
 @functools.lru_cache(maxsize=1024, typed=True)
 def _call(initializer: Initializer, shape: Sequence[int], _: tuple[type, ...], **given: Any) -> Callable[[Any], Any]:
     """Return one function of the key for all equal calls: JAX remembers the trace of a function, which takes 1 ms."""
-    theirs = initializer.theirs(**dict(initializer.settings))
+    theirs = initializer.of_jax()
     traceable: Callable[[Any], Any] = jax.jit(lambda key: theirs(key, shape, **given))
     return traceable
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import translate
-from functools import partial
+from functools import lru_cache, partial
 from inspect import signature
 from typing import Any, NamedTuple, TypeAlias, cast
 
@@ -242,10 +242,16 @@ def _call(text: str) -> tuple[str, list[ast.expr], list[ast.keyword]] | None:
 
 def first_matches(names: Iterable[str], patterns: Iterable[str]) -> dict[str, str | None]:
     """Return the first pattern that each name matches."""
-    in_order = list(patterns)
-    first = re.compile("|".join(f"({translate(pattern)})" for pattern in in_order) or "(?!)").match
+    in_order = tuple(patterns)
+    first = _any_of(in_order).match
     matches = ((name, first(name)) for name in names)
     return {name: in_order[(match.lastindex or 0) - 1] if match else None for name, match in matches}
+
+
+@lru_cache(maxsize=64)
+def _any_of(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    """Return what matches the names that any of the patterns does, the number of the first one as its last group's."""
+    return re.compile("|".join(f"({translate(pattern)})" for pattern in patterns) or "(?!)")
 
 
 def _chosen(names: Iterable[str], patterns: Iterable[str]) -> dict[str, str]:

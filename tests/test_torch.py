@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from processes import python
 
 import fastkaiming as fk
 
@@ -47,6 +48,16 @@ def test_every_public_name_is_there() -> None:
         assert name in ours.__all__
         assert inspect.signature(getattr(ours, name)) == inspect.signature(getattr(theirs, name))
         assert getattr(ours, name).__doc__ == getattr(theirs, name).__doc__ or name == "trunc_normal_"
+
+
+def test_core_imports_no_torch() -> None:
+    result = python("import sys, fastkaiming; print('torch' in sys.modules)")
+    assert result.stdout == "False\n", result.stderr
+
+
+def test_without_torch_the_error_says_what_to_install() -> None:
+    result = python("import sys; sys.modules['torch'] = None; import fastkaiming.torch")
+    assert result.stderr.endswith("ImportError: fastkaiming.torch needs torch: pip install 'fastkaiming[torch]'\n")
 
 
 def test_private_names_in_wide_use_are_there() -> None:

@@ -54,7 +54,7 @@ typedef struct {
     double slope;        /* the probability of one word; in single precision three times that, and so the anchor */
     double origin;       /* a word, less 2^31: next to Phi = 1/2, or where that does not matter the middle one */
     double anchor;       /* its Phi - 1/2 */
-    double lower_slope;  /* of the tail probability, in the lower half of the words */
+    double lower_slope;  /* of the tail probability, below the origin or in double precision below the middle word */
     double lower_anchor; /* the tail probability of word 0 */
     double upper_slope;  /* likewise down from the last word */
     double upper_anchor;

@@ -5,6 +5,8 @@ defaults, warnings, errors and results. The random ones fill tensors on the CPU 
 same values on any number of threads, on any machine, and in every shard of a DTensor.
 """
 
+from fastkaiming import checks
+
 try:
     import torch.nn.init as _theirs
     from torch.nn.init import (  # noqa: F401  two of them are private, and yet in wide use
@@ -20,7 +22,7 @@ try:
 
     from fastkaiming.torch.accelerating import accelerate
 except ModuleNotFoundError as error:
-    raise ImportError(f"fastkaiming.torch needs {error.name}: pip install 'fastkaiming[torch]'") from error
+    raise checks.missing("torch", error) from error
 from fastkaiming.torch.initializers import (
     deprecated,
     kaiming_normal_,

@@ -25,30 +25,32 @@ from fastkaiming.torch.initializers import StandIn, drawn, truncated_normal_draw
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Block:
+class Acceleration:
     """What :func:`accelerate` returns: use it as a context manager, or to decorate a function."""
 
     def __init__(self) -> None:
-        self._is_open = False
-        self._token: Token[Block | None] | None = None
+        self._token: Token[Acceleration | None] | None = None  # while the block is open
+
+    def is_open(self) -> bool:
+        """Tell whether the block has been entered and not left; a context copied from it knows but of the former."""
+        return self._token is not None
 
     def __enter__(self) -> None:
-        if self._is_open:
+        if self.is_open():
             raise RuntimeError(
                 "a block of accelerate() must be left before it is entered again: call accelerate() anew"
             )
         _enter()
-        self._is_open = True
         self._token = _innermost.set(self)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        assert self._token is not None
-        self._is_open = False
+        token, self._token = self._token, None
+        assert token is not None
         _leave()
         with suppress(ValueError):  # where it is left in another context than it was entered in, by async fixtures say
-            _innermost.reset(self._token)
+            _innermost.reset(token)
 
     def __call__(self, function: F) -> F:
         """Return a function that runs in a block of its own."""
@@ -63,18 +65,14 @@ class Block:
 
         @wraps(function)
         def accelerated(*args: Any, **named: Any) -> Any:
-            with Block():
+            with Acceleration():
                 return function(*args, **named)
 
         return accelerated  # type: ignore[return-value]
 
-    def is_open(self) -> bool:
-        """Tell whether the block has not been left, which a context that was copied from it does not know."""
-        return self._is_open
-
 
 @overload
-def accelerate() -> Block: ...
+def accelerate() -> Acceleration: ...
 @overload
 def accelerate(function: F) -> F: ...
 def accelerate(function: Callable[..., Any] | None = None) -> Any:
@@ -116,10 +114,10 @@ def accelerate(function: Callable[..., Any] | None = None) -> Any:
     >>> layer.weight.abs().max() <= 4096**-0.5
     tensor(True)
     """
-    return Block() if function is None else Block()(function)
+    return Acceleration() if function is None else Acceleration()(function)
 
 
-_innermost: ContextVar[Block | None] = ContextVar("fastkaiming.torch.innermost", default=None)
+_innermost: ContextVar[Acceleration | None] = ContextVar("fastkaiming.torch.innermost", default=None)
 _lock = threading.Lock()
 _open_blocks = 0
 

@@ -1,18 +1,11 @@
-"""A module at once: every parameter by its qualified name, with rules for torch's own layers."""
+"""A module at once: every parameter by its qualified name, by the first rule for it or by its layer."""
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.modules.conv import _ConvNd
-from torch.nn.utils.parametrizations import _WeightNorm
-from torch.nn.utils.parametrize import ParametrizationList, type_before_parametrizations
-from torch.nn.utils.weight_norm import WeightNorm
 
 from fastkaiming import aliases, checks, hugepages
 from fastkaiming.generator import Rng
@@ -27,11 +20,11 @@ from fastkaiming.rules import (
     first_matches,
     is_keep,
     listed,
-    parsed,
     read,
     unused_of,
 )
 from fastkaiming.torch import tensors
+from fastkaiming.torch.layers import EMBEDDING, Norms, Rule, filler_of, padding_rows, standard_rules
 from fastkaiming.torch.tensors import Block
 
 Blocks: TypeAlias = Sequence[Block]
@@ -118,17 +111,17 @@ def init_module_(
         raise TypeError(f"module must be a torch.nn.Module, not {checks.shown(module)}")
     parameters: dict[str, torch.Tensor] = dict(module.named_parameters(remove_duplicate=False))
     names = _names_of_each(parameters)
-    given, standard = read({} if rules is None else rules), _standard_rules(module)
+    given, standard = read({} if rules is None else rules), standard_rules(module)
     chosen = {name: _chosen(its_names, given, standard) for name, its_names in names.items()}
     filled = [name for name, rule in chosen.items() if not is_keep(rule.filler)]
     blocks = {name: _blocks(name, parameters[name]) for name in filled}
     _refuse_vectors_without_fans(chosen, parameters)
     names = _joined_by_memory(names, blocks)
     jobs = [Job(name, *chosen[name], parameters[name], blocks[name]) for name in filled if name in names]
-    jobs.sort(key=lambda job: isinstance(job.filler, _Norm))  # after what it is the norm of
+    jobs.sort(key=lambda job: isinstance(job.filler, Norms))  # after what it is the norm of
     first_of = {name: first for first, its_names in names.items() for name in its_names}
-    padding = [(first_of[name], row) for name, row in _padding_rows(module) if name in first_of]
-    rows = [(blocks[name], row) for name, row in padding if chosen[name].filler is _parsed(_EMBEDDING)]
+    padding = [(first_of[name], row) for name, row in padding_rows(module) if name in first_of]
+    rows = [(blocks[name], row) for name, row in padding if chosen[name].filler is filler_of(EMBEDDING)]
     try:
         with torch.no_grad():
             carry_out(jobs, tensors.seed_from(rng) if isinstance(rng, torch.Generator) else rng, threads)
@@ -196,12 +189,7 @@ def _refusal(name: str, parameter: torch.Tensor) -> Exception:
 # ---- which rule ----
 
 
-class _Rule(NamedTuple):
-    label: str  # in the report: a pattern of the user's, or a layer and what it has
-    filler: Filler
-
-
-def _chosen(names: Sequence[str], given: Mapping[str, Filler], standard: Mapping[str, _Rule | None]) -> _Rule:
+def _chosen(names: Sequence[str], given: Mapping[str, Filler], standard: Mapping[str, Rule | None]) -> Rule:
     """Return the first given rule that any name of a parameter matches, or else that of a layer that it belongs to.
 
     Of layers that share it, an embedding decides: it is from there that a language model's last layer takes its weight.
@@ -209,16 +197,16 @@ def _chosen(names: Sequence[str], given: Mapping[str, Filler], standard: Mapping
     matches = [pattern for pattern in first_matches(names, given).values() if pattern is not None]
     if matches:
         pattern = min(matches, key=list(given).index)
-        return _Rule(pattern, given[pattern])
+        return Rule(pattern, given[pattern])
     rules = [rule for rule in map(standard.__getitem__, names) if rule is not None]
     if not rules:
         raise ValueError(f"parameter {names[0]!r} of a parametrization must have a rule, got none")
-    return next((rule for rule in rules if rule.filler is _parsed(_EMBEDDING)), rules[0])
+    return next((rule for rule in rules if rule.filler is filler_of(EMBEDDING)), rules[0])
 
 
-def _refuse_vectors_without_fans(chosen: Mapping[str, _Rule], parameters: Mapping[str, torch.Tensor]) -> None:
+def _refuse_vectors_without_fans(chosen: Mapping[str, Rule], parameters: Mapping[str, torch.Tensor]) -> None:
     """Refuse at once all parameters that are left to the last of the default rules, and have no fans for it."""
-    last = _parsed(DEFAULT_RULES["*"])
+    last = filler_of(DEFAULT_RULES["*"])
     lost = [name for name, rule in chosen.items() if rule.filler is last and parameters[name].dim() < 2]
     if lost:
         example = {"*" + lost[0].rpartition(".")[2]: "ones"}
@@ -226,127 +214,6 @@ def _refuse_vectors_without_fans(chosen: Mapping[str, _Rule], parameters: Mappin
             f"parameters of fewer than two axes must have a rule, rules={example} for example, got none for "
             f"{listed(lost)}"
         )
-
-
-@cache
-def _parsed(text: str) -> Filler:
-    return parsed("a layer's", text)
-
-
-# ---- the rules of layers ----
-
-_EMBEDDING = "normal(std=0.02)"
-
-
-def _recurrent(layer: Any) -> dict[str, str]:
-    bound = layer.hidden_size**-0.5 if layer.hidden_size else 0.0
-    return dict.fromkeys(("weight_*", "bias_*"), f"uniform({-bound!r}, {bound!r})")
-
-
-def _attention(layer: nn.MultiheadAttention) -> dict[str, str]:
-    return {
-        "in_proj_weight": f"xavier_uniform(fan={layer.embed_dim})",  # three in a stack
-        "?_proj_weight": "xavier_uniform",
-        "bias_[kv]": "xavier_normal",
-        "in_proj_bias": "zeros",
-    }
-
-
-def _convolution(layer: _ConvNd) -> dict[str, str]:
-    return {"weight": f"kaiming_normal(groups={layer.groups}, transposed={layer.transposed})", "bias": "zeros"}
-
-
-def _of_any(weight: str) -> Callable[[Any], dict[str, str]]:
-    return lambda _layer: {"weight": weight, "bias": "zeros"}
-
-
-_matrix, _norm, _embedding = _of_any("kaiming_normal"), _of_any("ones"), _of_any(_EMBEDDING)
-
-_LAYERS: Mapping[str, Callable[[Any], dict[str, str]]] = {
-    f"{kind.__module__}.{kind.__qualname__}": rules
-    for kind, rules in (
-        (nn.Linear, _matrix),
-        (nn.Bilinear, _matrix),
-        (_ConvNd, _convolution),
-        (nn.Embedding, _embedding),
-        (nn.EmbeddingBag, _embedding),
-        (nn.LayerNorm, _norm),
-        (nn.RMSNorm, _norm),
-        (nn.GroupNorm, _norm),
-        (_NormBase, _norm),
-        (nn.MultiheadAttention, _attention),
-        (nn.RNNBase, _recurrent),
-        (nn.RNNCellBase, _recurrent),
-        (nn.PReLU, _of_any("constant(0.25)")),
-    )
-} | {"transformers.pytorch_utils.Conv1D": _of_any("kaiming_normal(layout='IO')")}
-
-
-def _standard_rules(module: nn.Module) -> dict[str, _Rule | None]:
-    """Return for each parameter what its layer has for it, or else what the default rules have for its name."""
-    rules: dict[str, _Rule | None] = {}
-    layers = dict(module.named_modules(remove_duplicate=False))
-    for path, layer in layers.items():
-        for name, _ in layer.named_parameters(recurse=False, remove_duplicate=False):
-            qualified = f"{path}.{name}" if path else name
-            owner, its_name = layer, name
-            if isinstance(layer, ParametrizationList):
-                owner_path, _, its_name = path.rpartition(".")
-                owner = layers[owner_path.rpartition(".")[0]]
-            rules[qualified] = _standard_rule(qualified, owner, its_name, layer, name)
-    return rules
-
-
-def _standard_rule(qualified: str, owner: Any, its_name: str, layer: Any, name: str) -> _Rule | None:
-    """Return the rule of one parameter, or of what a parametrization makes the owner's parameter ``its_name`` of.
-
-    None stands for one of several tensors of a parametrization that says nothing of them.
-    """
-    kind = type_before_parametrizations(owner)
-    norm = _norm_of(layer, name)
-    if norm is not None:
-        return _Rule(f"{kind.__name__}: norms of the directions", norm)
-    if layer is not owner and name != ("original1" if isinstance(layer[0], _WeightNorm) else "original"):
-        return None
-    known = next((_LAYERS[key](owner) for key in map(_qualified, kind.__mro__) if key in _LAYERS), {})
-    for candidate in (its_name, its_name.removesuffix("_orig"), its_name.removesuffix("_v")):
-        pattern = first_matches([candidate], known)[candidate]
-        if pattern is not None:
-            return _Rule(f"{kind.__name__}: {known[pattern]}", _parsed(known[pattern]))
-    text = DEFAULT_RULES[str(first_matches([qualified], DEFAULT_RULES)[qualified])]
-    return _Rule(f"{kind.__name__}: {text}", _parsed(text))
-
-
-def _qualified(kind: type) -> str:
-    return f"{kind.__module__}.{kind.__qualname__}"
-
-
-@dataclass(frozen=True)
-class _Norm:
-    """Fills the magnitudes of a weight normalization, so that the weight is what its directions were drawn as."""
-
-    directions: torch.Tensor
-    axis: int
-
-    def __call__(self, magnitudes: torch.Tensor, rng: object) -> None:  # noqa: ARG002
-        magnitudes.copy_(torch.norm_except_dim(self.directions, 2, self.axis))
-
-
-def _norm_of(layer: Any, name: str) -> _Norm | None:
-    """Return what fills a parameter that holds magnitudes, by either of torch's two weight normalizations."""
-    if isinstance(layer, ParametrizationList):
-        is_it = isinstance(layer[0], _WeightNorm) and name == "original0"
-        return _Norm(layer.original1, layer[0].dim) if is_it else None
-    for hook in layer._forward_pre_hooks.values():
-        if isinstance(hook, WeightNorm) and name == f"{hook.name}_g":
-            return _Norm(getattr(layer, f"{hook.name}_v"), hook.dim)
-    return None
-
-
-def _padding_rows(module: nn.Module) -> Iterable[tuple[str, int]]:
-    for path, layer in module.named_modules():
-        if isinstance(layer, nn.Embedding | nn.EmbeddingBag) and layer.padding_idx is not None:
-            yield f"{path}.weight" if path else "weight", layer.padding_idx
 
 
 def _zero_row(blocks: Blocks, row: int) -> None:
