@@ -14,3 +14,5 @@ collect_ignore_glob = [
     if find_spec(framework) is None
     for pattern in (f"fastkaiming/{framework}*", f"benchmarks/{framework}_*")
 ]
+if find_spec("torch") is None:
+    collect_ignore_glob.append("fastkaiming/checkpoint/frameworks.py")

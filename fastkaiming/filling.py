@@ -26,6 +26,7 @@ _BYTES_PER_THREAD = 2 << 20  # a thread takes some 90 us to start; this much tak
 
 _progress: ContextVar[Callback | None] = ContextVar("fastkaiming.progress", default=None)
 _gathered: ContextVar[list[_core.Plan] | None] = ContextVar("fastkaiming.gathered", default=None)
+_asked: ContextVar[list[Distribution] | None] = ContextVar("fastkaiming.asked", default=None)
 
 
 def fill_(
@@ -105,6 +106,10 @@ def fill_(
             _core.fill_all([plan], threads, _progress.get())
         else:
             gathered.append(plan)
+    else:
+        asked_for = _asked.get()
+        if asked_for is not None:
+            asked_for.append(distribution)
     return out
 
 
@@ -121,6 +126,31 @@ def side_by_side(threads: int | None) -> Iterator[None]:
         yield
     if plans:
         _core.fill_all(plans, _threads(threads, sum(plan.drawn_bytes for plan in plans)), _progress.get())
+
+
+def asked(initializer: Callable[..., object], nothing: NDArray[Any], **place: Any) -> Distribution:
+    """Return what an initializer would draw from, asked by a part of the whole that has no elements."""
+    found: list[Distribution] = []
+    with _set(_asked, found):
+        initializer(nothing, **place)
+    return found[-1]
+
+
+@contextmanager
+def as_one(total: int) -> Iterator[None]:
+    """Report the fills of the ``with`` block as one of so many elements."""
+    callback = _progress.get()
+    before = 0
+
+    def report(done: int, of_this_fill: int) -> None:
+        nonlocal before
+        if callback is not None:
+            callback(min(before + done, total), total)
+        if done == of_this_fill:
+            before += done
+
+    with _set(_progress, None if callback is None else report):
+        yield
 
 
 def empty(shape: int | Sequence[int], dtype: DTypeLike) -> NDArray[Any]:

@@ -23,6 +23,7 @@ Rules: TypeAlias = Mapping[str, str | Filler] | Sequence[tuple[str, str | Filler
 DEFAULT_RULES: Mapping[str, str] = {
     "*bias": "zeros",
     "*running_mean": "zeros",
+    "*running_var": "ones",
     "*norm*": "ones",
     "*embed*": "normal(std=0.02)",
     "*": "kaiming_normal",

@@ -54,7 +54,7 @@ def test_default_rules() -> None:
         "head.weight": "*",
     }
     assert report.shared == {}
-    assert report.unused == ("*running_mean",)
+    assert report.unused == ("*running_mean", "*running_var")
 
 
 def test_the_seed_is_0_by_default() -> None:

@@ -21,6 +21,7 @@ class Rule(NamedTuple):
 
     label: str  # in the report: a pattern of the user's, or a layer and what it has
     filler: Filler
+    text: str | None = None  # the rule as a text, where it is one
 
 
 @cache
@@ -106,9 +107,13 @@ def _standard_rule(qualified: str, owner: Any, its_name: str, layer: Any, name: 
     for candidate in (its_name, its_name.removesuffix("_orig"), its_name.removesuffix("_v")):
         pattern = first_matches([candidate], known)[candidate]
         if pattern is not None:
-            return Rule(f"{kind.__name__}: {known[pattern]}", filler_of(known[pattern]))
+            return _texted(kind, known[pattern])
     text = DEFAULT_RULES[str(first_matches([qualified], DEFAULT_RULES)[qualified])]
-    return Rule(f"{kind.__name__}: {text}", filler_of(text))
+    return _texted(kind, text)
+
+
+def _texted(kind: type, text: str) -> Rule:
+    return Rule(f"{kind.__name__}: {text}", filler_of(text), text)
 
 
 def _qualified(kind: type) -> str:

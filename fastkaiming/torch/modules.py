@@ -117,7 +117,11 @@ def init_module_(
     blocks = {name: _blocks(name, parameters[name]) for name in filled}
     _refuse_vectors_without_fans(chosen, parameters)
     names = _joined_by_memory(names, blocks)
-    jobs = [Job(name, *chosen[name], parameters[name], blocks[name]) for name in filled if name in names]
+    jobs = [
+        Job(name, chosen[name].label, chosen[name].filler, parameters[name], blocks[name])
+        for name in filled
+        if name in names
+    ]
     jobs.sort(key=lambda job: isinstance(job.filler, Norms))  # after what it is the norm of
     first_of = {name: first for first, its_names in names.items() for name in its_names}
     padding = [(first_of[name], row) for name, row in padding_rows(module) if name in first_of]

@@ -1,0 +1,62 @@
+"""Names and shapes of models without memory: torch's modules, transformers' models on the meta device."""
+
+from pathlib import Path
+from typing import Any
+
+from fastkaiming import checks
+from fastkaiming.checkpoint.dtypes import named
+from fastkaiming.checkpoint.recipes import Recipe, Spec, check_name
+
+try:
+    import torch
+
+    from fastkaiming.torch.layers import standard_rules
+except ModuleNotFoundError as error:
+    raise checks.missing("torch", error) from error
+
+
+def from_module(module: torch.nn.Module) -> Recipe:
+    """Return what a module's state_dict holds: parameters and persistent buffers, what is tied under one name.
+
+    Each has the rule that its layer has for it in :func:`fastkaiming.torch.init_module_`.
+    """
+    layers = standard_rules(module)
+    specs: dict[str, Spec] = {}
+    seen: set[int] = set()
+    for name, tensor in module.state_dict(keep_vars=True).items():
+        if not isinstance(tensor, torch.Tensor) or id(tensor) in seen:
+            continue
+        seen.add(id(tensor))
+        check_name("module", name)
+        rule = layers.get(name)
+        text = None if rule is None else rule.text
+        stored = named(f"module: {name!r}", tensor.dtype)
+        specs[name] = Spec(tuple(tensor.shape), layer=text, stored=stored)
+    return Recipe(specs)
+
+
+def from_config(path: Path) -> Recipe:
+    """Return what the model of a Hugging Face config holds; the model is built without memory, nothing is loaded."""
+    try:
+        import transformers
+    except ModuleNotFoundError as error:
+        raise ImportError(f"{path}: a Hugging Face config needs transformers: pip install transformers") from error
+    try:
+        config = transformers.AutoConfig.from_pretrained(path.parent if path.name == "config.json" else path)
+        with torch.device("meta"):
+            model = _class_of(transformers, config)(config)
+    except (ImportError, KeyError, OSError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: transformers cannot build its model: {str(error).splitlines()[0]}") from error
+    recipe = from_module(model)
+    dtype = getattr(config, "dtype", None)
+    tensors = {
+        name: spec._replace(stored=None) if dtype is not None and spec.stored and spec.stored.is_drawn else spec
+        for name, spec in recipe.tensors.items()
+    }
+    return Recipe(tensors, None, None if dtype is None else named(f"{path}: dtype", dtype), None, (path,))
+
+
+def _class_of(transformers: Any, config: Any) -> Any:
+    names = getattr(config, "architectures", None) or []
+    kind = getattr(transformers, names[0], None) if names else None
+    return kind if kind is not None else transformers.AutoModelForCausalLM.from_config

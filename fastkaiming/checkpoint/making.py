@@ -1,0 +1,191 @@
+"""``write``: a plan carried out in a directory, in which nothing is lost and nothing stands half written."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from fastkaiming import checks
+from fastkaiming.checkpoint import plans, sources, verifying, writing
+from fastkaiming.checkpoint.plans import File, Plan
+from fastkaiming.filling import as_one
+
+
+@dataclass(frozen=True)
+class Report:
+    """What :func:`write` did.
+
+    Attributes
+    ----------
+    files : tuple of str
+        The names of the files that this call was to make.
+    kept : tuple of str
+        Those that stood there whole, and were kept.
+    tensors : int
+        How many tensors stand in the files.
+    nbytes : int
+        How many bytes the files have.
+    """
+
+    files: tuple[str, ...]
+    kept: tuple[str, ...]
+    tensors: int
+    nbytes: int
+
+
+def write(
+    source: Any,
+    out_dir: str | Path,
+    *,
+    seed: int | None = None,
+    dtype: Any = None,
+    rules: Any = None,
+    max_shard_size: int | str = "5GB",
+    part: tuple[int, int] | None = None,
+    resume: bool = False,
+    dask: Any = None,
+) -> Report:
+    """Write a checkpoint of random weights: safetensors files and their index, of any size in a fixed memory.
+
+    Every tensor has the values of ``Generator(seed).key(name)``, whichever file it stands in and whoever writes it.
+    Two buffers of 64 MiB are all the memory that it takes: while one is written, the other is filled.
+
+    Parameters
+    ----------
+    source : path, mapping, Recipe or torch.nn.Module
+        Where names and shapes come from: a recipe (a .toml or .json file, or a mapping of that form); a .safetensors
+        file, a model.safetensors.index.json or a directory with one of them, of which only headers are read; the
+        config.json of a Hugging Face model or its directory (by transformers); a module, which may be on torch's meta
+        device. Of a module, parameters and persistent buffers are written, tied ones once.
+    out_dir : path
+        The directory, which is made where there is none. Other files than those of checkpoints are left alone.
+    seed : int, optional
+        From 0 to 2**64 - 1; by default that of the recipe, or 0.
+    dtype : str or dtype, optional
+        Of tensors of floating-point numbers for which neither the recipe nor a rule tells one; by default that of the
+        source, or float32. Integers and booleans stay what they are, and are zeros.
+    rules : mapping or sequence of pairs, optional
+        As in :func:`fastkaiming.init_`, each a text, or a table with ``init`` and ``dtype``. They stand in place of
+        those of the recipe; a tensor's own ``init`` comes before them, and what no rule matches is filled as its
+        layer is in :func:`fastkaiming.torch.init_module_`, or by ``fastkaiming.DEFAULT_RULES``.
+    max_shard_size : int or str, default "5GB"
+        The most bytes of tensors in a file; GB are 10**9, GiB 2**30. A larger tensor has a file of its own.
+    part : tuple of int, optional
+        ``(k, n)`` makes the k-th of n parts, k from 1 to n: every n-th file, and the index, which all parts make alike.
+    resume : bool, default False
+        Keep the files of this very checkpoint that are whole: their headers are the same, and so is every value.
+    dask : distributed.Client, optional
+        Make the files on the workers of a cluster, each on one thread; ``out_dir`` is on a file system that they share.
+
+    Returns
+    -------
+    Report
+        The files, and how much stands in them.
+
+    Raises
+    ------
+    TypeError
+        An argument of the wrong kind.
+    ValueError
+        A source that breaks a rule of its format, an initializer that refuses a tensor, and the like, with the file and
+        the field; nothing is written then.
+    FileExistsError
+        A checkpoint stands in ``out_dir``, or with ``resume`` another one.
+    OSError
+        A directory that cannot be written to, or a disk without the space, which is reserved before anything is drawn.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from fastkaiming import checkpoint
+    >>> recipe = {"rules": {"*.bias": "zeros", "*": "normal(std=0.02)"}, "tensors": {"a.weight": [8, 8], "a.bias": [8]}}
+    >>> with tempfile.TemporaryDirectory() as out_dir:
+    ...     checkpoint.write(recipe, out_dir, dtype="float16").files
+    ('model.safetensors',)
+    """
+    plan = plans.plan(source, seed=seed, dtype=dtype, rules=rules, max_shard_size=max_shard_size)
+    files = plan.files if part is None else _part(plan.files, part)
+    checks.flag("resume", resume)
+    directory = Path(out_dir)
+    made = [each for each in (directory, *directory.parents) if not each.exists()]
+    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        _check_directory(directory, plan, files, resume)
+        with as_one(sum(tensor.elements for file in files for tensor in file.tensors if tensor.dtype.is_drawn)):
+            kept = tuple(
+                file.name for file in files if (directory / file.name).exists() and _is_whole(directory, plan, file)
+            )
+            missing = [file for file in files if file.name not in kept]
+            _make(directory, plan, missing, dask)
+    finally:
+        with suppress(OSError):  # what is not empty stays
+            for each in made:
+                each.rmdir()
+    tensors = sum(len(file.tensors) for file in files)
+    return Report(tuple(file.name for file in files), kept, tensors, sum(file.nbytes for file in files))
+
+
+def _part(files: Sequence[File], part: Any) -> Sequence[File]:
+    if not isinstance(part, Sequence) or isinstance(part, str) or len(part) != 2:
+        raise TypeError(f"part must be a pair (k, n), not {checks.shown(part)}")
+    parts = checks.integer("part[1]", part[1], 1, 2**31)
+    return files[checks.integer("part[0]", part[0], 1, parts) - 1 :: parts]
+
+
+def _check_directory(directory: Path, plan: Plan, files: Sequence[File], resume: bool) -> None:
+    """Refuse a directory with weights that are not this checkpoint's; without ``resume``, with those to be made."""
+    ours = {file.name: file for file in plan.files}
+    to_make = {file.name for file in files}
+    for path in sorted(directory.glob("*.safetensors")):
+        if path.name not in ours:
+            raise FileExistsError(f"{path}: out_dir must hold no other checkpoint")
+        if path.name in to_make and not resume:
+            raise FileExistsError(f"{path}: it exists; resume=True (--resume) keeps what is whole of this checkpoint")
+        if path.name in to_make and not _has_header(path, ours[path.name]):
+            raise FileExistsError(f"{path}: it is of another checkpoint, by another seed, rule, shape or dtype")
+    index = directory / sources.INDEX
+    if index.exists() and index.read_bytes() != plan.index:
+        raise FileExistsError(f"{index}: out_dir must hold no other checkpoint")
+
+
+def _has_header(path: Path, file: File) -> bool:
+    if path.stat().st_size != file.nbytes:
+        return False
+    with path.open("rb") as opened:
+        return opened.read(len(file.header)) == file.header
+
+
+def _is_whole(directory: Path, plan: Plan, file: File) -> bool:
+    return verifying.first_difference(directory / file.name, plan.seed, file) is None
+
+
+def _make(directory: Path, plan: Plan, files: Sequence[File], client: Any) -> None:
+    writing.reserve(directory, files)
+    try:
+        if client is None:
+            writing.write(plan.seed, directory, files)
+        else:
+            _spread(directory, plan.seed, files, client)
+    finally:
+        writing.discard(directory, files)
+    if plan.index is not None:
+        writing.replace(directory / sources.INDEX, plan.index)
+    for companion in plan.recipe.companions:
+        if not (directory / companion.name).exists():
+            writing.replace(directory / companion.name, companion.read_bytes())
+
+
+def _spread(directory: Path, seed: int, files: Sequence[File], client: Any) -> None:
+    """Make each file by a task on a cluster; the first that fails ends the others."""
+    task = partial(_write_one, seed, directory.resolve())
+    futures = client.map(task, files, pure=False)
+    try:
+        client.gather(futures)
+    finally:
+        client.cancel(futures)
+
+
+def _write_one(seed: int, directory: Path, file: File) -> None:
+    writing.write(seed, directory, [file], threads=1)

@@ -1,0 +1,254 @@
+"""From a recipe to files: what each tensor is filled by, which file it stands in, and where.
+
+Files are laid out as Hugging Face's save_pretrained lays them out: tensors in their order, a new file where the next
+one does not fit, a tensor that is larger than a file in one of its own.
+"""
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastkaiming import _core, checks, rules
+from fastkaiming.checkpoint import headers, recipes, sources
+from fastkaiming.checkpoint.dtypes import OF_FILES, Dtype, named
+from fastkaiming.checkpoint.recipes import Recipe, Rule, Spec
+from fastkaiming.distributions import Distribution
+from fastkaiming.filling import asked
+
+_UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+SINGLE = "model.safetensors"
+SEED, STREAM, RULES = "fastkaiming.seed", "fastkaiming.stream_version", "fastkaiming.rules"
+
+
+class Tensor(NamedTuple):
+    """A tensor of a file; its data begins at byte ``begin`` of the file."""
+
+    name: str
+    dtype: Dtype
+    shape: tuple[int, ...]
+    rule: str
+    begin: int
+
+    @property
+    def elements(self) -> int:
+        """How many elements it has."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """How many bytes it takes."""
+        return self.elements * self.dtype.nbytes
+
+    @property
+    def distribution(self) -> Distribution | None:
+        """What its values are drawn from; None where nothing is drawn, for integers and for tensors of no elements."""
+        return distribution(self.rule, self.shape, self.dtype) if self.elements and self.dtype.is_drawn else None
+
+
+class File(NamedTuple):
+    """A file: the bytes before its data, and what stands in it, in order."""
+
+    name: str
+    header: bytes
+    tensors: tuple[Tensor, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """How many bytes it takes."""
+        return len(self.header) + sum(tensor.nbytes for tensor in self.tensors)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A checkpoint before a byte of it is written.
+
+    Attributes
+    ----------
+    seed : int
+        The seed of every tensor; its stream is that of its name.
+    files : tuple of File
+        The files and what stands in each.
+    index : bytes or None
+        What model.safetensors.index.json will say, where there is more than one file.
+    """
+
+    seed: int
+    files: tuple[File, ...]
+    index: bytes | None
+    recipe: Recipe
+
+    @property
+    def tensors(self) -> Iterator[Tensor]:
+        """All tensors, file by file."""
+        return (tensor for file in self.files for tensor in file.tensors)
+
+
+def plan(
+    source: Any,
+    *,
+    seed: int | None = None,
+    dtype: Any = None,
+    rules: Any = None,
+    max_shard_size: int | str = "5GB",
+) -> Plan:
+    """Return what :func:`write` would write: every argument and every tensor is checked, and nothing is drawn.
+
+    Parameters
+    ----------
+    source, seed, dtype, rules, max_shard_size
+        As in :func:`write`.
+
+    Returns
+    -------
+    Plan
+        Its ``files`` hold ``tensors``, each with ``name``, ``shape``, ``dtype``, ``rule`` and ``distribution``.
+
+    Raises
+    ------
+    TypeError, ValueError, OSError
+        As :func:`write` does.
+
+    Examples
+    --------
+    >>> from fastkaiming import checkpoint
+    >>> made = checkpoint.plan({"tensors": {"fc.weight": [64, 32], "fc.bias": [64]}}, dtype="bfloat16")
+    >>> [(tensor.name, tensor.rule, tensor.nbytes) for tensor in made.tensors]
+    [('fc.bias', 'zeros', 128), ('fc.weight', 'kaiming_normal', 4096)]
+    """
+    recipe = sources.read(source)
+    seed = checks.integer("seed", recipe.seed or 0 if seed is None else seed, 0, 2**64 - 1)
+    converted = None if dtype is None else named("dtype", dtype)
+    given = recipe.rules if rules is None else recipes.rules_from("rules", rules)
+    found = _resolved(recipe, given or {}, converted)
+    _check(found)
+    limit = _bytes("max_shard_size", max_shard_size)
+    groups = _groups(found, limit)
+    names = _file_names(len(groups))
+    files = tuple(_file(name, group, seed) for name, group in zip(names, groups, strict=True))
+    return Plan(seed, files, _index(files, found) if len(files) > 1 else None, recipe)
+
+
+# ---- what each tensor is ----
+
+
+def _resolved(recipe: Recipe, given: Mapping[str, Rule], converted: Dtype | None) -> list[Tensor]:
+    """Return the tensors in the order of the recipe, their place in a file still to be found."""
+    patterns = rules.first_matches(recipe.tensors, given)
+    defaults = rules.first_matches(recipe.tensors, rules.DEFAULT_RULES)
+    tensors = []
+    for name, spec in recipe.tensors.items():
+        rule = given.get(str(patterns[name])) or Rule(spec.layer or rules.DEFAULT_RULES[str(defaults[name])])
+        dtype = _dtype(spec, rule, recipe, converted)
+        headers.nbytes_of(f"tensor {name!r}", dtype, spec.shape)
+        text = (spec.init or rule.init) if dtype.is_drawn else "zeros"
+        tensors.append(Tensor(name, dtype, spec.shape, text, 0))
+    return tensors
+
+
+def _dtype(spec: Spec, rule: Rule, recipe: Recipe, converted: Dtype | None) -> Dtype:
+    """Return a tensor's dtype: the nearest that anybody tells; nothing makes drawn numbers of stored integers."""
+    if spec.stored is not None and not spec.stored.is_drawn:
+        return spec.stored
+    return spec.dtype or rule.dtype or converted or spec.stored or recipe.dtype or OF_FILES["F32"]
+
+
+def _check(tensors: Sequence[Tensor]) -> None:
+    """Refuse what an initializer refuses, before any byte is written; what has no fans, all at once."""
+    lost = [tensor for tensor in tensors if tensor.rule == rules.DEFAULT_RULES["*"] and len(tensor.shape) < 2]
+    if lost:
+        example = {"*" + lost[0].name.rpartition(".")[2]: "ones"}
+        names = rules.listed([tensor.name for tensor in lost])
+        raise ValueError(
+            f"tensors of fewer than two axes must have a rule, rules={example} for example, got none for {names}"
+        )
+    for tensor in tensors:
+        try:
+            _ = tensor.distribution
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"tensor {tensor.name!r}, by the rule {tensor.rule!r}: {error}") from None
+
+
+@cache
+def filler(text: str) -> rules.Filler:
+    """Return what fills a tensor by the text of a rule."""
+    found = rules.parsed("of a tensor", text)
+    if rules.is_keep(found):
+        raise ValueError("a new file has no values to keep")
+    return found
+
+
+@cache
+def distribution(text: str, shape: tuple[int, ...], dtype: Dtype) -> Distribution:
+    """Return what a rule draws a whole tensor from, for which nobody has to have the memory."""
+    whole = shape or (1,)  # a part of no axes would have an element
+    nothing = np.empty((0,) * len(whole), dtype.memory())
+    return asked(filler(text), nothing, rng=0, global_shape=whole, index=(slice(0),) * len(whole))
+
+
+# ---- where each tensor stands ----
+
+
+def _bytes(name: str, value: int | str) -> int:
+    """Return a size in bytes, given as such or as a text such as 5GB or 512MiB."""
+    if not isinstance(value, str):
+        return checks.integer(name, value, 1, 2**63 - 1, "an integer or a text such as '5GB'")
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]i?B)\s*", value, re.IGNORECASE)
+    if match is None:
+        raise ValueError(f"{name} must be a number of bytes or a text such as '5GB' or '512MiB', got {value!r}")
+    return checks.integer(name, int(float(match[1]) * _UNITS[match[2].upper()]), 1, 2**63 - 1)
+
+
+def _groups(tensors: Sequence[Tensor], limit: int) -> list[list[Tensor]]:
+    """Share tensors out between files as huggingface_hub.split_state_dict_into_shards_factory does."""
+    groups: list[list[Tensor]] = []
+    current: list[Tensor] = []
+    nbytes = 0
+    for tensor in tensors:
+        if tensor.nbytes > limit:
+            groups.append([tensor])
+            continue
+        if nbytes + tensor.nbytes > limit:
+            groups.append(current)
+            current, nbytes = [], 0
+        current.append(tensor)
+        nbytes += tensor.nbytes
+    return [*groups, current] if current or not groups else groups
+
+
+def _file_names(count: int) -> list[str]:
+    if count == 1:
+        return [SINGLE]
+    return [f"model-{number:05d}-of-{count:05d}.safetensors" for number in range(1, count + 1)]
+
+
+def _file(name: str, group: Sequence[Tensor], seed: int) -> File:
+    in_order = sorted(group, key=lambda tensor: (-tensor.dtype.rank, tensor.name.encode()))
+    entries: dict[str, headers.Entry] = {}
+    by_rule: dict[str, list[str]] = {}
+    end = 0
+    for tensor in in_order:
+        entries[tensor.name] = headers.Entry(tensor.dtype, tensor.shape, end, end + tensor.nbytes)
+        by_rule.setdefault(tensor.rule, []).append(tensor.name)
+        end += tensor.nbytes
+    metadata = {
+        "format": "pt",  # without which transformers loads nothing
+        SEED: str(seed),
+        STREAM: str(_core.STREAM_VERSION),
+        RULES: json.dumps(by_rule, separators=(",", ":"), ensure_ascii=False),
+    }
+    header = headers.encoded(entries, metadata)
+    placed = (tensor._replace(begin=len(header) + entries[tensor.name].begin) for tensor in in_order)
+    return File(name, header, tuple(placed))
+
+
+def _index(files: Sequence[File], tensors: Sequence[Tensor]) -> bytes:
+    weight_map = {tensor.name: file.name for file in files for tensor in file.tensors}
+    total = sum(tensor.nbytes for tensor in tensors)
+    table = {"metadata": {"total_size": total}, "weight_map": weight_map}
+    return (json.dumps(table, indent=2, sort_keys=True) + "\n").encode()

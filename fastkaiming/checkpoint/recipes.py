@@ -1,0 +1,105 @@
+"""Recipes: the names and shapes of a checkpoint, and what its tensors are filled with."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fastkaiming import checks
+from fastkaiming.checkpoint import documents, headers
+from fastkaiming.checkpoint.dtypes import Dtype, named
+
+_LAST_SEED = 2**64 - 1
+
+
+class Spec(NamedTuple):
+    """A tensor as its source tells of it; None is what it does not tell."""
+
+    shape: tuple[int, ...]
+    dtype: Dtype | None = None
+    init: str | None = None  # what this very tensor is filled by
+    layer: str | None = None  # what its layer has for it, where no rule of the recipe speaks
+    stored: Dtype | None = None  # the dtype that it has where it comes from, and keeps if nobody tells another
+
+
+class Rule(NamedTuple):
+    """What the tensors of a pattern are filled by, and their dtype where the rule tells it."""
+
+    init: str
+    dtype: Dtype | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a source says: tensors by name, in order, and what it has to say of how they are filled.
+
+    ``companions`` are files that belong beside the checkpoint, a model's config.json for example.
+    """
+
+    tensors: Mapping[str, Spec]
+    rules: Mapping[str, Rule] | None = None
+    dtype: Dtype | None = None
+    seed: int | None = None
+    companions: Sequence[Path] = ()
+
+
+def from_table(origin: str, given: Any) -> Recipe:
+    """Return the recipe that a TOML or JSON document is; ``origin`` is where it stands."""
+    table = documents.table(origin, given)
+    documents.known_fields(origin, table, ("seed", "dtype", "rules", "tensors"))
+    if "tensors" not in table:
+        raise ValueError(f"{origin}: tensors must be a table of names and shapes, got none")
+    tensors = documents.table(f"{origin}: tensors", table["tensors"])
+    seed, dtype, rules = table.get("seed"), table.get("dtype"), table.get("rules")
+    return Recipe(
+        {name: _spec(f"{origin}: tensors.{name!r}", name, each) for name, each in tensors.items()},
+        None if rules is None else rules_from(f"{origin}: rules", rules),
+        None if dtype is None else named(f"{origin}: dtype", dtype),
+        None if seed is None else checks.integer(f"{origin}: seed", seed, 0, _LAST_SEED),
+    )
+
+
+def rules_from(origin: str, given: Any) -> dict[str, Rule]:
+    """Return rules: texts, or tables of a text and a dtype."""
+    pairs = given.items() if isinstance(given, Mapping) else given
+    try:
+        return {checks.text("a pattern", pattern): _rule(f"{origin}.{pattern!r}", each) for pattern, each in pairs}
+    except (TypeError, ValueError) as error:
+        if str(error).startswith(origin):
+            raise
+        raise TypeError(f"{origin} must be a table of patterns and rules, or pairs of these: {error}") from None
+
+
+def _rule(where: str, given: Any) -> Rule:
+    if isinstance(given, str):
+        return Rule(given)
+    if not isinstance(given, Mapping):
+        raise ValueError(f"{where} must be a text, which the files can record, or a table, got {given!r:.60}")
+    documents.known_fields(where, dict(given), ("init", "dtype"))
+    if not isinstance(given.get("init"), str):
+        raise ValueError(f"{where}.init must be a text, got {given.get('init')!r:.60}")
+    dtype = given.get("dtype")
+    return Rule(given["init"], None if dtype is None else named(f"{where}.dtype", dtype))
+
+
+def _spec(where: str, name: str, given: Any) -> Spec:
+    check_name(where, name)
+    if isinstance(given, list | tuple):
+        return Spec(headers.sizes(where, given))
+    table = documents.table(where, dict(given) if isinstance(given, Mapping) else given)
+    documents.known_fields(where, table, ("shape", "dtype", "init"))
+    dtype, init = table.get("dtype"), table.get("init")
+    if init is not None and not isinstance(init, str):
+        raise ValueError(f"{where}.init must be a text, got {init!r:.60}")
+    shape = headers.sizes(f"{where}.shape", table.get("shape"))
+    return Spec(shape, None if dtype is None else named(f"{where}.dtype", dtype), init)
+
+
+def check_name(where: str, name: str) -> None:
+    """Refuse what cannot be the name of a tensor in a file."""
+    if name == headers.METADATA:
+        raise ValueError(f"{where}: a tensor must not have the name {headers.METADATA}")
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{where}: a name must be one that UTF-8 can hold, got {name!a}") from None

@@ -1,0 +1,397 @@
+"""Checkpoints as others read them: safetensors' own reader, Hugging Face's own layout, and values by name."""
+
+import errno
+import json
+import math
+import os
+import signal
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import fastkaiming as fk
+from fastkaiming import checkpoint
+from fastkaiming.checkpoint import headers, pieces, writing
+
+RECIPE: dict[str, Any] = {
+    "seed": 7,
+    "dtype": "bfloat16",
+    "rules": {
+        "*.bias": "zeros",
+        "*norm*.weight": {"init": "ones", "dtype": "float32"},
+        "*embed*": "normal(std=0.02)",
+        "*": "kaiming_normal(nonlinearity='relu')",
+    },
+    "tensors": {
+        "embed.weight": [100, 16],
+        "0.fc.weight": [64, 16],
+        "0.fc.bias": [64],
+        "0.norm.weight": [16],
+        "0.conv.weight": [8, 4, 3, 3],
+        "scale": {"shape": [], "dtype": "float64", "init": "constant(0.5)"},
+        "empty": {"shape": [0, 4], "dtype": "float16"},
+        "position": {"shape": [3, 5], "dtype": "int64"},
+        "head.weight": {"shape": [100, 16], "dtype": "float8_e4m3fn", "init": "uniform(-1.0, 1.0)"},
+    },
+}
+LIKE_LLAMA = {f"model.layers.{n}.mlp.weight": [64, 48] for n in range(12)} | {"model.norm.weight": [48]}
+
+
+def expected(name: str) -> np.ndarray[Any, Any]:
+    """Return a tensor of the recipe, filled alone and as a whole."""
+    dtypes = {"norm": np.float32, "scale": np.float64, "empty": np.float16, "head": ml_dtypes.float8_e4m3fn}
+    kind = next((dtype for part, dtype in dtypes.items() if part in name), ml_dtypes.bfloat16)
+    spec = RECIPE["tensors"][name]
+    shape = spec if isinstance(spec, list) else spec["shape"]
+    if name == "position":
+        return np.zeros(shape, np.int64)
+    array, key = np.empty(shape, kind), fk.Generator(7).key(name)
+    fillers = {"bias": fk.zeros_, "norm": fk.ones_, "embed": lambda out, rng: fk.normal_(out, std=0.02, rng=rng)}
+    fillers |= {"head": lambda out, rng: fk.uniform_(out, -1.0, 1.0, rng=rng)}
+    fillers |= {"scale": lambda out, rng: fk.constant_(out, 0.5, rng=rng)}
+    fill = next((each for part, each in fillers.items() if part in name), None)
+    if fill is not None:
+        fill(array, rng=key)
+    elif array.size:
+        fk.kaiming_normal_(array, nonlinearity="relu", rng=key)
+    return array
+
+
+def raw(array: np.ndarray[Any, Any]) -> bytes:
+    return array.tobytes()
+
+
+def values(directory: Path) -> dict[str, np.ndarray[Any, Any]]:
+    return {each.name: each.array for each in checkpoint.stored(directory)}
+
+
+@pytest.mark.parametrize("buffer", [64, 1 << 20])
+@pytest.mark.parametrize("size", ["5GB", "3KB", 1])
+def test_every_value_is_that_of_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, buffer: int, size: int | str
+) -> None:
+    monkeypatch.setattr(writing, "BUFFER", buffer)
+    report = checkpoint.write(RECIPE, tmp_path, max_shard_size=size)
+    found = values(tmp_path)
+    assert found.keys() == RECIPE["tensors"].keys()
+    for name, array in found.items():
+        assert (array.shape, raw(array)) == (expected(name).shape, raw(expected(name))), name
+    assert sorted(path.name for path in tmp_path.glob("*.safetensors")) == sorted(report.files)
+    assert not list(tmp_path.glob(".*"))
+    assert checkpoint.verify(tmp_path).difference is None
+
+
+def test_files_open_with_safetensors(tmp_path: Path) -> None:
+    safetensors = pytest.importorskip("safetensors")
+    numpy = pytest.importorskip("safetensors.numpy")
+    recipe = {"tensors": {name: spec for name, spec in RECIPE["tensors"].items() if name not in {"head.weight"}}}
+    checkpoint.write(recipe, tmp_path, dtype="float32", rules=RECIPE["rules"], seed=7)
+    path = tmp_path / "model.safetensors"
+    with safetensors.safe_open(path, "np") as opened:
+        assert opened.metadata()["format"] == "pt"
+        found = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - it is no mapping
+    assert {name: raw(array) for name, array in found.items()} == {
+        name: raw(array) for name, array in values(tmp_path).items()
+    }
+    theirs = tmp_path / "theirs"
+    numpy.save_file(found, theirs, {"format": "pt"})
+    ours, other = headers.read(path), headers.read(theirs)
+    assert list(ours.tensors.items()) == list(other.tensors.items())  # in the same order, at the same offsets
+    assert path.read_bytes()[ours.start :] == theirs.read_bytes()[other.start :]
+
+
+@pytest.mark.parametrize("size", ["5GB", "20KB", "13KB", "3000B", 6144, 6143, 1])
+def test_shards_are_hugging_faces(size: int | str) -> None:
+    hub = pytest.importorskip("huggingface_hub")
+    if size == "3000B":
+        size = 3000
+    made = checkpoint.plan({"tensors": LIKE_LLAMA}, max_shard_size=size)
+    state = {name: np.empty(shape, np.float32) for name, shape in LIKE_LLAMA.items()}
+    split = hub.split_state_dict_into_shards_factory(
+        state,
+        get_storage_size=lambda array: array.nbytes,
+        filename_pattern="model{suffix}.safetensors",
+        max_shard_size=size,
+    )
+    assert {file.name: sorted(each.name for each in file.tensors) for file in made.files} == {
+        name: sorted(tensors) for name, tensors in split.filename_to_tensors.items()
+    }
+    if split.is_sharded:
+        assert json.loads(made.index or b"") == {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
+    else:
+        assert made.index is None
+
+
+@given(st.lists(st.integers(1, 7), max_size=4), st.data())
+def test_boxes_are_the_run(shape: list[int], data: st.DataObject) -> None:
+    whole = np.arange(math.prod(shape)).reshape(shape)
+    first = data.draw(st.integers(0, whole.size))
+    stop = data.draw(st.integers(first, whole.size))
+    found = [whole[box].ravel() for box in pieces.boxes(tuple(shape), first, stop)]
+    assert np.array_equal(np.concatenate([np.empty(0, int), *found]), np.arange(first, stop))
+    assert len(found) <= max(1, 2 * len(shape) - 1)
+
+
+def test_parts_make_the_whole(tmp_path: Path) -> None:
+    checkpoint.write(RECIPE, tmp_path / "whole", max_shard_size="2KB")
+    for number in (3, 1, 2):
+        checkpoint.write(RECIPE, tmp_path / "parts", max_shard_size="2KB", part=(number, 3))
+    whole, parts = (
+        {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("whole", "parts")
+    )
+    assert whole == parts
+
+
+def test_toml_and_json_are_the_same_recipe(tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_text(
+        """
+        seed = 3
+        dtype = "bfloat16"
+        [rules]
+        "*norm*" = { init = "ones", dtype = "float32" }
+        "*" = "kaiming_normal(nonlinearity='relu')"
+        [tensors]
+        "a.weight" = [8, 4]
+        "norm.weight" = [4]
+        "b" = { shape = [8, 4], dtype = "float16", init = "normal(std=0.02)" }
+        """
+    )
+    rules = {"*norm*": {"init": "ones", "dtype": "float32"}, "*": "kaiming_normal(nonlinearity='relu')"}
+    tensors = {
+        "a.weight": [8, 4],
+        "norm.weight": [4],
+        "b": {"shape": [8, 4], "dtype": "float16", "init": "normal(std=0.02)"},
+    }
+    recipe = {"seed": 3, "dtype": "bfloat16", "rules": rules, "tensors": tensors}
+    (tmp_path / "recipe.json").write_text(json.dumps(recipe))
+    plans = [checkpoint.plan(source) for source in (tmp_path / "recipe.toml", tmp_path / "recipe.json", recipe)]
+    assert plans[0].files == plans[1].files == plans[2].files
+    assert {tensor.name: (tensor.dtype.name, tensor.rule) for tensor in plans[0].tensors} == {
+        "a.weight": ("BF16", "kaiming_normal(nonlinearity='relu')"),
+        "norm.weight": ("F32", "ones"),
+        "b": ("F16", "normal(std=0.02)"),
+    }
+
+
+def test_headers_are_a_source(tmp_path: Path) -> None:
+    checkpoint.write(RECIPE, tmp_path / "sharded", max_shard_size="2KB")
+    checkpoint.write(RECIPE, tmp_path / "single")
+    for source in ("sharded", "single", "single/model.safetensors", "sharded/model.safetensors.index.json"):
+        made = checkpoint.plan(tmp_path / source, rules={"*": "zeros"})
+        assert {each.name: (each.shape, each.dtype.numpy) for each in made.tensors} == {
+            name: (expected(name).shape, expected(name).dtype.name) for name in RECIPE["tensors"]
+        }
+    converted = checkpoint.plan(tmp_path / "single", rules={"*": "zeros"}, dtype="float16")
+    assert {each.dtype.name for each in converted.tensors} == {"F16", "I64"}
+
+
+# ---- what survives ----
+
+
+def llama(tmp_path: Path) -> tuple[Path, checkpoint.Report]:
+    directory = tmp_path / "out"
+    return directory, checkpoint.write({"tensors": LIKE_LLAMA}, directory, max_shard_size="30KB")
+
+
+def test_resume_keeps_what_is_whole(tmp_path: Path) -> None:
+    directory, report = llama(tmp_path)
+    before = {path.name: path.read_bytes() for path in directory.iterdir()}
+    damaged, lost, kept = report.files[0], report.files[1], report.files[2:]
+    stamps = {name: (directory / name).stat().st_mtime_ns for name in kept}
+    with (directory / damaged).open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"\x55")
+    (directory / lost).rename(directory / f".{lost}.partial")  # as a killed run leaves it
+    again = checkpoint.write({"tensors": LIKE_LLAMA}, directory, max_shard_size="30KB", resume=True)
+    assert again.kept == kept
+    assert {path.name: path.read_bytes() for path in directory.iterdir()} == before
+    assert {name: (directory / name).stat().st_mtime_ns for name in kept} == stamps
+
+
+def test_verify_names_the_first_difference(tmp_path: Path) -> None:
+    directory, report = llama(tmp_path)
+    name = report.files[1]
+    tensor = next(file for file in checkpoint.plan({"tensors": LIKE_LLAMA}, max_shard_size="30KB").files[1:]).tensors[1]
+    with (directory / name).open("r+b") as file:
+        file.seek(tensor.begin + 4 * (5 * 48 + 7))
+        byte = file.read(1)
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte[0] ^ 1]))
+    assert checkpoint.verify(directory).difference == checkpoint.Difference(name, tensor.name, (5, 7))
+
+
+def test_another_checkpoint_is_never_overwritten(tmp_path: Path) -> None:
+    directory, report = llama(tmp_path)
+    before = {path.name: path.read_bytes() for path in directory.iterdir()}
+    source = {"tensors": LIKE_LLAMA}
+    with pytest.raises(FileExistsError, match="--resume"):
+        checkpoint.write(source, directory, max_shard_size="30KB")
+    with pytest.raises(FileExistsError, match="of another checkpoint, by another seed"):
+        checkpoint.write(source, directory, max_shard_size="30KB", seed=1, resume=True)
+    with pytest.raises(FileExistsError, match="must hold no other checkpoint"):
+        checkpoint.write(source, directory, resume=True)
+    (directory / report.files[0]).unlink()
+    (directory / "notes.txt").write_text("mine")
+    checkpoint.write(source, directory, max_shard_size="30KB", resume=True)
+    assert (directory / "notes.txt").read_text() == "mine"
+    assert {path.name: path.read_bytes() for path in directory.iterdir() if path.name != "notes.txt"} == before
+
+
+def test_full_disk_is_told_before_anything_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writing, "write", pytest.fail)
+    huge = {"tensors": {"a": [2**30, 2**20], "b": [2**30, 2**20]}}
+    with pytest.raises(OSError, match="cannot be reserved") as raised:
+        checkpoint.write(huge, tmp_path / "out", dtype="float32")
+    assert raised.value.errno in {errno.ENOSPC, errno.EFBIG}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_error_in_the_middle_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(writing, "_pwrite", full)
+    with pytest.raises(OSError, match="No space left"):
+        checkpoint.write(RECIPE, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_killed_run_resumes(tmp_path: Path) -> None:
+    source = {"tensors": {f"{n}.weight": [1024, 2048] for n in range(40)}}
+    code = f"from fastkaiming import checkpoint; checkpoint.write({source}, {str(tmp_path)!r}, max_shard_size='8MiB')"
+    with subprocess.Popen([sys.executable, "-c", code]) as process:
+        while not list(tmp_path.glob("*.safetensors")) and process.poll() is None:
+            time.sleep(0.001)
+        process.send_signal(signal.SIGKILL)
+    assert list(tmp_path.glob(".*.partial"))
+    finished = {path.name for path in tmp_path.glob("*.safetensors")}
+    report = checkpoint.write(source, tmp_path, max_shard_size="8MiB", resume=True)
+    assert set(report.kept) == finished
+    assert not list(tmp_path.glob(".*"))
+    assert checkpoint.verify(tmp_path).difference is None
+
+
+def test_progress_is_of_the_whole(tmp_path: Path) -> None:
+    calls: list[tuple[int, int]] = []
+    with fk.progress(lambda done, total: calls.append((done, total))):
+        checkpoint.write({"tensors": LIKE_LLAMA}, tmp_path, max_shard_size="30KB")
+    assert {total for _, total in calls} == {12 * 64 * 48 + 48}
+    assert [done for done, _ in calls] == sorted(done for done, _ in calls)
+    assert calls[-1][0] == calls[-1][1]
+
+
+# ---- what is refused ----
+
+
+def safetensors_file(path: Path, table: Any, data: bytes = b"", length: int | None = None) -> Path:
+    text = table if isinstance(table, bytes) else json.dumps(table).encode()
+    path.write_bytes(struct.pack("<Q", len(text) if length is None else length) + text + data)
+    return path
+
+
+def entry(dtype: str = "F32", shape: Any = (2,), offsets: Any = (0, 8)) -> dict[str, Any]:
+    return {"dtype": dtype, "shape": list(shape), "data_offsets": list(offsets)}
+
+
+LYING = {
+    "no length": (b"", None, "must begin with the length"),
+    "past the end": (b"{}", 1000, "must end within the 10 bytes"),
+    "200 MB": (b"{}", 200_000_000, "at most 100,000,000 bytes"),
+    "not UTF-8": (b'{"\xff": 1}', None, "must be UTF-8, got byte 0xff at 2"),
+    "not JSON": (b"{", None, "must be JSON"),
+    "deep": (b"[" * 100_000, None, "must be JSON: it is nested too deeply"),
+    "duplicate": (b'{"a": {}, "a": {}}', None, "duplicate name 'a'"),
+    "a list": (b"[]", None, "must be a table"),
+    "a number": ({"a": 1}, None, "'a' must be a table"),
+    "no dtype": ({"a": {"shape": [2], "data_offsets": [0, 8]}}, None, r"'a'.dtype must be one of"),
+    "field": ({"a": entry() | {"more": 1}}, None, "'a' must have no fields but dtype, shape, data_offsets, got 'more'"),
+    "shape": ({"a": entry(shape=[-2])}, None, "'a'.shape must be a list of integers"),
+    "boolean": ({"a": entry(shape=[True])}, None, "'a'.shape must be a list of integers"),
+    "overflow": ({"a": entry(shape=[2**62, 2**62])}, None, r"'a'.shape must hold less than 2\*\*63 bytes"),
+    "size": ({"a": entry(offsets=(0, 4))}, None, "'a'.data_offsets must be 8 bytes apart"),
+    "overlap": ({"a": entry(), "b": entry(offsets=(4, 12))}, None, "'b'.data_offsets must not overlap others"),
+    "gap": ({"a": entry(), "b": entry(offsets=(12, 20))}, None, "'b'.data_offsets must not leave a gap"),
+    "truncated": ({"a": entry(shape=[20], offsets=(0, 80))}, None, "the data must have the 80 bytes"),
+    "metadata": ({"__metadata__": {"a": 1}}, None, "must have texts in __metadata__"),
+}
+
+
+@pytest.mark.parametrize(("text", "length", "message"), LYING.values(), ids=LYING)
+def test_lying_header_is_refused(tmp_path: Path, text: Any, length: int | None, message: str) -> None:
+    path = safetensors_file(tmp_path / "source.safetensors", text, b"", length)
+    if message == "must begin with the length":
+        path.write_bytes(b"1234")
+    with pytest.raises(ValueError, match=message) as raised:
+        checkpoint.write(path, tmp_path / "out")
+    assert str(path) in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "out").exists()
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "no tensors": ({}, "tensors must be a table of names and shapes, got none"),
+    "unknown field": ({"tensor": {}, "tensors": {}}, "no fields but seed, dtype, rules, tensors, got 'tensor'"),
+    "unknown field of a tensor": ({"tensors": {"a": {"shapes": [1]}}}, r"tensors.'a' must have no fields but"),
+    "unknown field of a rule": ({"rules": {"*": {"std": 1}}, "tensors": {}}, r"rules.'\*' must have no fields but"),
+    "shape": ({"tensors": {"a": [1.5]}}, "tensors.'a' must be a list of integers"),
+    "overflow": ({"tensors": {"a": [2**40, 2**40]}}, r"tensor 'a' must hold less than 2\*\*63 bytes"),
+    "dtype": ({"dtype": "float31", "tensors": {}}, "dtype must be one of"),
+    "seed": ({"seed": -1, "tensors": {}}, "seed must be an integer from 0"),
+    "rule": ({"rules": {"*": "kaiming_norma"}, "tensors": {"a": [2, 2]}}, "did you mean 'kaiming_normal'"),
+    "no fans": ({"tensors": {"a": [2]}}, "fewer than two axes must have a rule"),
+    "keep": ({"rules": {"*": "keep"}, "tensors": {"a": [2]}}, "has no values to keep"),
+    "name": ({"tensors": {"__metadata__": [2]}}, "must not have the name __metadata__"),
+    "surrogate": ({"tensors": {"\ud800": [2, 2]}}, "one that UTF-8 can hold"),
+    "std": ({"tensors": {"a": {"shape": [2], "init": "normal(std=-1)"}}}, "tensor 'a', by the rule 'normal"),
+}
+
+
+@pytest.mark.parametrize(("recipe", "message"), REFUSED.values(), ids=REFUSED)
+def test_bad_recipe_is_refused(tmp_path: Path, recipe: dict[str, Any], message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        checkpoint.write(recipe, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("file", ["../model.safetensors", "/etc/model.safetensors", "a\\b.safetensors", "a.bin", 1])
+def test_index_names_files_beside_it(tmp_path: Path, file: Any) -> None:
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": file}}))
+    with pytest.raises(ValueError, match=r"weight_map.'a' must name a safetensors file beside it"):
+        checkpoint.write(index, tmp_path / "out")
+    with pytest.raises(ValueError, match=r"weight_map.'a' must name a safetensors file beside it"):
+        checkpoint.verify(tmp_path)
+
+
+def test_functions_are_no_rules_of_files() -> None:
+    with pytest.raises(ValueError, match="must be a text, which the files can record"):
+        checkpoint.plan({"tensors": {"a": [2, 2]}}, rules={"*": fk.zeros_})
+
+
+@pytest.mark.parametrize(("part", "kind"), [((0, 2), ValueError), ((3, 2), ValueError), (1, TypeError)])
+def test_part_is_one_of_several(tmp_path: Path, part: Any, kind: type[Exception]) -> None:
+    with pytest.raises(kind, match="part"):
+        checkpoint.write(RECIPE, tmp_path / "out", part=part)
+
+
+def test_files_of_others_cannot_be_verified(tmp_path: Path) -> None:
+    safetensors_file(tmp_path / "a.safetensors", {"a": entry()}, bytes(8))
+    with pytest.raises(ValueError, match="must tell a seed"):
+        checkpoint.verify(tmp_path)
+    with pytest.raises(FileNotFoundError, match="must have safetensors files"):
+        checkpoint.verify(tmp_path / "..")
+
+
+@pytest.mark.parametrize("out_dir", ["/proc/fastkaiming", "/dev/null/out"])
+def test_directory_that_cannot_be_made(out_dir: str) -> None:
+    with pytest.raises(OSError, match=out_dir):
+        checkpoint.write(RECIPE, out_dir)
