@@ -55,7 +55,11 @@ def expected(name: str) -> np.ndarray[Any, Any]:
     if name == "position":
         return np.zeros(shape, np.int64)
     array, key = np.empty(shape, kind), fk.Generator(7).key(name)
-    fillers = {"bias": fk.zeros_, "norm": fk.ones_, "embed": lambda out, rng: fk.normal_(out, std=0.02, rng=rng)}
+    fillers: dict[str, Callable[..., object]] = {
+        "bias": fk.zeros_,
+        "norm": fk.ones_,
+        "embed": lambda out, rng: fk.normal_(out, std=0.02, rng=rng),
+    }
     fillers |= {"head": lambda out, rng: fk.uniform_(out, -1.0, 1.0, rng=rng)}
     fillers |= {"scale": lambda out, rng: fk.constant_(out, 0.5, rng=rng)}
     fill = next((each for part, each in fillers.items() if part in name), None)

@@ -11,6 +11,7 @@ from fastkaiming import checks
 from fastkaiming.checkpoint import plans, sources, verifying, writing
 from fastkaiming.checkpoint.plans import File, Plan
 from fastkaiming.filling import as_one
+from fastkaiming.generator import Generator
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,7 @@ def _make(directory: Path, plan: Plan, files: Sequence[File], client: Any) -> No
     writing.reserve(directory, files)
     try:
         if client is None:
-            writing.write(plan.seed, directory, files)
+            writing.write(Generator(plan.seed).key, directory, files)
         else:
             _spread(directory, plan.seed, files, client)
     finally:
@@ -188,4 +189,4 @@ def _spread(directory: Path, seed: int, files: Sequence[File], client: Any) -> N
 
 
 def _write_one(seed: int, directory: Path, file: File) -> None:
-    writing.write(seed, directory, [file], threads=1)
+    writing.write(Generator(seed).key, directory, [file], threads=1)

@@ -15,6 +15,7 @@ from fastkaiming.checkpoint import documents, headers, plans, sources, writing
 from fastkaiming.checkpoint.plans import File, Tensor
 from fastkaiming.distributions import Distribution
 from fastkaiming.filling import as_one
+from fastkaiming.generator import Generator
 
 _PIECE = 16 << 20  # bytes that are drawn and compared at a time
 
@@ -140,7 +141,7 @@ def _first_byte(descriptor: int, file: File, seed: int) -> int | None:
         found: list[Future[int | None]] = []
         for number, begin in enumerate(range(0, file.nbytes, _PIECE)):
             expected = buffers[number % 2][: min(_PIECE, file.nbytes - begin)]
-            writing.fill(expected, file, begin, seed, None)
+            writing.fill(expected, file, begin, Generator(seed).key, None)
             if found and (place := found.pop().result()) is not None:
                 return place
             found.append(comparing.submit(_compared, descriptor, read, expected, begin))

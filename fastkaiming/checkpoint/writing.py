@@ -4,7 +4,7 @@ A file has another name until it is whole and on the disk, and its space is rese
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -17,10 +17,11 @@ from fastkaiming import hugepages
 from fastkaiming.checkpoint.pieces import boxes, shape_of
 from fastkaiming.checkpoint.plans import File, Tensor, filler
 from fastkaiming.filling import side_by_side
-from fastkaiming.generator import Generator
+from fastkaiming.generator import Key
 
 BUFFER = 64 << 20  # bytes, a multiple of every element's; there are two
 Bytes = NDArray[np.uint8]
+KeyOf = Callable[[str], Key]  # of the name of a tensor
 
 
 class Run(NamedTuple):
@@ -63,7 +64,7 @@ def discard(directory: Path, files: Sequence[File]) -> None:
             temporary(directory, file).unlink(missing_ok=True)
 
 
-def write(seed: int, directory: Path, files: Sequence[File], threads: int | None = None) -> None:
+def write(key_of: KeyOf, directory: Path, files: Sequence[File], threads: int | None = None) -> None:
     """Fill files whose space is reserved, and give each its name when it is whole."""
     buffers = [_buffer(files) for _ in range(2)]
     with ThreadPoolExecutor(1) as writer:
@@ -76,7 +77,7 @@ def write(seed: int, directory: Path, files: Sequence[File], threads: int | None
                     buffers.append(buffers.pop(0))
                     written[-1].result()  # of the buffer that is filled next
                     filled = buffers[-1][: min(BUFFER, file.nbytes - begin)]
-                    fill(filled, file, begin, seed, threads)
+                    fill(filled, file, begin, key_of, threads)
                     written[-1] = writer.submit(_pwrite, descriptor, filled, begin)
                 for each in written:
                     each.result()
@@ -95,9 +96,8 @@ def _buffer(files: Sequence[File]) -> Bytes:
     return buffer
 
 
-def fill(buffer: Bytes, file: File, begin: int, seed: int, threads: int | None) -> None:
+def fill(buffer: Bytes, file: File, begin: int, key_of: KeyOf, threads: int | None) -> None:
     """Fill a buffer with the bytes that a file has from ``begin`` on."""
-    generator = Generator(seed)
     head = np.frombuffer(file.header, np.uint8)[begin:][: len(buffer)]
     buffer[: len(head)] = head
     with side_by_side(threads):
@@ -106,11 +106,10 @@ def fill(buffer: Bytes, file: File, begin: int, seed: int, threads: int | None) 
             if not run.tensor.dtype.is_drawn:
                 memory[:] = 0
                 continue
-            _fill_run(run, memory.view(run.tensor.dtype.memory()), generator)
+            _fill_run(run, memory.view(run.tensor.dtype.memory()), key_of(run.tensor.name))
 
 
-def _fill_run(run: Run, elements: NDArray[Any], generator: Generator) -> None:
-    key = generator.key(run.tensor.name)
+def _fill_run(run: Run, elements: NDArray[Any], key: Key) -> None:
     done = 0
     for box in boxes(run.tensor.shape, run.first, run.stop):
         shape = shape_of(box)

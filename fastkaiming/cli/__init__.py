@@ -1,0 +1,65 @@
+"""The command line: ``fastkaiming``, or ``python -m fastkaiming``.
+
+Exit codes: 0, done; 1, what was checked is not as it should be; 2, a refused argument, file or directory, told in one
+line; 130, interrupted. Whatever the code, no file stands half written under its own name.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+import fastkaiming
+from fastkaiming.cli import bench, checkpoints, explain, fill, info, verifying
+
+_COMMANDS = {
+    "bench": bench,
+    "fill": fill,
+    "checkpoint": checkpoints,
+    "verify": verifying,
+    "explain": explain,
+    "info": info,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code; options without a command are those of ``bench``."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or (given[0].startswith("-") and given[0] not in {"-h", "--help", "--version"}):
+        given = ["bench", *given]
+    options = _parser().parse_args(given)
+    try:
+        code = int(_COMMANDS[options.command].run(options))
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # nobody reads on: https://docs.python.org/3/library/signal.html#note-on-sigpipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (ImportError, OSError, TypeError, ValueError) as error:
+        print(f"fastkaiming {options.command}: {_line(error)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"fastkaiming {options.command}: interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fastkaiming",
+        description="Kaiming initialization of huge weight buffers. Without a command: bench.",
+        epilog="Exit codes: 0 done, 1 what was checked is not as it should be, 2 refused, 130 interrupted.",
+    )
+    parser.add_argument("--version", action="version", version=f"fastkaiming {fastkaiming.__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, room in _COMMANDS.items():
+        command = commands.add_parser(name, help=room.HELP, description=f"{room.HELP.capitalize()}.")
+        room.configure(command)
+        command.add_argument("--json", action="store_true", help="print one JSON object, and nothing else")
+    return parser
+
+
+def _line(error: BaseException) -> str:
+    """Return an error in one line, and not in Python's words for errors of the system."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split()) or type(error).__name__

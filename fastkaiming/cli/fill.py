@@ -1,0 +1,75 @@
+"""``fill``: one array into a file of its own, of any size."""
+
+import argparse
+import io
+import re
+import time
+from pathlib import Path
+
+import numpy as np
+
+import fastkaiming
+from fastkaiming import checks
+from fastkaiming.checkpoint import dtypes, plans, writing
+from fastkaiming.cli import output
+from fastkaiming.filling import as_one
+
+HELP = "fill one array of any size into a .npy file, or into a raw one"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.add_argument("out", type=Path, metavar="OUT", help="the new file: NumPy's format if it ends in .npy, or raw")
+    parser.add_argument("shape", type=shape, metavar="SHAPE", help="for example 4096x1024")
+    parser.add_argument(
+        "--init", default="kaiming_normal", metavar="RULE", help='an initializer, such as "normal(std=0.02)"'
+    )
+    parser.add_argument("--dtype", default="float32", metavar="NAME", help="float32, bfloat16, ... (default: float32)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="which values (default: 0)")
+    parser.add_argument("--name", metavar="NAME", help="the values of a name, as a checkpoint has them")
+
+
+def shape(text: str) -> tuple[int, ...]:
+    """Return the sizes in a text such as 4096x1024, or with commas."""
+    return tuple(int(size) for size in re.split("[x,]", text))
+
+
+def run(options: argparse.Namespace) -> int:
+    """Write the file, which has its name when it is whole."""
+    path: Path = options.out
+    file = _file(path, options)
+    generator = fastkaiming.Generator(options.seed)
+    key = fastkaiming.Key(options.seed) if options.name is None else generator.key(options.name)
+    if path.exists():
+        raise FileExistsError(f"{path}: it exists, and is not overwritten")
+    start = time.perf_counter()
+    with output.told(options.json) as result:
+        with output.progress("fill"), as_one(file.tensors[0].elements):
+            writing.reserve(path.parent, [file])
+            try:
+                writing.write(lambda _: key, path.parent, [file])
+            finally:
+                writing.discard(path.parent, [file])
+        seconds = time.perf_counter() - start
+        result |= {"file": str(path), "bytes": file.nbytes, "seconds": seconds}
+        result["distribution"] = repr(file.tensors[0].distribution)
+        print(f"{path}: {file.nbytes:,} bytes of {result['distribution']} in {seconds:.1f} s")
+    return 0
+
+
+def _file(path: Path, options: argparse.Namespace) -> plans.File:
+    """Return what the file will hold; a rule that cannot fill it is refused here."""
+    dtype = dtypes.named("--dtype", options.dtype)
+    sizes = checks.shape("SHAPE", options.shape)
+    header = _npy_header(dtype, sizes) if path.suffix == ".npy" else b""
+    tensor = plans.Tensor(path.name, dtype, sizes, options.init, len(header))
+    if tensor.distribution is None:
+        raise ValueError(f"SHAPE and --dtype must be of something to draw, got {sizes} of {dtype.numpy}")
+    return plans.File(path.name, header, (tensor,))
+
+
+def _npy_header(dtype: dtypes.Dtype, sizes: tuple[int, ...]) -> bytes:
+    stream = io.BytesIO()
+    description = np.lib.format.dtype_to_descr(dtype.memory())
+    np.lib.format.write_array_header_1_0(stream, {"descr": description, "fortran_order": False, "shape": sizes})
+    return stream.getvalue()

@@ -1,0 +1,42 @@
+"""``info``: what this installation is, and what it runs on."""
+
+import argparse
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+import fastkaiming
+from fastkaiming.cli import output
+from fastkaiming.memory import available_memory
+
+HELP = "show the versions, the instruction sets, the threads and the memory that a fill has"
+_COMPANIONS = ("numpy", "ml_dtypes", "torch", "transformers", "jax", "dask", "safetensors", "matplotlib", "rich")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add no options."""
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print it."""
+    with output.told(options.json) as result:
+        result |= {
+            "fastkaiming": fastkaiming.__version__,
+            "stream version": fastkaiming.STREAM_VERSION,
+            "isa": fastkaiming.isa(),
+            "available isas": list(fastkaiming.available_isas()),
+            "threads": fastkaiming.get_num_threads(),
+            "available memory": available_memory(),
+            "python": platform.python_version(),
+            "machine": f"{platform.system()} {platform.machine()}",
+        }
+        result |= {name: _version(name) for name in _COMPANIONS}
+        for name, value in result.items():
+            print(f"{name:<17} {', '.join(value) if isinstance(value, list) else output.shown(value)}")
+    return 0
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,164 @@
+"""The commands as their users meet them: files, JSON, one-line errors and exit codes."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastkaiming as fk
+from fastkaiming import cli
+
+RECIPE = """
+seed = 7
+dtype = "bfloat16"
+[rules]
+"*.bias" = "zeros"
+"*" = "kaiming_normal(nonlinearity='relu')"
+[tensors]
+"fc.weight" = [64, 32]
+"fc.bias" = [64]
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "recipe.toml"
+    path.write_text(RECIPE)
+    return path
+
+
+def told(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 0) -> dict[str, Any]:
+    """Run a command with --json and return what it prints, which is nothing else."""
+    assert cli.main([*map(str, arguments), "--json"]) == code
+    result: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return result
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """Run a command that is refused, and return the one line that says why."""
+    assert cli.main(list(map(str, arguments))) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith(f"fastkaiming {arguments[0]}: ")
+    assert captured.err.count("\n") == 1
+    return captured.err
+
+
+def test_checkpoint_is_made_and_verified(tmp_path: Path, recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    plan = told(capsys, "checkpoint", recipe, out, "--dry-run")
+    assert not out.exists()
+    weight = plan["tensors"][1]
+    assert (weight["tensor"], weight["fan_in"], weight["fan_out"], weight["std"]) == ("fc.weight", 32, 64, 0.25)
+    report = told(capsys, "checkpoint", recipe, out)
+    assert (report["files"], report["tensors"], report["bytes"]) == (["model.safetensors"], 2, plan["bytes"])
+    assert told(capsys, "verify", out)["difference"] is None
+    with (out / "model.safetensors").open("r+b") as file:
+        file.seek(-2, 2)
+        file.write(b"\x11\x22")
+    difference = told(capsys, "verify", out, code=1)["difference"]
+    assert difference == {"file": "model.safetensors", "tensor": "fc.weight", "element": [63, 31]}
+    assert cli.main(["verify", str(out)]) == 1
+    assert capsys.readouterr().out.endswith("model.safetensors: fc.weight differs, first at [63, 31]\n")
+
+
+def test_parts_and_resume(tmp_path: Path, recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    size = "--max-shard-size", "1KB"
+    first = told(capsys, "checkpoint", recipe, tmp_path / "out", *size, "--part", "1/2")
+    assert first["files"] == ["model-00001-of-00002.safetensors"]
+    assert "--resume" in refused(capsys, "checkpoint", recipe, tmp_path / "out", *size)
+    both = told(capsys, "checkpoint", recipe, tmp_path / "out", *size, "--resume")
+    assert both["kept"] == first["files"]
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["checkpoint", str(recipe), str(tmp_path), "--part", "half"])
+
+
+def test_fill_is_the_functions_array(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "a.npy"
+    told(capsys, "fill", out, "64x32", "--seed", 3)
+    assert np.array_equal(np.load(out), fk.kaiming_normal((64, 32), rng=3))
+    raw = tmp_path / "a.bin"
+    told(capsys, "fill", raw, "10,20", "--init", "uniform(-1.0, 1.0)", "--dtype", "float16", "--name", "w")
+    expected = fk.uniform((10, 20), np.float16, -1.0, 1.0, rng=fk.Generator(0).key("w"))
+    assert raw.read_bytes() == expected.tobytes()
+    before = out.read_bytes()
+    assert "is not overwritten" in refused(capsys, "fill", out, "64x32")
+    assert out.read_bytes() == before
+
+
+def test_explain(capsys: pytest.CaptureFixture[str]) -> None:
+    result = told(capsys, "explain", "64x32x3x3", "--init", "kaiming_uniform(nonlinearity='relu', groups=2)")
+    assert (result["fan_in"], result["fan_out"]) == (288, 288)
+    assert result["std"] == pytest.approx(np.sqrt(2 / 288))
+    assert result["high"] == pytest.approx(np.sqrt(6 / 288))
+    assert result["gain"] == pytest.approx(np.sqrt(2))
+    assert sum(row["share"] for row in result["shares"]) == pytest.approx(1)
+    normal = told(capsys, "explain", "4", "--init", "normal(mean=1.0, std=2.0)")
+    assert normal["density"] == "0.199471 * exp(-(x - 1)**2 / 8)"
+    assert [round(row["share"], 5) for row in normal["shares"][:4]] == [0.00135, 0.0214, 0.13591, 0.34134]
+    cut = told(capsys, "explain", "4", "--init", "trunc_normal(a=1.0, b=2.0)")
+    density = eval(cut["density"].partition(" from ")[0], {"exp": np.exp, "x": 1.5})
+    assert density == pytest.approx(fk.TruncatedNormal(low=1.0, high=2.0).pdf(1.5), rel=1e-5)
+
+
+def test_info(capsys: pytest.CaptureFixture[str]) -> None:
+    result = told(capsys, "info")
+    assert (result["fastkaiming"], result["isa"]) == (fk.__version__, fk.isa())
+    assert result["numpy"] == np.__version__
+
+
+def test_bench_in_json(capsys: pytest.CaptureFixture[str]) -> None:
+    result = told(capsys, "bench", "--elements", 10_000)
+    assert result["as expected"] is True
+    assert result["second fill seconds"] > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("fill", "{}/a.npy", "10x10", "--init", "kaiming"), "must name one of"),
+        (("fill", "{}/a.npy", "10"), "at least two axes"),
+        (("fill", "{}/a.npy", "10x10", "--dtype", "int8"), "must be of something to draw"),
+        (("fill", "{}/none/a.npy", "10x10"), "No such file or directory"),
+        (("explain", "10x10", "--dtype", "f"), "--dtype must be one of"),
+        (("checkpoint", "{}/none.toml", "{}/out"), "none.toml: No such file or directory"),
+        (("checkpoint", "{}/bad.toml", "{}/out"), "bad.toml: it must be TOML"),
+        (("checkpoint", "{}/recipe.toml", "/dev/null/out"), "/dev/null"),
+        (("checkpoint", "{}/recipe.toml", "{}/out", "--dtype", "int4"), "dtype must be one of"),
+        (("verify", "{}/none"), "none"),
+    ],
+)
+def test_refusals_are_one_line(
+    tmp_path: Path, recipe: Path, arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bad.toml").write_text("seed = ")
+    before = sorted(tmp_path.iterdir())
+    assert recipe in before
+    assert message in refused(capsys, *(argument.format(tmp_path) for argument in arguments))
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_interrupt_leaves_nothing_half_written(tmp_path: Path) -> None:
+    (tmp_path / "recipe.json").write_text(json.dumps({"tensors": {f"{n}": [4096, 4096] for n in range(64)}}))
+    command = [sys.executable, "-m", "fastkaiming", "checkpoint", "recipe.json", "out", "--max-shard-size", "256MB"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        while not list((tmp_path / "out").glob(".*.partial")) and process.poll() is None:
+            time.sleep(0.001)
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate()
+    assert (process.returncode, error) == (130, "fastkaiming checkpoint: interrupted\n")
+    whole = list((tmp_path / "out").glob("*"))
+    assert not [path for path in whole if path.name.startswith(".")]
+    assert all(path.stat().st_size == whole[0].stat().st_size for path in whole)
+
+
+def test_output_that_nobody_reads() -> None:
+    command = f"{sys.executable} -m fastkaiming explain 64x32 | true"
+    result = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert result.stderr == ""

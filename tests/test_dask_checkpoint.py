@@ -1,0 +1,25 @@
+"""Checkpoints made by the workers of a cluster."""
+
+from pathlib import Path
+
+import pytest
+
+from fastkaiming import checkpoint
+
+distributed = pytest.importorskip("distributed")
+
+SOURCE = {"tensors": {f"{n}.weight": [64, 48] for n in range(9)}}
+
+
+def test_a_cluster_makes_the_same_files(tmp_path: Path) -> None:
+    checkpoint.write(SOURCE, tmp_path / "here", max_shard_size="20KB")
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        report = checkpoint.write(SOURCE, tmp_path / "there", max_shard_size="20KB", dask=client)
+        with pytest.raises(FileExistsError):
+            checkpoint.write(SOURCE, tmp_path / "there", max_shard_size="20KB", dask=client)
+    assert len(report.files) > 2
+    here, there = ({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("here", "there"))
+    assert here == there

@@ -1,0 +1,93 @@
+"""Checkpoints of torch's modules and transformers' models: names, ties, buffers, and that transformers loads them."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastkaiming import checkpoint
+
+torch = pytest.importorskip("torch")
+init_module_ = pytest.importorskip("fastkaiming.torch").init_module_
+
+
+class Small(torch.nn.Module):  # type: ignore[misc, name-defined]
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = torch.nn.Embedding(50, 16)
+        self.conv = torch.nn.ConvTranspose1d(8, 6, 3, groups=2)
+        self.bn = torch.nn.BatchNorm1d(16)
+        self.ln_1 = torch.nn.LayerNorm(16)
+        self.rnn = torch.nn.GRU(16, 8)
+        self.head = torch.nn.Linear(16, 50, bias=False)
+        self.head.weight = self.embed.weight
+        self.register_buffer("scratch", torch.zeros(3), persistent=False)
+
+
+def loaded(directory: Path) -> dict[str, Any]:
+    from safetensors.torch import load_file
+
+    found: dict[str, Any] = {}
+    for path in directory.glob("*.safetensors"):
+        found |= load_file(path)
+    return found
+
+
+def test_module_on_the_meta_device_has_the_values_of_init_module(tmp_path: Path) -> None:
+    with torch.device("meta"):
+        checkpoint.write(Small(), tmp_path, seed=5)
+    module = Small()
+    init_module_(module, rng=5)
+    state = module.state_dict()
+    found = loaded(tmp_path)
+    assert set(state) - set(found) == {"head.weight"}  # tied
+    assert {name: value.dtype for name, value in found.items()} == {name: state[name].dtype for name in found}
+    for name, value in found.items():
+        assert torch.equal(value, state[name]), name
+    assert found["bn.running_var"].tolist() == [1.0] * 16
+    assert found["bn.num_batches_tracked"].item() == 0
+
+
+def test_dtype_of_a_module(tmp_path: Path) -> None:
+    checkpoint.write(Small(), tmp_path, dtype=torch.bfloat16, rules={"bn.*": {"init": "ones", "dtype": "float32"}})
+    found = loaded(tmp_path)
+    assert found["embed.weight"].dtype is torch.bfloat16
+    assert found["bn.weight"].dtype is torch.float32
+    assert found["bn.num_batches_tracked"].dtype is torch.int64
+
+
+@pytest.mark.parametrize("kind", ["Llama", "GPT2"])
+def test_config_of_hugging_face(tmp_path: Path, kind: str) -> None:
+    transformers = pytest.importorskip("transformers")
+    sizes = {
+        "Llama": {
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "vocab_size": 100,
+            "tie_word_embeddings": False,
+        },
+        "GPT2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "vocab_size": 100, "n_positions": 64},
+    }
+    config = getattr(transformers, f"{kind}Config")(**sizes[kind], architectures=[f"{kind}LMHeadModel"])
+    if kind == "Llama":
+        config.architectures = ["LlamaForCausalLM"]
+    config.save_pretrained(tmp_path / "config")
+    report = checkpoint.write(tmp_path / "config", tmp_path / "out", dtype="bfloat16", max_shard_size="20KB")
+    assert len(report.files) > 1
+    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype="auto")
+    found = loaded(tmp_path / "out")
+    state = model.state_dict()
+    for name, value in found.items():
+        assert torch.equal(state[name], value), name
+    assert set(state) - set(found) == (set() if kind == "Llama" else {"lm_head.weight"})
+    assert checkpoint.verify(tmp_path / "out").difference is None
+
+
+def test_config_that_is_none(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    (tmp_path / "config.json").write_text('{"model_type": "nothing"}')
+    with pytest.raises(ValueError, match=r"config\.json: transformers cannot build its model"):
+        checkpoint.write(tmp_path, tmp_path / "out")
