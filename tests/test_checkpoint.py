@@ -55,7 +55,7 @@ def expected(name: str) -> np.ndarray[Any, Any]:
     if name == "position":
         return np.zeros(shape, np.int64)
     array, key = np.empty(shape, kind), fk.Generator(7).key(name)
-    fillers: dict[str, Callable[..., object]] = {
+    fillers: dict[str, Any] = {
         "bias": fk.zeros_,
         "norm": fk.ones_,
         "embed": lambda out, rng: fk.normal_(out, std=0.02, rng=rng),
