@@ -284,6 +284,20 @@ def test_killed_run_resumes(tmp_path: Path) -> None:
     assert checkpoint.verify(tmp_path).difference is None
 
 
+def test_what_a_stopped_run_left_is_replaced_by_resume_alone(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_text("mine")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / ".model.safetensors.partial").symlink_to(elsewhere)
+    with pytest.raises(FileExistsError, match="a run was stopped here"):
+        checkpoint.write(RECIPE, out)
+    checkpoint.write(RECIPE, out, resume=True)
+    assert elsewhere.read_text() == "mine"
+    assert [path.name for path in out.iterdir()] == ["model.safetensors"]
+    assert checkpoint.verify(out).difference is None
+
+
 def test_progress_is_of_the_whole(tmp_path: Path) -> None:
     calls: list[tuple[int, int]] = []
     with fk.progress(lambda done, total: calls.append((done, total))):

@@ -146,6 +146,11 @@ def _check_directory(directory: Path, plan: Plan, files: Sequence[File], resume:
             raise FileExistsError(f"{path}: it exists; resume=True (--resume) keeps what is whole of this checkpoint")
         if path.name in to_make and not _has_header(path, ours[path.name]):
             raise FileExistsError(f"{path}: it is of another checkpoint, by another seed, rule, shape or dtype")
+    for path in (writing.temporary(directory, file) for file in files):
+        if path.exists() and not resume:
+            raise FileExistsError(
+                f"{path}: a run was stopped here, or still goes on; resume=True (--resume) replaces it"
+            )
     index = directory / sources.INDEX
     if index.exists() and index.read_bytes() != plan.index:
         raise FileExistsError(f"{index}: out_dir must hold no other checkpoint")

@@ -50,7 +50,8 @@ def reserve(directory: Path, files: Sequence[File]) -> None:
 
 
 def _reserve(path: Path, nbytes: int) -> None:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+    path.unlink(missing_ok=True)  # what a killed run left, or a link to somewhere else
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
         os.posix_fallocate(descriptor, 0, nbytes)
     finally:
@@ -70,7 +71,7 @@ def write(key_of: KeyOf, directory: Path, files: Sequence[File], threads: int | 
     with ThreadPoolExecutor(1) as writer:
         written: list[Future[None]] = [writer.submit(lambda: None) for _ in buffers]
         for file in files:
-            descriptor = os.open(temporary(directory, file), os.O_RDWR | os.O_CLOEXEC)
+            descriptor = os.open(temporary(directory, file), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
                 for begin in range(0, file.nbytes, BUFFER):
                     written.append(written.pop(0))
@@ -132,10 +133,12 @@ def runs(file: File, begin: int, end: int) -> Iterator[Run]:
 
 
 def _pwrite(descriptor: int, data: Bytes, offset: int) -> None:
-    view = data.data
+    view, begin = data.data, offset
     while view:
         written = os.pwrite(descriptor, view, offset)
         view, offset = view[written:], offset + written
+    # Linux starts to write these pages to the disk here, and not when the file is synced at its end.
+    os.posix_fadvise(descriptor, begin, len(data), os.POSIX_FADV_DONTNEED)
 
 
 def replace(path: Path, data: bytes) -> None:
