@@ -148,9 +148,7 @@ def _check_directory(directory: Path, plan: Plan, files: Sequence[File], resume:
             raise FileExistsError(f"{path}: it is of another checkpoint, by another seed, rule, shape or dtype")
     for path in (writing.temporary(directory, file) for file in files):
         if path.exists() and not resume:
-            raise FileExistsError(
-                f"{path}: a run was stopped here, or still goes on; resume=True (--resume) replaces it"
-            )
+            raise FileExistsError(f"{path}: a run was stopped here, or goes on; resume=True (--resume) replaces it")
     index = directory / sources.INDEX
     if index.exists() and index.read_bytes() != plan.index:
         raise FileExistsError(f"{index}: out_dir must hold no other checkpoint")
