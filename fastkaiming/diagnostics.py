@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -20,7 +20,8 @@ from fastkaiming.rules import Filler, parsed, streams_of
 _MOST = 1 << 20  # layers, networks and so on: what is more is a typing error
 _PIECE = 1 << 18  # elements: as float64 they stay in the cache
 _REACH, _PANELS = 40.0, 64  # standard deviations on either side that a fourth moment comes from, and their panels
-_MOST_SIGMAS = {np.float32: 7.55, np.float64: 9.5}  # sqrt(2 * ln(2**41)) and sqrt(2 * ln(2**65)), rounded up
+_CANCELLED = 1e-14  # of the standard deviation: what rounding leaves of a mean of 0
+_MOST_SIGMAS, _MOST_SIGMAS_OF_DOUBLE = 7.55, 9.5  # sqrt(2 * ln(2**41)) and sqrt(2 * ln(2**65)), rounded up
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,12 +187,12 @@ class Statistics:
         The number of elements that are 0.
     dead_rows : int or None
         The number of indices of axis 0 at which all is 0; None for an array of less than two axes.
+    outliers : int or None
+        The number of values that the distribution cannot give, NaN among them.
     expected_mean, expected_std : float or None
         Those of the distribution, rounded to the numbers that the dtype has.
     z_mean, z_std : float or None
         How many standard errors ``mean`` and ``std`` are off.
-    outliers : int or None
-        The number of values that the distribution cannot give, NaN among them.
     """
 
     count: int
@@ -201,11 +202,11 @@ class Statistics:
     greatest: float
     zeros: int
     dead_rows: int | None
-    expected_mean: float | None
-    expected_std: float | None
-    z_mean: float | None
-    z_std: float | None
     outliers: int | None
+    expected_mean: float | None = None
+    expected_std: float | None = None
+    z_mean: float | None = None
+    z_std: float | None = None
 
 
 def statistics(array: NDArray[Any], distribution: Distribution | None = None) -> Statistics:
@@ -251,23 +252,37 @@ def statistics(array: NDArray[Any], distribution: Distribution | None = None) ->
     >>> found.expected_std, round(found.std, 4), abs(found.z_std) < 4, found.outliers
     (0.0625, 0.0625, True, 0)
     """
+    check(array, distribution)
+    if distribution is None:
+        return replace(_measured(array, -math.inf, math.inf), outliers=None)
+    found = _measured(array, *_limits(distribution, array.dtype))
+    mean, std, kurtosis = _moments(distribution, array.dtype)
+    return replace(
+        found,
+        expected_mean=mean,
+        expected_std=std,
+        z_mean=_in_errors(found.mean - mean, std, found.count),
+        z_std=_in_errors(found.std - std, std * math.sqrt((kurtosis - 1.0) / 4.0), found.count),
+    )
+
+
+def check(array: Any, distribution: Any) -> None:
+    """Refuse what is no array of real numbers, and one that cannot come from the distribution given."""
     if not isinstance(array, np.ndarray):
         raise TypeError(f"array must be a NumPy array, not {checks.shown(array)}")
     if not np.can_cast(array.dtype, np.float64, "same_kind"):
         raise TypeError(f"array must hold real numbers, not {array.dtype}")
     if distribution is None:
-        return Statistics(*_measured(array, -math.inf, math.inf)[:-1], None, None, None, None, None)
-    low, high = _limits(distribution, array.dtype)
-    count, mean, std, *rest, outliers = _measured(array, low, high)
-    expected_mean, expected_std, kurtosis = _moments(distribution, array.dtype)
-    z_mean = _in_errors(mean - expected_mean, expected_std, count)
-    z_std = _in_errors(std - expected_std, expected_std * math.sqrt((kurtosis - 1.0) / 4.0), count)
-    return Statistics(count, mean, std, *rest, expected_mean, expected_std, z_mean, z_std, outliers)
+        return
+    if not isinstance(distribution, Normal | Uniform | TruncatedNormal):
+        raise TypeError(f"distribution must be a Normal, Uniform or TruncatedNormal, not {checks.shown(distribution)}")
+    if formats.known(array.dtype) is None:
+        raise TypeError(f"array must be of dtype {formats.NAMES} where a distribution is given, not {array.dtype}")
 
 
 @np.errstate(all="ignore")
-def _measured(array: NDArray[Any], low: float, high: float) -> tuple[Any, ...]:
-    """Return the fields of the statistics up to the dead rows, and the number of values that are not within limits."""
+def _measured(array: NDArray[Any], low: float, high: float) -> Statistics:
+    """Return the statistics of the values themselves, with those that are not within the limits as outliers."""
     count, mean, squares, least, greatest = 0, 0.0, 0.0, math.inf, -math.inf
     zeros, dead_rows, outliers = 0, 0, 0
     for rows in _pieces(np.atleast_1d(array), (0,)) if array.size else ():
@@ -275,8 +290,9 @@ def _measured(array: NDArray[Any], low: float, high: float) -> tuple[Any, ...]:
         for piece in _pieces(rows, range(1, rows.ndim)):
             values = np.asarray(piece, np.float64)
             before, count = count, count + values.size
-            step = float(values.mean()) - mean
-            squares += float(np.sum((values - values.mean()) ** 2)) + step * step * before * values.size / count
+            center = float(values.mean())
+            step = center - mean
+            squares += float(np.sum((values - center) ** 2)) + step * step * before * values.size / count
             mean += step * values.size / count
             least, greatest = np.minimum(least, values.min()), np.maximum(greatest, values.max())  # which keep NaN
             zeros += values.size - int(np.count_nonzero(values))
@@ -285,8 +301,11 @@ def _measured(array: NDArray[Any], low: float, high: float) -> tuple[Any, ...]:
         dead_rows += int(np.count_nonzero(~alive))
     if least == greatest:  # of which the mean of some is rounded
         mean, squares = least, 0.0
-    numbers = (mean, math.sqrt(squares / count), least, greatest) if count else (math.nan,) * 4
-    return count, *map(float, numbers), zeros, dead_rows if array.ndim >= 2 else None, outliers
+    if not count:
+        mean = least = greatest = math.nan
+    std = math.sqrt(squares / count) if count else math.nan
+    rows_told = dead_rows if array.ndim >= 2 else None
+    return Statistics(count, mean, std, float(least), float(greatest), zeros, rows_told, outliers)
 
 
 def _pieces(array: NDArray[Any], axes: Iterable[int]) -> Iterator[NDArray[Any]]:
@@ -302,14 +321,10 @@ def _pieces(array: NDArray[Any], axes: Iterable[int]) -> Iterator[NDArray[Any]]:
 @np.errstate(all="ignore")
 def _limits(distribution: Distribution, dtype: np.dtype[Any]) -> tuple[float, float]:
     """Return the least and the greatest value that a distribution can give, rounded to a dtype as values are."""
-    if not isinstance(distribution, Normal | Uniform | TruncatedNormal):
-        raise TypeError(f"distribution must be a Normal, Uniform or TruncatedNormal, not {checks.shown(distribution)}")
-    storage = formats.known(dtype)
-    if storage is None:
-        raise TypeError(f"array must be of dtype {formats.NAMES} to be held to a distribution, not {dtype}")
     ends = np.array([distribution.low, distribution.high])
     if isinstance(distribution, Normal):
-        ends = distribution.mean + np.array([-1.0, 1.0]) * _MOST_SIGMAS[storage.precision] * distribution.std
+        sigmas = _MOST_SIGMAS if dtype.itemsize < 8 else _MOST_SIGMAS_OF_DOUBLE
+        ends = distribution.mean + np.array([-sigmas, sigmas]) * distribution.std
     rounded = _rounded(ends, dtype)
     low, high = np.where(np.isfinite(rounded), rounded, ends).tolist()
     return low, high
@@ -334,7 +349,8 @@ def _moments(distribution: Distribution, dtype: np.dtype[Any]) -> tuple[float, f
     probabilities = np.diff(up_to, prepend=0.0, append=1.0)
     mean = float(probabilities @ numbers)
     variance, fourth = (float(probabilities @ (numbers - mean) ** power) for power in (2, 4))
-    return mean, math.sqrt(variance), fourth / variance**2 if variance else 1.0
+    std = math.sqrt(variance)
+    return mean if abs(mean) > _CANCELLED * std else 0.0, std, fourth / variance**2 if variance else 1.0
 
 
 def _kurtosis(distribution: Distribution) -> float:

@@ -225,7 +225,7 @@ def test_what_was_drawn_is_within_expectation(distribution: Any, dtype: DTypeLik
     assert abs(found.z_std) < SIGMAS
     assert found.outliers == found.dead_rows == 0
     if array.itemsize > 1:  # the numbers of float8 are so far apart that they spread otherwise
-        assert found.expected_std == pytest.approx(distribution.std, rel=1e-4)
+        assert found.expected_std == pytest.approx(distribution.std, rel=1e-3)
 
 
 def test_z_scores_are_standard_normal() -> None:
@@ -316,7 +316,7 @@ def test_arrays_mapped_from_files_are_read_in_pieces(tmp_path: Path) -> None:
         (
             np.ones(3, np.int32),
             fk.Normal(),
-            "array must be of dtype float32, .* to be held to a distribution, not int32",
+            "array must be of dtype float32, .* where a distribution is given, not int32",
         ),
         (np.ones(3), "normal", "distribution must be a Normal, Uniform or TruncatedNormal, not str 'normal'"),
     ],
