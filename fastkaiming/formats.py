@@ -71,6 +71,7 @@ def dtype(name: str, value: DTypeLike) -> np.dtype[Any]:
 
 
 @lru_cache
+@np.errstate(invalid="ignore")  # NaNs that signal
 def numbers(dtype: np.dtype[Any]) -> NDArray[np.float64]:
     """Return all finite numbers that a dtype of at most two bytes has, in ascending order."""
     bits = np.arange(1 << (8 * dtype.itemsize), dtype=f"u{dtype.itemsize}")

@@ -25,6 +25,7 @@ from fastkaiming.quadrature import Points
 
 _SAMPLE = 1 << 24  # values of an array that a histogram counts at most
 _NEAR, _FAR = 3.0, 8.0  # standard deviations on either side that it shows at least, and at most
+_LEAST, _GREATEST = 1e-250, 1e250  # mean squares that are drawn: farther out, the margins of an axis overflow
 _POINTS = 500  # of a density's curve
 _LINES = ("-", "--", "-.", ":")  # so that colours are not all that tells curves apart
 
@@ -81,9 +82,13 @@ def propagation(results: Mapping[str, Propagation], ax: Sequence[Axes] | None = 
 
 
 def _draw_layers(axes: Axes, mean_squares: Points, style: Mapping[str, Any]) -> None:
+    def shown(values: Points) -> Points:
+        return np.where((values > _LEAST) & (values < _GREATEST), values, np.nan)
+
     layers = np.arange(mean_squares.shape[1])
-    axes.plot(layers, np.median(mean_squares, axis=0), **style)
-    axes.fill_between(layers, mean_squares.min(axis=0), mean_squares.max(axis=0), color=style["color"], alpha=0.2)
+    axes.plot(layers, shown(np.median(mean_squares, axis=0)), **style)
+    ends = shown(mean_squares.min(axis=0)), shown(mean_squares.max(axis=0))
+    axes.fill_between(layers, *ends, color=style["color"], alpha=0.2, linewidth=0.0)
 
 
 def histogram(array: NDArray[Any], distribution: Distribution | None = None, bins: int = 100) -> Figure:
@@ -132,6 +137,7 @@ class Counts(NamedTuple):
     outside: int
 
 
+@np.errstate(invalid="ignore")  # NaNs that signal
 def counted(array: NDArray[Any], distribution: Distribution | None, bins: int = 100) -> Counts:
     """Return the histogram of a sample of an array."""
     checks.integer("bins", bins, 1, _SAMPLE)
@@ -160,7 +166,7 @@ def _edges(low: float, high: float, bins: int, dtype: np.dtype[Any]) -> Points:
     edges = np.linspace(low, high, bins + 1)
     if dtype.itemsize <= 2:
         numbers = formats.numbers(dtype)
-        halfway = np.concatenate([numbers[:1] - 1.0, (numbers[:-1] + numbers[1:]) / 2, numbers[-1:] + 1.0])
+        halfway = np.concatenate([numbers[:1] - 0.5, (numbers[:-1] + numbers[1:]) / 2, numbers[-1:] + 0.5])
         below = np.searchsorted(halfway, edges[:-1], "right") - 1
         edges = halfway[np.clip([*below, np.searchsorted(halfway, high)], 0, numbers.size)]
     return np.unique(edges)

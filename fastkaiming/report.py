@@ -126,7 +126,12 @@ def _alarms(found: Statistics) -> dict[str, bool]:
 def _table_row(row: _Row, picture: int | None) -> str:
     found, alarms = row.found, _alarms(row.found)
     name = escape(row.name) if picture is None else f'<a href="#picture{picture}">{escape(row.name)}</a>'
-    texts = [name, escape(row.rule), " \N{MULTIPLICATION SIGN} ".join(f"{size:,}" for size in row.shape) or "scalar", escape(row.dtype)]
+    texts = [
+        name,
+        escape(row.rule),
+        " \N{MULTIPLICATION SIGN} ".join(f"{size:,}" for size in row.shape) or "scalar",
+        escape(row.dtype),
+    ]
     numbers = [
         (_number(found.mean), False),
         (_number(found.expected_mean), False),
