@@ -224,6 +224,7 @@ def test_what_was_drawn_is_within_expectation(distribution: Any, dtype: DTypeLik
     assert abs(found.z_mean) < SIGMAS
     assert abs(found.z_std) < SIGMAS
     assert found.outliers == found.dead_rows == 0
+    assert (found.expected_mean == 0.0) == (distribution.mean == 0.0)
     if array.itemsize > 1:  # the numbers of float8 are so far apart that they spread otherwise
         assert found.expected_std == pytest.approx(distribution.std, rel=1e-3)
 
@@ -276,6 +277,14 @@ def test_outliers_are_counted(dtype: DTypeLike) -> None:
     array = np.array([0.1, 0.3, 0.2, 0.32, 0.09], dtype)  # the bounds themselves, rounded
     assert diagnostics.statistics(array, fk.Uniform(0.1, 0.3)).outliers == 2
     assert diagnostics.statistics(array, fk.TruncatedNormal(0.2, 1.0, 0.1, 0.3)).outliers == 2
+
+
+def test_normal_values_reach_farther_in_double_precision() -> None:
+    distribution = fk.Normal(1.0, 2.0)
+    for dtype, reach in ((np.float32, 7.54), (np.float64, 9.49)):  # sqrt(2 * ln(2**41)), sqrt(2 * ln(2**65))
+        for sign in (-1, 1):
+            array = np.array([1.0 + sign * 2.0 * reach, 1.0 + sign * 2.0 * (reach + 0.02)], dtype)
+            assert diagnostics.statistics(array, distribution).outliers == 1
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16, ml_dtypes.float8_e4m3fn], ids=str)

@@ -50,7 +50,7 @@ def test_lines_are_medians_and_bands_reach_from_least_to_greatest(results: dict[
             mean_squares = getattr(result, side)
             assert np.array_equal(line.get_xdata(), range(7))
             assert np.array_equal(line.get_ydata(), np.median(mean_squares, axis=0))
-            heights = band.get_paths()[0].vertices[:, 1]
+            heights = np.asarray(band.get_paths()[0].vertices)[:, 1]
             assert (heights.min(), heights.max()) == (mean_squares.min(), mean_squares.max())
         assert len({line.get_color() for line in axes.lines}) == len(RULES)
     legend = figure.axes[0].get_legend()
@@ -60,7 +60,7 @@ def test_lines_are_medians_and_bands_reach_from_least_to_greatest(results: dict[
 
 def test_propagation_draws_where_it_is_told(results: dict[str, diagnostics.Propagation]) -> None:
     figure = Figure()
-    axes = figure.subfigures(1, 2)[1].subplots(1, 2)
+    axes = figure.add_subfigure(figure.add_gridspec(1, 2)[1]).subplots(1, 2)
     assert plot.propagation(results, axes) is figure
     assert [each.get_title() for each in axes] == ["forward", "backward"]
 
@@ -147,6 +147,14 @@ def test_what_is_far_out_is_counted_and_not_shown() -> None:
     assert plot.drawn(counts, fk.Normal()).axes[0].get_xlabel() == "value (4 not shown)"
 
 
+def test_bins_end_where_the_numbers_of_a_dtype_do() -> None:
+    array = np.zeros((3, 4), ml_dtypes.float8_e4m3fn)  # whose greatest number is 448, after 416
+    edges, densities, outside = plot.counted(array, fk.Normal(0.0, 200.0))
+    assert edges[[0, 1, -2, -1]].tolist() == [-448.5, -432.0, 432.0, 448.5]
+    assert outside == 0
+    assert densities @ np.diff(edges) == pytest.approx(1.0)
+
+
 def test_a_sample_of_a_large_array_meets_all_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plot, "_SAMPLE", 1 << 10)
     array = np.tile(np.arange(64.0), (256, 1))  # 16 times as many
@@ -158,7 +166,14 @@ def test_a_sample_of_a_large_array_meets_all_columns(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("distribution", [None, fk.Normal(0.5, 2.0), fk.Uniform(-1, 1), fk.Normal(3.0, 0.0)], ids=str)
 @pytest.mark.parametrize(
     "array",
-    [np.empty((0, 4), np.float32), np.full(9, 3.0), np.full(2, math.nan), np.float16([7]), np.array(1e30), np.zeros(1)],
+    [
+        np.empty((0, 4), np.float32),
+        np.full(9, 3.0),
+        np.full(2, math.nan),
+        np.array([7], np.float16),
+        np.array(1e30),
+        np.zeros(1),
+    ],
     ids=str,
 )
 def test_arrays_of_nothing_and_of_one_value_are_drawn(array: NDArray[Any], distribution: Any) -> None:
@@ -213,7 +228,7 @@ def tensors() -> Iterator[Tensor]:
     yield Tensor("dead", "kaiming_normal", dead, kaiming)
     yield Tensor("outlier", "kaiming_normal", outlier, kaiming)
     yield Tensor("nan", "kaiming_normal", nan, kaiming)
-    yield Tensor("bias", "zeros", np.zeros(64, np.float32), fk.Normal(0.0, 0.0))
+    yield Tensor("bias", "zeros", np.zeros((8, 8), np.float32), fk.Normal(0.0, 0.0))
     yield Tensor("<b>&'\"", "<i>keep</i>", np.arange(12).reshape(3, 4))
     yield Tensor("nothing", "zeros", np.empty((0, 3), np.float32), fk.Normal())
 
@@ -266,7 +281,7 @@ def test_a_report_has_a_row_for_each_tensor_and_marks_what_is_doubtful(text: str
     }
     assert "; 5 with something marked" in text
     assert rows["quantized"][2:4] == ["64 × 64", "float8_e4m3fn"]  # noqa: RUF001
-    assert rows["bias"][4:] == ["0", "0", "+0.0", "0", "0", "+0.0", "0", "", "64", "0", "0"]
+    assert rows["bias"][4:] == ["0", "0", "+0.0", "0", "0", "+0.0", "0", "8", "64", "0", "0"]
     assert rows["<b>&'\""][1:] == [
         "<i>keep</i>", "3 × 4", "int64", "5.5", "", "", "3.452", "", "", "", "0", "1", "0", "11",  # noqa: RUF001
     ]  # fmt: skip
