@@ -10,9 +10,14 @@ settings.load_profile("unhurried")
 
 collect_ignore_glob = [
     pattern
-    for framework in ("torch", "jax", "dask")
+    for framework, patterns in {
+        "torch": ("fastkaiming/torch*", "benchmarks/torch_*"),
+        "jax": ("fastkaiming/jax*", "benchmarks/jax_*"),
+        "dask": ("fastkaiming/dask*", "benchmarks/dask_*"),
+        "matplotlib": ("fastkaiming/plot*", "fastkaiming/report*", "benchmarks/pictures*"),
+    }.items()
     if find_spec(framework) is None
-    for pattern in (f"fastkaiming/{framework}*", f"benchmarks/{framework}_*")
+    for pattern in patterns
 ]
 if find_spec("torch") is None:
     collect_ignore_glob.append("fastkaiming/checkpoint/frameworks.py")

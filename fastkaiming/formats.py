@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import DTypeLike, NDArray
 
 from fastkaiming import _core, checks
 
@@ -68,3 +68,12 @@ def dtype(name: str, value: DTypeLike) -> np.dtype[Any]:
     if checked is None or known(checked) is None:
         raise TypeError(f"{name} must be {NAMES}, not {checked}")
     return checked
+
+
+@lru_cache
+@np.errstate(invalid="ignore")  # NaNs that signal
+def numbers(dtype: np.dtype[Any]) -> NDArray[np.float64]:
+    """Return all finite numbers that a dtype of at most two bytes has, in ascending order."""
+    bits = np.arange(1 << (8 * dtype.itemsize), dtype=f"u{dtype.itemsize}")
+    values = bits.view(dtype).astype(np.float64)
+    return np.unique(values[np.isfinite(values)])

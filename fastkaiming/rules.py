@@ -152,7 +152,7 @@ def carry_out(jobs: Sequence[Job], rng: Rng, threads: int | None) -> None:
     """Fill what the jobs name, each from the stream of its name: ours in one parallel region, and then the others."""
     ours = {id(filler) for filler in {id(job.filler): job.filler for job in jobs}.values() if is_ours(filler)}
     with side_by_side(threads):
-        streams = _streams(rng)
+        streams = streams_of(rng)
         for job in jobs:
             if id(job.filler) in ours:
                 for array, place in job.blocks:
@@ -175,7 +175,8 @@ def _arrays(params: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
     return arrays
 
 
-def _streams(rng: Rng) -> Generator:
+def streams_of(rng: Rng) -> Generator:
+    """Return the generator whose streams are those of names."""
     if isinstance(rng, Key):
         kinds = "None, an integer, a Generator or a numpy.random.Generator"
         raise TypeError(f"rng must be {kinds}, not {rng}: the streams are those of the names")

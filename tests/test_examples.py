@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = re.compile(r"^```pycon\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NEEDED = {  # by a page, beyond what the tests need
     "dask.md": ("dask.array", "distributed", "zarr"),
+    "diagnostics.md": ("matplotlib",),
     "jax.md": ("jax", "flax", "equinox"),
     "torch.md": ("torch", "transformers"),
 }

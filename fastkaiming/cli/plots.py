@@ -1,0 +1,79 @@
+"""``plot``: pictures of what an initialization does, and a page about a whole checkpoint."""
+
+import argparse
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastkaiming import checkpoint, diagnostics
+from fastkaiming.checkpoint import writing
+from fastkaiming.cli import output
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+HELP = "draw signals through deep networks, the histogram of a tensor, or a report on a checkpoint"
+_INITIALIZERS = ("normal(std=0.01)", "xavier_normal", "he_normal")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add what can be drawn."""
+    kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
+    signals = kinds.add_parser("propagation", help="mean squares of activations and gradients, layer by layer")
+    signals.add_argument("out", type=Path, metavar="OUT", help="a .png, .svg or .pdf file")
+    signals.add_argument("--init", action="append", metavar="RULE", help=f"initializers (default: {_INITIALIZERS})")
+    signals.add_argument("--nonlinearity", default="relu", metavar="NAME", help="after each layer (default: relu)")
+    signals.add_argument("--depth", type=int, default=30, metavar="N", help="layers (default: 30)")
+    signals.add_argument("--width", type=int, default=256, metavar="N", help="units of a layer (default: 256)")
+    histogram = kinds.add_parser("histogram", help="a tensor of a checkpoint over its density")
+    histogram.add_argument("checkpoint", metavar="CHECKPOINT", help="a directory that `checkpoint` made, or a file of it")
+    histogram.add_argument("tensor", metavar="TENSOR", help="its name")
+    histogram.add_argument("out", type=Path, metavar="OUT", help="a .png, .svg or .pdf file")
+    report = kinds.add_parser("report", help="every tensor of a checkpoint against what it should be, as a page of HTML")
+    report.add_argument("checkpoint", metavar="CHECKPOINT", help="a directory that `checkpoint` made, or a file of it")
+    report.add_argument("out", type=Path, metavar="OUT", help="a .html file")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Write the file, which has its name when it is whole."""
+    with output.told(options.json) as result:
+        data = _KINDS[options.kind](options)
+        writing.replace(options.out, data)
+        result |= {"file": str(options.out), "bytes": len(data)}
+        print(f"{options.out}: {len(data):,} bytes")
+    return 0
+
+
+def _propagation(options: argparse.Namespace) -> bytes:
+    from fastkaiming import plot
+
+    sizes = {"depth": options.depth, "width": options.width, "nonlinearity": options.nonlinearity}
+    rules = options.init or _INITIALIZERS
+    return _saved(
+        plot.propagation({rule: diagnostics.propagate(initializer=rule, **sizes) for rule in rules}), options.out
+    )
+
+
+def _histogram(options: argparse.Namespace) -> bytes:
+    from fastkaiming import plot
+
+    tensor = next((each for each in checkpoint.stored(options.checkpoint) if each.name == options.tensor), None)
+    if tensor is None:
+        raise ValueError(f"{options.checkpoint}: it has no tensor {options.tensor!r}")
+    return _saved(plot.histogram(tensor.array, tensor.distribution), options.out)
+
+
+def _report(options: argparse.Namespace) -> bytes:
+    from fastkaiming import report
+
+    rows = (report.Tensor(*tensor) for tensor in checkpoint.stored(options.checkpoint))
+    return report.html(Path(options.checkpoint).resolve().name, rows).encode()
+
+
+def _saved(figure: "Figure", path: Path) -> bytes:
+    stream = io.BytesIO()
+    figure.savefig(stream, format=path.suffix.removeprefix(".") or "png", dpi=120)
+    return stream.getvalue()
+
+
+_KINDS: dict[str, Any] = {"propagation": _propagation, "histogram": _histogram, "report": _report}

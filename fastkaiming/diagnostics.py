@@ -1,0 +1,369 @@
+"""Whether an initialization does what it should: signals through deep random networks, and the values of an array."""
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastkaiming import checks, formats
+from fastkaiming.activations import ACTIVATIONS, Activation
+from fastkaiming.distributions import Distribution, Normal, TruncatedNormal, Uniform
+from fastkaiming.filling import fill_
+from fastkaiming.generator import Rng
+from fastkaiming.quadrature import Points, gauss_legendre
+from fastkaiming.rules import Filler, parsed, streams_of
+
+_MOST = 1 << 20  # layers, networks and so on: what is more is a typing error
+_PIECE = 1 << 18  # elements: as float64 they stay in the cache
+_REACH, _PANELS = 40.0, 64  # standard deviations on either side that a fourth moment comes from, and their panels
+_CANCELLED = 1e-14  # of the standard deviation: what rounding leaves of a mean of 0
+_MOST_SIGMAS, _MOST_SIGMAS_OF_DOUBLE = 7.55, 9.5  # sqrt(2 * ln(2**41)) and sqrt(2 * ln(2**65)), rounded up
+
+
+@dataclass(frozen=True, eq=False)
+class Propagation:
+    """What :func:`propagate` found, and the arguments that it was given.
+
+    Attributes
+    ----------
+    forward : numpy.ndarray
+        The mean squares of the activations, float64 of shape (networks, depth + 1): of the inputs first, then those
+        after each layer and its nonlinearity.
+    backward : numpy.ndarray
+        The mean squares of the gradients with respect to the same activations, of the same shape: of the gradients fed
+        into the outputs last.
+    depth, width, nonlinearity, initializer, networks, batch
+        As given.
+    seed : int
+        The seed of all streams, whatever ``rng`` was: as ``rng``, it gives the same numbers again.
+    """
+
+    forward: NDArray[np.float64]
+    backward: NDArray[np.float64]
+    depth: int
+    width: int
+    nonlinearity: str
+    initializer: str | Filler
+    networks: int
+    batch: int
+    seed: int
+
+
+def propagate(
+    depth: int = 30,
+    width: int = 256,
+    nonlinearity: str = "relu",
+    initializer: str | Filler = "kaiming_normal(nonlinearity='relu')",
+    *,
+    networks: int = 5,
+    batch: int = 128,
+    rng: Rng = 0,
+) -> Propagation:
+    r"""Measure how signals and gradients grow or shrink through random, deep, fully connected networks.
+
+    Layer l of ``depth`` has square weights :math:`W_l` and no bias. Standard normal inputs :math:`x_0` go forward, and
+    standard normal gradients :math:`\Delta x_L` backward:
+
+    .. math::
+
+        y_l = W_l x_{l-1}, \quad x_l = f(y_l); \qquad
+        \Delta y_l = f'(y_l) \, \Delta x_l, \quad \Delta x_{l-1} = W_l^T \Delta y_l
+
+    With a ReLU, a layer multiplies the expected mean square of either by ``width * std**2 / 2``: equations 9, 10
+    (forward) and 13, 14 (backward) of He et al., "Delving Deep into Rectifiers", 2015 (arXiv:1502.01852). Kaiming's
+    weights make that 1, Xavier's 1/2. Around what is expected, networks scatter: the logarithm of a ReLU network's mean
+    square has a variance of up to about 5 * depth / width.
+
+    Parameters
+    ----------
+    depth : int, default 30
+        The number of layers.
+    width : int, default 256
+        The number of inputs and of outputs of every layer.
+    nonlinearity : str, default "relu"
+        What follows each layer: linear, relu, leaky_relu (of slope 0.01), tanh, sigmoid, gelu, silu, elu or selu.
+    initializer : str or callable, default "kaiming_normal(nonlinearity='relu')"
+        What fills each layer, a float32 array of shape (width, width): a rule of :func:`fastkaiming.init_`, or a
+        function that is called with the array and ``rng=key``.
+    networks : int, default 5
+        How many networks, each with weights, inputs and gradients of its own.
+    batch : int, default 128
+        How many inputs are fed to a network, and gradients to its outputs.
+    rng : int, Generator, numpy.random.Generator, optional
+        The seed, or what gives it: layer l of network n, both counted from 0, has the stream of the name
+        ``"{n}.{l}.weight"``. None is fresh entropy.
+
+    Returns
+    -------
+    Propagation
+        The mean squares, layer by layer. They are worked out in float64; what overflows even that is infinite or NaN.
+
+    Raises
+    ------
+    TypeError
+        An argument of the wrong kind.
+    ValueError
+        A number below 1, a nonlinearity or a rule that is none of those known, or what an initializer refuses.
+
+    Examples
+    --------
+    >>> from fastkaiming import diagnostics
+    >>> kaiming = diagnostics.propagate(depth=20)
+    >>> kaiming.forward.shape
+    (5, 21)
+    >>> xavier = diagnostics.propagate(depth=20, initializer="xavier_normal")
+    >>> round(float(kaiming.forward[0, 20] / xavier.forward[0, 20]) / 2**20, 4)  # of the same random numbers
+    1.0
+    """
+    checks.integer("depth", depth, 1, _MOST)
+    checks.integer("width", width, 1, _MOST)
+    checks.integer("networks", networks, 1, _MOST)
+    checks.integer("batch", batch, 1, _MOST)
+    activation = ACTIVATIONS[checks.choice("nonlinearity", nonlinearity, ACTIVATIONS)]
+    fill = _filler(initializer)
+    streams = streams_of(rng)
+
+    def of_network(network: int) -> tuple[list[float], list[float]]:
+        layers = [np.zeros((width, width), np.float32) for _ in range(depth)]
+        for layer, weights in enumerate(layers):
+            fill(weights, rng=streams.key(f"{network}.{layer}.weight"))
+        inputs, gradients = (
+            fill_(np.empty((batch, width)), Normal(), rng=streams.key(f"{network}.{name}"))
+            for name in ("inputs", "gradients")
+        )
+        return _mean_squares([weights.astype(np.float64) for weights in layers], activation, inputs, gradients)
+
+    forward, backward = zip(*map(of_network, range(networks)), strict=True)
+    return Propagation(
+        np.array(forward), np.array(backward), depth, width, nonlinearity, initializer, networks, batch, streams.seed
+    )
+
+
+def _filler(initializer: str | Filler) -> Filler:
+    if isinstance(initializer, str):
+        return parsed("initializer", initializer)
+    if not callable(initializer):
+        raise TypeError(f"initializer must be a text or a function, not {checks.shown(initializer)}")
+    return initializer
+
+
+@np.errstate(all="ignore")
+def _mean_squares(
+    layers: list[Points], activation: Activation, signal: Points, gradient: Points
+) -> tuple[list[float], list[float]]:
+    """Return the mean squares of activations and gradients; a row of each is one of the batch."""
+    forward, backward, slopes = [_mean_square(signal)], [_mean_square(gradient)], []
+    for weights in layers:
+        signal, slope = activation(signal @ weights.T)
+        forward.append(_mean_square(signal))
+        slopes.append(slope)
+    for weights, slope in zip(reversed(layers), reversed(slopes), strict=True):
+        gradient = (slope * gradient) @ weights
+        backward.append(_mean_square(gradient))
+    return forward, backward[::-1]
+
+
+def _mean_square(values: Points) -> float:
+    return float(np.mean(values**2))
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What :func:`statistics` found in an array; what needs a distribution is None without one.
+
+    Attributes
+    ----------
+    count : int
+        The number of elements.
+    mean, std : float
+        Their mean and standard deviation (the root of the mean square deviation from the mean); NaN for no elements.
+    least, greatest : float
+        The least and the greatest value; NaN for no elements, or where one is NaN.
+    zeros : int
+        The number of elements that are 0.
+    dead_rows : int or None
+        The number of indices of axis 0 at which all is 0; None for an array of less than two axes.
+    outliers : int or None
+        The number of values that the distribution cannot give, NaN among them.
+    expected_mean, expected_std : float or None
+        Those of the distribution, rounded to the numbers that the dtype has.
+    z_mean, z_std : float or None
+        How many standard errors ``mean`` and ``std`` are off.
+    """
+
+    count: int
+    mean: float
+    std: float
+    least: float
+    greatest: float
+    zeros: int
+    dead_rows: int | None
+    outliers: int | None
+    expected_mean: float | None = None
+    expected_std: float | None = None
+    z_mean: float | None = None
+    z_std: float | None = None
+
+
+def statistics(array: NDArray[Any], distribution: Distribution | None = None) -> Statistics:
+    r"""Measure the values of an array, and compare them with what they should have been drawn from.
+
+    The array is read once, piece by piece: it may be mapped from a file that is larger than memory. All is worked out
+    in float64; moments of pieces are put together as by Chan, Golub and LeVeque, "Algorithms for Computing the Sample
+    Variance", The American Statistician 37 (1983).
+
+    Parameters
+    ----------
+    array : numpy.ndarray
+        Real numbers in any shape, layout and byte order, ml_dtypes' among them.
+    distribution : Normal, Uniform or TruncatedNormal, optional
+        What the values should come from; :func:`fastkaiming.kaiming` gives that of a layer. The array is then of a
+        dtype that :func:`fastkaiming.fill_` takes.
+
+    Returns
+    -------
+    Statistics
+        The statistics. The standard errors of mean and std of n values are
+
+        .. math::
+
+            \frac{\sigma}{\sqrt{n}}, \qquad \sigma \sqrt{\frac{\kappa - 1}{4 n}}
+
+        with the kurtosis :math:`\kappa`: 3 for a normal, 9/5 for a uniform distribution, and by quadrature for a
+        truncated one. The second is that of large n. Mean, std and kurtosis of float16, bfloat16 and the float8 are
+        those of the distribution rounded to the numbers of the dtype. Outliers are beyond its bounds, or 7.55 (in
+        float64 9.5) standard deviations from the mean of a normal, which is as far as :func:`fastkaiming.normal_` goes.
+
+    Raises
+    ------
+    TypeError
+        An array of the wrong kind or dtype, a distribution that is none.
+
+    Examples
+    --------
+    >>> import fastkaiming as fk
+    >>> from fastkaiming import diagnostics
+    >>> weights = fk.kaiming_normal((512, 512), nonlinearity="relu", rng=1)
+    >>> found = diagnostics.statistics(weights, fk.kaiming((512, 512), nonlinearity="relu"))
+    >>> found.expected_std, round(found.std, 4), abs(found.z_std) < 4, found.outliers
+    (0.0625, 0.0625, True, 0)
+    """
+    check(array, distribution)
+    if distribution is None:
+        return replace(_measured(array, -math.inf, math.inf), outliers=None)
+    found = _measured(array, *_limits(distribution, array.dtype))
+    mean, std, kurtosis = _moments(distribution, array.dtype)
+    return replace(
+        found,
+        expected_mean=mean,
+        expected_std=std,
+        z_mean=_in_errors(found.mean - mean, std, found.count),
+        z_std=_in_errors(found.std - std, std * math.sqrt((kurtosis - 1.0) / 4.0), found.count),
+    )
+
+
+def check(array: Any, distribution: Any) -> None:
+    """Refuse what is no array of real numbers, and one that cannot come from the distribution given."""
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"array must be a NumPy array, not {checks.shown(array)}")
+    if not np.can_cast(array.dtype, np.float64, "same_kind"):
+        raise TypeError(f"array must hold real numbers, not {array.dtype}")
+    if distribution is None:
+        return
+    if not isinstance(distribution, Normal | Uniform | TruncatedNormal):
+        raise TypeError(f"distribution must be a Normal, Uniform or TruncatedNormal, not {checks.shown(distribution)}")
+    if formats.known(array.dtype) is None:
+        raise TypeError(f"array must be of dtype {formats.NAMES} where a distribution is given, not {array.dtype}")
+
+
+@np.errstate(all="ignore")
+def _measured(array: NDArray[Any], low: float, high: float) -> Statistics:
+    """Return the statistics of the values themselves, with those that are not within the limits as outliers."""
+    count, mean, squares, least, greatest = 0, 0.0, 0.0, math.inf, -math.inf
+    zeros, dead_rows, outliers = 0, 0, 0
+    for rows in _pieces(np.atleast_1d(array), (0,)) if array.size else ():
+        alive = np.zeros(len(rows), bool)
+        for piece in _pieces(rows, range(1, rows.ndim)):
+            values = np.asarray(piece, np.float64)
+            before, count = count, count + values.size
+            center = float(values.mean())
+            step = center - mean
+            squares += float(np.sum((values - center) ** 2)) + step * step * before * values.size / count
+            mean += step * values.size / count
+            least, greatest = np.minimum(least, values.min()), np.maximum(greatest, values.max())  # which keep NaN
+            zeros += values.size - int(np.count_nonzero(values))
+            outliers += values.size - int(np.count_nonzero((low <= values) & (values <= high)))
+            alive |= values.any(axis=tuple(range(1, values.ndim)))
+        dead_rows += int(np.count_nonzero(~alive))
+    if least == greatest:  # of which the mean of some is rounded
+        mean, squares = least, 0.0
+    if not count:
+        mean = least = greatest = math.nan
+    std = math.sqrt(squares / count) if count else math.nan
+    rows_told = dead_rows if array.ndim >= 2 else None
+    return Statistics(count, mean, std, float(least), float(greatest), zeros, rows_told, outliers)
+
+
+def _pieces(array: NDArray[Any], axes: Iterable[int]) -> Iterator[NDArray[Any]]:
+    """Halve an array along the first of the axes that is longer than 1, and its halves, down to pieces."""
+    axis = next((axis for axis in axes if array.shape[axis] > 1), None)
+    if array.size <= _PIECE or axis is None:
+        yield array
+    else:
+        for half in np.array_split(array, 2, axis):
+            yield from _pieces(half, axes)
+
+
+@np.errstate(all="ignore")
+def _limits(distribution: Distribution, dtype: np.dtype[Any]) -> tuple[float, float]:
+    """Return the least and the greatest value that a distribution can give, rounded to a dtype as values are."""
+    ends = np.array([distribution.low, distribution.high])
+    if isinstance(distribution, Normal):
+        sigmas = _MOST_SIGMAS if dtype.itemsize < 8 else _MOST_SIGMAS_OF_DOUBLE
+        ends = distribution.mean + np.array([-sigmas, sigmas]) * distribution.std
+    rounded = _rounded(ends, dtype)
+    low, high = np.where(np.isfinite(rounded), rounded, ends).tolist()
+    return low, high
+
+
+def _rounded(values: Points, dtype: np.dtype[Any]) -> Points:
+    return values.astype(dtype).astype(np.float64)
+
+
+@lru_cache(maxsize=1024)
+@np.errstate(all="ignore")
+def _moments(distribution: Distribution, dtype: np.dtype[Any]) -> tuple[float, float, float]:
+    """Return mean, standard deviation and kurtosis of a distribution rounded to a dtype."""
+    if distribution.std == 0.0:
+        return float(_rounded(np.array(distribution.mean), dtype)), 0.0, 1.0
+    if dtype.itemsize > 2:  # which rounds too finely to tell
+        return distribution.mean, distribution.std, _kurtosis(distribution)
+    numbers = formats.numbers(dtype)
+    inside = numbers[(distribution.low <= numbers) & (numbers <= distribution.high)]
+    numbers = inside if inside.size else numbers
+    up_to = np.asarray(distribution.cdf((numbers[:-1] + numbers[1:]) / 2))
+    probabilities = np.diff(up_to, prepend=0.0, append=1.0)
+    mean = float(probabilities @ numbers)
+    variance, fourth = (float(probabilities @ (numbers - mean) ** power) for power in (2, 4))
+    std = math.sqrt(variance)
+    return mean if abs(mean) > _CANCELLED * std else 0.0, std, fourth / variance**2 if variance else 1.0
+
+
+def _kurtosis(distribution: Distribution) -> float:
+    """Integrate z**4 times the density, z being how many standard deviations a value is from the mean."""
+    mean, std = distribution.mean, distribution.std
+    low, high = max((distribution.low - mean) / std, -_REACH), min((distribution.high - mean) / std, _REACH)
+    nodes, weights = gauss_legendre(_PANELS)
+    z = (low + high) / 2 + (high - low) / 2 * nodes
+    return float(z**4 * distribution.pdf(mean + std * z) @ weights) * std * (high - low) / 2
+
+
+def _in_errors(difference: float, deviation: float, count: int) -> float:
+    """Return a difference in units of its standard error, deviation / sqrt(count)."""
+    if not count or difference == 0.0:
+        return difference
+    return difference / deviation * math.sqrt(count) if deviation else math.copysign(math.inf, difference)

@@ -1,0 +1,328 @@
+"""Pictures show the numbers that they are drawn from, a report marks what is doubtful; nothing global is touched."""
+
+import base64
+import io
+import math
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import processes
+import pytest
+from numpy.typing import DTypeLike, NDArray
+
+import fastkaiming as fk
+from fastkaiming import diagnostics
+
+pytest.importorskip("matplotlib")
+from matplotlib.figure import Figure
+
+from fastkaiming import plot, report
+from fastkaiming.report import Tensor
+
+RULES = {"small": "normal(std=0.01)", "Xavier": "xavier_normal", "Kaiming": "kaiming_normal(nonlinearity='relu')"}
+
+
+def is_png(figure: Figure) -> bool:
+    png = io.BytesIO()
+    figure.savefig(png, format="png")
+    return png.getvalue().startswith(b"\x89PNG")
+
+
+# ---- propagation ----
+
+
+@pytest.fixture(scope="module")
+def results() -> dict[str, diagnostics.Propagation]:
+    return {name: diagnostics.propagate(6, 32, initializer=rule) for name, rule in RULES.items()}
+
+
+def test_lines_are_medians_and_bands_reach_from_least_to_greatest(results: dict[str, diagnostics.Propagation]) -> None:
+    figure = plot.propagation(results)
+    assert is_png(figure)
+    assert [axes.get_yscale() for axes in figure.axes] == ["log", "log"]
+    for axes, side in zip(figure.axes, ("forward", "backward"), strict=True):
+        assert [line.get_label() for line in axes.lines] == list(RULES)
+        for line, band, result in zip(axes.lines, axes.collections, results.values(), strict=True):
+            mean_squares = getattr(result, side)
+            assert np.array_equal(line.get_xdata(), range(7))
+            assert np.array_equal(line.get_ydata(), np.median(mean_squares, axis=0))
+            heights = np.asarray(band.get_paths()[0].vertices)[:, 1]
+            assert (heights.min(), heights.max()) == (mean_squares.min(), mean_squares.max())
+        assert len({line.get_color() for line in axes.lines}) == len(RULES)
+    legend = figure.axes[0].get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == list(RULES)
+
+
+def test_propagation_draws_where_it_is_told(results: dict[str, diagnostics.Propagation]) -> None:
+    figure = Figure()
+    axes = figure.add_subfigure(figure.add_gridspec(1, 2)[1]).subplots(1, 2)
+    assert plot.propagation(results, axes) is figure
+    assert [each.get_title() for each in axes] == ["forward", "backward"]
+
+
+def test_signals_that_vanish_or_overflow_are_drawn_without_a_warning() -> None:
+    rules = {"zeros": "zeros", "huge": "normal(std=1e30)"}
+    assert is_png(
+        plot.propagation({name: diagnostics.propagate(9, 8, initializer=rule) for name, rule in rules.items()})
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (([],), TypeError, "results must be a mapping of names to Propagation, not list"),
+        (({"a": 1},), TypeError, "results must be a mapping of names to Propagation, not dict"),
+        (({},), ValueError, "results must hold one Propagation or more"),
+    ],
+    ids=str,
+)
+def test_propagation_refuses(arguments: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        plot.propagation(*arguments)
+
+
+def test_propagation_needs_two_axes(results: dict[str, diagnostics.Propagation]) -> None:
+    with pytest.raises(ValueError, match="ax must be two axes, got 1"):
+        plot.propagation(results, [Figure().subplots()])
+
+
+def test_neither_windows_nor_global_state() -> None:
+    program = "import sys, fastkaiming.report; print('matplotlib.pyplot' in sys.modules)"
+    assert processes.python(program).stdout == "False\n"
+
+
+def test_importing_fastkaiming_or_its_diagnostics_does_not_import_matplotlib() -> None:
+    program = "import sys, fastkaiming, fastkaiming.diagnostics; print('matplotlib' in sys.modules)"
+    assert processes.python(program).stdout == "False\n"
+
+
+@pytest.mark.parametrize("room", ["plot", "report"])
+def test_without_matplotlib_the_error_says_what_to_install(room: str) -> None:
+    result = processes.python(f"import sys; sys.modules['matplotlib'] = None; import fastkaiming.{room}")
+    assert result.stderr.endswith("ImportError: fastkaiming.plot needs matplotlib: pip install 'fastkaiming[plot]'\n")
+
+
+# ---- histograms ----
+
+DTYPES = [np.float32, np.float64, np.float16, ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2]
+
+
+@pytest.mark.parametrize("distribution", [fk.Normal(0.0, 0.02), fk.TruncatedNormal(0.1, 0.5, -0.5, 1.0)], ids=str)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_densities_are_those_of_the_distribution(distribution: Any, dtype: DTypeLike) -> None:
+    array = fk.fill_(np.empty((1000, 1000), dtype), distribution, rng=1)
+    edges, densities, outside = plot.counted(array, distribution)
+    widths = np.diff(edges)
+    assert outside == 0
+    assert densities @ widths == pytest.approx(1.0, abs=1e-12)
+    expected = np.diff(distribution.cdf(edges))
+    error = 6.0 * np.sqrt(expected * (1 - expected) / array.size)
+    inside = (edges[:-1] > distribution.low) & (edges[1:] < distribution.high)
+    # what lies a little beyond the outermost numbers within the bounds is drawn as these
+    inside[[np.argmax(inside), -1 - np.argmax(inside[::-1])]] = False
+    assert inside.sum() > 10
+    assert (abs(densities * widths - expected) < error + 1e-7)[inside].all()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.bool_, np.int64], ids=str)
+def test_every_value_of_integers_is_in_a_bin(dtype: DTypeLike) -> None:
+    array = np.arange(256).astype(dtype)
+    edges, densities, outside = plot.counted(array, None, 10)
+    assert outside == 0
+    assert densities @ np.diff(edges) == pytest.approx(1.0, abs=1e-12)
+
+
+def test_what_is_far_out_is_counted_and_not_shown() -> None:
+    array = fk.normal(1000, rng=3)
+    array[:4] = 100.0, -50.0, math.nan, math.inf
+    counts = plot.counted(array, fk.Normal())
+    assert counts.outside == 4
+    assert counts.edges[[0, -1]] == pytest.approx([-8.0, 8.0])
+    assert counts.densities @ np.diff(counts.edges) == pytest.approx(0.996)
+    assert plot.drawn(counts, fk.Normal()).axes[0].get_xlabel() == "value (4 not shown)"
+
+
+def test_bins_end_where_the_numbers_of_a_dtype_do() -> None:
+    array = np.zeros((3, 4), ml_dtypes.float8_e4m3fn)  # whose greatest number is 448, after 416
+    edges, densities, outside = plot.counted(array, fk.Normal(0.0, 200.0))
+    assert edges[[0, 1, -2, -1]].tolist() == [-448.5, -432.0, 432.0, 448.5]
+    assert outside == 0
+    assert densities @ np.diff(edges) == pytest.approx(1.0)
+
+
+def test_a_sample_of_a_large_array_meets_all_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plot, "_SAMPLE", 1 << 10)
+    array = np.tile(np.arange(64.0), (256, 1))  # 16 times as many
+    edges, densities, _ = plot.counted(array, None, 64)
+    assert (densities > 0).all()
+    assert densities * np.diff(edges) == pytest.approx(1 / 64, rel=0.1)
+
+
+@pytest.mark.parametrize("distribution", [None, fk.Normal(0.5, 2.0), fk.Uniform(-1, 1), fk.Normal(3.0, 0.0)], ids=str)
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.empty((0, 4), np.float32),
+        np.full(9, 3.0),
+        np.full(2, math.nan),
+        np.array([7], np.float16),
+        np.array(1e30),
+        np.zeros(1),
+    ],
+    ids=str,
+)
+def test_arrays_of_nothing_and_of_one_value_are_drawn(array: NDArray[Any], distribution: Any) -> None:
+    figure = plot.histogram(array, distribution)
+    assert is_png(figure)
+    assert len(figure.axes[0].lines) == (distribution is not None)
+
+
+def test_the_curve_is_the_density() -> None:
+    distribution = fk.TruncatedNormal(0.0, 1.0, -1.0, 2.0)
+    (line,) = plot.histogram(fk.trunc_normal_(np.empty(100), a=-1.0, rng=2), distribution).axes[0].lines
+    x = np.asarray(line.get_xdata(), np.float64)
+    assert (x[0], x[-1]) == pytest.approx(
+        (distribution.mean - 3 * distribution.std, distribution.mean + 3 * distribution.std)
+    )
+    assert np.array_equal(line.get_ydata(), distribution.pdf(x))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (([1.0],), TypeError, "array must be a NumPy array"),
+        ((np.ones(3), "normal"), TypeError, "distribution must be a Normal"),
+        ((np.ones(3), None, 0), ValueError, "bins must be an integer from 1"),
+    ],
+    ids=str,
+)
+def test_histogram_refuses(arguments: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        plot.histogram(*arguments)
+
+
+# ---- the report ----
+
+
+def tensors() -> Iterator[Tensor]:
+    """Yield good ones, and one with each of the things that may be wrong."""
+    rng = fk.Generator(6)
+    kaiming = fk.kaiming((128, 256))
+
+    def weights() -> NDArray[Any]:
+        return fk.kaiming_normal((128, 256), rng=rng)
+
+    yield Tensor("good", "kaiming_normal", weights(), kaiming)
+    yield Tensor("quantized", "normal", fk.normal((64, 64), ml_dtypes.float8_e4m3fn, rng=rng), fk.Normal())
+    yield Tensor("wide", "kaiming_normal", weights() * np.float32(1.1), kaiming)
+    yield Tensor("shifted", "kaiming_normal", weights() + np.float32(0.25) * np.float32(kaiming.std), kaiming)
+    dead, outlier, nan = weights(), weights(), weights()
+    dead[3] = 0.0
+    outlier[5, 6] = 8 * kaiming.std
+    nan[7, 8] = math.nan
+    yield Tensor("dead", "kaiming_normal", dead, kaiming)
+    yield Tensor("outlier", "kaiming_normal", outlier, kaiming)
+    yield Tensor("nan", "kaiming_normal", nan, kaiming)
+    yield Tensor("bias", "zeros", np.zeros((8, 8), np.float32), fk.Normal(0.0, 0.0))
+    yield Tensor("<b>&'\"", "<i>keep</i>", np.arange(12).reshape(3, 4))
+    yield Tensor("nothing", "zeros", np.empty((0, 3), np.float32), fk.Normal())
+
+
+class Page(HTMLParser):
+    """The cells of the table and the pictures of a page; refuses tags that do not match."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.rows: list[list[str]] = []
+        self.pictures: list[dict[str, Any]] = []
+        self.open: list[str] = []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        if tag not in {"img", "meta"}:
+            self.open.append(tag)
+        if tag == "img":
+            self.pictures.append(dict(attrs))
+        if tag == "tr":
+            self.rows.append([])
+        if tag == "td":
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "td" in self.open:
+            self.rows[-1][-1] += data
+
+
+@pytest.fixture(scope="module")
+def text() -> str:
+    return report.html("<Model> & co", tensors())
+
+
+def test_a_report_has_a_row_for_each_tensor_and_marks_what_is_doubtful(text: str) -> None:
+    rows = {row[0]: row for row in Page(text).rows if row}
+    assert list(rows) == [each.name for each in tensors()]
+    # name, rule, shape, dtype, mean, expected, z, std, expected, z, outliers, dead rows, zeros, least, greatest
+    marked = {name: [column for column, cell in enumerate(row) if "⚠" in cell] for name, row in rows.items()}
+    assert {name: columns for name, columns in marked.items() if columns} == {
+        "wide": [9],
+        "shifted": [6],
+        "dead": [11],
+        "outlier": [10],
+        "nan": [6, 9, 10],
+    }
+    assert "; 5 with something marked" in text
+    assert rows["quantized"][2:4] == ["64 × 64", "float8_e4m3fn"]  # noqa: RUF001
+    assert rows["bias"][4:] == ["0", "0", "+0.0", "0", "0", "+0.0", "0", "8", "64", "0", "0"]
+    assert rows["<b>&'\""][1:] == [
+        "<i>keep</i>", "3 × 4", "int64", "5.5", "", "", "3.452", "", "", "", "0", "1", "0", "11",  # noqa: RUF001
+    ]  # fmt: skip
+
+
+def test_pictures_are_in_the_page_the_worst_first(text: str) -> None:
+    pictures = Page(text).pictures
+    assert len(pictures) == 10
+    names = [picture["alt"].removeprefix("histogram of ") for picture in pictures]
+    assert names[:3] == ["nan", "shifted", "wide"]  # 0.25 * sqrt(32768) = 45, 0.1 * sqrt(2 * 32768) = 26
+    assert set(names[-2:]) == {"<b>&'\"", "nothing"}
+    for picture in pictures:
+        assert base64.b64decode(picture["src"].removeprefix("data:image/png;base64,")).startswith(b"\x89PNG")
+    assert re.findall('(?:src|href)="(?!data:|#)', text) == []  # it needs no other file
+    assert "url(" not in text
+
+
+def test_pictures_are_limited() -> None:
+    page = report.html("", tensors(), pictures=2)
+    assert [picture["alt"] for picture in Page(page).pictures] == ["histogram of nan", "histogram of shifted"]
+    assert re.findall('href="#(.*?)"', page) == ["picture1", "picture0"]
+    assert set(re.findall('id="(.*?)"', page)) == {"picture1", "picture0"}
+    assert Page(report.html("", [])).pictures == Page(report.html("", tensors(), pictures=0)).pictures == []
+
+
+def test_braces_and_markup_are_nothing_but_text(text: str) -> None:
+    assert "<title>&lt;Model&gt; &amp; co</title>" in text
+    page = report.html("{title}", [Tensor("{table}", "{0}", np.ones(3))])
+    assert [row[:2] for row in Page(page).rows if row] == [["{table}", "{0}"]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((1, []), TypeError, "title must be a str"),
+        (("", [np.ones(3)]), TypeError, "rows must be Tensors, not ndarray"),
+        (("", [Tensor("w", "rule", [1.0])]), TypeError, "tensor 'w': array must be a NumPy array"),  # type: ignore[arg-type]
+        (("", [], -1), ValueError, "pictures must be an integer from 0"),
+    ],
+    ids=str,
+)
+def test_report_refuses(arguments: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        report.html(*arguments)
