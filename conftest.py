@@ -11,7 +11,7 @@ settings.load_profile("unhurried")
 collect_ignore_glob = [
     pattern
     for framework, patterns in {
-        "torch": ("fastkaiming/torch*", "benchmarks/torch_*"),
+        "torch": ("fastkaiming/torch*", "fastkaiming/checkpoint/frameworks*", "benchmarks/torch_*"),
         "jax": ("fastkaiming/jax*", "benchmarks/jax_*"),
         "dask": ("fastkaiming/dask*", "benchmarks/dask_*"),
         "matplotlib": ("fastkaiming/plot*", "fastkaiming/report*", "benchmarks/pictures*"),
@@ -19,5 +19,3 @@ collect_ignore_glob = [
     if find_spec(framework) is None
     for pattern in patterns
 ]
-if find_spec("torch") is None:
-    collect_ignore_glob.append("fastkaiming/checkpoint/frameworks.py")

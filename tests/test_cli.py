@@ -106,6 +106,23 @@ def test_explain(capsys: pytest.CaptureFixture[str]) -> None:
     assert density == pytest.approx(fk.TruncatedNormal(low=1.0, high=2.0).pdf(1.5), rel=1e-5)
 
 
+def test_pictures_and_report(tmp_path: Path, recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib")
+    out = tmp_path / "out"
+    told(capsys, "checkpoint", recipe, out)
+    told(capsys, "plot", "histogram", out, "fc.weight", tmp_path / "a.png")
+    told(capsys, "plot", "propagation", tmp_path / "b.svg", "--depth", 3, "--width", 8)
+    told(capsys, "plot", "report", out, tmp_path / "c.html")
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    assert b"<svg" in (tmp_path / "b.svg").read_bytes()
+    page = (tmp_path / "c.html").read_text()
+    assert "fc.weight" in page
+    assert "fc.bias" in page
+    assert "has no tensor 'none'" in refused(capsys, "plot", "histogram", out, "none", tmp_path / "d.png")
+    assert "plot propagation" not in refused(capsys, "plot", "propagation", tmp_path / "d.bmpx")
+    assert not list(tmp_path.glob("d.*"))
+
+
 def test_info(capsys: pytest.CaptureFixture[str]) -> None:
     result = told(capsys, "info")
     assert (result["fastkaiming"], result["isa"]) == (fk.__version__, fk.isa())

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 import fastkaiming
-from fastkaiming.cli import bench, checkpoints, explain, fill, info, verifying
+from fastkaiming.cli import bench, checkpoints, explain, fill, info, plots, verifying
 
 _COMMANDS = {
     "bench": bench,
@@ -18,6 +18,7 @@ _COMMANDS = {
     "checkpoint": checkpoints,
     "verify": verifying,
     "explain": explain,
+    "plot": plots,
     "info": info,
 }
 

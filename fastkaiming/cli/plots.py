@@ -26,12 +26,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     signals.add_argument("--depth", type=int, default=30, metavar="N", help="layers (default: 30)")
     signals.add_argument("--width", type=int, default=256, metavar="N", help="units of a layer (default: 256)")
     histogram = kinds.add_parser("histogram", help="a tensor of a checkpoint over its density")
-    histogram.add_argument("checkpoint", metavar="CHECKPOINT", help="a directory that `checkpoint` made, or a file of it")
+    histogram.add_argument("checkpoint", metavar="CHECKPOINT", help="a directory of one, or a file of it")
     histogram.add_argument("tensor", metavar="TENSOR", help="its name")
     histogram.add_argument("out", type=Path, metavar="OUT", help="a .png, .svg or .pdf file")
-    report = kinds.add_parser("report", help="every tensor of a checkpoint against what it should be, as a page of HTML")
-    report.add_argument("checkpoint", metavar="CHECKPOINT", help="a directory that `checkpoint` made, or a file of it")
+    report = kinds.add_parser("report", help="every tensor of a checkpoint against its rule, a page of HTML")
+    report.add_argument("checkpoint", metavar="CHECKPOINT", help="a directory of one, or a file of it")
     report.add_argument("out", type=Path, metavar="OUT", help="a .html file")
+    for kind in (signals, histogram, report):  # so that --json may come last here, too
+        kind.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
 
 
 def run(options: argparse.Namespace) -> int:
