@@ -216,7 +216,7 @@ def parsed(pattern: str, text: str) -> Filler:
     try:
         arguments = [ast.literal_eval(node) for node in argument_nodes]
         keywords = {str(node.arg): ast.literal_eval(node.value) for node in keyword_nodes if node.arg}
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError, MemoryError):
         raise refused("have literals for arguments, which a function of your own need not") from None
     if len(keywords) < len(keyword_nodes):
         raise refused("give each argument once and by its name")
@@ -236,7 +236,7 @@ def _call(text: str) -> tuple[str, list[ast.expr], list[ast.keyword]] | None:
     """Return the name in a text and the arguments that stand behind it, or None where it is neither name nor call."""
     try:
         tree = ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # of nesting too deep for the parser
         return None
     call = tree if isinstance(tree, ast.Call) else ast.Call(tree, [], [])
     return (call.func.id, call.args, call.keywords) if isinstance(call.func, ast.Name) else None

@@ -239,7 +239,7 @@ def test_another_checkpoint_is_never_overwritten(tmp_path: Path) -> None:
     source = {"tensors": LIKE_LLAMA}
     with pytest.raises(FileExistsError, match="--resume"):
         checkpoint.write(source, directory, max_shard_size="30KB")
-    with pytest.raises(FileExistsError, match="of another checkpoint, by another seed"):
+    with pytest.raises(FileExistsError, match="of another checkpoint"):
         checkpoint.write(source, directory, max_shard_size="30KB", seed=1, resume=True)
     with pytest.raises(FileExistsError, match="must hold no other checkpoint"):
         checkpoint.write(source, directory, resume=True)
@@ -298,6 +298,68 @@ def test_what_a_stopped_run_left_is_replaced_by_resume_alone(tmp_path: Path) -> 
     assert checkpoint.verify(out).difference is None
 
 
+def test_truncated_file_is_made_anew(tmp_path: Path) -> None:
+    directory, report = llama(tmp_path)
+    before = {path.name: path.read_bytes() for path in directory.iterdir()}
+    os.truncate(directory / report.files[0], len(before[report.files[0]]) - 5)
+    again = checkpoint.write({"tensors": LIKE_LLAMA}, directory, max_shard_size="30KB", resume=True)
+    assert again.kept == report.files[1:]
+    assert {path.name: path.read_bytes() for path in directory.iterdir()} == before
+
+
+def test_run_gives_a_name_to_nothing_but_its_own_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def other_run(*_: object) -> None:
+        partial = tmp_path / "out" / ".model.safetensors.partial"
+        partial.unlink()
+        partial.write_bytes(b"of another run")
+
+    monkeypatch.setattr(writing, "_pwrite", other_run)
+    with pytest.raises(FileExistsError, match="another run writes it"):
+        checkpoint.write(RECIPE, tmp_path / "out")
+    assert not (tmp_path / "out" / "model.safetensors").exists()
+
+
+def test_small_files_follow_no_links(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_text("mine")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / ".model.safetensors.index.json.partial").symlink_to(elsewhere)
+    checkpoint.write({"tensors": LIKE_LLAMA}, out, max_shard_size="30KB")
+    assert elsewhere.read_text() == "mine"
+    assert not (out / "model.safetensors.index.json").is_symlink()
+
+
+def test_interrupted_reservation_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "posix_fallocate", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.write(RECIPE, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_incomplete_checkpoints_are_not_verified(tmp_path: Path) -> None:
+    directory, report = llama(tmp_path)
+    index = directory / "model.safetensors.index.json"
+    whole = json.loads(index.read_text())
+
+    def refused(weight_map: dict[str, str], message: str) -> None:
+        index.write_text(json.dumps(whole | {"weight_map": weight_map}))
+        with pytest.raises((ValueError, FileNotFoundError), match=message):
+            checkpoint.verify(directory)
+
+    names = dict(whole["weight_map"])
+    refused({}, "weight_map must name tensors, got none")
+    refused(names | {"more": report.files[0]}, "but differs in 'more'")
+    refused({name: file for name, file in names.items() if name != "model.norm.weight"}, "differs in 'model.norm")
+    refused(names | {"more": "more.safetensors"}, "names more.safetensors, which is not there")
+    index.unlink()
+    with pytest.raises(FileNotFoundError, match="must have an index"):
+        checkpoint.verify(directory)
+
+
 def test_progress_is_of_the_whole(tmp_path: Path) -> None:
     calls: list[tuple[int, int]] = []
     with fk.progress(lambda done, total: calls.append((done, total))):
@@ -332,6 +394,8 @@ LYING = {
     "a number": ({"a": 1}, None, "'a' must be a table"),
     "no dtype": ({"a": {"shape": [2], "data_offsets": [0, 8]}}, None, r"'a'.dtype must be one of"),
     "field": ({"a": entry() | {"more": 1}}, None, "'a' must have no fields but dtype, shape, data_offsets, got 'more'"),
+    "axes": ({"a": entry(shape=[2**62] * 100_000 + [0])}, None, "'a'.shape must have at most 32 axes, got 100001"),
+    "surrogate": (b'{"\\ud800": {}}', None, "a name must be one that UTF-8 can hold"),
     "shape": ({"a": entry(shape=[-2])}, None, "'a'.shape must be a list of integers"),
     "boolean": ({"a": entry(shape=[True])}, None, "'a'.shape must be a list of integers"),
     "overflow": ({"a": entry(shape=[2**62, 2**62])}, None, r"'a'.shape must hold less than 2\*\*63 bytes"),
@@ -366,6 +430,12 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "seed": ({"seed": -1, "tensors": {}}, "seed must be an integer from 0"),
     "rule": ({"rules": {"*": "kaiming_norma"}, "tensors": {"a": [2, 2]}}, "did you mean 'kaiming_normal'"),
     "no fans": ({"tensors": {"a": [2]}}, "fewer than two axes must have a rule"),
+    "axes": ({"tensors": {"a": [1] * 33}}, "tensors.'a' must have at most 32 axes, got 33"),
+    "huge number": ({"tensors": {"a": [10**9000]}}, "tensors.'a' must be a list of integers"),
+    "number for a name": ({"tensors": {1: [2, 2]}}, "a name must be a str, not int 1"),
+    "deep rule": ({"rules": {"*": f"normal({'-' * 5000}1)"}, "tensors": {"a": [2]}}, "must"),
+    "texts for rules": ({"rules": ["*z"], "tensors": {}}, "must be a table of patterns and rules, or pairs"),
+    "too large a file": ({"tensors": {"a": {"shape": [2**63 - 1], "dtype": "uint8"}}}, "File too large"),
     "keep": ({"rules": {"*": "keep"}, "tensors": {"a": [2]}}, "has no values to keep"),
     "name": ({"tensors": {"__metadata__": [2]}}, "must not have the name __metadata__"),
     "surrogate": ({"tensors": {"\ud800": [2, 2]}}, "one that UTF-8 can hold"),
@@ -375,7 +445,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize(("recipe", "message"), REFUSED.values(), ids=REFUSED)
 def test_bad_recipe_is_refused(tmp_path: Path, recipe: dict[str, Any], message: str) -> None:
-    with pytest.raises((TypeError, ValueError), match=message):
+    with pytest.raises((TypeError, ValueError, OSError), match=message):
         checkpoint.write(recipe, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -388,6 +458,13 @@ def test_index_names_files_beside_it(tmp_path: Path, file: Any) -> None:
         checkpoint.write(index, tmp_path / "out")
     with pytest.raises(ValueError, match=r"weight_map.'a' must name a safetensors file beside it"):
         checkpoint.verify(tmp_path)
+
+
+def test_source_that_is_no_file(tmp_path: Path) -> None:
+    for name in ("a.json", "a.safetensors"):
+        (tmp_path / name).symlink_to("/dev/zero")
+        with pytest.raises(ValueError, match=f"{name}: it must be a file"):
+            checkpoint.write(tmp_path / name, tmp_path / "out")
 
 
 def test_functions_are_no_rules_of_files() -> None:

@@ -76,6 +76,14 @@ def test_parts_and_resume(tmp_path: Path, recipe: Path, capsys: pytest.CaptureFi
     assert both["kept"] == first["files"]
     with pytest.raises(SystemExit, match="2"):
         cli.main(["checkpoint", str(recipe), str(tmp_path), "--part", "half"])
+    assert "it must be K/N, such as 2/8, got 'half'" in capsys.readouterr().err
+
+
+def test_dry_run_counts_fans_as_the_rule_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = {"tensors": {"a": {"shape": [8, 2], "init": "kaiming_normal(transposed=True)"}}}
+    (tmp_path / "recipe.json").write_text(json.dumps(table))
+    row = told(capsys, "checkpoint", tmp_path / "recipe.json", tmp_path / "out", "--dry-run")["tensors"][0]
+    assert (row["fan_in"], row["fan_out"], row["std"]) == (8, 2, 0.5)
 
 
 def test_fill_is_the_functions_array(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,15 +6,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fastkaiming import checks
+
 _MOST_BYTES = 100_000_000  # the reference implementation of safetensors reads no longer header
 
 
 def read(path: Path) -> Any:
     """Return what a JSON or TOML file says."""
+    check_file(path)
     nbytes = path.stat().st_size
     if nbytes > _MOST_BYTES:
         raise ValueError(f"{path}: it must have at most {_MOST_BYTES:,} bytes, got {nbytes:,}")
     return parsed(str(path), path.read_bytes(), is_toml=path.suffix == ".toml")
+
+
+def check_file(path: Path) -> None:
+    """Refuse what has no end, or no beginning, such as devices and pipes."""
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path}: it must be a file, got something else")
 
 
 def parsed(origin: str, text: bytes, *, is_toml: bool = False) -> Any:
@@ -43,7 +52,7 @@ def _without_duplicates(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 def table(field: str, value: Any) -> dict[str, Any]:
     """Return a table."""
     if not isinstance(value, dict):
-        raise ValueError(f"{field} must be a table, got {value!r:.60}")
+        raise ValueError(f"{field} must be a table, got {checks.shown(value)}")
     return value
 
 

@@ -5,7 +5,8 @@ from typing import Any
 
 from fastkaiming import checks
 from fastkaiming.checkpoint.dtypes import named
-from fastkaiming.checkpoint.recipes import Recipe, Spec, check_name
+from fastkaiming.checkpoint.headers import check_name
+from fastkaiming.checkpoint.recipes import Recipe, Spec
 
 try:
     import torch

@@ -10,12 +10,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fastkaiming import checks
 from fastkaiming.checkpoint import documents
 from fastkaiming.checkpoint.dtypes import OF_FILES, Dtype
 
 _LENGTH = struct.Struct("<Q")
 _MOST_BYTES = 100_000_000  # as in the reference implementation
 _ALIGNMENT = 8
+_MOST_AXES = 32  # of an array of NumPy 1
 METADATA = "__metadata__"
 MOST_BYTES_OF_A_TENSOR = 2**63 - 1
 
@@ -54,6 +56,7 @@ def encoded(tensors: Mapping[str, Entry], metadata: Mapping[str, str]) -> bytes:
 
 def read(path: Path) -> Header:
     """Return the header of a file, which holds what it says: every byte of the data belongs to one tensor."""
+    documents.check_file(path)
     with path.open("rb") as file:
         nbytes = file.seek(0, 2)
         file.seek(0)
@@ -69,7 +72,7 @@ def read(path: Path) -> Header:
     where = f"{path}: the header"
     table = documents.table(where, documents.parsed(where, text))
     metadata = _metadata(where, table.pop(METADATA, {}))
-    tensors = {name: _entry(f"{path}: {name!r}", each) for name, each in table.items()}
+    tensors = {check_name(str(path), name): _entry(f"{path}: {name!r}", each) for name, each in table.items()}
     start = _LENGTH.size + length
     _check_offsets(path, tensors, nbytes - start)
     return Header(metadata, tensors, start)
@@ -82,10 +85,29 @@ def nbytes_of(field: str, dtype: Dtype, shape: tuple[int, ...]) -> int:
     return math.prod(shape) * dtype.nbytes
 
 
+def check_name(where: str, name: Any) -> str:
+    """Return what can be the name of a tensor in a file."""
+    if checks.text(f"{where}: a name", name) == METADATA:
+        raise ValueError(f"{where}: a tensor must not have the name {METADATA}")
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{where}: a name must be one that UTF-8 can hold, got {name!a:.60}") from None
+    return str(name)
+
+
+def shape(field: str, value: Any) -> tuple[int, ...]:
+    """Return a shape, of no more axes than arrays can have."""
+    axes = sizes(field, value)
+    if len(axes) > _MOST_AXES:
+        raise ValueError(f"{field} must have at most {_MOST_AXES} axes, got {len(axes)}")
+    return axes
+
+
 def sizes(field: str, value: Any) -> tuple[int, ...]:
-    """Return a shape, or any list of sizes."""
+    """Return a list of sizes."""
     if not isinstance(value, list | tuple) or not all(type(size) is int and 0 <= size < 2**63 for size in value):
-        raise ValueError(f"{field} must be a list of integers from 0 to 2**63 - 1, got {value!r:.60}")
+        raise ValueError(f"{field} must be a list of integers from 0 to 2**63 - 1, got {checks.shown(value)}")
     return tuple(value)
 
 
@@ -101,14 +123,14 @@ def _entry(where: str, given: Any) -> Entry:
     dtype = OF_FILES.get(str(table.get("dtype")))
     if dtype is None:
         raise ValueError(f"{where}.dtype must be one of {', '.join(OF_FILES)}, got {table.get('dtype')!r:.60}")
-    shape = sizes(f"{where}.shape", table.get("shape"))
+    axes = shape(f"{where}.shape", table.get("shape"))
     offsets = sizes(f"{where}.data_offsets", table.get("data_offsets"))
     if len(offsets) != 2 or offsets[0] > offsets[1]:
         raise ValueError(f"{where}.data_offsets must be where the tensor begins and ends, got {list(offsets)}")
-    nbytes = nbytes_of(f"{where}.shape", dtype, shape)
+    nbytes = nbytes_of(f"{where}.shape", dtype, axes)
     if offsets[1] - offsets[0] != nbytes:
         raise ValueError(f"{where}.data_offsets must be {nbytes} bytes apart, got {list(offsets)}")
-    return Entry(dtype, shape, *offsets)
+    return Entry(dtype, axes, *offsets)
 
 
 def _check_offsets(path: Path, tensors: Mapping[str, Entry], nbytes: int) -> None:

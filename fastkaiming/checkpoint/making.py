@@ -111,8 +111,8 @@ def write(
     checks.flag("resume", resume)
     directory = Path(out_dir)
     made = [each for each in (directory, *directory.parents) if not each.exists()]
-    directory.mkdir(parents=True, exist_ok=True)
     try:
+        directory.mkdir(parents=True, exist_ok=True)
         _check_directory(directory, plan, files, resume)
         with as_one(sum(tensor.elements for file in files for tensor in file.tensors if tensor.dtype.is_drawn)):
             kept = tuple(
@@ -145,7 +145,7 @@ def _check_directory(directory: Path, plan: Plan, files: Sequence[File], resume:
         if path.name in to_make and not resume:
             raise FileExistsError(f"{path}: it exists; resume=True (--resume) keeps what is whole of this checkpoint")
         if path.name in to_make and not _has_header(path, ours[path.name]):
-            raise FileExistsError(f"{path}: it is of another checkpoint, by another seed, rule, shape or dtype")
+            raise FileExistsError(f"{path}: it is of another checkpoint (its header differs), or damaged")
     for path in (writing.temporary(directory, file) for file in files):
         if path.exists() and not resume:
             raise FileExistsError(f"{path}: a run was stopped here, or goes on; resume=True (--resume) replaces it")
@@ -155,14 +155,13 @@ def _check_directory(directory: Path, plan: Plan, files: Sequence[File], resume:
 
 
 def _has_header(path: Path, file: File) -> bool:
-    if path.stat().st_size != file.nbytes:
-        return False
     with path.open("rb") as opened:
         return opened.read(len(file.header)) == file.header
 
 
 def _is_whole(directory: Path, plan: Plan, file: File) -> bool:
-    return verifying.first_difference(directory / file.name, plan.seed, file) is None
+    path = directory / file.name
+    return path.stat().st_size == file.nbytes and verifying.first_difference(path, plan.seed, file) is None
 
 
 def _make(directory: Path, plan: Plan, files: Sequence[File], client: Any) -> None:

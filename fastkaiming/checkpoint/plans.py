@@ -9,7 +9,8 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from fractions import Fraction
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,8 +21,19 @@ from fastkaiming.checkpoint.dtypes import OF_FILES, Dtype, named
 from fastkaiming.checkpoint.recipes import Recipe, Rule, Spec
 from fastkaiming.distributions import Distribution
 from fastkaiming.filling import asked
+from fastkaiming.scaling import Fans, fans
 
-_UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+_UNITS = {
+    "B": 1,
+    "KB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "TB": 10**12,
+    "KIB": 2**10,
+    "MIB": 2**20,
+    "GIB": 2**30,
+    "TIB": 2**40,
+}
 SINGLE = "model.safetensors"
 SEED, STREAM, RULES = "fastkaiming.seed", "fastkaiming.stream_version", "fastkaiming.rules"
 
@@ -44,6 +56,11 @@ class Tensor(NamedTuple):
     def nbytes(self) -> int:
         """How many bytes it takes."""
         return self.elements * self.dtype.nbytes
+
+    @property
+    def fans(self) -> Fans | None:
+        """The fans that its rule counts; None for fewer than two axes."""
+        return fans_of(self.rule, self.shape) if len(self.shape) > 1 else None
 
     @property
     def distribution(self) -> Distribution | None:
@@ -171,13 +188,13 @@ def _check(tensors: Sequence[Tensor]) -> None:
         try:
             _ = tensor.distribution
         except (TypeError, ValueError) as error:
-            raise ValueError(f"tensor {tensor.name!r}, by the rule {tensor.rule!r}: {error}") from None
+            raise ValueError(f"tensor {tensor.name!r}, by the rule {tensor.rule!r:.60}: {error}") from None
 
 
 @cache
 def filler(text: str) -> rules.Filler:
     """Return what fills a tensor by the text of a rule."""
-    found = rules.parsed("of a tensor", text)
+    found = rules.parsed(text, text)
     if rules.is_keep(found):
         raise ValueError("a new file has no values to keep")
     return found
@@ -191,6 +208,13 @@ def distribution(text: str, shape: tuple[int, ...], dtype: Dtype) -> Distributio
     return asked(filler(text), nothing, rng=0, global_shape=whole, index=(slice(0),) * len(whole))
 
 
+def fans_of(text: str, shape: tuple[int, ...]) -> Fans:
+    """Return the fans of a shape as the arguments of a rule have them counted."""
+    found = filler(text)
+    given = found.keywords if isinstance(found, partial) else {}
+    return fans(shape, **{name: given[name] for name in ("layout", "groups", "transposed") if name in given})
+
+
 # ---- where each tensor stands ----
 
 
@@ -198,10 +222,10 @@ def _bytes(name: str, value: int | str) -> int:
     """Return a size in bytes, given as such or as a text such as 5GB or 512MiB."""
     if not isinstance(value, str):
         return checks.integer(name, value, 1, 2**63 - 1, "an integer or a text such as '5GB'")
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]i?B)\s*", value, re.IGNORECASE)
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]i?B)?\s*", value, re.IGNORECASE)
     if match is None:
         raise ValueError(f"{name} must be a number of bytes or a text such as '5GB' or '512MiB', got {value!r}")
-    return checks.integer(name, int(float(match[1]) * _UNITS[match[2].upper()]), 1, 2**63 - 1)
+    return checks.integer(name, int(Fraction(match[1]) * _UNITS[(match[2] or "B").upper()]), 1, 2**63 - 1)
 
 
 def _groups(tensors: Sequence[Tensor], limit: int) -> list[list[Tensor]]:

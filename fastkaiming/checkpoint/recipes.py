@@ -61,45 +61,32 @@ def from_table(origin: str, given: Any) -> Recipe:
 
 def rules_from(origin: str, given: Any) -> dict[str, Rule]:
     """Return rules: texts, or tables of a text and a dtype."""
-    pairs = given.items() if isinstance(given, Mapping) else given
-    try:
-        return {checks.text("a pattern", pattern): _rule(f"{origin}.{pattern!r}", each) for pattern, each in pairs}
-    except (TypeError, ValueError) as error:
-        if str(error).startswith(origin):
-            raise
-        raise TypeError(f"{origin} must be a table of patterns and rules, or pairs of these: {error}") from None
+    pairs = list(given.items() if isinstance(given, Mapping) else given if isinstance(given, list | tuple) else [given])
+    if not all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs):
+        raise TypeError(f"{origin} must be a table of patterns and rules, or pairs of these, not {checks.shown(given)}")
+    return {checks.text(f"{origin}: a pattern", name): _rule(f"{origin}.{name!r}", each) for name, each in pairs}
 
 
 def _rule(where: str, given: Any) -> Rule:
     if isinstance(given, str):
         return Rule(given)
     if not isinstance(given, Mapping):
-        raise ValueError(f"{where} must be a text, which the files can record, or a table, got {given!r:.60}")
+        raise ValueError(f"{where} must be a text, which the files can record, or a table, got {checks.shown(given)}")
     documents.known_fields(where, dict(given), ("init", "dtype"))
     if not isinstance(given.get("init"), str):
-        raise ValueError(f"{where}.init must be a text, got {given.get('init')!r:.60}")
+        raise ValueError(f"{where}.init must be a text, got {checks.shown(given.get('init'))}")
     dtype = given.get("dtype")
     return Rule(given["init"], None if dtype is None else named(f"{where}.dtype", dtype))
 
 
 def _spec(where: str, name: str, given: Any) -> Spec:
-    check_name(where, name)
+    headers.check_name(where, name)
     if isinstance(given, list | tuple):
-        return Spec(headers.sizes(where, given))
+        return Spec(headers.shape(where, given))
     table = documents.table(where, dict(given) if isinstance(given, Mapping) else given)
     documents.known_fields(where, table, ("shape", "dtype", "init"))
     dtype, init = table.get("dtype"), table.get("init")
     if init is not None and not isinstance(init, str):
-        raise ValueError(f"{where}.init must be a text, got {init!r:.60}")
-    shape = headers.sizes(f"{where}.shape", table.get("shape"))
+        raise ValueError(f"{where}.init must be a text, got {checks.shown(init)}")
+    shape = headers.shape(f"{where}.shape", table.get("shape"))
     return Spec(shape, None if dtype is None else named(f"{where}.dtype", dtype), init)
-
-
-def check_name(where: str, name: str) -> None:
-    """Refuse what cannot be the name of a tensor in a file."""
-    if name == headers.METADATA:
-        raise ValueError(f"{where}: a tensor must not have the name {headers.METADATA}")
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        raise ValueError(f"{where}: a name must be one that UTF-8 can hold, got {name!a}") from None

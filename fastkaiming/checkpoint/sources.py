@@ -53,6 +53,8 @@ def _from_path(path: Path) -> Recipe:
 def shards(path: Path, weight_map: Any) -> dict[str, list[str]]:
     """Return the names of tensors by the file that an index finds them in, which lies beside the index."""
     by_file: dict[str, list[str]] = {}
+    if not weight_map:
+        raise ValueError(f"{path}: weight_map must name tensors, got none")
     for name, file in documents.table(f"{path}: weight_map", weight_map).items():
         if not isinstance(file, str) or file != Path(file).name or "\\" in file or not file.endswith(".safetensors"):
             raise ValueError(f"{path}: weight_map.{name!r} must name a safetensors file beside it, got {file!r:.60}")

@@ -174,13 +174,18 @@ def _files(path: Path) -> list[Path]:
         found = sorted(path.glob("*.safetensors"))
         if not found:
             raise FileNotFoundError(f"{path}: a checkpoint must have safetensors files, got none")
+        if any("-of-" in each.name for each in found):
+            raise FileNotFoundError(f"{index}: a checkpoint of several files must have an index, got none")
         return found
     table = documents.table(str(index), documents.read(index))
-    files = [path / name for name in sorted(sources.shards(index, table.get("weight_map")))]
-    missing = next((file for file in files if not file.exists()), None)
-    if missing is not None:
-        raise FileNotFoundError(f"{index}: it names {missing.name}, which is not there")
-    return files
+    shards = sources.shards(index, table.get("weight_map"))
+    for name, tensors in shards.items():
+        if not (path / name).exists():
+            raise FileNotFoundError(f"{index}: it names {name}, which is not there")
+        others = sorted(headers.read(path / name).tensors.keys() ^ set(tensors))
+        if others:
+            raise ValueError(f"{index}: weight_map must name the tensors of {name}, but differs in {others[0]!r}")
+    return [path / name for name in sorted(shards)]
 
 
 def _content(path: Path) -> tuple[int, File]:
@@ -190,7 +195,7 @@ def _content(path: Path) -> tuple[int, File]:
     if version is None:
         raise ValueError(f"{path}: its {headers.METADATA} must tell a seed, so that it can be verified, got none")
     if version != str(_core.STREAM_VERSION):
-        raise ValueError(f"{path}: its stream version must be {_core.STREAM_VERSION}, got {version!r}")
+        raise ValueError(f"{path}: its stream version must be {_core.STREAM_VERSION}, got {version!r:.60}")
     where = f"{path}: {headers.METADATA}"
     seed = header.metadata.get(plans.SEED, "")
     if not seed.isascii() or not seed.isdigit() or len(seed) > 20 or int(seed) >= 2**64:
@@ -201,6 +206,8 @@ def _content(path: Path) -> tuple[int, File]:
         Tensor(name, entry.dtype, entry.shape, rule_of[name], header.start + entry.begin) for name, entry in in_order
     )
     for tensor in tensors:
+        if tensor.begin % tensor.dtype.nbytes:
+            raise ValueError(f"{path}: {tensor.name!r} must be aligned to its elements, got byte {tensor.begin}")
         try:
             _ = tensor.distribution
         except (TypeError, ValueError) as error:
@@ -210,7 +217,9 @@ def _content(path: Path) -> tuple[int, File]:
 
 
 def _rules(where: str, header: headers.Header) -> Mapping[str, str]:
-    table = documents.table(where, documents.parsed(where, header.metadata.get(plans.RULES, "").encode()))
+    table = documents.table(
+        where, documents.parsed(where, header.metadata.get(plans.RULES, "").encode(errors="replace"))
+    )
     if not all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in table.values()):
         raise ValueError(f"{where} must give the names of tensors for each rule")
     rule_of = {name: rule for rule, names in table.items() for name in names}

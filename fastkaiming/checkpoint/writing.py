@@ -3,7 +3,9 @@
 A file has another name until it is whole and on the disk, and its space is reserved before anything is drawn.
 """
 
+import errno
 import os
+import secrets
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -19,6 +21,7 @@ from fastkaiming.checkpoint.plans import File, Tensor, filler
 from fastkaiming.filling import side_by_side
 from fastkaiming.generator import Key
 
+_MOST_BYTES = 2**63 - 1
 BUFFER = 64 << 20  # bytes, a multiple of every element's; there are two
 Bytes = NDArray[np.uint8]
 KeyOf = Callable[[str], Key]  # of the name of a tensor
@@ -43,6 +46,9 @@ def reserve(directory: Path, files: Sequence[File]) -> None:
     for number, file in enumerate(files):
         try:
             _reserve(temporary(directory, file), file.nbytes)
+        except KeyboardInterrupt:
+            discard(directory, files[: number + 1])
+            raise
         except OSError as error:
             discard(directory, files[: number + 1])
             reason = f"{os.strerror(error.errno or 0)}: {sum(each.nbytes for each in files):,} bytes cannot be reserved"
@@ -50,6 +56,8 @@ def reserve(directory: Path, files: Sequence[File]) -> None:
 
 
 def _reserve(path: Path, nbytes: int) -> None:
+    if nbytes > _MOST_BYTES:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
     path.unlink(missing_ok=True)  # what a killed run left, or a link to somewhere else
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
@@ -83,12 +91,19 @@ def write(key_of: KeyOf, directory: Path, files: Sequence[File], threads: int | 
                 for each in written:
                     each.result()
                 os.fsync(descriptor)
+                _publish(descriptor, temporary(directory, file), directory / file.name)
             finally:
                 for each in written:
                     each.exception()  # nobody writes to a descriptor that is closed
                 os.close(descriptor)
-            temporary(directory, file).rename(directory / file.name)
-            sync(directory)
+
+
+def _publish(descriptor: int, partial: Path, path: Path) -> None:
+    """Give a file its name, if it is this one that another run has not put something else in the place of."""
+    if not os.path.samestat(os.fstat(descriptor), partial.lstat()):
+        raise FileExistsError(errno.EEXIST, "another run writes it as well", str(path))
+    partial.rename(path)
+    sync(path.parent)
 
 
 def _buffer(files: Sequence[File]) -> Bytes:
@@ -142,14 +157,17 @@ def _pwrite(descriptor: int, data: Bytes, offset: int) -> None:
 
 
 def replace(path: Path, data: bytes) -> None:
-    """Write a small file, which has its name when it is whole."""
-    partial = path.with_name(f".{path.name}.partial")
+    """Write a small file, which has its name when it is whole, whoever else writes it."""
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
     try:
-        with partial.open("wb") as file:
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         partial.rename(path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         partial.unlink(missing_ok=True)
     sync(path.parent)

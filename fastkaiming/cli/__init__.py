@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # nobody reads on: https://docs.python.org/3/library/signal.html#note-on-sigpipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (ImportError, OSError, TypeError, ValueError) as error:
+    except (ImportError, MemoryError, OSError, OverflowError, TypeError, ValueError) as error:
         print(f"fastkaiming {options.command}: {_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -61,6 +61,6 @@ def _parser() -> argparse.ArgumentParser:
 
 def _line(error: BaseException) -> str:
     """Return an error in one line, and not in Python's words for errors of the system."""
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, OSError) and error.strerror is not None:
+        return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
     return " ".join(str(error).split()) or type(error).__name__

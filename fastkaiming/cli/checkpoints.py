@@ -1,11 +1,11 @@
 """``checkpoint``: random weights of a whole architecture as safetensors files."""
 
 import argparse
+import re
 import time
 from pathlib import Path
 from typing import Any
 
-import fastkaiming
 from fastkaiming import checkpoint
 from fastkaiming.cli import output
 
@@ -41,8 +41,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _part(text: str) -> tuple[int, int]:
-    number, parts = text.split("/")
-    return int(number), int(parts)
+    match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"it must be K/N, such as 2/8, got {text!r}")
+    return int(match[1]), int(match[2])
 
 
 def _write(options: argparse.Namespace, given: dict[str, Any], result: dict[str, Any]) -> None:
@@ -68,7 +70,7 @@ def _show(plan: checkpoint.Plan, result: dict[str, Any]) -> None:
 
 def _row(file: str, tensor: checkpoint.Tensor) -> dict[str, Any]:
     drawn = tensor.distribution
-    fans = fastkaiming.fans(tensor.shape) if len(tensor.shape) > 1 else (None, None)
+    fans = tensor.fans or (None, None)
     return {
         "file": file,
         "tensor": tensor.name,

@@ -31,6 +31,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def shape(text: str) -> tuple[int, ...]:
     """Return the sizes in a text such as 4096x1024, or with commas."""
+    if re.fullmatch(r"\d{1,20}([x,]\d{1,20})*", text) is None:
+        raise argparse.ArgumentTypeError(f"it must be sizes such as 4096x1024, got {text!r}")
     return tuple(int(size) for size in re.split("[x,]", text))
 
 
@@ -40,8 +42,9 @@ def run(options: argparse.Namespace) -> int:
     file = _file(path, options)
     generator = fastkaiming.Generator(options.seed)
     key = fastkaiming.Key(options.seed) if options.name is None else generator.key(options.name)
-    if path.exists():
-        raise FileExistsError(f"{path}: it exists, and is not overwritten")
+    for each in (path, writing.temporary(path.parent, file)):
+        if each.exists():
+            raise FileExistsError(f"{each}: it exists, and is not overwritten")
     start = time.perf_counter()
     with output.told(options.json) as result:
         with output.progress("fill"), as_one(file.tensors[0].elements):

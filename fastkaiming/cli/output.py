@@ -84,4 +84,6 @@ def shown(value: Any) -> str:
     """Return a value as a cell of a table has it."""
     if value is None:
         return "-"
+    if isinstance(value, str):
+        return value if value.isprintable() else repr(value)  # a terminal would obey it
     return f"{value:.6g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
