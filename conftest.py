@@ -14,6 +14,7 @@ collect_ignore_glob = [
         "torch": ("fastkaiming/torch*", "fastkaiming/checkpoint/frameworks*", "benchmarks/torch_*"),
         "jax": ("fastkaiming/jax*", "benchmarks/jax_*"),
         "dask": ("fastkaiming/dask*", "benchmarks/dask_*"),
+        "sklearn": ("benchmarks/he2015*",),
         "matplotlib": ("fastkaiming/plot*", "fastkaiming/report*", "benchmarks/pictures*"),
     }.items()
     if find_spec(framework) is None
