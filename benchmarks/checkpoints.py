@@ -1,0 +1,179 @@
+"""Checkpoints against what bounds them, measured in pairs (see harness.py): the disk, the draw, and Python itself.
+
+    python benchmarks/checkpoints.py [--directory DIR] [--gigabytes N] [--rounds N] [--quick]
+
+A recipe of bfloat16 tensors like Llama's is written to a directory, beside zeros of as many bytes in one file, synced
+at the end of both; it is verified out of the page cache, beside a fill of as many bytes of memory that was touched
+before. Memory is that of a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ml_dtypes
+import numpy as np
+from compare import MEMORY, SLOWDOWN, SPEED_UP, machine
+from harness import Case, Contestant, Figure, Timed, median, plain
+
+import fastkaiming
+from fastkaiming import checkpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+BLOCK = 64 << 20  # bytes of zeros written at a time
+LAYER = {
+    "self_attn.q_proj": (4096, 4096),
+    "self_attn.k_proj": (1024, 4096),
+    "self_attn.v_proj": (1024, 4096),
+    "self_attn.o_proj": (4096, 4096),
+    "mlp.gate_proj": (14336, 4096),
+    "mlp.up_proj": (14336, 4096),
+    "mlp.down_proj": (4096, 14336),
+    "input_layernorm": (4096,),
+}
+SECONDS = Figure(
+    lambda ours, _: ours, ".2f", " s", False, "seconds", lambda result: f"{len(result.ours)} runs of a process"
+)
+PROGRAM = """
+import resource, sys
+from fastkaiming import checkpoint
+checkpoint.write({recipe!r}, {out!r})
+print(1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def recipe(layers: int, scale: int) -> dict[str, Any]:
+    """Return the recipe of so many layers of Llama 8B, their sides divided by a scale."""
+    tensors = {
+        f"model.layers.{layer}.{name}.weight": [side // scale for side in shape]
+        for layer in range(layers)
+        for name, shape in LAYER.items()
+    }
+    return {"dtype": "bfloat16", "tensors": tensors}
+
+
+def nbytes_of(source: dict[str, Any]) -> int:
+    return sum(tensor.nbytes for tensor in checkpoint.plan(source).tensors)
+
+
+def cases(layers: int, scale: int, directory: Path) -> list[Case]:
+    """Return the rows."""
+    source = recipe(layers, scale)
+    nbytes = nbytes_of(source)
+    out, zeros, made = directory / "ours", directory / "zeros", directory / "made"
+    checkpoint.write(source, made)
+    buffer = np.zeros(nbytes // 2, ml_dtypes.bfloat16)
+
+    def cleared() -> None:
+        shutil.rmtree(out, ignore_errors=True)
+        zeros.unlink(missing_ok=True)
+        os.sync()
+
+    size = f"{nbytes / 1e9:.3g} GB of bfloat16"
+    return [
+        Case(
+            f"checkpoint of {size}, written, against zeros",
+            SLOWDOWN,
+            *(1.25, 1.05),
+            Timed("fastkaiming", cleared, lambda _: checkpoint.write(source, out), nbytes // 2),
+            (Timed("zeros", cleared, lambda _: write_zeros(zeros, nbytes), nbytes // 2),),
+        ),
+        Case(
+            f"checkpoint of {size}, verified, speed against a fill's",
+            SPEED_UP,
+            *(0.8, 0.95),
+            Timed("verify", lambda: read_all(made), lambda _: checkpoint.verify(made), nbytes // 2),
+            (Timed("fill", lambda: buffer, lambda target: fastkaiming.normal_(target, rng=1), nbytes // 2),),
+        ),
+        Case(f"checkpoint of {size}, peak memory", MEMORY, 600, 300, PeakMemory(source, out)),
+        Case("--dry-run of 70e9 parameters, whole command", SECONDS, 1, 0.5, dry_run(directory)),
+        Case(
+            "import, beyond NumPy's",
+            Figure(lambda ours, numpy: 1e3 * (ours - numpy), ".0f", " ms", False, "seconds", import_detail),
+            *(60, 40),
+            command("import numpy, fastkaiming"),
+            (command("import numpy"),),
+            repeats=5,
+        ),
+    ]
+
+
+def write_zeros(path: Path, nbytes: int) -> None:
+    zeros = np.zeros(BLOCK, np.uint8)
+    with path.open("wb", buffering=0) as file:
+        for begin in range(0, nbytes, BLOCK):
+            file.write(zeros[: min(BLOCK, nbytes - begin)].data)
+        os.fsync(file.fileno())
+
+
+def read_all(directory: Path) -> None:
+    """Bring the files of a directory into the page cache."""
+    for path in directory.iterdir():
+        with path.open("rb") as file:
+            while file.read(BLOCK):
+                pass
+
+
+@dataclass(frozen=True)
+class PeakMemory:
+    """A contestant whose cost is the peak resident memory of a process that writes a checkpoint, in bytes."""
+
+    source: dict[str, Any]
+    out: Path
+    name: str = "fastkaiming"
+
+    def cost(self) -> float:
+        shutil.rmtree(self.out, ignore_errors=True)
+        program = PROGRAM.format(recipe=self.source, out=str(self.out))
+        return float(subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout)
+
+
+def command(*arguments: str) -> Contestant:
+    """Return a contestant whose cost is the time of a process of Python."""
+    flags = [] if arguments[0] == "-m" else ["-c"]
+
+    def run(_: object) -> None:
+        subprocess.run([sys.executable, *flags, *arguments], capture_output=True, check=True)
+
+    return Timed(arguments[-1], lambda: None, run, 1)
+
+
+def dry_run(directory: Path) -> Contestant:
+    path = directory / "recipe.json"
+    tensors = {name: [2 * side for side in shape] for name, shape in recipe(80, 1)["tensors"].items()}
+    path.write_text(json.dumps({"dtype": "bfloat16", "tensors": tensors}))
+    return command("-m", "fastkaiming", "checkpoint", str(path), str(directory / "none"), "--dry-run")
+
+
+def import_detail(result: Any) -> str:
+    return f"{1e3 * median(result.ours):.0f} ms against {1e3 * median(result.theirs):.0f}"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print one row after the other."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--directory", type=Path, help="on the disk to measure (default: that of temporary files)")
+    parser.add_argument("--gigabytes", type=int, default=20, help="of the checkpoint (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="of each row (default: %(default)s)")
+    parser.add_argument("--quick", action="store_true", help="a tiny checkpoint, to see that it works")
+    options = parser.parse_args(arguments)
+    layers = max(1, round(options.gigabytes * 1e9 / nbytes_of(recipe(1, 1))))
+    print(", ".join(f"{key} {value}" for key, value in machine().items()), flush=True)
+    with tempfile.TemporaryDirectory(dir=options.directory) as directory:
+        for case in cases(1 if options.quick else layers, 32 if options.quick else 1, Path(directory)):
+            print(plain(case.measure(1 if options.quick else options.rounds)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
