@@ -50,6 +50,11 @@ _FORMATS: Mapping[str, Format] = {
 NAMES = ", ".join([*list(_FORMATS)[:-1], f"or {list(_FORMATS)[-1]}"])
 
 
+def is_drawn(name: str) -> bool:
+    """Tell whether values of the dtype of that name are drawn."""
+    return name in _FORMATS
+
+
 @lru_cache(maxsize=64)
 def known(dtype: np.dtype[Any]) -> Format | None:
     """Return the format of a dtype in either byte order, found by its name: nothing has to import who defines it."""

@@ -8,15 +8,15 @@ from typing import Any
 
 from fastkaiming import checks
 
-_MOST_BYTES = 100_000_000  # the reference implementation of safetensors reads no longer header
+MOST_BYTES = 100_000_000  # the reference implementation of safetensors reads no longer header
 
 
 def read(path: Path) -> Any:
     """Return what a JSON or TOML file says."""
     check_file(path)
     nbytes = path.stat().st_size
-    if nbytes > _MOST_BYTES:
-        raise ValueError(f"{path}: it must have at most {_MOST_BYTES:,} bytes, got {nbytes:,}")
+    if nbytes > MOST_BYTES:
+        raise ValueError(f"{path}: it must have at most {MOST_BYTES:,} bytes, got {nbytes:,}")
     return parsed(str(path), path.read_bytes(), is_toml=path.suffix == ".toml")
 
 

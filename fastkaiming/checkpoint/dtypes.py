@@ -19,7 +19,7 @@ class Dtype(NamedTuple):
     @property
     def is_drawn(self) -> bool:
         """Whether values of it are drawn: integers, booleans and complex numbers are zeros."""
-        return self.numpy in _DRAWN
+        return formats.is_drawn(self.numpy)
 
     def memory(self) -> np.dtype[Any]:
         """Return the dtype as arrays have it, in the byte order of the format."""
@@ -51,7 +51,6 @@ _ORDER = (
     ("I64", 8, "int64"),
     ("U64", 8, "uint64"),
 )
-_DRAWN = frozenset(formats.NAMES.replace(", or ", ", ").split(", "))
 OF_FILES: Mapping[str, Dtype] = {row[0]: Dtype(*row, rank) for rank, row in enumerate(_ORDER)}
 _OF_NUMPY: Mapping[str, Dtype] = {dtype.numpy: dtype for dtype in OF_FILES.values()}
 

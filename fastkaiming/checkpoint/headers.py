@@ -15,11 +15,10 @@ from fastkaiming.checkpoint import documents
 from fastkaiming.checkpoint.dtypes import OF_FILES, Dtype
 
 _LENGTH = struct.Struct("<Q")
-_MOST_BYTES = 100_000_000  # as in the reference implementation
 _ALIGNMENT = 8
 _MOST_AXES = 32  # of an array of NumPy 1
 METADATA = "__metadata__"
-MOST_BYTES_OF_A_TENSOR = 2**63 - 1
+LAST_BYTE = 2**63 - 1  # that a file can count
 
 
 class Entry(NamedTuple):
@@ -46,10 +45,10 @@ def encoded(tensors: Mapping[str, Entry], metadata: Mapping[str, str]) -> bytes:
         table[name] = {"dtype": dtype.name, "shape": list(shape), "data_offsets": [begin, end]}
     text = json.dumps(table, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % _ALIGNMENT)
-    if len(text) > _MOST_BYTES:
+    if len(text) > documents.MOST_BYTES:
         raise ValueError(
-            f"a header must have at most {_MOST_BYTES:,} bytes, got {len(text):,} for {len(tensors):,} tensors; "
-            "a smaller max_shard_size makes more files of them"
+            f"a header must have at most {documents.MOST_BYTES:,} bytes, got {len(text):,} for {len(tensors):,} "
+            "tensors; a smaller max_shard_size makes more files of them"
         )
     return _LENGTH.pack(len(text)) + text
 
@@ -64,8 +63,8 @@ def read(path: Path) -> Header:
         if len(prefix) < _LENGTH.size:
             raise ValueError(f"{path}: the file must begin with the length of its header, got {nbytes} bytes")
         (length,) = _LENGTH.unpack(prefix)
-        if length > _MOST_BYTES:
-            raise ValueError(f"{path}: the header must have at most {_MOST_BYTES:,} bytes, got {length:,}")
+        if length > documents.MOST_BYTES:
+            raise ValueError(f"{path}: the header must have at most {documents.MOST_BYTES:,} bytes, got {length:,}")
         if _LENGTH.size + length > nbytes:
             raise ValueError(f"{path}: the header must end within the {nbytes:,} bytes of the file, got {length:,}")
         text = file.read(length)
@@ -80,7 +79,7 @@ def read(path: Path) -> Header:
 
 def nbytes_of(field: str, dtype: Dtype, shape: tuple[int, ...]) -> int:
     """Return the bytes of a tensor, which a file can count."""
-    if math.prod(size for size in shape if size) * dtype.nbytes > MOST_BYTES_OF_A_TENSOR:
+    if math.prod(size for size in shape if size) * dtype.nbytes > LAST_BYTE:
         raise ValueError(f"{field} must hold less than 2**63 bytes, got {list(shape)} of {dtype.numpy}")
     return math.prod(shape) * dtype.nbytes
 

@@ -136,12 +136,12 @@ def first_difference(path: Path, seed: int, file: File) -> Difference | None:
 def _first_byte(descriptor: int, file: File, seed: int) -> int | None:
     """Return the first byte that differs; while one piece is read and compared, the next one is drawn."""
     buffers = [np.empty(min(_PIECE, file.nbytes), np.uint8) for _ in range(3)]
-    read = buffers.pop()
+    read, key_of = buffers.pop(), Generator(seed).key
     with ThreadPoolExecutor(1) as comparing:
         found: list[Future[int | None]] = []
         for number, begin in enumerate(range(0, file.nbytes, _PIECE)):
             expected = buffers[number % 2][: min(_PIECE, file.nbytes - begin)]
-            writing.fill(expected, file, begin, Generator(seed).key, None)
+            writing.fill(expected, file, begin, key_of, None)
             if found and (place := found.pop().result()) is not None:
                 return place
             found.append(comparing.submit(_compared, descriptor, read, expected, begin))

@@ -4,6 +4,7 @@ A file has another name until it is whole and on the disk, and its space is rese
 """
 
 import errno
+import math
 import os
 import secrets
 from collections.abc import Callable, Iterator, Sequence
@@ -16,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastkaiming import hugepages
+from fastkaiming.checkpoint.headers import LAST_BYTE
 from fastkaiming.checkpoint.pieces import boxes, shape_of
 from fastkaiming.checkpoint.plans import File, Tensor, filler
 from fastkaiming.filling import side_by_side
 from fastkaiming.generator import Key
 
-_MOST_BYTES = 2**63 - 1
 BUFFER = 64 << 20  # bytes, a multiple of every element's; there are two
 Bytes = NDArray[np.uint8]
 KeyOf = Callable[[str], Key]  # of the name of a tensor
@@ -56,7 +57,7 @@ def reserve(directory: Path, files: Sequence[File]) -> None:
 
 
 def _reserve(path: Path, nbytes: int) -> None:
-    if nbytes > _MOST_BYTES:
+    if nbytes > LAST_BYTE:
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
     path.unlink(missing_ok=True)  # what a killed run left, or a link to somewhere else
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
@@ -129,7 +130,7 @@ def _fill_run(run: Run, elements: NDArray[Any], key: Key) -> None:
     done = 0
     for box in boxes(run.tensor.shape, run.first, run.stop):
         shape = shape_of(box)
-        count = int(np.prod(shape, dtype=np.int64))
+        count = math.prod(shape)
         part = elements[done : done + count].reshape(shape)
         filler(run.tensor.rule)(part, rng=key, global_shape=run.tensor.shape, index=box)
         done += count

@@ -6,7 +6,7 @@ from typing import Any
 
 from fastkaiming.checkpoint import dtypes, plans
 from fastkaiming.cli import output
-from fastkaiming.cli.fill import shape
+from fastkaiming.cli.fill import describe_array
 from fastkaiming.distributions import Distribution, Normal, Uniform
 
 HELP = "show fans, gain, std and density of an initializer for a shape, and the share of values in each range"
@@ -14,11 +14,7 @@ HELP = "show fans, gain, std and density of an initializer for a shape, and the 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    parser.add_argument("shape", type=shape, metavar="SHAPE", help="for example 4096x1024")
-    parser.add_argument(
-        "--init", default="kaiming_normal", metavar="RULE", help='an initializer, such as "normal(std=0.02)"'
-    )
-    parser.add_argument("--dtype", default="float32", metavar="NAME", help="float32, bfloat16, ... (default: float32)")
+    describe_array(parser)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -20,13 +20,18 @@ HELP = "fill one array of any size into a .npy file, or into a raw one"
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     parser.add_argument("out", type=Path, metavar="OUT", help="the new file: NumPy's format if it ends in .npy, or raw")
+    describe_array(parser)
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="which values (default: 0)")
+    parser.add_argument("--name", metavar="NAME", help="the values of a name, as a checkpoint has them")
+
+
+def describe_array(parser: argparse.ArgumentParser) -> None:
+    """Add what says which array is meant."""
     parser.add_argument("shape", type=shape, metavar="SHAPE", help="for example 4096x1024")
     parser.add_argument(
         "--init", default="kaiming_normal", metavar="RULE", help='an initializer, such as "normal(std=0.02)"'
     )
     parser.add_argument("--dtype", default="float32", metavar="NAME", help="float32, bfloat16, ... (default: float32)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="which values (default: 0)")
-    parser.add_argument("--name", metavar="NAME", help="the values of a name, as a checkpoint has them")
 
 
 def shape(text: str) -> tuple[int, ...]:

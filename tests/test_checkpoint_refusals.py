@@ -1,0 +1,119 @@
+"""Sources that lie, break off or mean something else: each is refused in one line, and nothing is written."""
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import fastkaiming as fk
+from fastkaiming import checkpoint
+
+
+def safetensors_file(path: Path, table: Any, data: bytes = b"", length: int | None = None) -> Path:
+    text = table if isinstance(table, bytes) else json.dumps(table).encode()
+    path.write_bytes(struct.pack("<Q", len(text) if length is None else length) + text + data)
+    return path
+
+
+def entry(dtype: str = "F32", shape: Any = (2,), offsets: Any = (0, 8)) -> dict[str, Any]:
+    return {"dtype": dtype, "shape": list(shape), "data_offsets": list(offsets)}
+
+
+LYING = {
+    "no length": (b"", None, "must begin with the length"),
+    "past the end": (b"{}", 1000, "must end within the 10 bytes"),
+    "200 MB": (b"{}", 200_000_000, "at most 100,000,000 bytes"),
+    "not UTF-8": (b'{"\xff": 1}', None, "must be UTF-8, got byte 0xff at 2"),
+    "not JSON": (b"{", None, "must be JSON"),
+    "deep": (b"[" * 100_000, None, "must be JSON: it is nested too deeply"),
+    "duplicate": (b'{"a": {}, "a": {}}', None, "duplicate name 'a'"),
+    "a list": (b"[]", None, "must be a table"),
+    "a number": ({"a": 1}, None, "'a' must be a table"),
+    "no dtype": ({"a": {"shape": [2], "data_offsets": [0, 8]}}, None, r"'a'.dtype must be one of"),
+    "field": ({"a": entry() | {"more": 1}}, None, "'a' must have no fields but dtype, shape, data_offsets, got 'more'"),
+    "axes": ({"a": entry(shape=[2**62] * 100_000 + [0])}, None, "'a'.shape must have at most 32 axes, got 100001"),
+    "surrogate": (b'{"\\ud800": {}}', None, "a name must be one that UTF-8 can hold"),
+    "shape": ({"a": entry(shape=[-2])}, None, "'a'.shape must be a list of integers"),
+    "boolean": ({"a": entry(shape=[True])}, None, "'a'.shape must be a list of integers"),
+    "overflow": ({"a": entry(shape=[2**62, 2**62])}, None, r"'a'.shape must hold less than 2\*\*63 bytes"),
+    "size": ({"a": entry(offsets=(0, 4))}, None, "'a'.data_offsets must be 8 bytes apart"),
+    "overlap": ({"a": entry(), "b": entry(offsets=(4, 12))}, None, "'b'.data_offsets must not overlap others"),
+    "gap": ({"a": entry(), "b": entry(offsets=(12, 20))}, None, "'b'.data_offsets must not leave a gap"),
+    "truncated": ({"a": entry(shape=[20], offsets=(0, 80))}, None, "the data must have the 80 bytes"),
+    "metadata": ({"__metadata__": {"a": 1}}, None, "must have texts in __metadata__"),
+}
+
+
+@pytest.mark.parametrize(("text", "length", "message"), LYING.values(), ids=LYING)
+def test_lying_header_is_refused(tmp_path: Path, text: Any, length: int | None, message: str) -> None:
+    path = safetensors_file(tmp_path / "source.safetensors", text, b"", length)
+    if message == "must begin with the length":
+        path.write_bytes(b"1234")
+    with pytest.raises(ValueError, match=message) as raised:
+        checkpoint.write(path, tmp_path / "out")
+    assert str(path) in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "out").exists()
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "no tensors": ({}, "tensors must be a table of names and shapes, got none"),
+    "unknown field": ({"tensor": {}, "tensors": {}}, "no fields but seed, dtype, rules, tensors, got 'tensor'"),
+    "unknown field of a tensor": ({"tensors": {"a": {"shapes": [1]}}}, r"tensors.'a' must have no fields but"),
+    "unknown field of a rule": ({"rules": {"*": {"std": 1}}, "tensors": {}}, r"rules.'\*' must have no fields but"),
+    "shape": ({"tensors": {"a": [1.5]}}, "tensors.'a' must be a list of integers"),
+    "overflow": ({"tensors": {"a": [2**40, 2**40]}}, r"tensor 'a' must hold less than 2\*\*63 bytes"),
+    "dtype": ({"dtype": "float31", "tensors": {}}, "dtype must be one of"),
+    "seed": ({"seed": -1, "tensors": {}}, "seed must be an integer from 0"),
+    "rule": ({"rules": {"*": "kaiming_norma"}, "tensors": {"a": [2, 2]}}, "did you mean 'kaiming_normal'"),
+    "no fans": ({"tensors": {"a": [2]}}, "fewer than two axes must have a rule"),
+    "axes": ({"tensors": {"a": [1] * 33}}, "tensors.'a' must have at most 32 axes, got 33"),
+    "huge number": ({"tensors": {"a": [10**9000]}}, "tensors.'a' must be a list of integers"),
+    "number for a name": ({"tensors": {1: [2, 2]}}, "a name must be a str, not int 1"),
+    "deep rule": ({"rules": {"*": f"normal({'-' * 5000}1)"}, "tensors": {"a": [2]}}, "must"),
+    "texts for rules": ({"rules": ["*z"], "tensors": {}}, "must be a table of patterns and rules, or pairs"),
+    "too large a file": ({"tensors": {"a": {"shape": [2**63 - 1], "dtype": "uint8"}}}, "File too large"),
+    "keep": ({"rules": {"*": "keep"}, "tensors": {"a": [2]}}, "has no values to keep"),
+    "name": ({"tensors": {"__metadata__": [2]}}, "must not have the name __metadata__"),
+    "surrogate": ({"tensors": {"\ud800": [2, 2]}}, "one that UTF-8 can hold"),
+    "std": ({"tensors": {"a": {"shape": [2], "init": "normal(std=-1)"}}}, "tensor 'a', by the rule 'normal"),
+}
+
+
+@pytest.mark.parametrize(("recipe", "message"), REFUSED.values(), ids=REFUSED)
+def test_bad_recipe_is_refused(tmp_path: Path, recipe: dict[str, Any], message: str) -> None:
+    with pytest.raises((TypeError, ValueError, OSError), match=message):
+        checkpoint.write(recipe, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("file", ["../model.safetensors", "/etc/model.safetensors", "a\\b.safetensors", "a.bin", 1])
+def test_index_names_files_beside_it(tmp_path: Path, file: Any) -> None:
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": file}}))
+    with pytest.raises(ValueError, match=r"weight_map.'a' must name a safetensors file beside it"):
+        checkpoint.write(index, tmp_path / "out")
+    with pytest.raises(ValueError, match=r"weight_map.'a' must name a safetensors file beside it"):
+        checkpoint.verify(tmp_path)
+
+
+def test_source_that_is_no_file(tmp_path: Path) -> None:
+    for name in ("a.json", "a.safetensors"):
+        (tmp_path / name).symlink_to("/dev/zero")
+        with pytest.raises(ValueError, match=f"{name}: it must be a file"):
+            checkpoint.write(tmp_path / name, tmp_path / "out")
+
+
+def test_functions_are_no_rules_of_files() -> None:
+    with pytest.raises(ValueError, match="must be a text, which the files can record"):
+        checkpoint.plan({"tensors": {"a": [2, 2]}}, rules={"*": fk.zeros_})
+
+
+def test_files_of_others_cannot_be_verified(tmp_path: Path) -> None:
+    safetensors_file(tmp_path / "a.safetensors", {"a": entry()}, bytes(8))
+    with pytest.raises(ValueError, match="must tell a seed"):
+        checkpoint.verify(tmp_path)
+    with pytest.raises(FileNotFoundError, match="must have safetensors files"):
+        checkpoint.verify(tmp_path / "..")
