@@ -153,6 +153,13 @@ def as_one(total: int) -> Iterator[None]:
         yield
 
 
+def report_done(elements: int) -> None:
+    """Report a fill of so many elements that other threads have made."""
+    callback = _progress.get()
+    if callback is not None and elements:
+        callback(elements, elements)
+
+
 def empty(shape: int | Sequence[int], dtype: DTypeLike) -> NDArray[Any]:
     """Return a new array for a fill, its values not set."""
     checked = formats.dtype("dtype", dtype)

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 import fastkaiming as fk
 from fastkaiming import checkpoint
-from fastkaiming.checkpoint import headers, pieces, writing
+from fastkaiming.checkpoint import headers, pieces, verifying, writing
 
 RECIPE: dict[str, Any] = {
     "seed": 7,
@@ -220,15 +220,19 @@ def test_resume_keeps_what_is_whole(tmp_path: Path) -> None:
     assert {name: (directory / name).stat().st_mtime_ns for name in kept} == stamps
 
 
-def test_verify_names_the_first_difference(tmp_path: Path) -> None:
+@pytest.mark.parametrize("piece", [64, 1024, 4 << 20])
+def test_verify_names_the_first_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece: int) -> None:
+    monkeypatch.setattr(verifying, "_PIECE", piece)
+    monkeypatch.setattr(verifying, "_BLOCK", piece // 4)
     directory, report = llama(tmp_path)
     name = report.files[1]
     tensor = next(file for file in checkpoint.plan({"tensors": LIKE_LLAMA}, max_shard_size="30KB").files[1:]).tensors[1]
     with (directory / name).open("r+b") as file:
-        file.seek(tensor.begin + 4 * (5 * 48 + 7))
-        byte = file.read(1)
-        file.seek(-1, os.SEEK_CUR)
-        file.write(bytes([byte[0] ^ 1]))
+        for element in (6 * 48 + 1, 5 * 48 + 7):
+            file.seek(tensor.begin + 4 * element)
+            byte = file.read(1)
+            file.seek(-1, os.SEEK_CUR)
+            file.write(bytes([byte[0] ^ 1]))
     assert checkpoint.verify(directory).difference == checkpoint.Difference(name, tensor.name, (5, 7))
 
 
@@ -359,10 +363,17 @@ def test_incomplete_checkpoints_are_not_verified(tmp_path: Path) -> None:
         checkpoint.verify(directory)
 
 
-def test_progress_is_of_the_whole(tmp_path: Path) -> None:
+@pytest.mark.parametrize("again", [False, True])
+def test_progress_is_of_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: bool) -> None:
+    monkeypatch.setattr(verifying, "_PIECE", 512)
     calls: list[tuple[int, int]] = []
-    with fk.progress(lambda done, total: calls.append((done, total))):
+    if again:
         checkpoint.write({"tensors": LIKE_LLAMA}, tmp_path, max_shard_size="30KB")
+    with fk.progress(lambda done, total: calls.append((done, total))):
+        if again:
+            checkpoint.verify(tmp_path)
+        else:
+            checkpoint.write({"tensors": LIKE_LLAMA}, tmp_path, max_shard_size="30KB")
     assert {total for _, total in calls} == {12 * 64 * 48 + 48}
     assert [done for done, _ in calls] == sorted(done for done, _ in calls)
     assert calls[-1][0] == calls[-1][1]

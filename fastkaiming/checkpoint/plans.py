@@ -78,7 +78,7 @@ class File(NamedTuple):
     @property
     def nbytes(self) -> int:
         """How many bytes it takes."""
-        return len(self.header) + sum(tensor.nbytes for tensor in self.tensors)
+        return self.tensors[-1].begin + self.tensors[-1].nbytes if self.tensors else len(self.header)
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,12 @@
 """Checkpoints checked against what they should be: their own headers tell the seed, and the seed tells every value."""
 
 import os
+import threading
+from collections import deque
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,11 +16,15 @@ from numpy.typing import NDArray
 from fastkaiming import _core
 from fastkaiming.checkpoint import documents, headers, plans, sources, writing
 from fastkaiming.checkpoint.plans import File, Tensor
+from fastkaiming.checkpoint.writing import Bytes
 from fastkaiming.distributions import Distribution
-from fastkaiming.filling import as_one
+from fastkaiming.filling import as_one, report_done
 from fastkaiming.generator import Generator
+from fastkaiming.threads import get_num_threads
 
-_PIECE = 16 << 20  # bytes that are drawn and compared at a time
+_PIECE = 4 << 20  # bytes that a thread draws at a time
+_BLOCK = 1 << 20  # bytes of a file that it reads and compares at a time
+_STRETCH = 4  # pieces that it does one after the other
 
 
 class Difference(NamedTuple):
@@ -133,34 +140,69 @@ def first_difference(path: Path, seed: int, file: File) -> Difference | None:
     return Difference(path.name, tensor.name, tuple(map(int, element)))
 
 
+class _Scratch(threading.local):
+    """Memory of a thread, small enough for its values and what is read to stay in the caches of its core."""
+
+    def __init__(self) -> None:
+        self.drawn = np.empty(_PIECE, np.uint8)
+        self.read = np.empty(_BLOCK, np.uint8)
+
+
 def _first_byte(descriptor: int, file: File, seed: int) -> int | None:
-    """Return the first byte that differs; while one piece is read and compared, the next one is drawn."""
-    buffers = [np.empty(min(_PIECE, file.nbytes), np.uint8) for _ in range(3)]
-    read, key_of = buffers.pop(), Generator(seed).key
-    with ThreadPoolExecutor(1) as comparing:
-        found: list[Future[int | None]] = []
-        for number, begin in enumerate(range(0, file.nbytes, _PIECE)):
-            expected = buffers[number % 2][: min(_PIECE, file.nbytes - begin)]
-            writing.fill(expected, file, begin, key_of, None)
-            if found and (place := found.pop().result()) is not None:
+    """Return the first byte that differs; every thread draws and compares stretches of the file."""
+    key_of, scratch = Generator(seed).key, _Scratch()
+
+    def compare(stretch: range) -> int | None:
+        for begin in stretch:
+            drawn = scratch.drawn[: min(_PIECE, file.nbytes - begin)]
+            writing.fill(drawn, file, begin, key_of, threads=1)
+            place = _first_unlike(descriptor, begin, drawn, scratch.read)
+            if place is not None:
                 return place
-            found.append(comparing.submit(_compared, descriptor, read, expected, begin))
-        return found.pop().result() if found else None
-
-
-def _compared(descriptor: int, buffer: writing.Bytes, expected: writing.Bytes, begin: int) -> int | None:
-    data = buffer[: len(expected)]
-    count = 0
-    while count < len(data):
-        more = os.preadv(descriptor, [data[count:].data], begin + count)
-        if more == 0:
-            return begin + count  # somebody has cut the file meanwhile
-        count += more
-    whole = len(data) // 8 * 8
-    words = data[:whole].view(np.uint64), expected[:whole].view(np.uint64)
-    if np.array_equal(*words) and np.array_equal(data[whole:], expected[whole:]):
         return None
-    return begin + int(np.argmax(data != expected))
+
+    threads = get_num_threads()
+    pieces = range(0, file.nbytes, _PIECE)
+    stretches = (pieces[first : first + _STRETCH] for first in range(0, len(pieces), _STRETCH))
+    with ThreadPoolExecutor(threads) as pool:
+        begun = deque((stretch, pool.submit(compare, stretch)) for stretch in islice(stretches, 2 * threads))
+        while begun:
+            stretch, compared = begun.popleft()
+            place = compared.result()
+            if place is not None:
+                return place
+            begun.extend((following, pool.submit(compare, following)) for following in islice(stretches, 1))
+            report_done(_drawn_elements(file, stretch))
+    return None
+
+
+def _drawn_elements(file: File, stretch: range) -> int:
+    runs = writing.runs(file, stretch.start, stretch.stop)
+    return sum(run.stop - run.first for run in runs if run.tensor.dtype.is_drawn)
+
+
+def _first_unlike(descriptor: int, begin: int, drawn: Bytes, read: Bytes) -> int | None:
+    """Return the first byte of a file, from ``begin`` on, that is not as it was drawn."""
+    for offset in range(0, len(drawn), len(read)):
+        expected = drawn[offset : offset + len(read)]
+        found = read[: len(expected)]
+        place, count = begin + offset, _pread(descriptor, found, begin + offset)
+        whole = count // 8 * 8
+        if not np.array_equal(found[:whole].view(np.uint64), expected[:whole].view(np.uint64)) or not np.array_equal(
+            found[whole:count], expected[whole:count]
+        ):
+            return place + int(np.argmax(found[:count] != expected[:count]))
+        if count < len(expected):
+            return place + count  # somebody has cut the file meanwhile
+    return None
+
+
+def _pread(descriptor: int, buffer: Bytes, offset: int) -> int:
+    """Return how many bytes of a buffer the file has from an offset on, once they are read."""
+    count = 0
+    while more := os.preadv(descriptor, [buffer[count:].data], offset + count):
+        count += more
+    return count
 
 
 # ---- what the files say of themselves ----

@@ -7,9 +7,11 @@ import errno
 import math
 import os
 import secrets
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -141,7 +143,10 @@ def runs(file: File, begin: int, end: int) -> Iterator[Run]:
 
     No element stands on both sides of such a border: tensors are aligned to their elements, and borders to any.
     """
-    for tensor in file.tensors:
+    first_tensor = max(0, bisect_right(file.tensors, begin, key=lambda tensor: tensor.begin) - 1)
+    for tensor in islice(file.tensors, first_tensor, None):
+        if tensor.begin >= end:
+            return
         first, stop = max(begin, tensor.begin), min(end, tensor.begin + tensor.nbytes)
         if first < stop:
             size = tensor.dtype.nbytes
