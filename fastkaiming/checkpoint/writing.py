@@ -154,12 +154,10 @@ def runs(file: File, begin: int, end: int) -> Iterator[Run]:
 
 
 def _pwrite(descriptor: int, data: Bytes, offset: int) -> None:
-    view, begin = data.data, offset
+    view = data.data
     while view:
         written = os.pwrite(descriptor, view, offset)
         view, offset = view[written:], offset + written
-    # Linux starts to write these pages to the disk here, and not when the file is synced at its end.
-    os.posix_fadvise(descriptor, begin, len(data), os.POSIX_FADV_DONTNEED)
 
 
 def replace(path: Path, data: bytes) -> None:
