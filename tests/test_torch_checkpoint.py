@@ -84,6 +84,9 @@ def test_config_of_hugging_face(tmp_path: Path, kind: str) -> None:
         assert torch.equal(state[name], value), name
     assert set(state) - set(found) == (set() if kind == "Llama" else {"lm_head.weight"})
     assert checkpoint.verify(tmp_path / "out").difference is None
+    (tmp_path / "out" / "config.json").write_text("{}")
+    with pytest.raises(FileExistsError, match=r"config\.json: it must be the same as .*config/config\.json"):
+        checkpoint.write(tmp_path / "config", tmp_path / "out", dtype="bfloat16", max_shard_size="20KB", resume=True)
 
 
 def test_config_that_is_none(tmp_path: Path) -> None:

@@ -152,6 +152,10 @@ def _check_directory(directory: Path, plan: Plan, files: Sequence[File], resume:
     index = directory / sources.INDEX
     if index.exists() and index.read_bytes() != plan.index:
         raise FileExistsError(f"{index}: out_dir must hold no other checkpoint")
+    for companion in plan.recipe.companions:
+        path = directory / companion.name
+        if path.exists() and path.read_bytes() != companion.read_bytes():
+            raise FileExistsError(f"{path}: it must be the same as {companion}, which belongs to this checkpoint")
 
 
 def _has_header(path: Path, file: File) -> bool:
