@@ -4,7 +4,7 @@ A key is a 64-bit seed and a 64-bit stream number. It stands for one sequence of
 a fill takes its own by its index: a key is a value, not a state, and gives the same numbers every time.
 """
 
-import secrets
+import os
 import sys
 import threading
 from dataclasses import dataclass
@@ -181,7 +181,8 @@ class Generator:
         return _valid_key(self._seed, _NAMED | int.from_bytes(digest, "little"))
 
 
-Rng: TypeAlias = int | Key | Generator | np.random.Generator | None
+# A text, because NumPy loads its own generators only when they are spoken of, which takes an import's tenth part.
+Rng: TypeAlias = "int | Key | Generator | np.random.Generator | None"
 
 
 def key_from(rng: Rng) -> Key:
@@ -199,4 +200,4 @@ def key_from(rng: Rng) -> Key:
 
 
 def _entropy() -> int:
-    return secrets.randbits(64)
+    return int.from_bytes(os.urandom(8), "little")
