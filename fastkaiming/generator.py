@@ -9,7 +9,7 @@ import sys
 import threading
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import TypeAlias, final
+from typing import TypeAlias, Union, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -181,8 +181,8 @@ class Generator:
         return _valid_key(self._seed, _NAMED | int.from_bytes(digest, "little"))
 
 
-# A text, because NumPy loads its own generators only when they are spoken of, which takes an import's tenth part.
-Rng: TypeAlias = "int | Key | Generator | np.random.Generator | None"
+# NumPy loads its own generators, a tenth of an import, only when somebody speaks of them.
+Rng: TypeAlias = Union[int, Key, Generator, "np.random.Generator", None]
 
 
 def key_from(rng: Rng) -> Key:
