@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import chi_squared
 import numpy as np
 import pytest
+from marginals import normal_moment, uniform_moment
 from numpy.typing import NDArray
 
 import fastkaiming as fk
@@ -25,16 +26,6 @@ SEED = 20150206
 
 FLOATS: tuple[Float, ...] = (np.float32, np.float64)
 EACH_FLOAT = pytest.mark.parametrize("dtype", FLOATS)
-
-
-def normal_moment(k: int) -> float:
-    """E[z**k]: (k - 1)!!, or 0."""
-    return 0.0 if k % 2 else float(math.prod(range(1, k, 2)))
-
-
-def uniform_moment(k: int) -> float:
-    """E[z**k] where z is uniform from -sqrt(3) to sqrt(3): sqrt(3)**k / (k + 1), or 0."""
-    return 0.0 if k % 2 else 3.0 ** (k // 2) / (k + 1)
 
 
 class Case(NamedTuple):
@@ -158,27 +149,6 @@ def test_equiprobable_bins(probabilities: Doubles) -> None:
 def test_neighbours_are_independent(sample: Sample) -> None:
     # Eight elements are two blocks of single precision and four of double: pairs of one block, and of two.
     assert np.max(np.abs(correlation_sigmas(sample.z.reshape(-1, 8), sample.case.moment))) < SIGMAS
-
-
-@EACH_FLOAT
-def test_pairs_have_every_angle(dtype: Float) -> None:
-    even, odd = fk.normal((1 << 18, 2), dtype, rng=SEED).T
-    turns = np.arctan2(odd, even, dtype=np.float64) / (2 * math.pi) + 0.5
-    assert abs(chi_squared_sigmas(turns, 256)) < SIGMAS
-    assert ALARM < kolmogorov_smirnov(turns) < 1 - ALARM
-
-
-@EACH_FLOAT
-def test_tails(dtype: Float) -> None:
-    z = fk.normal(1 << 24, dtype, rng=SEED)
-    for distance in (3.0, 4.0, 4.5):
-        probability = math.erfc(distance / math.sqrt(2)) / 2
-        standard_error = math.sqrt(z.size * probability * (1 - probability))
-        for beyond in (z > distance, z < -distance):
-            assert abs(np.count_nonzero(beyond) - z.size * probability) < SIGMAS * standard_error, distance
-    # How many are expected beyond the farthest is distributed exponentially.
-    beyond_all = z.size * math.erfc(float(np.max(np.abs(z))) / math.sqrt(2))
-    assert ALARM < beyond_all < -math.log(ALARM)
 
 
 @EACH_FLOAT

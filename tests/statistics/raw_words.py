@@ -1,0 +1,142 @@
+"""The 32-bit words before any transform: tests of our own, and a pipe to the batteries of others.
+
+    python tests/statistics/raw_words.py SEED | dieharder -a -g 200
+    python tests/statistics/raw_words.py SEED | RNG_test stdin32 -tlmax 1TB
+
+The second is PractRand's. The words come in the order of the stream, each with its low byte first.
+"""
+
+import math
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import verdicts
+from numpy.typing import NDArray
+from sampling import PIECE, total
+from verdicts import Finding
+
+import fastkaiming as fk
+
+Words = NDArray[np.uint32]
+BIRTHDAYS = 1 << 12  # in a year of 2**32 days: of their spacings, 4 are expected to be repeated
+RANK_PROBABILITIES = (0.2887880951538411, 0.5775761901732046, 0.1283502644829343, 0.0052854502)  # 32, 31, 30, fewer
+
+
+def pieces(seed: int, size: int) -> Iterator[Words]:
+    key = fk.Key(seed)
+    with ThreadPoolExecutor() as pool:
+        yield from pool.map(lambda begin: key.words(min(PIECE, size - begin), begin), range(0, size, PIECE))
+
+
+def bits(seed: int, size: int) -> list[Finding]:
+    """How often each of the 32 bits is set, and how often it changes from a word to the next."""
+
+    def counts(words: Words) -> NDArray[np.int64]:
+        both = (words, words[1:] ^ words[:-1])
+        return np.array([[np.count_nonzero(each >> np.uint32(bit) & 1) for bit in range(32)] for each in both])
+
+    found = total(counts(words) for words in pieces(seed, size))
+    borders = -(-size // PIECE)
+    findings = []
+    for what, ones, n in (("set", found[0], size), ("changed", found[1], size - borders)):
+        z = (2 * ones - n) / math.sqrt(n)
+        farthest = float(np.max(np.abs(z)))
+        p = -math.expm1(32 * math.log1p(-verdicts.two_sided(farthest)))
+        findings += [
+            Finding(f"bits {what}, the farthest of 32", f"{farthest:.2f} sigma", p),
+            verdicts.of_sigmas(f"bits {what}, sum of squares", (float(np.sum(z * z)) - 32) / 8),
+        ]
+    return findings
+
+
+def bytes_in_pairs(seed: int, size: int) -> list[Finding]:
+    """Pairs of neighbouring bytes within words, across words, and four words apart."""
+
+    def counts(words: Words) -> NDArray[np.int64]:
+        octets = words.view(np.uint8).astype(np.uint32)
+        return np.array(
+            [np.bincount(256 * octets[:-gap] + octets[gap:], minlength=1 << 16) for gap in (1, 3, 4, 16)], np.int64
+        )
+
+    found = total(counts(words) for words in pieces(seed, size))
+    return [
+        verdicts.of_counts(f"bytes {gap} apart", row[:, None].ravel(), row.sum() / row.size)
+        for gap, row in zip((1, 3, 4, 16), found, strict=True)
+    ]
+
+
+def weights(seed: int, size: int) -> list[Finding]:
+    """How many bits are set in words, and whether neighbours know of it."""
+    lags = (1, 2, 4, 8)
+
+    def sums(words: Words) -> NDArray[np.float64]:
+        z = (np.bitwise_count(words).astype(np.float64) - 16) / math.sqrt(8)
+        return np.array([np.sum(z), *(np.dot(z[lag:], z[:-lag]) for lag in lags)])
+
+    found = total(sums(words) for words in pieces(seed, size))
+    borders = -(-size // PIECE)
+    names = [(0, "mean"), *((lag, f"lag {lag}") for lag in lags)]
+    return [
+        verdicts.of_sigmas(f"bits set in a word, {name}", value / math.sqrt(size - borders * lag))
+        for (lag, name), value in zip(names, found, strict=True)
+    ]
+
+
+def birthdays(seed: int, size: int) -> list[Finding]:
+    """Repeated spacings of birthdays (Marsaglia & Tsang, "Some difficult-to-pass tests of randomness", 2002)."""
+
+    def repeated(words: Words) -> NDArray[np.int64]:
+        years = np.sort(words[: words.size // BIRTHDAYS * BIRTHDAYS].reshape(-1, BIRTHDAYS), axis=1)
+        spacings = np.sort(np.diff(years, axis=1), axis=1)
+        return np.bincount(np.count_nonzero(np.diff(spacings, axis=1) == 0, axis=1), minlength=BIRTHDAYS)
+
+    counts = total(repeated(words) for words in pieces(seed, size))
+    years = int(counts.sum())
+    mean = BIRTHDAYS**3 / 2**34
+    poisson = np.array([math.exp(-mean) * mean**k / math.factorial(k) for k in range(13)])
+    expected = years * np.append(poisson, 1 - poisson.sum())
+    observed = np.append(counts[:13], counts[13:].sum())
+    return [verdicts.of_counts("years by repeated spacings", observed, expected)]
+
+
+def ranks(seed: int, size: int) -> list[Finding]:
+    """Count matrices of 32 x 32 bits, a word a row, by rank.
+
+    Marsaglia & Tsay, "Matrices and the structure of random number sequences", Linear Algebra Appl. 67 (1985).
+    """
+
+    def counts(words: Words) -> NDArray[np.int64]:
+        found = np.bincount(rank(words[: words.size // 32 * 32].reshape(-1, 32).copy()), minlength=33)
+        return np.array([found[32], found[31], found[30], found[:30].sum()])
+
+    observed = total(counts(words) for words in pieces(seed, size))
+    return [verdicts.of_counts("matrices by rank", observed, observed.sum() * np.array(RANK_PROBABILITIES))]
+
+
+def rank(matrices: Words) -> NDArray[np.int64]:
+    """Return the ranks over GF(2), by elimination, of all matrices at once."""
+    found = np.zeros(len(matrices), np.int64)
+    rows = np.arange(len(matrices))
+    for bit in range(32):
+        has = (matrices >> np.uint32(bit) & 1).astype(bool)
+        pivots = np.where(has.any(1), has.argmax(1), -1)
+        pivot_rows = np.where(pivots >= 0, matrices[rows, pivots], 0)
+        matrices ^= np.where(has, pivot_rows[:, None], 0).astype(np.uint32)  # the pivot's own row becomes zero
+        found += pivots >= 0
+    return found
+
+
+def pipe(seed: int, output: Any) -> None:
+    """Write the words of a seed until nobody reads them."""
+    try:
+        for words in pieces(seed, 1 << 62):
+            output.write(words.astype("<u4").data)
+    except BrokenPipeError:
+        sys.stderr.close()
+
+
+if __name__ == "__main__":
+    pipe(int(sys.argv[1]) if len(sys.argv) > 1 else 0, sys.stdout.buffer)

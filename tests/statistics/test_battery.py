@@ -1,0 +1,148 @@
+"""The quick battery passes, and every trial of it fails where what it looks for is there."""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import battery
+import dependence
+import marginals
+import numpy as np
+import pytest
+import raw_words
+import verdicts
+from battery import SEED, TRIALS, Trial
+from numpy.typing import NDArray
+from verdicts import ALARM, Finding
+
+import fastkaiming as fk
+
+Array = NDArray[Any]
+
+
+@pytest.mark.parametrize("trial", TRIALS, ids=lambda trial: trial.name)
+def test_quick_battery(trial: Trial) -> None:
+    rows = list(battery.rows_of(trial, SEED, quick=True))
+    assert rows
+    assert not [battery.printed(row) for row in rows if not row.passed]
+
+
+def follows_its_neighbour(values: Array) -> Array:
+    return np.asarray(values + np.float32(0.05) * np.roll(values, 1))
+
+
+def larger_where_positive(values: Array) -> Array:
+    """Make the radius depend on the angle, but for the first quarter of a turn."""
+    pairs = values.reshape(-1, 2)
+    return np.asarray(np.where(np.all(pairs > 0, axis=1)[:, None], np.float32(1.02) * pairs, pairs).reshape(-1))
+
+
+FLAWS: list[tuple[str, Any, str, Callable[[Array], Array]]] = [
+    ("float32 normal, moments", marginals, "swept", lambda values: values * np.float32(1.01)),
+    ("float64 uniform, moments", marginals, "swept", lambda values: values + 0.01),
+    ("float32 normal, autocorrelation", dependence, "swept", follows_its_neighbour),
+    ("float32 uniform, autocorrelation", dependence, "swept", follows_its_neighbour),
+    ("float32 normal, bins", marginals, "swept", lambda values: values.astype(np.float16).astype(np.float32)),
+    ("float32 uniform, bins", marginals, "swept", lambda values: values * np.float32(0.99)),
+    ("float32 normal, pairs", dependence, "swept", larger_where_positive),
+    ("float64 normal, radii", dependence, "swept", lambda values: values.round(1)),
+    ("float32 normal, tails", marginals, "swept", lambda values: np.clip(values, -4.7, 4.7)),
+    ("float32 normal, repetitions", marginals, "swept", lambda values: values.astype(np.float16).astype(np.float32)),
+    ("float32 uniform, repetitions", marginals, "swept", lambda values: (values * 2**18).round() / 2**18),
+    ("words, bits", raw_words, "pieces", lambda words: words | (words >> np.uint32(8) & np.uint32(1))),
+    ("words, bytes", raw_words, "pieces", lambda words: words | (words << np.uint32(8) & np.uint32(256))),
+    ("words, weights", raw_words, "pieces", lambda words: np.repeat(words[: words.size // 2], 2)),
+    ("words, birthdays", raw_words, "pieces", lambda words: words & np.uint32(0xFFFFF000)),
+    (
+        "words, ranks",
+        raw_words,
+        "pieces",
+        lambda words: np.where(np.arange(words.size) % 64, words, np.roll(words, -1)),
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "room", "source", "flaw"), FLAWS, ids=[flaw[0] for flaw in FLAWS])
+def test_flaw_is_found(
+    monkeypatch: pytest.MonkeyPatch, name: str, room: Any, source: str, flaw: Callable[[Array], Array]
+) -> None:
+    honest = getattr(room, source)
+
+    def flawed(*arguments: Any, **options: Any) -> Iterator[Any]:
+        if source == "pieces":
+            yield from map(flaw, honest(*arguments))
+        else:
+            measure, *rest = arguments
+            yield from honest(lambda values: measure(flaw(values)), *rest, **options)
+
+    monkeypatch.setattr(room, source, flawed)
+    trial = next(trial for trial in TRIALS if trial.name == name)
+    assert verdicts.worst(trial.test(SEED, trial.quick)).p < ALARM
+
+
+KEYS: list[tuple[str, Callable[[fk.Key], fk.Key]]] = [
+    ("seeds s and s + 1", lambda key: fk.Key(key.seed & ~1, key.stream)),
+    ("seeds s and s xor 2^i", lambda key: fk.Key(key.seed & ~(1 << 40), key.stream)),
+    ("streams s and s xor 2^i", lambda key: fk.Key(key.seed, key.stream & ~(1 << 63))),
+    ("streams of names", lambda key: fk.Key(key.seed, key.stream & 0x7F)),
+]
+
+
+@pytest.mark.parametrize(("family", "confused"), KEYS, ids=[family for family, _ in KEYS])
+def test_keys_that_are_one_are_found(
+    monkeypatch: pytest.MonkeyPatch, family: str, confused: Callable[[fk.Key], fk.Key]
+) -> None:
+    honest = fk.normal
+    monkeypatch.setattr(fk, "normal", lambda size, rng: honest(size, rng=confused(rng)))
+    findings = dependence.neighbouring_keys(SEED, 1 << 10)
+    assert min(finding.p for finding in findings if finding.what.startswith(family)) < ALARM
+
+
+def trial_of(*probabilities: float) -> Trial:
+    """Return a trial that finds these, one after the other."""
+    found = iter(probabilities)
+    return Trial("a trial", lambda _seed, _size: [Finding("a figure", "0", next(found))], 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "passed"),
+    [((1e-3,), True), ((1e-10,), False), ((1e-5, 0.1, 0.2, 0.3), True), ((1e-5, 0.1, 0.2, 1e-5), False)],
+)
+def test_doubt_is_looked_at_again(probabilities: tuple[float, ...], passed: bool) -> None:
+    if passed or probabilities[0] > ALARM:
+        rows = list(battery.rows_of(trial_of(*probabilities), 0, quick=True))
+    else:
+        rows = list(battery.rows_of(trial_of(*probabilities, 0.5, 0.5, 0.5), 0, quick=True))
+    assert [row.passed for row in rows] == [passed]
+
+
+@pytest.mark.parametrize(
+    ("count", "mean", "p"),
+    [  # sums of exp(-mean) mean**k / k!, by hand
+        (0, 2.0, 2 * math.exp(-2)),
+        (1, 0.5, 2 * (1 - math.exp(-0.5))),
+        (3, 1.0, 2 * (1 - 2.5 * math.exp(-1))),
+        (0, 1e-9, 1.0),
+    ],
+)
+def test_poisson(count: int, mean: float, p: float) -> None:
+    assert math.isclose(verdicts.poisson_two_sided(count, mean), p, rel_tol=1e-12)
+
+
+def test_poisson_is_nearly_normal_far_from_zero() -> None:
+    assert math.isclose(verdicts.poisson_two_sided(10**6 + 3000, 1e6), verdicts.two_sided(3.0), rel_tol=0.01)
+
+
+def test_rank_over_two_elements() -> None:
+    identity = np.left_shift(np.uint32(1), np.arange(32, dtype=np.uint32))
+    dependent = identity.copy()
+    dependent[5] = dependent[6] ^ dependent[7]
+    zeros, equal = np.zeros(32, np.uint32), np.full(32, 7, np.uint32)
+    assert raw_words.rank(np.array([identity, dependent, zeros, equal])).tolist() == [32, 31, 0, 1]
+
+
+def test_bins_of_normals_have_all_of_the_probability() -> None:
+    edges, probabilities = marginals.normal_edges()
+    assert np.all(np.diff(edges) > 0)
+    assert math.isclose(math.fsum(probabilities), 1.0, rel_tol=1e-12)
+    assert np.allclose(probabilities, 1 / marginals.BINS, rtol=2e-3)
