@@ -59,6 +59,26 @@ def test_import_leaves_the_gil_off() -> None:
     assert result.stdout.strip() == "False", result.stderr
 
 
+def test_subinterpreter_is_refused_and_leaves_the_main_one_alone() -> None:
+    # NumPy lets itself be imported into one interpreter of a process only, and so does a module of Cython's.
+    result = python("""
+import os
+import fastkaiming
+try:
+    import _interpreters as interpreters
+except ImportError:
+    import _xxsubinterpreters as interpreters
+
+inside = "import os\\ntry:\\n import fastkaiming\\nexcept ImportError:\\n os.write(1, b'refused\\\\n')"
+before = fastkaiming.normal(9, rng=1)
+interpreter = interpreters.create()
+interpreters.run_string(interpreter, inside)
+interpreters.destroy(interpreter)
+print((fastkaiming.normal(9, rng=1) == before).all())
+""")
+    assert result.stdout.split() == ["refused", "True"], result.stderr
+
+
 @pytest.mark.parametrize("path", [*PROSE, *SOURCES], ids=lambda path: path.name)
 def test_no_line_is_over_120_columns_but_rows_of_tables(path: Path) -> None:
     lines = path.read_text("utf-8").splitlines()

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import reference
 from numpy.typing import NDArray
-from processes import CSRC, ROOT, answers, compiled, python
+from processes import CSRC, HANG_SECONDS, ROOT, answers, compiled, python
 
 from fastkaiming import _core
 
@@ -189,8 +189,14 @@ def test_threads_live_no_longer_than_the_fill() -> None:
 
 
 def test_many_python_threads_fill_at_once() -> None:
-    with ThreadPoolExecutor(8) as pool:
-        futures = [pool.submit(words, stream % 4, COUNT, threads=1 + stream % 3) for stream in range(24)]
+    together = threading.Barrier(64)
+
+    def fill(stream: int) -> NDArray[np.uint32]:
+        together.wait(HANG_SECONDS)
+        return words(stream % 4, COUNT, threads=1 + stream % 3)
+
+    with ThreadPoolExecutor(64) as pool:
+        futures = [pool.submit(fill, stream) for stream in range(64)]
     expected = [expected_words(stream, COUNT) for stream in range(4)]
     for stream, future in enumerate(futures):
         assert np.array_equal(future.result(), expected[stream % 4])

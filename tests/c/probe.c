@@ -18,9 +18,18 @@ void probe_words(uint64_t seed, uint64_t stream, uint64_t block, size_t lane, ui
 #if defined(__x86_64__)
 #include <xmmintrin.h>
 
-/* Less the flags: any operation, the interpreter's own too, may raise one. */
-uint64_t probe_control(void) { return _mm_getcsr() & ~(unsigned)_MM_EXCEPT_MASK; }
-void probe_set_control(uint64_t control) { _mm_setcsr((unsigned)control); }
+/* SSE's register, less the flags, for any operation, the interpreter's own too, may raise one; above it the x87's. */
+uint64_t probe_control(void) {
+    uint16_t x87;
+    __asm__ volatile("fnstcw %0" : "=m"(x87));
+    return (uint64_t)x87 << 32 | (_mm_getcsr() & ~(unsigned)_MM_EXCEPT_MASK);
+}
+
+void probe_set_control(uint64_t control) {
+    const uint16_t x87 = (uint16_t)(control >> 32);
+    __asm__ volatile("fldcw %0" : : "m"(x87));
+    _mm_setcsr((unsigned)control);
+}
 
 #elif defined(__aarch64__)
 
