@@ -73,9 +73,14 @@ def narrow_uniform_parameters(low: float, high: float, storage: Format) -> Param
     drawn = uniform_parameters(low, high, np.float32)
     if drawn.low == drawn.high:
         return drawn
-    least = numbers(storage)[bisect_left(numbers(storage), float(drawn.low))]
-    most = numbers(storage)[bisect_right(numbers(storage), float(drawn.high)) - 1]
+    least, most = inward(float(drawn.low), float(drawn.high), storage)
     return Parameters(drawn.scale, drawn.center, np.float32(least), np.float32(most))
+
+
+def inward(low: float, high: float, storage: Format) -> tuple[float, float]:
+    """Return the outermost numbers of a format between two bounds."""
+    there = numbers(storage)
+    return there[bisect_left(there, low)], there[bisect_right(there, high) - 1]
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,10 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-import reference
-import reference_formats
+import reference_parts
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
+from reference_parts import bits
 
 import fastkaiming as fk
 from fastkaiming import _core
@@ -41,10 +40,6 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
     before = _core.select_isa(request.param)
     yield _core.isa()
     _core.select_isa(before)
-
-
-def bits(values: NDArray[Any]) -> NDArray[Any]:
-    return values.view(f"u{values.itemsize}")
 
 
 # ---- cut and put together ----
@@ -133,33 +128,8 @@ def test_an_empty_part_takes_its_stream_and_nothing_else() -> None:
 # ---- larger than any memory ----
 
 
-def expected(dtype: Any, distribution: Any, shape: tuple[int, ...], index: tuple[slice, ...]) -> NDArray[Any]:
-    """Return the bits of global[index] from the second implementation, a run along the last axis after the other."""
-    *rows, columns = (range(*part.indices(size)) for part, size in zip(index, shape, strict=True))
-    strides = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
-    low, high = min(columns[0], columns[-1]), max(columns[0], columns[-1])
-    runs = [columns] if high - low < 10_000 else [range(column, column + 1) for column in columns]
-    values = []
-    for row, run in itertools.product(itertools.product(*rows), runs):
-        low, high = min(run[0], run[-1]), max(run[0], run[-1])
-        first = low + sum(at * stride for at, stride in zip(row, strides[:-1], strict=True))
-        drawn = values_of(dtype, distribution, reference.Place(SEED, STREAM, first, high - low + 1))
-        values.append(drawn[[column - low for column in run]])
-    return np.concatenate(values).reshape([*map(len, rows), len(columns)])
-
-
-def values_of(dtype: Any, distribution: Any, place: reference.Place) -> NDArray[Any]:
-    narrow = reference_formats.FORMATS.get(dtype.name)
-    precision = np.float32 if narrow else dtype.type
-    if isinstance(distribution, fk.Normal):
-        values = reference.normal(place, reference.normal_parameters(distribution.mean, distribution.std, precision))
-    else:  # whose ends are numbers of every format
-        values = reference.uniform(place, reference.uniform_parameters(distribution.low, distribution.high, precision))
-    return reference_formats.rounded(values, narrow) if narrow else bits(values)
-
-
 def check(dtype: Any, distribution: Any, shape: tuple[int, ...], index: tuple[slice, ...], threads: int = 1) -> None:
-    wanted = expected(dtype, distribution, shape, index)
+    wanted = reference_parts.part(dtype, distribution, KEY, shape, index)
     for order in "CF":
         part = np.zeros(wanted.shape, dtype, order)  # type: ignore[call-overload]
         fk.fill_(part, distribution, rng=KEY, global_shape=shape, index=index, threads=threads)

@@ -1,0 +1,52 @@
+"""The endurance run in small, and what it says of fills that go wrong."""
+
+import ctypes
+import random
+from typing import Any
+
+import endurance
+import numpy as np
+import pytest
+
+import fastkaiming as fk
+from fastkaiming import _core
+
+
+def plan(number: int) -> endurance.Plan:
+    return endurance.random_plan(random.Random(f"0 {number}"))
+
+
+@pytest.fixture(autouse=True)
+def own_isa() -> Any:
+    before = _core.isa()
+    yield
+    _core.select_isa(before)
+
+
+@pytest.mark.parametrize("number", range(12))
+def test_random_fill(number: int) -> None:
+    assert endurance.difference(plan(number)) is None
+
+
+def test_plans_are_of_every_kind() -> None:
+    plans = [plan(number) for number in range(500)]
+    assert {each.dtype for each in plans} == set(endurance.DTYPES)
+    assert {type(each.distribution) for each in plans} == {fk.Normal, fk.Uniform, fk.TruncatedNormal}
+    assert {each.isa for each in plans} == set(_core.available_isas())
+    assert {each.threads for each in plans} == set(range(1, endurance.MOST_THREADS + 1))
+    assert any(step < 0 for each in plans for step in each.steps)
+    assert any(size > 2**32 for each in plans for size in each.shape)
+
+
+@pytest.mark.parametrize("where", ["inside", "beside"])
+def test_wrong_fill_is_told(monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    honest = fk.fill_
+
+    def flawed(out: Any, *arguments: Any, **options: Any) -> None:
+        honest(out, *arguments, **options)
+        place = np.lib.array_utils.byte_bounds(out)[1] if where == "beside" else out.ctypes.data
+        ctypes.c_uint8.from_address(place).value ^= 1
+
+    monkeypatch.setattr(fk, "fill_", flawed)
+    told = {"inside": "elements differ, the first at", "beside": "bytes beside the elements were written"}[where]
+    assert told in str(endurance.difference(plan(0)))
