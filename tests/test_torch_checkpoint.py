@@ -94,3 +94,21 @@ def test_config_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "nothing"}')
     with pytest.raises(ValueError, match=r"config\.json: transformers cannot build its model"):
         checkpoint.write(tmp_path, tmp_path / "out")
+
+
+def test_config_names_no_other_callable(tmp_path: Path) -> None:
+    """A stranger's config may name anything of transformers; only the class of a model is called."""
+    transformers = pytest.importorskip("transformers")
+    config = transformers.GPT2Config(n_embd=32, n_layer=1, n_head=4, vocab_size=100, n_positions=64)
+    config.architectures = ["set_seed"]
+    config.save_pretrained(tmp_path)
+    names = {tensor.name for tensor in checkpoint.plan(tmp_path).tensors}
+    assert "transformer.h.0.attn.c_attn.weight" in names
+
+
+def test_config_brings_no_code(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    (tmp_path / "strange.py").write_text("raise SystemExit('this was run')")
+    (tmp_path / "config.json").write_text('{"model_type": "strange", "auto_map": {"AutoConfig": "strange.Strange"}}')
+    with pytest.raises(ValueError, match=r"config\.json: transformers cannot build its model"):
+        checkpoint.plan(tmp_path)

@@ -1,5 +1,6 @@
 """Names and shapes of models without memory: torch's modules, transformers' models on the meta device."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,8 @@ def from_config(path: Path) -> Recipe:
     except ModuleNotFoundError as error:
         raise ImportError(f"{path}: a Hugging Face config needs transformers: pip install transformers") from error
     try:
-        config = transformers.AutoConfig.from_pretrained(path.parent if path.name == "config.json" else path)
+        where = path.parent if path.name == "config.json" else path
+        config = transformers.AutoConfig.from_pretrained(where, trust_remote_code=False)
         with torch.device("meta"):
             model = _class_of(transformers, config)(config)
     except (ImportError, KeyError, OSError, TypeError, ValueError) as error:
@@ -58,6 +60,9 @@ def from_config(path: Path) -> Recipe:
 
 
 def _class_of(transformers: Any, config: Any) -> Any:
+    """Return what builds the model: the class that the config names, if it is a model's and no other callable."""
     names = getattr(config, "architectures", None) or []
-    kind = getattr(transformers, names[0], None) if names else None
-    return kind if kind is not None else transformers.AutoModelForCausalLM.from_config
+    named_by_config = getattr(transformers, names[0], None) if names else None
+    if isinstance(named_by_config, type) and issubclass(named_by_config, transformers.PreTrainedModel):
+        return named_by_config
+    return partial(transformers.AutoModelForCausalLM.from_config, trust_remote_code=False)
