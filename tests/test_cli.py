@@ -123,12 +123,27 @@ def test_pictures_and_report(tmp_path: Path, recipe: Path, capsys: pytest.Captur
     told(capsys, "plot", "report", out, tmp_path / "c.html")
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     assert b"<svg" in (tmp_path / "b.svg").read_bytes()
+    assert cli.main(["plot", "report", str(out), str(tmp_path / "c.html")]) == 0
+    assert "report         100%" in capsys.readouterr().out
     page = (tmp_path / "c.html").read_text()
     assert "fc.weight" in page
     assert "fc.bias" in page
     assert "has no tensor 'none'" in refused(capsys, "plot", "histogram", out, "none", tmp_path / "d.png")
     assert "plot propagation" not in refused(capsys, "plot", "propagation", tmp_path / "d.bmpx")
     assert not list(tmp_path.glob("d.*"))
+
+
+def test_terminal_has_a_bar_of_rich(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    progress = pytest.importorskip("rich.progress")
+    updates: list[tuple[int, int]] = []
+
+    def update(_self: Any, _task: Any, *, completed: int, total: int) -> None:
+        updates.append((completed, total))
+
+    monkeypatch.setattr(progress.Progress, "update", update)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert cli.main(["fill", str(tmp_path / "a.npy"), "30x20"]) == 0
+    assert updates[-1] == (600, 600)
 
 
 def test_info(capsys: pytest.CaptureFixture[str]) -> None:

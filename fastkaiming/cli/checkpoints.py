@@ -55,7 +55,7 @@ def _write(options: argparse.Namespace, given: dict[str, Any], result: dict[str,
     result |= {"files": report.files, "kept": report.kept, "tensors": report.tensors, "bytes": report.nbytes}
     result["seconds"] = seconds
     for name in report.files:
-        print(Path(options.out_dir) / name, "(kept)" * (name in report.kept))
+        print(f"{Path(options.out_dir) / name}{' (kept)' if name in report.kept else ''}")
     print(f"{report.tensors:,} tensors, {report.nbytes:,} bytes in {seconds:.1f} s")
 
 

@@ -2,12 +2,14 @@
 
 import argparse
 import io
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastkaiming import checkpoint, diagnostics
 from fastkaiming.checkpoint import writing
 from fastkaiming.cli import output
+from fastkaiming.filling import as_one, report_done
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -68,8 +70,16 @@ def _histogram(options: argparse.Namespace) -> bytes:
 def _report(options: argparse.Namespace) -> bytes:
     from fastkaiming import report
 
-    rows = (report.Tensor(*tensor) for tensor in checkpoint.stored(options.checkpoint))
-    return report.html(Path(options.checkpoint).resolve().name, rows).encode()
+    tensors = list(checkpoint.stored(options.checkpoint))
+    with output.progress("report"), as_one(sum(tensor.array.size for tensor in tensors)):
+        return report.html(Path(options.checkpoint).resolve().name, _told(tensors, report.Tensor)).encode()
+
+
+def _told(tensors: Iterable[checkpoint.Stored], row: type) -> Iterator[Any]:
+    """Return a row of the report for each tensor, and report it as done when the next one is asked for."""
+    for tensor in tensors:
+        yield row(*tensor)
+        report_done(tensor.array.size)
 
 
 def _saved(figure: "Figure", path: Path) -> bytes:
