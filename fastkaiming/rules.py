@@ -203,7 +203,7 @@ def parsed(pattern: str, text: str) -> Filler:
     """Return the initializer that a text names, with the arguments that it gives: literals, of which nothing is run."""
 
     def refused(rule: str, hint: str = "") -> ValueError:
-        return ValueError(f"the rule {pattern!r} must {rule}, got {text!r}{hint}")
+        return ValueError(f"the rule {pattern!r:.60} must {rule}, got {text!r:.100}{hint}")
 
     call = _call(text)
     if call is None:
@@ -224,7 +224,7 @@ def parsed(pattern: str, text: str) -> Filler:
     try:
         given = signature(function).bind(None, *arguments, **keywords).arguments
     except TypeError as error:
-        raise TypeError(f"the rule {pattern!r} has arguments that do not fit, got {text!r}: {error}") from None
+        raise TypeError(f"the rule {pattern!r:.60} has arguments that do not fit, got {text!r:.100}: {error}") from None
     numbers = dict(list(given.items())[1:])
     for reserved in ("rng", "global_shape", "index", "threads"):
         if reserved in numbers:

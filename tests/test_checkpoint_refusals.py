@@ -89,6 +89,12 @@ def test_bad_recipe_is_refused(tmp_path: Path, recipe: dict[str, Any], message: 
     assert not (tmp_path / "out").exists()
 
 
+def test_refusal_of_a_long_rule_is_short() -> None:
+    with pytest.raises(ValueError, match="must be the name of an initializer") as raised:
+        checkpoint.plan({"tensors": {"a": {"shape": [2], "init": "(" * 100_000}}})
+    assert len(str(raised.value)) < 500
+
+
 @pytest.mark.parametrize("file", ["../model.safetensors", "/etc/model.safetensors", "a\\b.safetensors", "a.bin", 1])
 def test_index_names_files_beside_it(tmp_path: Path, file: Any) -> None:
     index = tmp_path / "model.safetensors.index.json"
