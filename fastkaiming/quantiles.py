@@ -80,6 +80,9 @@ def truncated(mean: float, std: float, low: float, high: float, precision: int) 
                 f"the probability between the bounds must be at least 2**-{_MOST_HALVINGS}, got less "
                 f"from bounds {low} and {high}, mean {mean}, std {std}"
             )
+        if slope[0] == 0:  # by so few bits it cannot be told from nothing
+            bits *= 2
+            continue
         origin = 0
         if operation in ("truncated_skew_f32", "truncated_wide_f32"):
             origin = _origin(*(_rounded(number, point, 53) for number, _ in (slope, middle)))

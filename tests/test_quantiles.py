@@ -144,3 +144,10 @@ def test_interval_without_probability_is_refused(low: float, high: float) -> Non
         ValueError, match=r"probability between the bounds must be at least 2\*\*-950, got less from bounds "
     ):
         truncated(0.0, 1.0, low, high, 53)
+
+
+@pytest.mark.parametrize("significand", [24, 53])
+def test_bounds_that_are_one_number_of_sigmas_are_refused(significand: int) -> None:
+    """Found by tests/fuzz/entry_points.py: (-2 - 2**63) / 2**63 and (2 - 2**63) / 2**63 are both rounded to -1."""
+    with pytest.raises(ValueError, match="probability between the bounds must be at least"):
+        truncated(2.0**63, 2.0**63, -2.0, 2.0, significand)
