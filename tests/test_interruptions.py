@@ -50,12 +50,12 @@ def press_ctrl_c(seconds):
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
 _core.select_isa("scalar")
-expected, whole = digest(), fk.normal((1 << 21,), rng=1)
+expected, whole = digest(), fk.normal((1 << 20,), rng=1)
 chance = random.Random(1)
 cut_short = 0
 for i in range(int(sys.argv[1])):
     part = np.zeros(chance.randrange(1, whole.size + 1), np.float32)
-    finger = threading.Thread(target=press_ctrl_c, args=(chance.uniform(0, 0.1),))
+    finger = threading.Thread(target=press_ctrl_c, args=(chance.uniform(0, 0.06),))
     returned = False
     try:
         finger.start()
