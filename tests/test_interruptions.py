@@ -152,7 +152,11 @@ def test_forks_while_another_thread_fills() -> None:
 
 
 AT_EXIT = f"""{LONG_FILL}
+import ctypes
 import fastkaiming as fk
+
+system = ctypes.CDLL(None)
+system.__cxa_atexit(system.usleep, ctypes.c_void_p(300_000), None)  # the process outlives its interpreter for a moment
 
 daemon, threads = sys.argv[1] == "daemon", int(sys.argv[2])
 whole = None
