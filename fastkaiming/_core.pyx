@@ -9,11 +9,20 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.stdint cimport int64_t, uint64_t
 
+cdef extern from "Python.h" nogil:
+    ctypedef struct PyThreadState:
+        pass
+    PyThreadState *PyEval_SaveThread()
+    void PyEval_RestoreThread(PyThreadState *state)
+
 cdef extern from "fpenv.h" nogil:
     ctypedef struct fk_fpenv:
         pass
     fk_fpenv fk_enter_default_fpenv()
     void fk_leave_default_fpenv(const fk_fpenv *before)
+
+cdef extern from "fill.h":
+    ctypedef int fk_watch(void *context, uint64_t elements_done)
 
 cdef extern from "fill.h" nogil:
     enum: FK_STREAM_VERSION
@@ -33,8 +42,6 @@ cdef extern from "fill.h" nogil:
 
     ctypedef struct fk_params:
         double scale, center, low, high, slope, origin, anchor, lower_slope, lower_anchor, upper_slope, upper_anchor
-
-    ctypedef int fk_watch(void *context, uint64_t elements_done)
 
     ctypedef struct fk_axis:
         uint64_t size
@@ -94,7 +101,7 @@ cdef class _Watcher:
     cdef object error
     cdef uint64_t total
 
-    cdef int look(self, uint64_t done):
+    cdef int look(self, uint64_t done) noexcept:
         try:
             PyErr_CheckSignals()
             if self.progress is not None and done < self.total:
@@ -105,8 +112,18 @@ cdef class _Watcher:
         return 0
 
 
-cdef int _look(void *context, uint64_t done) noexcept with gil:
-    return (<_Watcher>context).look(done)
+ctypedef struct _Calling:
+    PyThreadState *state
+    void *watcher
+
+
+cdef int _look(void *context, uint64_t done) noexcept:
+    """Look with the thread's own state, not by `with gil`, which crashes once a daemon thread's interpreter is gone."""
+    cdef _Calling *calling = <_Calling *>context
+    PyEval_RestoreThread(calling.state)
+    cdef int answer = (<_Watcher>calling.watcher).look(done)
+    calling.state = PyEval_SaveThread()
+    return answer
 
 
 cdef class Plan:
@@ -166,6 +183,7 @@ def fill_all(plans, int threads=1, progress=None):
     cdef fk_plan *copies = <fk_plan *>PyMem_Malloc(count * sizeof(fk_plan))
     cdef Plan plan
     cdef fk_status status
+    cdef _Calling calling
     if copies is NULL:
         raise MemoryError
     try:
@@ -174,8 +192,10 @@ def fill_all(plans, int threads=1, progress=None):
             copies[i] = plan.plan
             watcher.total += plan.count
         watcher.progress = progress
-        with nogil:
-            status = fk_fill(copies, count, threads, _look, <void *>watcher)
+        calling.watcher = <void *>watcher
+        calling.state = PyEval_SaveThread()
+        status = fk_fill(copies, count, threads, _look, &calling)
+        PyEval_RestoreThread(calling.state)
     finally:
         PyMem_Free(copies)
     if status == FK_CANCELLED:

@@ -45,7 +45,8 @@ def fill_(
 
     Other Python threads run during a fill. What keeps the memory of ``out`` in place meanwhile is NumPy's own check of
     references, by which ``out.resize`` raises: do not resize ``out`` with ``refcheck=False``, or free behind NumPy's
-    back the memory that it lies in, before the fill returns.
+    back the memory that it lies in, before the fill returns. Nor truncate a file that is mapped there: at a write
+    beyond its end, as at one for which the disk has no room, the system ends the process by SIGBUS.
 
     Parameters
     ----------

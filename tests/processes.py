@@ -1,5 +1,6 @@
 """What tests run outside their own process: C programs, and Python that may crash, hang or be interrupted."""
 
+import hashlib
 import os
 import shlex
 import shutil
@@ -10,6 +11,9 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import reference
+
+from fastkaiming import _core
 
 ROOT = Path(__file__).resolve().parents[1]
 CSRC = ROOT / "fastkaiming" / "csrc"
@@ -68,3 +72,39 @@ def python(program: str, *arguments: str, **environment: str) -> subprocess.Comp
         timeout=HANG_SECONDS,
         check=False,
     )
+
+
+COUNT = 5 * _core.CHUNK_ELEMENTS - 100  # five pieces
+
+FILL = f"""
+import hashlib
+import numpy as np
+from fastkaiming import _core
+
+def digest():
+    out = np.empty({COUNT}, np.uint32)
+    _core.fill(out, _core.WORDS_U32, 9, 0, 1, threads=3)
+    return hashlib.sha256(out).hexdigest()
+"""
+
+# A fill of which there is time to look at the middle, and how to wait for that.
+LONG_FILL = f"""{FILL}
+import os, signal, sys, threading, time
+
+_core.select_isa("scalar")
+out = np.zeros(1 << 28, np.float32)  # zeroed pages take no memory until they are filled
+
+def fill(threads, progress=None):
+    _core.fill(out, _core.NORMAL_F32, 1, 0, 0, scale=1.0, threads=threads, progress=progress)
+
+def wait_for_its_beginning():
+    while not out[0]:
+        pass
+"""
+
+
+@cache
+def digest_of_fill() -> str:
+    """Return what digest() in FILL has to."""
+    words = reference.words(reference.Place(seed=9, stream=0, first=1, count=COUNT))
+    return hashlib.sha256(words.tobytes()).hexdigest()

@@ -1,14 +1,19 @@
-"""Threads, signals and callbacks: what happens around the numbers while a fill runs never shows in the numbers."""
+"""Threads, signals and callbacks: what happens around the numbers while a fill runs never shows in the numbers.
+
+What the system does to a process, or refuses it, is in tests/test_faults.py and tests/test_interruptions.py.
+"""
 
 import array
-import hashlib
+import gc
 import itertools
+import mmap
 import platform
 import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+import weakref
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,8 +22,9 @@ import numpy as np
 import pytest
 import reference
 from numpy.typing import NDArray
-from processes import CSRC, HANG_SECONDS, ROOT, answers, compiled, python
+from processes import COUNT, CSRC, HANG_SECONDS, ROOT, answers, compiled
 
+import fastkaiming as fk
 from fastkaiming import _core
 
 THREADS = Path("/proc/self/task")
@@ -112,6 +118,12 @@ def test_the_answer_of_the_watcher_stops_the_loop(loops: Path, threads: int) -> 
         assert done[-1] <= int(outcome["worked"])
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_nobody_works_on_after_the_watcher_ended_its_thread(loops: Path, threads: int) -> None:
+    (outcome,) = outcomes(loops, [f"exit 1000 {threads}"])
+    assert 0 < int(outcome["at_the_end"]) == int(outcome["later"]) < 30_000
+
+
 # ---- Fills ----
 
 
@@ -131,38 +143,6 @@ def words(stream: int, count: int, threads: int) -> NDArray[np.uint32]:
 
 def expected_words(stream: int, count: int) -> NDArray[Any]:
     return reference.words(reference.Place(seed=9, stream=stream, first=1, count=count))
-
-
-COUNT = 5 * _core.CHUNK_ELEMENTS - 100  # five pieces
-
-FILL = f"""
-import hashlib
-import numpy as np
-from fastkaiming import _core
-
-def digest():
-    out = np.empty({COUNT}, np.uint32)
-    _core.fill(out, _core.WORDS_U32, 9, 0, 1, threads=3)
-    return hashlib.sha256(out).hexdigest()
-"""
-
-
-@pytest.fixture(scope="module")
-def digest() -> str:
-    """Return what digest() in FILL has to."""
-    return hashlib.sha256(expected_words(0, COUNT).tobytes()).hexdigest()
-
-
-@linux_only
-@pytest.mark.parametrize(("allowed", "asked_for"), [(0, 1), (1, 2), (2, 2)])
-def test_refused_threads_leave_the_bytes_alone(tmp_path: Path, digest: str, allowed: int, asked_for: int) -> None:
-    library = compiled(
-        tmp_path / "refuse_threads.so", "-shared", "-fPIC", ROOT / "tests" / "c" / "refuse_threads.c", "-ldl"
-    )
-    environment = {"LD_PRELOAD": str(library), "ALLOWED_THREADS": str(allowed), "OPENBLAS_NUM_THREADS": "1"}
-    result = python(f"{FILL}\nprint(digest())", **environment)
-    assert result.stdout.split() == [digest], result.stderr
-    assert result.stderr == f"threads asked for: {asked_for}\n"
 
 
 def tasks() -> int:
@@ -224,71 +204,7 @@ def test_other_python_threads_run_during_a_fill() -> None:
     assert half_filled.is_set()
 
 
-@linux_only
-def test_a_fill_in_a_forked_child(digest: str) -> None:
-    program = f"""{FILL}
-import os, signal
-
-before = digest()
-child = os.fork()
-if child == 0:
-    signal.alarm(60)  # rather dead than hanging
-    print(digest(), flush=True)
-    os._exit(0)
-status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-print(status, before, digest())
-"""
-    result = python(program)
-    assert result.stdout.split() == [digest, "0", digest, digest], result.stderr
-
-
-@linux_only
-def test_the_cpus_of_the_process_count() -> None:
-    program = """
-import os
-os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-import fastkaiming
-print(fastkaiming.get_num_threads())
-"""
-    assert python(program).stdout.split() == ["1"]
-
-
 # ---- Interruptions ----
-
-
-INTERRUPTED = f"""{FILL}
-import os, signal, sys, threading, time
-
-out = np.zeros({1 << 28}, np.float32)
-sent = []
-
-def press_ctrl_c():
-    while not out[0]:
-        pass
-    sent.append(time.perf_counter())
-    os.kill(os.getpid(), signal.SIGINT)
-
-signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background inherit that it is ignored
-_core.select_isa("scalar")
-finger = threading.Thread(target=press_ctrl_c)
-finger.start()
-try:
-    _core.fill(out, _core.NORMAL_F32, 1, 0, 0, scale=1.0, threads=int(sys.argv[1]))
-except KeyboardInterrupt:
-    seconds = time.perf_counter() - sent[0]
-    finger.join()
-    print(out[-1] == 0.0, digest(), seconds)
-"""
-
-
-@pytest.mark.parametrize("threads", [1, 3])
-def test_ctrl_c_ends_a_fill(threads: int, digest: str, record_property: Callable[[str, object], None]) -> None:
-    result = python(INTERRUPTED, str(threads))
-    unfinished, next_fill, seconds = result.stdout.split() or pytest.fail(result.stderr)
-    assert unfinished == "True"
-    assert next_fill == digest
-    record_property("seconds from Ctrl-C to KeyboardInterrupt", float(seconds))
-    print(f"{float(seconds) * 1000:.0f} ms from Ctrl-C to KeyboardInterrupt")
 
 
 @pytest.mark.usefixtures("slow")
@@ -395,3 +311,43 @@ def test_an_array_cannot_be_resized_by_another_thread_during_a_fill() -> None:
         _core.fill(holder[0], _core.NORMAL_F32, 1, 0, 0, scale=1.0, progress=report)
     assert refused.is_set()
     holder[0].resize(1)
+
+
+@pytest.mark.usefixtures("slow")
+def test_memory_outlives_the_last_reference_of_its_owner() -> None:
+    def report(_done: int, _total: int) -> None:
+        gc.collect()
+        alive.append(finalizer.alive)
+        raise InterruptedError
+
+    alive: list[bool] = []
+    plans = [_core.Plan(owner := np.zeros(UNBOUNDED, np.float32), _core.NORMAL_F32, 1, 0, 0, scale=1.0)]
+    finalizer = weakref.finalize(owner, list)
+    del owner
+    with pytest.raises(InterruptedError):
+        _core.fill_all(plans, threads=3, progress=report)
+    plans.clear()
+    gc.collect()
+    assert (alive, finalizer.alive) == ([True], False)
+
+
+@pytest.mark.usefixtures("slow")
+def test_a_map_cannot_be_closed_by_another_thread_during_a_fill() -> None:
+    def close() -> None:
+        for close_or_move in (memory.close, lambda: memory.resize(mmap.PAGESIZE)):
+            with pytest.raises(BufferError, match=r"exported pointers exist|mmap can't resize"):
+                close_or_move()
+            refusals.append(True)
+
+    def report(_done: int, _total: int) -> None:
+        other = threading.Thread(target=close)
+        other.start()
+        other.join()
+        raise InterruptedError
+
+    refusals: list[bool] = []
+    memory = mmap.mmap(-1, 4 * UNBOUNDED)
+    with pytest.raises(InterruptedError), fk.progress(report):
+        fk.fill_(memoryview(memory).cast("f"), fk.Normal(), threads=3)
+    assert refusals == [True, True]
+    memory.close()

@@ -105,6 +105,29 @@ static int start_helpers(loop *l, int wanted, pthread_t *helpers, const cpus *us
     return started;
 }
 
+typedef struct {
+    loop *loop;
+    int started;
+    pthread_t helpers[MAX_HELPERS];
+    const cpus *usable;
+} crew;
+
+/* Helpers work on the loop's variables, on the caller's stack, until they are joined. */
+static void dismiss(void *argument) {
+    crew *c = argument;
+    for (int i = 0; i < c->started; i++) {
+        /* One that waits for a busy CPU still would hold up the end, with nothing left to do. */
+        if (c->usable != NULL) { allow_every_cpu(c->helpers[i], c->usable); }
+        pthread_join(c->helpers[i], NULL);
+    }
+}
+
+static void stop_and_dismiss(void *argument) {
+    crew *c = argument;
+    atomic_store(&c->loop->stopped, 1);
+    dismiss(c);
+}
+
 int fk_parallel_for(uint64_t size, uint64_t grain, int threads, fk_body *body, void *context, fk_watch *watch,
                     void *watch_context) {
     loop l = {
@@ -114,17 +137,17 @@ int fk_parallel_for(uint64_t size, uint64_t grain, int threads, fk_body *body, v
         .body = body,
         .context = context,
     };
-    pthread_t helpers[MAX_HELPERS];
+    crew c;
     const int useful = l.pieces > MAX_HELPERS ? MAX_HELPERS : (int)l.pieces - 1;
     const int wanted = useful < threads - 1 ? useful : threads - 1;
     cpus own;
-    const cpus *const usable = wanted > 0 && usable_cpus(&own) ? &own : NULL;
-    const int started = start_helpers(&l, wanted, helpers, usable);
+    c.loop = &l;
+    c.usable = wanted > 0 && usable_cpus(&own) ? &own : NULL;
+    c.started = start_helpers(&l, wanted, c.helpers, c.usable);
+    /* The watcher may not return: at its end, an interpreter ends the threads that ask for its lock. */
+    pthread_cleanup_push(stop_and_dismiss, &c);
     work_and_watch(&l, watch, watch_context);
-    for (int i = 0; i < started; i++) {
-        /* One that waits for a busy CPU still would hold up the end, with nothing left to do. */
-        if (usable != NULL) { allow_every_cpu(helpers[i], usable); }
-        pthread_join(helpers[i], NULL);
-    }
+    pthread_cleanup_pop(0);
+    dismiss(&c);
     return atomic_load(&l.stopped);
 }

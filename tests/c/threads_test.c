@@ -7,6 +7,9 @@
  *     watch PIECES THREADS CALL ANSWER
  *         Pieces of PIECE that take a moment each and report WORTH for each one of PIECE, and a watcher that gives
  *         ANSWER at its CALL-th call and else 0.
+ *     exit PIECES THREADS
+ *         The same pieces, in a thread that the watcher ends at its first call; prints how much was done by the end of
+ *         that thread, and how much a moment later.
  */
 #define _POSIX_C_SOURCE 200809L
 #include <errno.h>
@@ -148,10 +151,47 @@ static int run_watch(void) {
     return 0;
 }
 
+typedef struct {
+    uint64_t pieces;
+    int threads;
+    _Atomic uint64_t worked;
+} unfinished;
+
+static int end_the_thread(void *context, uint64_t done) {
+    (void)context, (void)done;
+    pthread_exit(NULL);
+}
+
+static void *loop_without_end(void *argument) {
+    unfinished *u = argument;
+    fk_parallel_for(u->pieces * PIECE, PIECE, u->threads, take_a_moment, &u->worked, end_the_thread, NULL);
+    return NULL;
+}
+
+static int run_exit(void) {
+    static unfinished u;
+    memset(&u, 0, sizeof u);
+    creations_left = -1;
+    if (scanf("%" SCNu64 " %d", &u.pieces, &u.threads) != 2) { return 1; }
+    pthread_t caller;
+    if (__real_pthread_create(&caller, NULL, loop_without_end, &u) != 0) { return 1; }
+    pthread_join(caller, NULL);
+    const uint64_t at_the_end = u.worked;
+    const struct timespec moment = {.tv_nsec = 100000000};
+    nanosleep(&moment, NULL);
+    printf("at_the_end=%" PRIu64 " later=%" PRIu64 "\n", at_the_end, u.worked);
+    return 0;
+}
+
+static int run(const char *command) {
+    if (strcmp(command, "loop") == 0) { return run_loop(); }
+    return strcmp(command, "exit") == 0 ? run_exit() : run_watch();
+}
+
 int main(void) {
     char command[16];
     while (scanf("%15s", command) == 1) {
-        if (strcmp(command, "loop") == 0 ? run_loop() : run_watch()) {
+        if (run(command)) {
             fprintf(stderr, "threads_test: cannot run %s\n", command);
             return 1;
         }

@@ -1,0 +1,186 @@
+"""Signals, forks and the end of the interpreter during a fill: it ends or goes on, and the next one is right."""
+
+import platform
+from collections.abc import Callable
+
+import pytest
+from processes import FILL, LONG_FILL, digest_of_fill, python
+
+if platform.system() != "Linux":
+    pytest.skip("needs what only Linux has", allow_module_level=True)
+
+
+PROMPTLY = f"""{LONG_FILL}
+sent = []
+
+def press_ctrl_c():
+    wait_for_its_beginning()
+    sent.append(time.perf_counter())
+    os.kill(os.getpid(), signal.SIGINT)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background inherit that it is ignored
+finger = threading.Thread(target=press_ctrl_c)
+finger.start()
+try:
+    fill(int(sys.argv[1]))
+except KeyboardInterrupt:
+    seconds = time.perf_counter() - sent[0]
+    finger.join()
+    print(out[-1] == 0.0, digest(), seconds)
+"""
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_ctrl_c_ends_a_fill(threads: int, record_property: Callable[[str, object], None]) -> None:
+    result = python(PROMPTLY, str(threads))
+    unfinished, next_fill, seconds = result.stdout.split() or pytest.fail(result.stderr)
+    assert unfinished == "True"
+    assert next_fill == digest_of_fill()
+    record_property("seconds from Ctrl-C to KeyboardInterrupt", float(seconds))
+    print(f"{float(seconds) * 1000:.0f} ms from Ctrl-C to KeyboardInterrupt")
+
+
+AT_RANDOM = f"""{FILL}
+import os, random, signal, sys, threading, time
+import fastkaiming as fk
+
+def press_ctrl_c(seconds):
+    time.sleep(seconds)
+    os.kill(os.getpid(), signal.SIGINT)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+_core.select_isa("scalar")
+expected, whole = digest(), fk.normal((1 << 20,), rng=1)
+chance = random.Random(1)
+cut_short = 0
+for i in range(int(sys.argv[1])):
+    part = np.zeros(chance.randrange(1, whole.size + 1), np.float32)
+    finger = threading.Thread(target=press_ctrl_c, args=(chance.uniform(0, 0.06),))
+    returned = False
+    try:
+        finger.start()
+        fk.normal_(part, rng=1, threads=1 + i % 3)
+        returned = True
+        while True:
+            time.sleep(0.01)
+    except KeyboardInterrupt:
+        finger.join()
+    right = part == whole[:part.size]
+    assert np.all(right | (part == 0))
+    assert np.all(right) or not returned
+    cut_short += not np.all(right)
+    assert digest() == expected
+print(expected, cut_short)
+"""
+
+
+@pytest.mark.parametrize("times", [60, pytest.param(1000, marks=pytest.mark.slow)])
+def test_ctrl_c_at_random_moments(times: int) -> None:
+    result = python(AT_RANDOM, str(times))
+    printed, cut_short = result.stdout.split() or pytest.fail(result.stderr)
+    assert printed == digest_of_fill()
+    assert 0 < int(cut_short) <= times
+    print(f"{cut_short} of {times} fills were cut short")
+
+
+# ---- Forks ----
+
+
+def test_a_fill_in_a_forked_child() -> None:
+    program = f"""{FILL}
+import os, signal
+
+before = digest()
+child = os.fork()
+if child == 0:
+    signal.alarm(60)  # rather dead than hanging
+    print(digest(), flush=True)
+    os._exit(0)
+status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+print(status, before, digest())
+"""
+    result = python(program)
+    assert result.stdout.split() == [digest_of_fill(), "0", digest_of_fill(), digest_of_fill()], result.stderr
+
+
+FORKED = f"""{LONG_FILL}
+import multiprocessing
+
+def stop(_done, _total):
+    if over.is_set():
+        raise InterruptedError
+
+def fill_until_over():
+    try:
+        fill(3, stop)
+    except InterruptedError:
+        pass
+
+def in_a_child_of_fork():
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(60)  # rather dead than hanging
+        os.write(writing, digest().encode())
+        os._exit(0)
+    os.close(writing)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return os.read(reading, 64).decode() if status == 0 else status
+
+def in_a_child_of_multiprocessing():
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        return pool.apply(digest)
+
+over = threading.Event()
+filling = threading.Thread(target=fill_until_over)
+filling.start()
+wait_for_its_beginning()
+for in_a_child in (in_a_child_of_fork, in_a_child_of_multiprocessing) * 3:
+    print(in_a_child())
+print(out[-1] == 0.0)  # the other fill was under way all along
+over.set()
+filling.join()
+"""
+
+
+def test_forks_while_another_thread_fills() -> None:
+    result = python(FORKED)
+    assert result.stdout.split() == [digest_of_fill()] * 6 + ["True"], result.stderr
+
+
+# ---- The end of the interpreter ----
+
+
+AT_EXIT = f"""{LONG_FILL}
+import ctypes
+import fastkaiming as fk
+
+system = ctypes.CDLL(None)
+system.__cxa_atexit(system.usleep, ctypes.c_void_p(300_000), None)  # the process outlives its interpreter for a moment
+
+daemon, threads = sys.argv[1] == "daemon", int(sys.argv[2])
+whole = None
+if not daemon:
+    out = out[:1 << 21]
+    whole = fk.normal(out.shape, rng=1)
+
+def fill_and_compare():
+    fill(threads)
+    print(np.array_equal(out, whole))
+
+threading.Thread(target=fill_and_compare, daemon=daemon).start()
+wait_for_its_beginning()
+print(out[-1] == 0.0)
+sys.exit(3)
+"""
+
+
+@pytest.mark.parametrize("threads", ["1", "3"])
+@pytest.mark.parametrize(
+    ("kind", "printed"),
+    [pytest.param("daemon", ["True"], id="cut short"), pytest.param("thread", ["True", "True"], id="awaited")],
+)
+def test_exit_during_a_fill(kind: str, printed: list[str], threads: str) -> None:
+    result = python(AT_EXIT, kind, threads)
+    assert (result.returncode, result.stderr) == (3, "")
+    assert result.stdout.split() == printed
