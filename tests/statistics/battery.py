@@ -2,11 +2,12 @@
 
     python tests/statistics/battery.py [--quick] [--only TEXT] [--seed N] [--json FILE]
 
-Prints a row for each figure, and exits with 1 where one fails. Seeds are fixed, so a verdict is the same in every run.
+Prints a row for each figure, then one for each trial, and exits with 1 where a figure fails. Seeds are fixed, so a verdict is the same in every run.
 The whole takes some 20 minutes on two cores; the quick one, a part of the unit tests, some seconds.
 """
 
 import argparse
+import itertools
 import json
 import sys
 import time
@@ -108,6 +109,22 @@ def printed(row: Row) -> str:
     return f"| {row.trial} | 2^{log} | {what} | {figure} | {p:.2g}{retried} | {verdict} |"
 
 
+def summary(rows: list[Row]) -> str:
+    """Return a table in Markdown with a row for each trial, and the least probable of its figures."""
+    lines = [
+        "| trial | values | figures | the farthest of them | found | p | seconds |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, of_trial in itertools.groupby(rows, key=lambda row: row.trial):
+        each = list(of_trial)
+        worst = min(each, key=lambda row: row.finding.p)
+        retried = "".join(f", again {retry.p:.2g}" for retry in worst.retries)
+        size = f"2^{int(worst.size).bit_length() - 1} | {len(each)}"
+        found = f"{worst.finding.what} | {worst.finding.figure} | {worst.finding.p:.2g}{retried}"
+        lines.append(f"| {name} | {size} | {found} | {worst.seconds:.0f} |")
+    return "\n".join(lines)
+
+
 def record(rows: list[Row], seed: int) -> dict[str, Any]:
     """Return what was found, for JSON."""
     about = {"fastkaiming": fk.__version__, "stream": fk.STREAM_VERSION, "isa": fk.isa(), "seed": seed}
@@ -141,7 +158,9 @@ def main(arguments: list[str] | None = None) -> int:
                 rows.append(row)
                 print(printed(row), flush=True)
     failed = [row for row in rows if not row.passed]
-    print(f"\n{len(rows)} figures, {len(failed)} failed; the smallest p is {min(row.finding.p for row in rows):.2g}")
+    print(
+        f"\n{summary(rows)}\n\n{len(rows)} figures, {len(failed)} failed; the smallest p is {min(row.finding.p for row in rows):.2g}"
+    )
     if options.json:
         options.json.write_text(json.dumps(record(rows, options.seed), indent=1) + "\n")
     return 1 if failed or not rows else 0
