@@ -62,6 +62,13 @@ def answers(program: Path, questions: list[str]) -> list[str]:
 
 def python(program: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a program that finds the library where the tests do, without the settings that this process may have."""
+    return python_within(HANG_SECONDS, program, *arguments, **environment)
+
+
+def python_within(
+    seconds: float, program: str, *arguments: str, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Do so for a program that has more to do than hang in one place."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("FASTKAIMING_")}
     return subprocess.run(
         [sys.executable, "-c", program, *arguments],
@@ -69,7 +76,7 @@ def python(program: str, *arguments: str, **environment: str) -> subprocess.Comp
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=HANG_SECONDS,
+        timeout=seconds,
         check=False,
     )
 

@@ -4,7 +4,7 @@ import platform
 from collections.abc import Callable
 
 import pytest
-from processes import FILL, LONG_FILL, digest_of_fill, python
+from processes import FILL, HANG_SECONDS, LONG_FILL, digest_of_fill, python, python_within
 
 if platform.system() != "Linux":
     pytest.skip("needs what only Linux has", allow_module_level=True)
@@ -76,7 +76,7 @@ print(expected, cut_short)
 
 @pytest.mark.parametrize("times", [60, pytest.param(1000, marks=pytest.mark.slow)])
 def test_ctrl_c_at_random_moments(times: int) -> None:
-    result = python(AT_RANDOM, str(times))
+    result = python_within(HANG_SECONDS + times, AT_RANDOM, str(times))
     printed, cut_short = result.stdout.split() or pytest.fail(result.stderr)
     assert printed == digest_of_fill()
     assert 0 < int(cut_short) <= times
