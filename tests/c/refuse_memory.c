@@ -1,5 +1,5 @@
-/* refuse_memory.c - preloaded into a process, refuses the allocation that the process names, and no other, as the system
- * does when it has no memory left. Needs glibc, whose own names of the real functions it calls. */
+/* refuse_memory.c - preloaded into a process, refuses the allocation that the process names, and no other, as the
+ * system does when it has no memory left. Needs glibc, whose own names of the real functions it calls. */
 #include <errno.h>
 #include <stdatomic.h>
 #include <stddef.h>
