@@ -185,7 +185,12 @@ def test_refusals_are_one_line(
 
 def test_interrupt_leaves_nothing_half_written(tmp_path: Path) -> None:
     (tmp_path / "recipe.json").write_text(json.dumps({"tensors": {f"{n}": [4096, 4096] for n in range(64)}}))
-    command = [sys.executable, "-m", "fastkaiming", "checkpoint", "recipe.json", "out", "--max-shard-size", "256MB"]
+    # Jobs in the background inherit that SIGINT is ignored.
+    program = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); from fastkaiming import cli"
+    )
+    arguments = ["checkpoint", "recipe.json", "out", "--max-shard-size", "256MB"]
+    command = [sys.executable, "-c", f"{program}; sys.exit(cli.main({arguments}))"]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         while not list((tmp_path / "out").glob(".*.partial")) and process.poll() is None:
             time.sleep(0.001)
