@@ -11,9 +11,10 @@ static uint64_t magnitude(int64_t a) { return a < 0 ? -(uint64_t)a : (uint64_t)a
 
 size_t fk_chunk_elements(void) { return CELL_BYTES / 4; }
 
-/* Is `inner`, run through again and again, the same walk as `outer` and `inner`? */
+/* Is `inner`, run through again and again, the same walk as `outer` and `inner`? Unsigned, for an array without
+ * elements may have strides whose products no signed number holds. */
 static int continues(const fk_axis *outer, const fk_axis *inner) {
-    return outer->step == inner->size * inner->step && outer->stride == (int64_t)inner->size * inner->stride;
+    return outer->step == inner->size * inner->step && (uint64_t)outer->stride == inner->size * (uint64_t)inner->stride;
 }
 
 /* The plan's axes as row axes, those of a single element left out and those that continue one another made one. */

@@ -3,7 +3,8 @@
     pip install atheris
     python tests/fuzz/entry_points.py -max_total_time=600 -len_control=0 -max_len=64
 
-What a call may raise is TypeError, ValueError or OSError, in one line; an array that was refused keeps its bytes.
+What a call may raise is TypeError, ValueError, OSError or MemoryError, in one line; an array that was refused keeps its
+bytes, and so does always what lies between the elements of one.
 """
 
 import json
@@ -11,7 +12,7 @@ import random
 import sys
 import tempfile
 from collections.abc import Callable
-from inspect import signature
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import numpy as np
 import fastkaiming as fk
 from fastkaiming import checkpoint
 
-REFUSALS = (TypeError, ValueError, OSError)
+REFUSALS = (TypeError, ValueError, OSError, MemoryError)
 NUMBERS = (0, 1, -1, 2, 3, 7, 64, 2**31, 2**32, 2**63, 2**64, -(2**63), True, None, "x", 1.5, -0.0, 1e-45, 1e300)
 REALS = (*NUMBERS, float("nan"), float("inf"), float("-inf"), np.float32(0.02), np.int64(3), 1j, [1.0])
 WORDS = ("fan_in", "fan_out", "fan_avg", "relu", "leaky_relu", "tanh", "OI*", "*IO", "BOI*", "IO*", "OO", "", "é", 3)
@@ -46,12 +47,12 @@ class Choices:
         return [option() for _ in range(self.below(most + 1))]
 
 
-def array(choices: Choices) -> Any:
-    """Return memory of some shape, dtype and layout, a few kilobytes of it."""
+def array(choices: Choices) -> tuple[Any, Any]:
+    """Return an array of some shape, dtype and layout, and the few kilobytes of bytes that it lies in."""
     shape = choices.some(lambda: choices.one_of((1, 2, 3, 8, 0, 17)), 4)
     dtype = np.dtype(choices.one_of(DTYPES))
     if dtype.hasobject:
-        return np.zeros(shape, dtype)
+        return np.zeros(shape, dtype), np.zeros(0, np.uint8)
     memory = np.full(int(np.prod(shape)) * dtype.itemsize * 2 + 8, GUARD, np.uint8)
     whole = memory[choices.below(3) :][: int(np.prod(shape)) * dtype.itemsize * 2].view(dtype)
     made = whole.reshape(*shape, 2)[..., 0] if choices.below(2) else whole[: whole.size // 2].reshape(shape)
@@ -59,7 +60,7 @@ def array(choices: Choices) -> Any:
         made = made[::-1].T
     if choices.below(8) == 1:
         made.flags.writeable = False
-    return made
+    return made, memory
 
 
 def part(choices: Choices) -> Any:
@@ -70,68 +71,65 @@ def part(choices: Choices) -> Any:
 def options(choices: Choices, function: Callable[..., Any]) -> dict[str, Any]:
     """Return some of the keyword arguments of a function, of the right kind as a rule."""
     makers: dict[str, Callable[[], Any]] = {
-        "a": lambda: choices.one_of(REALS),
+        **dict.fromkeys(NAMES_OF_REALS, lambda: choices.one_of(REALS)),
         "mode": lambda: choices.one_of(WORDS),
-        "nonlinearity": lambda: choices.one_of(WORDS),
-        "gain": lambda: choices.one_of(REALS),
-        "mean": lambda: choices.one_of(REALS),
-        "std": lambda: choices.one_of(REALS),
-        "low": lambda: choices.one_of(REALS),
-        "high": lambda: choices.one_of(REALS),
-        "b": lambda: choices.one_of(REALS),
-        "fan": lambda: choices.one_of(REALS),
+        "nonlinearity": lambda: choices.one_of((*WORDS, np.tanh, np.sign)),
+        "distribution": lambda: choices.one_of((*WORDS, "normal", "uniform", fk.Normal(0, 1), fk.Uniform(-1, 1e300))),
         "layout": lambda: choices.one_of(WORDS),
         "groups": lambda: choices.one_of(NUMBERS),
+        "parts": lambda: choices.one_of(NUMBERS[:7]),
+        "axis": lambda: choices.one_of(NUMBERS),
+        "seed": lambda: choices.one_of(NUMBERS),
+        "stream": lambda: choices.one_of(NUMBERS),
         "transposed": lambda: choices.one_of((False, True, 1)),
         "rng": lambda: choices.one_of((*NUMBERS, fk.Key(2**64 - 1, 2**63), fk.Generator(3))),
         "global_shape": lambda: tuple(choices.some(lambda: choices.one_of(NUMBERS[:11]), 4)),
         "index": lambda: tuple(choices.some(lambda: part(choices), 4)),
         "threads": lambda: choices.one_of((*NUMBERS[:6], 10**9, None)),
+        "shape": lambda: tuple(choices.some(lambda: choices.one_of(SIZES), 4)),
+        "dtype": lambda: choices.one_of(DTYPES),
     }
-    names = [name for name in signature(function).parameters if name in makers]
-    return {name: makers[name]() for name in choices.some(lambda: choices.one_of(names), 4)}
+    parameters = signature(function).parameters.values()
+    names = [parameter.name for parameter in parameters if parameter.name in makers]
+    needed = [name for name in names if signature(function).parameters[name].default is Parameter.empty]
+    return {name: makers[name]() for name in (*needed, *choices.some(lambda: choices.one_of(names), 4))}
 
 
-FUNCTIONS = (
-    *(fk.kaiming_normal_, fk.kaiming_uniform_, fk.xavier_normal_, fk.lecun_uniform_, fk.variance_scaling_),
-    *(fk.normal_, fk.uniform_, fk.trunc_normal_),
-)
+NAMES_OF_REALS = ("a", "b", "gain", "mean", "std", "low", "high", "loc", "scale", "fan", "value", "param")
+SIZES = (1, 2, 3, 8, 0, 64, -1, 2**63, 2**64, True, 1.5, "x")  # none that would fit into memory and take long
+
+NAMED = {name: getattr(fk, name) for name in fk.__all__ if name not in ("init_", "progress", "set_num_threads")}
+FUNCTIONS = [function for name, function in NAMED.items() if name.endswith("_") and not name.startswith("__")]
+OTHERS = [
+    *(getattr(fk, function.__name__.rstrip("_")) for function in FUNCTIONS if function.__name__.rstrip("_") in NAMED),
+    *(fk.fans, fk.calculate_gain, fk.kaiming, fk.shard_slices),
+    *(fk.Normal, fk.Uniform, fk.TruncatedNormal, fk.Generator, fk.Key),
+]
 
 
 def fill(choices: Choices) -> None:
-    out = array(choices)
-    before = out.copy()
+    out, memory = array(choices)
+    before = memory.tobytes()
     try:
         function = choices.one_of(FUNCTIONS)
         function(out, **options(choices, function))
     except REFUSALS:
-        assert out.tobytes() == before.tobytes(), "a refused array was written to"
+        assert memory.tobytes() == before, "a refused array was written to"
         raise
+    if memory.size:
+        out.view(f"V{out.itemsize}")[...] = np.full(out.itemsize, GUARD, np.uint8).view(f"V{out.itemsize}")[0]
+        assert (memory == GUARD).all(), "bytes beside the elements were written to"
+
+
+def make(choices: Choices) -> None:
+    """Call what returns numbers, distributions or new arrays."""
+    function = choices.one_of(OTHERS)
+    function(**options(choices, function))
 
 
 def text(choices: Choices) -> str:
     """Return a text that is nearly a rule, or nearly JSON."""
-    pieces = (
-        "normal",
-        "(",
-        ")",
-        "std=",
-        "0.02",
-        ",",
-        "'relu'",
-        "{",
-        "}",
-        "[",
-        "]",
-        ":",
-        '"',
-        "\\",
-        "\n",
-        "é",
-        "-",
-        "9",
-    )
-    return "".join(choices.some(lambda: choices.one_of(pieces), 24))
+    return "".join(choices.some(lambda: choices.one_of(PIECES), 24))
 
 
 def rules(choices: Choices) -> None:
@@ -165,7 +163,7 @@ def source(choices: Choices) -> None:
         checkpoint.plan(path)
 
 
-CALLS = (fill, rules, recipe, source)
+CALLS = (fill, make, rules, recipe, source)
 
 
 def call(data: bytes) -> None:

@@ -25,7 +25,12 @@ def test_calls_of_chance_fill_or_are_refused() -> None:
 
 @pytest.mark.parametrize(
     ("flaw", "told"),
-    [("raises", "ZeroDivisionError"), ("lines", "in one line"), ("writes", "a refused array was written to")],
+    [
+        ("raises", "ZeroDivisionError"),
+        ("lines", "in one line"),
+        ("writes", "a refused array was written to"),
+        ("strays", "bytes beside the elements were written to"),
+    ],
 )
 def test_flaw_of_a_call_comes_out(monkeypatch: pytest.MonkeyPatch, flaw: str, told: str) -> None:
     def flawed(out: object, std: float = 1.0) -> None:
@@ -33,6 +38,12 @@ def test_flaw_of_a_call_comes_out(monkeypatch: pytest.MonkeyPatch, flaw: str, to
             raise ZeroDivisionError(std)
         if flaw == "writes" and isinstance(out, np.ndarray):
             out.fill(0)
+        if flaw == "strays" and isinstance(out, np.ndarray):
+            whole = out
+            while isinstance(whole.base, np.ndarray):
+                whole = whole.base
+            whole[-1:] = 0
+            return
         raise ValueError("two\nlines" if flaw == "lines" else "refused")
 
     monkeypatch.setattr(entry_points, "FUNCTIONS", [flawed])
