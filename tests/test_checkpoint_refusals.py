@@ -1,6 +1,7 @@
 """Sources that lie, break off or mean something else: each is refused in one line, and nothing is written."""
 
 import json
+import os
 import struct
 from pathlib import Path
 from typing import Any
@@ -123,3 +124,27 @@ def test_files_of_others_cannot_be_verified(tmp_path: Path) -> None:
         checkpoint.verify(tmp_path)
     with pytest.raises(FileNotFoundError, match="must have safetensors files"):
         checkpoint.verify(tmp_path / "..")
+
+
+def test_recipe_that_is_refused_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.json"
+    path.write_text(json.dumps({"tensors": {"a": [2**40, 2**40]}}))
+    with pytest.raises(ValueError, match=r"recipe\.json: tensor 'a' must hold less than"):
+        checkpoint.plan(path)
+
+
+def test_of_two_rules_for_a_pattern_the_first_counts() -> None:
+    plan = checkpoint.plan({"tensors": {"a": [2]}}, rules=[("*", "ones"), ("*", "zeros")])
+    assert [tensor.rule for tensor in plan.tensors] == ["ones"]
+
+
+def test_pattern_that_is_called_none_is_a_pattern() -> None:
+    plan = checkpoint.plan({"tensors": {"a.bias": [2]}, "rules": {"None": "ones"}})
+    assert [tensor.rule for tensor in plan.tensors] == ["zeros"]
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.safetensors.index.json"])
+def test_pipe_in_the_directory_is_refused(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(ValueError, match=f"{name}: it must be a file"):
+        checkpoint.write({"tensors": {"a.bias": [2]}}, tmp_path, resume=True)

@@ -121,10 +121,14 @@ def test_pictures_and_report(tmp_path: Path, recipe: Path, capsys: pytest.Captur
     told(capsys, "plot", "histogram", out, "fc.weight", tmp_path / "a.png")
     told(capsys, "plot", "propagation", tmp_path / "b.svg", "--depth", 3, "--width", 8)
     told(capsys, "plot", "report", out, tmp_path / "c.html")
+    (tmp_path / "c.html").rename(tmp_path / "first.html")
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     assert b"<svg" in (tmp_path / "b.svg").read_bytes()
     assert cli.main(["plot", "report", str(out), str(tmp_path / "c.html")]) == 0
     assert "report         100%" in capsys.readouterr().out
+    weights = (out / "model.safetensors").read_bytes()
+    assert "it exists, and is not overwritten" in refused(capsys, "plot", "report", out, out / "model.safetensors")
+    assert (out / "model.safetensors").read_bytes() == weights
     page = (tmp_path / "c.html").read_text()
     assert "fc.weight" in page
     assert "fc.bias" in page

@@ -1,5 +1,6 @@
 """Checkpoints of torch's modules and transformers' models: names, ties, buffers, and that transformers loads them."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,17 @@ def test_config_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "nothing"}')
     with pytest.raises(ValueError, match=r"config\.json: transformers cannot build its model"):
         checkpoint.write(tmp_path, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"n_head": 0}, {"n_embd": -32}, {"n_embd": "x"}, {"dtype": "foo"}, {"architectures": ["LlamaModel"]}]
+)
+def test_config_with_a_strange_number(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    pytest.importorskip("transformers")
+    sizes = {"n_embd": 32, "n_layer": 1, "n_head": 4, "vocab_size": 100, "n_positions": 64}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2"} | sizes | wrong))
+    with pytest.raises(ValueError, match=r"config\.json: transformers cannot build its model: .+"):
+        checkpoint.plan(tmp_path)
 
 
 def test_config_names_no_other_callable(tmp_path: Path) -> None:

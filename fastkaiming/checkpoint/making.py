@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fastkaiming import checks
-from fastkaiming.checkpoint import plans, sources, verifying, writing
+from fastkaiming.checkpoint import documents, plans, sources, verifying, writing
 from fastkaiming.checkpoint.plans import File, Plan
 from fastkaiming.filling import as_one
 from fastkaiming.generator import Generator
@@ -139,6 +139,9 @@ def _check_directory(directory: Path, plan: Plan, files: Sequence[File], resume:
     """Refuse a directory with weights that are not this checkpoint's; without ``resume``, with those to be made."""
     ours = {file.name: file for file in plan.files}
     to_make = {file.name for file in files}
+    there = (directory / sources.INDEX, *(directory / companion.name for companion in plan.recipe.companions))
+    for path in (*directory.glob("*.safetensors"), *there):
+        documents.check_file(path)
     for path in sorted(directory.glob("*.safetensors")):
         if path.name not in ours:
             raise FileExistsError(f"{path}: out_dir must hold no other checkpoint")

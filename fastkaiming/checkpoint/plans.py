@@ -6,6 +6,7 @@ one does not fit, a tensor that is larger than a file in one of its own.
 
 import json
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -142,8 +143,13 @@ def plan(
     seed = checks.integer("seed", recipe.seed or 0 if seed is None else seed, 0, 2**64 - 1)
     converted = None if dtype is None else named("dtype", dtype)
     given = recipe.rules if rules is None else recipes.rules_from("rules", rules)
-    found = _resolved(recipe, given or {}, converted)
-    _check(found)
+    try:
+        found = _resolved(recipe, given or {}, converted)
+        _check(found)
+    except (TypeError, ValueError) as error:
+        if isinstance(source, str | os.PathLike):
+            raise type(error)(f"{os.fspath(source)}: {error}") from None
+        raise
     limit = _bytes("max_shard_size", max_shard_size)
     groups = _groups(found, limit)
     names = _file_names(len(groups))
@@ -160,7 +166,8 @@ def _resolved(recipe: Recipe, given: Mapping[str, Rule], converted: Dtype | None
     defaults = rules.first_matches(recipe.tensors, rules.DEFAULT_RULES)
     tensors = []
     for name, spec in recipe.tensors.items():
-        rule = given.get(str(patterns[name])) or Rule(spec.layer or rules.DEFAULT_RULES[str(defaults[name])])
+        pattern, default = patterns[name], rules.DEFAULT_RULES[str(defaults[name])]
+        rule = Rule(spec.layer or default) if pattern is None else given[pattern]
         dtype = _dtype(spec, rule, recipe, converted)
         headers.nbytes_of(f"tensor {name!r}", dtype, spec.shape)
         text = (spec.init or rule.init) if dtype.is_drawn else "zeros"

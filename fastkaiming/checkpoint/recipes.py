@@ -64,7 +64,10 @@ def rules_from(origin: str, given: Any) -> dict[str, Rule]:
     pairs = list(given.items() if isinstance(given, Mapping) else given if isinstance(given, list | tuple) else [given])
     if not all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs):
         raise TypeError(f"{origin} must be a table of patterns and rules, or pairs of these, not {checks.shown(given)}")
-    return {checks.text(f"{origin}: a pattern", name): _rule(f"{origin}.{name!r}", each) for name, each in pairs}
+    found: dict[str, Rule] = {}
+    for name, each in pairs:
+        found.setdefault(checks.text(f"{origin}: a pattern", name), _rule(f"{origin}.{name!r}", each))
+    return found
 
 
 def _rule(where: str, given: Any) -> Rule:

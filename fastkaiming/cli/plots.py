@@ -40,6 +40,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Write the file, which has its name when it is whole."""
+    if options.out.exists():
+        raise FileExistsError(f"{options.out}: it exists, and is not overwritten")
     with output.told(options.json) as result:
         data = _KINDS[options.kind](options)
         writing.replace(options.out, data)

@@ -28,5 +28,5 @@ def run(options: argparse.Namespace) -> int:
             )
         else:
             element = ", ".join(map(str, difference.element))
-            print(f"{difference.file}: {difference.tensor} differs, first at [{element}]")
+            print(f"{output.shown(difference.file)}: {output.shown(difference.tensor)} differs, first at [{element}]")
     return 0 if difference is None else 1
