@@ -10,6 +10,7 @@ import pytest
 
 import fastkaiming as fk
 from fastkaiming import checkpoint
+from fastkaiming.checkpoint import writing
 
 
 def safetensors_file(path: Path, table: Any, data: bytes = b"", length: int | None = None) -> Path:
@@ -148,3 +149,35 @@ def test_pipe_in_the_directory_is_refused(tmp_path: Path, name: str) -> None:
     os.mkfifo(tmp_path / name)
     with pytest.raises(ValueError, match=f"{name}: it must be a file"):
         checkpoint.write({"tensors": {"a.bias": [2]}}, tmp_path, resume=True)
+
+
+LIES = {
+    "stream version": (
+        b'"fastkaiming.stream_version":"1"',
+        b'"fastkaiming.stream_version":"2"',
+        "stream version must be 1",
+    ),
+    "no seed": (b'"fastkaiming.seed":"7"', b'"fastkaiming.seed":"x"', "seed must be an integer from 0"),
+    "no rule": (b'[\\"fc.bias\\"]', b'[\\"fc.bia_\\"]', "must have a rule for every tensor, got none for 'fc.bias'"),
+}
+
+
+@pytest.mark.parametrize(("true", "false", "message"), LIES.values(), ids=LIES)
+def test_metadata_that_cannot_be_verified(tmp_path: Path, true: bytes, false: bytes, message: str) -> None:
+    checkpoint.write({"tensors": {"fc.weight": [4, 2], "fc.bias": [4]}}, tmp_path, seed=7)
+    path = tmp_path / "model.safetensors"
+    whole = path.read_bytes()
+    assert true in whole
+    path.write_bytes(whole.replace(true, false))
+    with pytest.raises(ValueError, match=message):
+        checkpoint.verify(tmp_path)
+
+
+@pytest.mark.parametrize(("nbytes", "files"), [(2_500_000_000, 1), (2_500_000_001, 2)])
+def test_files_have_5_gb_unless_told_otherwise(nbytes: int, files: int) -> None:
+    tensors = {name: {"shape": [nbytes], "dtype": "int8"} for name in "ab"}
+    assert len(checkpoint.plan({"tensors": tensors}).files) == files
+
+
+def test_buffers_are_bounded() -> None:
+    assert 64 << 20 <= 2 * writing.BUFFER <= 256 << 20
