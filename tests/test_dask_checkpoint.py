@@ -17,9 +17,12 @@ def test_a_cluster_makes_the_same_files(tmp_path: Path) -> None:
         distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
         distributed.Client(cluster) as client,
     ):
-        report = checkpoint.write(SOURCE, tmp_path / "there", max_shard_size="20KB", dask=client)
+        with distributed.get_task_stream(client=client) as tasks:
+            report = checkpoint.write(SOURCE, tmp_path / "there", max_shard_size="20KB", dask=client)
         with pytest.raises(FileExistsError):
             checkpoint.write(SOURCE, tmp_path / "there", max_shard_size="20KB", dask=client)
     assert len(report.files) > 2
+    assert len(tasks.data) == len(report.files)
+    assert len({task["worker"] for task in tasks.data}) == 2
     here, there = ({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("here", "there"))
     assert here == there
