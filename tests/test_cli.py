@@ -99,6 +99,12 @@ def test_fill_is_the_functions_array(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert out.read_bytes() == before
 
 
+def test_fill_that_was_killed_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / ".a.npy.partial").write_bytes(b"half")
+    assert "one that was killed left it" in refused(capsys, "fill", tmp_path / "a.npy", "3x2")
+    assert not (tmp_path / "a.npy").exists()
+
+
 def test_explain(capsys: pytest.CaptureFixture[str]) -> None:
     result = told(capsys, "explain", "64x32x3x3", "--init", "kaiming_uniform(nonlinearity='relu', groups=2)")
     assert (result["fan_in"], result["fan_out"]) == (288, 288)

@@ -47,9 +47,13 @@ def run(options: argparse.Namespace) -> int:
     file = _file(path, options)
     generator = fastkaiming.Generator(options.seed)
     key = fastkaiming.Key(options.seed) if options.name is None else generator.key(options.name)
-    for each in (path, writing.temporary(path.parent, file)):
-        if each.exists():
-            raise FileExistsError(f"{each}: it exists, and is not overwritten")
+    if path.exists():
+        raise FileExistsError(f"{path}: it exists, and is not overwritten")
+    partial = writing.temporary(path.parent, file)
+    if partial.exists():
+        raise FileExistsError(
+            f"{partial}: another run writes it, or one that was killed left it, and it can be removed"
+        )
     start = time.perf_counter()
     with output.told(options.json) as result:
         with output.progress("fill"), as_one(file.tensors[0].elements):
