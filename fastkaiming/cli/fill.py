@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
     partial = writing.temporary(path.parent, file)
     if partial.exists():
         raise FileExistsError(
-            f"{partial}: another run writes it, or one that was killed left it, and it can be removed"
+            f"{partial}: another run writes it, or one that was killed left it: remove it then"
         )
     start = time.perf_counter()
     with output.told(options.json) as result:
