@@ -51,9 +51,7 @@ def run(options: argparse.Namespace) -> int:
         raise FileExistsError(f"{path}: it exists, and is not overwritten")
     partial = writing.temporary(path.parent, file)
     if partial.exists():
-        raise FileExistsError(
-            f"{partial}: another run writes it, or one that was killed left it: remove it then"
-        )
+        raise FileExistsError(f"{partial}: another run writes it, or one that was killed left it: remove it then")
     start = time.perf_counter()
     with output.told(options.json) as result:
         with output.progress("fill"), as_one(file.tensors[0].elements):
