@@ -6,16 +6,16 @@
 The second is PractRand's. The words come in the order of the stream, each with its low byte first.
 """
 
+import itertools
 import math
 import sys
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import verdicts
 from numpy.typing import NDArray
-from sampling import PIECE, total
+from sampling import PIECE, swept, total
 from verdicts import Finding
 
 import fastkaiming as fk
@@ -25,10 +25,14 @@ BIRTHDAYS = 1 << 12  # in a year of 2**32 days: of their spacings, 4 are expecte
 RANK_PROBABILITIES = (0.2887880951538411, 0.5775761901732046, 0.1283502644829343, 0.0052854502)  # 32, 31, 30, fewer
 
 
-def pieces(seed: int, size: int) -> Iterator[Words]:
-    key = fk.Key(seed)
-    with ThreadPoolExecutor() as pool:
-        yield from pool.map(lambda begin: key.words(min(PIECE, size - begin), begin), range(0, size, PIECE))
+def words_(out: Words, *, rng: fk.Key, index: tuple[slice], **_where: Any) -> None:
+    """Fill with the words of a key, as the initializers do with numbers."""
+    out[:] = rng.words(out.size, index[0].start)
+
+
+def counted(measure: Callable[[Words], Any], seed: int, size: int) -> Any:
+    """Return the sum of what ``measure`` gives for each piece of the words of a seed."""
+    return total(swept(measure, fk.Key(seed), size, words_, np.uint32))
 
 
 def bits(seed: int, size: int) -> list[Finding]:
@@ -38,7 +42,7 @@ def bits(seed: int, size: int) -> list[Finding]:
         both = (words, words[1:] ^ words[:-1])
         return np.array([[np.count_nonzero(each >> np.uint32(bit) & 1) for bit in range(32)] for each in both])
 
-    found = total(counts(words) for words in pieces(seed, size))
+    found = counted(counts, seed, size)
     borders = -(-size // PIECE)
     findings = []
     for what, ones, n in (("set", found[0], size), ("changed", found[1], size - borders)):
@@ -61,7 +65,7 @@ def bytes_in_pairs(seed: int, size: int) -> list[Finding]:
             [np.bincount(256 * octets[:-gap] + octets[gap:], minlength=1 << 16) for gap in (1, 3, 4, 16)], np.int64
         )
 
-    found = total(counts(words) for words in pieces(seed, size))
+    found = counted(counts, seed, size)
     return [
         verdicts.of_counts(f"bytes {gap} apart", row[:, None].ravel(), row.sum() / row.size)
         for gap, row in zip((1, 3, 4, 16), found, strict=True)
@@ -76,7 +80,7 @@ def weights(seed: int, size: int) -> list[Finding]:
         z = (np.bitwise_count(words).astype(np.float64) - 16) / math.sqrt(8)
         return np.array([np.sum(z), *(np.dot(z[lag:], z[:-lag]) for lag in lags)])
 
-    found = total(sums(words) for words in pieces(seed, size))
+    found = counted(sums, seed, size)
     borders = -(-size // PIECE)
     names = [(0, "mean"), *((lag, f"lag {lag}") for lag in lags)]
     return [
@@ -93,7 +97,7 @@ def birthdays(seed: int, size: int) -> list[Finding]:
         spacings = np.sort(np.diff(years, axis=1), axis=1)
         return np.bincount(np.count_nonzero(np.diff(spacings, axis=1) == 0, axis=1), minlength=BIRTHDAYS)
 
-    counts = total(repeated(words) for words in pieces(seed, size))
+    counts = counted(repeated, seed, size)
     years = int(counts.sum())
     mean = BIRTHDAYS**3 / 2**34
     poisson = np.array([math.exp(-mean) * mean**k / math.factorial(k) for k in range(13)])
@@ -112,7 +116,7 @@ def ranks(seed: int, size: int) -> list[Finding]:
         found = np.bincount(rank(words[: words.size // 32 * 32].reshape(-1, 32).copy()), minlength=33)
         return np.array([found[32], found[31], found[30], found[:30].sum()])
 
-    observed = total(counts(words) for words in pieces(seed, size))
+    observed = counted(counts, seed, size)
     return [verdicts.of_counts("matrices by rank", observed, observed.sum() * np.array(RANK_PROBABILITIES))]
 
 
@@ -131,11 +135,12 @@ def rank(matrices: Words) -> NDArray[np.int64]:
 
 def pipe(seed: int, output: Any) -> None:
     """Write the words of a seed until nobody reads them."""
+    key = fk.Key(seed)
     try:
-        for words in pieces(seed, 1 << 62):
-            output.write(words.astype("<u4").data)
+        for begin in itertools.count(0, PIECE):
+            output.write(key.words(PIECE, begin).astype("<u4").data)
     except BrokenPipeError:
-        sys.stderr.close()
+        sys.stderr.close()  # or the interpreter would complain of it at its end
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """The quick battery passes, and every trial of it fails where what it looks for is there."""
 
 import math
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,6 +12,8 @@ import marginals
 import numpy as np
 import pytest
 import raw_words
+import reference
+import sampling
 import verdicts
 from battery import SEED, TRIALS, Trial
 from numpy.typing import NDArray
@@ -37,45 +41,36 @@ def larger_where_positive(values: Array) -> Array:
     return np.asarray(np.where(np.all(pairs > 0, axis=1)[:, None], np.float32(1.02) * pairs, pairs).reshape(-1))
 
 
-FLAWS: list[tuple[str, Any, str, Callable[[Array], Array]]] = [
-    ("float32 normal, moments", marginals, "swept", lambda values: values * np.float32(1.01)),
-    ("float64 uniform, moments", marginals, "swept", lambda values: values + 0.01),
-    ("float32 normal, autocorrelation", dependence, "swept", follows_its_neighbour),
-    ("float32 uniform, autocorrelation", dependence, "swept", follows_its_neighbour),
-    ("float32 normal, bins", marginals, "swept", lambda values: values.astype(np.float16).astype(np.float32)),
-    ("float32 uniform, bins", marginals, "swept", lambda values: values * np.float32(0.99)),
-    ("float32 normal, pairs", dependence, "swept", larger_where_positive),
-    ("float64 normal, radii", dependence, "swept", lambda values: values.round(1)),
-    ("float32 normal, tails", marginals, "swept", lambda values: np.clip(values, -4.7, 4.7)),
-    ("float32 normal, repetitions", marginals, "swept", lambda values: values.astype(np.float16).astype(np.float32)),
-    ("float32 uniform, repetitions", marginals, "swept", lambda values: (values * 2**18).round() / 2**18),
-    ("words, bits", raw_words, "pieces", lambda words: words | (words >> np.uint32(8) & np.uint32(1))),
-    ("words, bytes", raw_words, "pieces", lambda words: words | (words << np.uint32(8) & np.uint32(256))),
-    ("words, weights", raw_words, "pieces", lambda words: np.repeat(words[: words.size // 2], 2)),
-    ("words, birthdays", raw_words, "pieces", lambda words: words & np.uint32(0xFFFFF000)),
+FLAWS: list[tuple[str, Any, Callable[[Array], Array]]] = [
+    ("float32 normal, moments", marginals, lambda values: values * np.float32(1.01)),
+    ("float64 uniform, moments", marginals, lambda values: values + 0.01),
+    ("float32 normal, autocorrelation", dependence, follows_its_neighbour),
+    ("float32 uniform, autocorrelation", dependence, follows_its_neighbour),
+    ("float32 normal, bins", marginals, lambda values: values.astype(np.float16).astype(np.float32)),
+    ("float32 uniform, bins", marginals, lambda values: values * np.float32(0.99)),
+    ("float32 normal, pairs", dependence, larger_where_positive),
+    ("float64 normal, radii", dependence, lambda values: values.round(1)),
+    ("float32 normal, tails", marginals, lambda values: np.clip(values, -4.7, 4.7)),
+    ("float32 normal, repetitions", marginals, lambda values: values.astype(np.float16).astype(np.float32)),
+    ("float32 uniform, repetitions", marginals, lambda values: (values * 2**18).round() / 2**18),
+    ("words, bits", raw_words, lambda words: words | (words >> np.uint32(8) & np.uint32(1))),
+    ("words, bytes", raw_words, lambda words: words | (words << np.uint32(8) & np.uint32(256))),
+    ("words, weights", raw_words, lambda words: np.repeat(words[: words.size // 2], 2)),
+    ("words, birthdays", raw_words, lambda words: words & np.uint32(0xFFFFF000)),
     (
         "words, ranks",
         raw_words,
-        "pieces",
         lambda words: np.where(np.arange(words.size) % 64, words, np.roll(words, -1)),
     ),
 ]
 
 
-@pytest.mark.parametrize(("name", "room", "source", "flaw"), FLAWS, ids=[flaw[0] for flaw in FLAWS])
-def test_flaw_is_found(
-    monkeypatch: pytest.MonkeyPatch, name: str, room: Any, source: str, flaw: Callable[[Array], Array]
-) -> None:
-    honest = getattr(room, source)
+@pytest.mark.parametrize(("name", "room", "flaw"), FLAWS, ids=[flaw[0] for flaw in FLAWS])
+def test_flaw_is_found(monkeypatch: pytest.MonkeyPatch, name: str, room: Any, flaw: Callable[[Array], Array]) -> None:
+    def flawed(measure: Callable[[Array], Any], *arguments: Any, **options: Any) -> Iterator[Any]:
+        return sampling.swept(lambda values: measure(flaw(values)), *arguments, **options)
 
-    def flawed(*arguments: Any, **options: Any) -> Iterator[Any]:
-        if source == "pieces":
-            yield from map(flaw, honest(*arguments))
-        else:
-            measure, *rest = arguments
-            yield from honest(lambda values: measure(flaw(values)), *rest, **options)
-
-    monkeypatch.setattr(room, source, flawed)
+    monkeypatch.setattr(room, "swept", flawed)
     trial = next(trial for trial in TRIALS if trial.name == name)
     assert verdicts.worst(trial.test(SEED, trial.quick)).p < ALARM
 
@@ -139,6 +134,18 @@ def test_rank_over_two_elements() -> None:
     dependent[5] = dependent[6] ^ dependent[7]
     zeros, equal = np.zeros(32, np.uint32), np.full(32, 7, np.uint32)
     assert raw_words.rank(np.array([identity, dependent, zeros, equal])).tolist() == [32, 31, 0, 1]
+
+
+def test_pipe_writes_the_words_in_order() -> None:
+    count = sampling.PIECE + 5  # more than one piece
+    program = [sys.executable, raw_words.__file__, "7"]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        piped = np.frombuffer(process.stdout.read(4 * count), "<u4")
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert np.array_equal(piped, reference.words(reference.Place(seed=7, stream=0, first=0, count=count)))
 
 
 def test_bins_of_normals_have_all_of_the_probability() -> None:

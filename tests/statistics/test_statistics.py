@@ -152,6 +152,27 @@ def test_neighbours_are_independent(sample: Sample) -> None:
 
 
 @EACH_FLOAT
+def test_pairs_have_every_angle(dtype: Float) -> None:
+    even, odd = fk.normal((1 << 18, 2), dtype, rng=SEED).T
+    turns = np.arctan2(odd, even, dtype=np.float64) / (2 * math.pi) + 0.5
+    assert abs(chi_squared_sigmas(turns, 256)) < SIGMAS
+    assert ALARM < kolmogorov_smirnov(turns) < 1 - ALARM
+
+
+@EACH_FLOAT
+def test_tails(dtype: Float) -> None:
+    z = fk.normal(1 << 24, dtype, rng=SEED)
+    for distance in (3.0, 4.0, 4.5):
+        probability = math.erfc(distance / math.sqrt(2)) / 2
+        standard_error = math.sqrt(z.size * probability * (1 - probability))
+        for beyond in (z > distance, z < -distance):
+            assert abs(np.count_nonzero(beyond) - z.size * probability) < SIGMAS * standard_error, distance
+    # How many are expected beyond the farthest is distributed exponentially.
+    beyond_all = z.size * math.erfc(float(np.max(np.abs(z))) / math.sqrt(2))
+    assert ALARM < beyond_all < -math.log(ALARM)
+
+
+@EACH_FLOAT
 def test_uniform_reaches_for_its_ends(dtype: Float) -> None:
     u = fk.uniform(1 << 24, dtype, rng=SEED).astype(np.float64)
     assert 0.0 < np.min(u) < -math.log(ALARM) / u.size
