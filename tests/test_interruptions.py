@@ -6,8 +6,7 @@ from collections.abc import Callable
 import pytest
 from processes import FILL, HANG_SECONDS, LONG_FILL, digest_of_fill, python, python_within
 
-if platform.system() != "Linux":
-    pytest.skip("needs what only Linux has", allow_module_level=True)
+linux_only = pytest.mark.skipif(platform.system() != "Linux", reason="needs what only Linux has")
 
 
 PROMPTLY = f"""{LONG_FILL}
@@ -86,6 +85,7 @@ def test_ctrl_c_at_random_moments(times: int) -> None:
 # ---- Forks ----
 
 
+@linux_only
 def test_a_fill_in_a_forked_child() -> None:
     program = f"""{FILL}
 import os, signal
@@ -143,6 +143,7 @@ filling.join()
 """
 
 
+@linux_only
 def test_forks_while_another_thread_fills() -> None:
     result = python(FORKED)
     assert result.stdout.split() == [digest_of_fill()] * 6 + ["True"], result.stderr
@@ -175,6 +176,7 @@ sys.exit(3)
 """
 
 
+@linux_only
 @pytest.mark.parametrize("threads", ["1", "3"])
 @pytest.mark.parametrize(
     ("kind", "printed"),
