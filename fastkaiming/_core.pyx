@@ -7,11 +7,10 @@ from functools import wraps
 from cpython.buffer cimport PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from cpython.pystate cimport PyThreadState
 from libc.stdint cimport int64_t, uint64_t
 
 cdef extern from "Python.h" nogil:
-    ctypedef struct PyThreadState:
-        pass
     PyThreadState *PyEval_SaveThread()
     void PyEval_RestoreThread(PyThreadState *state)
 

@@ -139,10 +139,8 @@ def _check_directory(directory: Path, plan: Plan, files: Sequence[File], resume:
     """Refuse a directory with weights that are not this checkpoint's; without ``resume``, with those to be made."""
     ours = {file.name: file for file in plan.files}
     to_make = {file.name for file in files}
-    there = (directory / sources.INDEX, *(directory / companion.name for companion in plan.recipe.companions))
-    for path in (*directory.glob("*.safetensors"), *there):
-        documents.check_file(path)
     for path in sorted(directory.glob("*.safetensors")):
+        documents.check_file(path)
         if path.name not in ours:
             raise FileExistsError(f"{path}: out_dir must hold no other checkpoint")
         if path.name in to_make and not resume:
@@ -153,10 +151,12 @@ def _check_directory(directory: Path, plan: Plan, files: Sequence[File], resume:
         if path.exists() and not resume:
             raise FileExistsError(f"{path}: a run was stopped here, or goes on; resume=True (--resume) replaces it")
     index = directory / sources.INDEX
+    documents.check_file(index)
     if index.exists() and index.read_bytes() != plan.index:
         raise FileExistsError(f"{index}: out_dir must hold no other checkpoint")
     for companion in plan.recipe.companions:
         path = directory / companion.name
+        documents.check_file(path)
         if path.exists() and path.read_bytes() != companion.read_bytes():
             raise FileExistsError(f"{path}: it must be the same as {companion}, which belongs to this checkpoint")
 

@@ -2,7 +2,7 @@
 
 import argparse
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,15 +73,14 @@ def _report(options: argparse.Namespace) -> bytes:
     from fastkaiming import report
 
     tensors = list(checkpoint.stored(options.checkpoint))
+
+    def rows() -> Iterator[report.Tensor]:
+        for tensor in tensors:
+            yield report.Tensor(*tensor)
+            report_done(tensor.array.size)
+
     with output.progress("report"), as_one(sum(tensor.array.size for tensor in tensors)):
-        return report.html(Path(options.checkpoint).resolve().name, _told(tensors, report.Tensor)).encode()
-
-
-def _told(tensors: Iterable[checkpoint.Stored], row: type) -> Iterator[Any]:
-    """Return a row of the report for each tensor, and report it as done when the next one is asked for."""
-    for tensor in tensors:
-        yield row(*tensor)
-        report_done(tensor.array.size)
+        return report.html(Path(options.checkpoint).resolve().name, rows()).encode()
 
 
 def _saved(figure: "Figure", path: Path) -> bytes:
