@@ -1,7 +1,11 @@
 """Which kernels run: those that both CPU and operating system support, or those that the user names, and no others."""
 
 import hashlib
+import os
 import platform
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -163,9 +167,31 @@ def test_a_cpu_that_lacks_it(
     left = [name for name in left if name in fk.available_isas()]
     assert result.stdout.split() == [left[0], digest], result.stderr
 
-    error = python(FILL, **lesser, FASTKAIMING_ISA=refused).stderr.splitlines()[-1]
+    assert_refused(python(FILL, **lesser, FASTKAIMING_ISA=refused), refused, left)
+
+
+def assert_refused(result: subprocess.CompletedProcess[str], refused: str, left: list[str]) -> None:
     expected = f"this machine cannot run instruction set {refused!r}; it can run {', '.join(left)}"
-    assert error == f"ValueError: FASTKAIMING_ISA: {expected}"
+    assert result.stderr.splitlines()[-1] == f"ValueError: FASTKAIMING_ISA: {expected}"
+
+
+@x86_only
+@pytest.mark.skipif(not shutil.which("qemu-x86_64"), reason="needs qemu-x86_64")
+@pytest.mark.parametrize(
+    ("model", "refused", "left"),
+    [("Haswell", "avx512", ["avx2", "scalar"]), ("Haswell,-fma", "avx2", ["scalar"])],
+)
+def test_an_emulated_cpu_that_lacks_it(model: str, refused: str, left: list[str]) -> None:
+    """The same on machines that cannot make CPUID fault, with Python itself emulated."""
+    program = "import fastkaiming; print(*fastkaiming.available_isas())"
+    command = ["qemu-x86_64", "-cpu", model, sys.executable, "-c", program]
+
+    def emulated(**environment: str) -> subprocess.CompletedProcess[str]:
+        whole = {name: value for name, value in os.environ.items() if name != "FASTKAIMING_ISA"} | environment
+        return subprocess.run(command, cwd=ROOT, env=whole, capture_output=True, text=True, check=False)
+
+    assert emulated().stdout.split() == left
+    assert_refused(emulated(FASTKAIMING_ISA=refused), refused, left)
 
 
 @pytest.mark.usefixtures("selection")
