@@ -129,8 +129,8 @@ def init_(
     ]
     carry_out(jobs, rng, threads)
     unused = unused_of(fillers, chosen)
-    if unused and rules is not None:
-        warnings.warn(about_unused(unused, chosen), UserWarning, stacklevel=2)
+    if rules is not None:
+        warn_of_unused(unused, chosen)
     return InitReport(chosen, shared, unused)
 
 
@@ -264,19 +264,21 @@ def _chosen(names: Iterable[str], patterns: Iterable[str]) -> dict[str, str]:
     return cast("dict[str, str]", chosen)
 
 
-def unused_of(patterns: Iterable[str], chosen: Mapping[str, str]) -> tuple[str, ...]:
+def unused_of(patterns: Iterable[str], chosen: Mapping[str, str | None]) -> tuple[str, ...]:
     """Return the patterns that were chosen for no name."""
     used = set(chosen.values())
     return tuple(pattern for pattern in patterns if pattern not in used)
 
 
-def about_unused(unused: Sequence[str], names: Iterable[str]) -> str:
-    """Say why rules filled nothing."""
+def warn_of_unused(unused: Sequence[str], names: Iterable[str]) -> None:
+    """Tell who calls the caller of rules that filled nothing, and why they did not."""
+    if not unused:
+        return
     came_late = [pattern for pattern in unused if any(map(re.compile(translate(pattern)).match, names))]
     nameless = [pattern for pattern in unused if pattern not in came_late]
     reasons = [f"no name matches {listed(nameless)}"] if nameless else []
     reasons += [f"other rules came before {listed(came_late)}"] if came_late else []
-    return f"some rules filled no array: {', and '.join(reasons)}"
+    warnings.warn(f"some rules filled no array: {', and '.join(reasons)}", UserWarning, stacklevel=3)
 
 
 def is_ours(filler: Filler) -> bool:

@@ -4,6 +4,7 @@ import errno
 import json
 import math
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -213,7 +214,7 @@ def test_resume_keeps_what_is_whole(tmp_path: Path) -> None:
     with (directory / damaged).open("r+b") as file:
         file.seek(-1, os.SEEK_END)
         file.write(b"\x55")
-    (directory / lost).rename(directory / f".{lost}.partial")  # as a killed run leaves it
+    (directory / lost).rename(directory / f".{lost}.0123456789abcdef.partial")  # as a killed run leaves it
     again = checkpoint.write({"tensors": LIKE_LLAMA}, directory, max_shard_size="30KB", resume=True)
     assert again.kept == kept
     assert {path.name: path.read_bytes() for path in directory.iterdir()} == before
@@ -292,8 +293,8 @@ def test_what_a_stopped_run_left_is_replaced_by_resume_alone(tmp_path: Path) -> 
     elsewhere.write_text("mine")
     out = tmp_path / "out"
     out.mkdir()
-    (out / ".model.safetensors.partial").symlink_to(elsewhere)
-    with pytest.raises(FileExistsError, match="a run was stopped here"):
+    (out / ".model.safetensors.0123456789abcdef.partial").symlink_to(elsewhere)
+    with pytest.raises(FileExistsError, match="a run was killed here"):
         checkpoint.write(RECIPE, out)
     checkpoint.write(RECIPE, out, resume=True)
     assert elsewhere.read_text() == "mine"
@@ -310,27 +311,34 @@ def test_truncated_file_is_made_anew(tmp_path: Path) -> None:
     assert {path.name: path.read_bytes() for path in directory.iterdir()} == before
 
 
-def test_run_gives_a_name_to_nothing_but_its_own_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def other_run(*_: object) -> None:
-        partial = tmp_path / "out" / ".model.safetensors.partial"
-        partial.unlink()
-        partial.write_bytes(b"of another run")
+@pytest.mark.parametrize("shard", ["5GB", "4KB"])
+def test_resume_takes_over_from_a_run_that_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shard: str) -> None:
+    pwrite = writing._pwrite
 
+    def other_run(*arguments: Any) -> None:
+        monkeypatch.setattr(writing, "_pwrite", pwrite)
+        assert checkpoint.write(RECIPE, out, max_shard_size=shard, resume=True).kept == ()
+        pwrite(*arguments)
+
+    out = tmp_path / "out"
     monkeypatch.setattr(writing, "_pwrite", other_run)
-    with pytest.raises(FileExistsError, match="another run writes it"):
-        checkpoint.write(RECIPE, tmp_path / "out")
-    assert not (tmp_path / "out" / "model.safetensors").exists()
+    with pytest.raises(FileExistsError, match="another run has taken over"):
+        checkpoint.write(RECIPE, out, max_shard_size=shard)
+    assert not list(out.glob(".*"))
+    assert checkpoint.verify(out).difference is None
 
 
-def test_small_files_follow_no_links(tmp_path: Path) -> None:
+def test_files_follow_no_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(secrets, "token_hex", lambda _: "foretold")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.write_text("mine")
-    out = tmp_path / "out"
-    out.mkdir()
-    (out / ".model.safetensors.index.json.partial").symlink_to(elsewhere)
-    checkpoint.write({"tensors": LIKE_LLAMA}, out, max_shard_size="30KB")
-    assert elsewhere.read_text() == "mine"
-    assert not (out / "model.safetensors.index.json").is_symlink()
+    for name in ("model-00002-of-00003.safetensors", "model.safetensors.index.json"):
+        out = tmp_path / name
+        out.mkdir()
+        (out / f".{name}.foretold.partial").symlink_to(elsewhere)
+        with pytest.raises(FileExistsError):
+            checkpoint.write(RECIPE, out, max_shard_size="4KB")
+        assert elsewhere.read_text() == "mine"
 
 
 def test_interrupted_reservation_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

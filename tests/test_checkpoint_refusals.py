@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import fastkaiming as fk
-from fastkaiming import checkpoint
+from fastkaiming import checkpoint, cli
 from fastkaiming.checkpoint import writing
 
 
@@ -49,15 +49,18 @@ LYING = {
 
 
 @pytest.mark.parametrize(("text", "length", "message"), LYING.values(), ids=LYING)
-def test_lying_header_is_refused(tmp_path: Path, text: Any, length: int | None, message: str) -> None:
+def test_lying_header_is_refused(
+    tmp_path: Path, text: Any, length: int | None, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = safetensors_file(tmp_path / "source.safetensors", text, b"", length)
     if message == "must begin with the length":
         path.write_bytes(b"1234")
     with pytest.raises(ValueError, match=message) as raised:
         checkpoint.write(path, tmp_path / "out")
+    assert cli.main(["checkpoint", str(path), str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err == f"fastkaiming checkpoint: {raised.value}\n"
     assert str(path) in str(raised.value)
-    assert "\n" not in str(raised.value)
-    assert not (tmp_path / "out").exists()
+    assert list(tmp_path.iterdir()) == [path]
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
@@ -70,6 +73,12 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "dtype": ({"dtype": "float31", "tensors": {}}, "dtype must be one of"),
     "seed": ({"seed": -1, "tensors": {}}, "seed must be an integer from 0"),
     "rule": ({"rules": {"*": "kaiming_norma"}, "tensors": {"a": [2, 2]}}, "did you mean 'kaiming_normal'"),
+    "rule of no tensor": ({"rules": {"x": "zero"}, "tensors": {"a.bias": [2]}}, "the rule 'x' must name one of"),
+    "empty rule": ({"tensors": {"a": {"shape": [2], "init": ""}}}, "must be the name of an initializer"),
+    "rule without fans": (
+        {"rules": {"*": "kaiming_normal"}, "tensors": {"a": [2]}},
+        "tensor 'a', by the rule 'kaiming",
+    ),
     "no fans": ({"tensors": {"a": [2]}}, "fewer than two axes must have a rule"),
     "axes": ({"tensors": {"a": [1] * 33}}, "tensors.'a' must have at most 32 axes, got 33"),
     "huge number": ({"tensors": {"a": [10**9000]}}, "tensors.'a' must be a list of integers"),
@@ -97,7 +106,10 @@ def test_refusal_of_a_long_rule_is_short() -> None:
     assert len(str(raised.value)) < 500
 
 
-@pytest.mark.parametrize("file", ["../model.safetensors", "/etc/model.safetensors", "a\\b.safetensors", "a.bin", 1])
+NO_FILES_BESIDE = ["../a.safetensors", "/a.safetensors", "a\\b.safetensors", "a\n.safetensors", "\0.safetensors"]
+
+
+@pytest.mark.parametrize("file", [*NO_FILES_BESIDE, "\ud800.safetensors", "\x1b[m.safetensors", "a.bin", 1])
 def test_index_names_files_beside_it(tmp_path: Path, file: Any) -> None:
     index = tmp_path / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {"a": file}}))
@@ -140,8 +152,26 @@ def test_of_two_rules_for_a_pattern_the_first_counts() -> None:
 
 
 def test_pattern_that_is_called_none_is_a_pattern() -> None:
-    plan = checkpoint.plan({"tensors": {"a.bias": [2]}, "rules": {"None": "ones"}})
+    with pytest.warns(UserWarning, match="no name matches 'None'"):
+        plan = checkpoint.plan({"tensors": {"a.bias": [2]}, "rules": {"None": "ones"}})
     assert [tensor.rule for tensor in plan.tensors] == ["zeros"]
+
+
+def test_rule_that_fills_nothing_is_told(tmp_path: Path) -> None:
+    recipe = {"tensors": {"a.bias": [2], "a.weight": [2, 2]}}
+    rules = {"*.bias": "zeros", "*": "ones", "a*": "ones", "*norm": "ones"}
+    with pytest.warns(UserWarning, match=r"no name matches '\*norm', and other rules came before 'a\*'") as warned:
+        plan = checkpoint.plan(recipe, rules=rules)
+    assert plan.unused == ("a*", "*norm")
+    assert warned[0].filename == __file__
+    with pytest.warns(UserWarning, match="some rules filled no array") as warned:
+        checkpoint.write(recipe, tmp_path, rules=rules)
+    assert warned[0].filename == __file__
+
+
+def test_what_has_no_values_needs_no_rule() -> None:
+    tensors = {"none": [0], "a.flags": {"shape": [2], "dtype": "bool"}}
+    assert [tensor.name for tensor in checkpoint.plan({"tensors": tensors}).tensors] == ["none", "a.flags"]
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "model.safetensors.index.json"])

@@ -100,7 +100,7 @@ def test_fill_is_the_functions_array(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 def test_fill_that_was_killed_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / ".a.npy.partial").write_bytes(b"half")
+    (tmp_path / ".a.npy.0123456789abcdef.partial").write_bytes(b"half")
     assert "one that was killed left it" in refused(capsys, "fill", tmp_path / "a.npy", "3x2")
     assert not (tmp_path / "a.npy").exists()
 
@@ -191,6 +191,54 @@ def test_refusals_are_one_line(
     assert recipe in before
     assert message in refused(capsys, *(argument.format(tmp_path) for argument in arguments))
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_rules_of_the_command_line(tmp_path: Path, recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["checkpoint", str(recipe), str(tmp_path / "out"), "--dry-run", "--json"]
+    rules = ["--rule", "*.weight=normal(std=0.5)", "--rule", "*.wieght=zeros"]
+    assert cli.main([*arguments, *rules]) == 0
+    captured = capsys.readouterr()
+    assert [tensor["rule"] for tensor in json.loads(captured.out)["tensors"]] == ["zeros", "normal(std=0.5)"]
+    assert captured.err == ("fastkaiming checkpoint: warning: some rules filled no array: no name matches '*.wieght'\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "the following arguments are required: SOURCE, OUT_DIR"),
+        (["a", "b", "--part", "1"], "argument --part: it must be K/N, such as 2/8, got '1'"),
+        (["a", "b", "--part", "٣/٤"], "argument --part: it must be K/N, such as 2/8, got '٣/٤'"),
+        (["a", "b", "--rule", "*.bias"], "argument --rule: it must be PATTERN=INIT, such as *.bias=zeros"),
+        (["a", "b", "--x\n\x1b[31m"], r"unrecognized arguments: --x \x1b[31m"),
+    ],
+)
+def test_usage_errors_are_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as raised:
+        cli.main(["checkpoint", *arguments])
+    assert raised.value.code == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert (error.count("\n"), error.isascii() or "٣" in error) == (1, True)
+    assert "--help)" in error
+
+
+def test_names_with_line_breaks_are_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    strange = tmp_path / "a\nb\x1b[31m"
+    assert r"a b\x1b[31m/none.toml: No such file" in refused(capsys, "checkpoint", strange / "none.toml", strange)
+
+
+def test_killed_run_is_resumed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "recipe.json").write_text(json.dumps({"tensors": {f"{n}": [1024, 2048] for n in range(40)}}))
+    arguments = ["checkpoint", str(tmp_path / "recipe.json"), str(tmp_path / "out"), "--max-shard-size", "8MiB"]
+    with subprocess.Popen([sys.executable, "-m", "fastkaiming", *arguments], stdout=subprocess.DEVNULL) as process:
+        while not list((tmp_path / "out").glob("*.safetensors")) and process.poll() is None:
+            time.sleep(0.001)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    finished = sorted(path.name for path in (tmp_path / "out").glob("*.safetensors"))
+    assert "--resume" in refused(capsys, *arguments)
+    assert told(capsys, *arguments, "--resume")["kept"] == finished
+    assert told(capsys, "verify", tmp_path / "out")["difference"] is None
 
 
 def test_interrupt_leaves_nothing_half_written(tmp_path: Path) -> None:

@@ -26,3 +26,9 @@ def test_a_cluster_makes_the_same_files(tmp_path: Path) -> None:
     assert len({task["worker"] for task in tasks.data}) == 2
     here, there = ({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("here", "there"))
     assert here == there
+
+
+def test_what_is_no_client_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=r"dask must be a distributed\.Client or None, not int 1"):
+        checkpoint.write(SOURCE, tmp_path / "out", dask=1)
+    assert not list(tmp_path.iterdir())

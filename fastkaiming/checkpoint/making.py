@@ -10,8 +10,10 @@ from typing import Any
 from fastkaiming import checks
 from fastkaiming.checkpoint import documents, plans, sources, verifying, writing
 from fastkaiming.checkpoint.plans import File, Plan
+from fastkaiming.checkpoint.writing import Reserved
 from fastkaiming.filling import as_one
 from fastkaiming.generator import Generator
+from fastkaiming.rules import warn_of_unused
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,8 @@ def write(
     part : tuple of int, optional
         ``(k, n)`` makes the k-th of n parts, k from 1 to n: every n-th file, and the index, which all parts make alike.
     resume : bool, default False
-        Keep the files of this very checkpoint that are whole: their headers are the same, and so is every value.
+        Keep the files of this very checkpoint that are whole: their headers are the same, and so is every value. A run
+        that still goes on there ends with an error, and this one takes over.
     dask : distributed.Client, optional
         Make the files on the workers of a cluster, each on one thread; ``out_dir`` is on a file system that they share.
 
@@ -97,6 +100,11 @@ def write(
     OSError
         A directory that cannot be written to, or a disk without the space, which is reserved before anything is drawn.
 
+    Warns
+    -----
+    UserWarning
+        A rule that fills no tensor: its pattern has a typing error, or stands behind a wider one.
+
     Examples
     --------
     >>> import tempfile
@@ -106,9 +114,12 @@ def write(
     ...     checkpoint.write(recipe, out_dir, dtype="float16").files
     ('model.safetensors',)
     """
-    plan = plans.plan(source, seed=seed, dtype=dtype, rules=rules, max_shard_size=max_shard_size)
+    plan = plans.lay_out(source, seed, dtype, rules, max_shard_size)
+    warn_of_unused(plan.unused, plan.recipe.tensors)
     files = plan.files if part is None else _part(plan.files, part)
     checks.flag("resume", resume)
+    if not (dask is None or callable(getattr(dask, "map", None))):
+        raise TypeError(f"dask must be a distributed.Client or None, not {checks.shown(dask)}")
     directory = Path(out_dir)
     made = [each for each in (directory, *directory.parents) if not each.exists()]
     try:
@@ -131,8 +142,8 @@ def write(
 def _part(files: Sequence[File], part: Any) -> Sequence[File]:
     if not isinstance(part, Sequence) or isinstance(part, str) or len(part) != 2:
         raise TypeError(f"part must be a pair (k, n), not {checks.shown(part)}")
-    parts = checks.integer("part[1]", part[1], 1, 2**31)
-    return files[checks.integer("part[0]", part[0], 1, parts) - 1 :: parts]
+    parts = checks.integer("n of part (k, n)", part[1], 1, 2**31)
+    return files[checks.integer("k of part (k, n)", part[0], 1, parts) - 1 :: parts]
 
 
 def _check_directory(directory: Path, plan: Plan, files: Sequence[File], resume: bool) -> None:
@@ -147,9 +158,9 @@ def _check_directory(directory: Path, plan: Plan, files: Sequence[File], resume:
             raise FileExistsError(f"{path}: it exists; resume=True (--resume) keeps what is whole of this checkpoint")
         if path.name in to_make and not _has_header(path, ours[path.name]):
             raise FileExistsError(f"{path}: it is of another checkpoint (its header differs), or damaged")
-    for path in (writing.temporary(directory, file) for file in files):
-        if path.exists() and not resume:
-            raise FileExistsError(f"{path}: a run was stopped here, or goes on; resume=True (--resume) replaces it")
+    for path in (each for file in files for each in writing.leftovers(directory, file)):
+        if not resume:
+            raise FileExistsError(f"{path}: a run was killed here, or goes on; resume=True (--resume) takes over")
     index = directory / sources.INDEX
     documents.check_file(index)
     if index.exists() and index.read_bytes() != plan.index:
@@ -172,14 +183,14 @@ def _is_whole(directory: Path, plan: Plan, file: File) -> bool:
 
 
 def _make(directory: Path, plan: Plan, files: Sequence[File], client: Any) -> None:
-    writing.reserve(directory, files)
+    reserved = writing.reserve(directory.resolve(), files)
     try:
         if client is None:
-            writing.write(Generator(plan.seed).key, directory, files)
+            writing.write(Generator(plan.seed).key, reserved)
         else:
-            _spread(directory, plan.seed, files, client)
+            _spread(plan.seed, reserved, client)
     finally:
-        writing.discard(directory, files)
+        writing.discard(reserved)
     if plan.index is not None:
         writing.replace(directory / sources.INDEX, plan.index)
     for companion in plan.recipe.companions:
@@ -187,15 +198,14 @@ def _make(directory: Path, plan: Plan, files: Sequence[File], client: Any) -> No
             writing.replace(directory / companion.name, companion.read_bytes())
 
 
-def _spread(directory: Path, seed: int, files: Sequence[File], client: Any) -> None:
+def _spread(seed: int, reserved: Sequence[Reserved], client: Any) -> None:
     """Make each file by a task on a cluster; the first that fails ends the others."""
-    task = partial(_write_one, seed, directory.resolve())
-    futures = client.map(task, files, pure=False)
+    futures = client.map(partial(_write_one, seed), reserved, pure=False)
     try:
         client.gather(futures)
     finally:
         client.cancel(futures)
 
 
-def _write_one(seed: int, directory: Path, file: File) -> None:
-    writing.write(Generator(seed).key, directory, [file], threads=1)
+def _write_one(seed: int, reserved: Reserved) -> None:
+    writing.write(Generator(seed).key, [reserved], threads=1)

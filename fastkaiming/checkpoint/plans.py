@@ -22,6 +22,7 @@ from fastkaiming.checkpoint.dtypes import OF_FILES, Dtype, named
 from fastkaiming.checkpoint.recipes import Recipe, Rule, Spec
 from fastkaiming.distributions import Distribution
 from fastkaiming.filling import asked
+from fastkaiming.rules import warn_of_unused
 from fastkaiming.scaling import Fans, fans
 
 _UNITS = {
@@ -94,12 +95,15 @@ class Plan:
         The files and what stands in each.
     index : bytes or None
         What model.safetensors.index.json will say, where there is more than one file.
+    unused : tuple of str
+        The patterns of the rules by which no tensor is filled.
     """
 
     seed: int
     files: tuple[File, ...]
     index: bytes | None
     recipe: Recipe
+    unused: tuple[str, ...]
 
     @property
     def tensors(self) -> Iterator[Tensor]:
@@ -132,6 +136,11 @@ def plan(
     TypeError, ValueError, OSError
         As :func:`write` does.
 
+    Warns
+    -----
+    UserWarning
+        A rule that fills no tensor.
+
     Examples
     --------
     >>> from fastkaiming import checkpoint
@@ -139,12 +148,19 @@ def plan(
     >>> [(tensor.name, tensor.rule, tensor.nbytes) for tensor in made.tensors]
     [('fc.bias', 'zeros', 128), ('fc.weight', 'kaiming_normal', 4096)]
     """
+    made = lay_out(source, seed, dtype, rules, max_shard_size)
+    warn_of_unused(made.unused, made.recipe.tensors)
+    return made
+
+
+def lay_out(source: Any, seed: Any, dtype: Any, rules: Any, max_shard_size: Any) -> Plan:
+    """Return the plan, and tell nobody of rules that fill nothing."""
     recipe = sources.read(source)
     seed = checks.integer("seed", recipe.seed or 0 if seed is None else seed, 0, 2**64 - 1)
     converted = None if dtype is None else named("dtype", dtype)
     given = recipe.rules if rules is None else recipes.rules_from("rules", rules)
     try:
-        found = _resolved(recipe, given or {}, converted)
+        found, unused = _resolved(recipe, given or {}, converted)
         _check(found)
     except (TypeError, ValueError) as error:
         if isinstance(source, str | os.PathLike):
@@ -154,43 +170,50 @@ def plan(
     groups = _groups(found, limit)
     names = _file_names(len(groups))
     files = tuple(_file(name, group, seed) for name, group in zip(names, groups, strict=True))
-    return Plan(seed, files, _index(files, found) if len(files) > 1 else None, recipe)
+    return Plan(seed, files, _index(files, found) if len(files) > 1 else None, recipe, unused)
 
 
 # ---- what each tensor is ----
 
 
-def _resolved(recipe: Recipe, given: Mapping[str, Rule], converted: Dtype | None) -> list[Tensor]:
-    """Return the tensors in the order of the recipe, their place in a file still to be found."""
+def _resolved(
+    recipe: Recipe, given: Mapping[str, Rule], converted: Dtype | None
+) -> tuple[list[Tensor], tuple[str, ...]]:
+    """Return the tensors in the order of the recipe, their place in a file still to be found, and rules of no use."""
+    for pattern, rule in given.items():
+        rules.parsed(pattern, rule.init)  # a typing error is told also where no name matches
     patterns = rules.first_matches(recipe.tensors, given)
     defaults = rules.first_matches(recipe.tensors, rules.DEFAULT_RULES)
-    tensors = []
+    tensors: list[Tensor] = []
+    untold: list[str] = []
     for name, spec in recipe.tensors.items():
-        pattern, default = patterns[name], rules.DEFAULT_RULES[str(defaults[name])]
-        rule = Rule(spec.layer or default) if pattern is None else given[pattern]
-        dtype = _dtype(spec, rule, recipe, converted)
+        pattern, default = patterns[name], str(defaults[name])
+        dtype = _dtype(spec, None if pattern is None else given[pattern].dtype, recipe, converted)
         headers.nbytes_of(f"tensor {name!r}", dtype, spec.shape)
-        text = (spec.init or rule.init) if dtype.is_drawn else "zeros"
-        tensors.append(Tensor(name, dtype, spec.shape, text, 0))
-    return tensors
+        by_rule = spec.layer if pattern is None else given[pattern].init
+        told = by_rule if spec.init is None else spec.init
+        text = rules.DEFAULT_RULES[default] if told is None else told
+        tensors.append(Tensor(name, dtype, spec.shape, text if dtype.is_drawn else "zeros", 0))
+        if told is None and default == "*" and len(spec.shape) < 2 and math.prod(spec.shape) and dtype.is_drawn:
+            untold.append(name)
+    if untold:
+        example = f"'*{untold[0].rpartition('.')[2]}' = 'ones'"
+        names = rules.listed(untold)
+        raise ValueError(
+            f"tensors of fewer than two axes must have a rule, {example} for example, got none for {names}"
+        )
+    return tensors, rules.unused_of(given, patterns)
 
 
-def _dtype(spec: Spec, rule: Rule, recipe: Recipe, converted: Dtype | None) -> Dtype:
+def _dtype(spec: Spec, of_rule: Dtype | None, recipe: Recipe, converted: Dtype | None) -> Dtype:
     """Return a tensor's dtype: the nearest that anybody tells; nothing makes drawn numbers of stored integers."""
     if spec.stored is not None and not spec.stored.is_drawn:
         return spec.stored
-    return spec.dtype or rule.dtype or converted or spec.stored or recipe.dtype or OF_FILES["F32"]
+    return spec.dtype or of_rule or converted or spec.stored or recipe.dtype or OF_FILES["F32"]
 
 
 def _check(tensors: Sequence[Tensor]) -> None:
-    """Refuse what an initializer refuses, before any byte is written; what has no fans, all at once."""
-    lost = [tensor for tensor in tensors if tensor.rule == rules.DEFAULT_RULES["*"] and len(tensor.shape) < 2]
-    if lost:
-        example = {"*" + lost[0].name.rpartition(".")[2]: "ones"}
-        names = rules.listed([tensor.name for tensor in lost])
-        raise ValueError(
-            f"tensors of fewer than two axes must have a rule, rules={example} for example, got none for {names}"
-        )
+    """Refuse what an initializer refuses, before any byte is written."""
     for tensor in tensors:
         try:
             _ = tensor.distribution
@@ -229,9 +252,9 @@ def _bytes(name: str, value: int | str) -> int:
     """Return a size in bytes, given as such or as a text such as 5GB or 512MiB."""
     if not isinstance(value, str):
         return checks.integer(name, value, 1, 2**63 - 1, "an integer or a text such as '5GB'")
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]i?B)?\s*", value, re.IGNORECASE)
+    match = re.fullmatch(r"\s*([0-9]{1,20}(?:\.[0-9]{1,20})?)\s*([KMGT]i?B)?\s*", value, re.IGNORECASE)
     if match is None:
-        raise ValueError(f"{name} must be a number of bytes or a text such as '5GB' or '512MiB', got {value!r}")
+        raise ValueError(f"{name} must be a number of bytes or a text such as '5GB' or '512MiB', got {value!r:.60}")
     return checks.integer(name, int(Fraction(match[1]) * _UNITS[(match[2] or "B").upper()]), 1, 2**63 - 1)
 
 

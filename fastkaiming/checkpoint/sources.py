@@ -56,10 +56,14 @@ def shards(path: Path, weight_map: Any) -> dict[str, list[str]]:
     if not weight_map:
         raise ValueError(f"{path}: weight_map must name tensors, got none")
     for name, file in documents.table(f"{path}: weight_map", weight_map).items():
-        if not isinstance(file, str) or file != Path(file).name or "\\" in file or not file.endswith(".safetensors"):
+        if not isinstance(file, str) or not _is_name_of_shard(file):
             raise ValueError(f"{path}: weight_map.{name!r} must name a safetensors file beside it, got {file!r:.60}")
         by_file.setdefault(file, []).append(name)
     return by_file
+
+
+def _is_name_of_shard(file: str) -> bool:
+    return file.isprintable() and file == Path(file).name and "\\" not in file and file.endswith(".safetensors")
 
 
 def _from_index(path: Path, weight_map: Any) -> dict[str, Spec]:

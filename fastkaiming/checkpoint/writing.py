@@ -11,6 +11,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from glob import escape
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,29 +40,45 @@ class Run(NamedTuple):
     begin: int
 
 
-def temporary(directory: Path, file: File) -> Path:
-    """Return where a file is until it is whole."""
-    return directory / f".{file.name}.partial"
+class Reserved(NamedTuple):
+    """A file whose space is taken under a name of this run alone, until it is whole and gets its own."""
+
+    file: File
+    path: Path
+    partial: Path
 
 
-def reserve(directory: Path, files: Sequence[File]) -> None:
-    """Take the space of all files, or none of it."""
-    for number, file in enumerate(files):
+def temporary(path: Path) -> Path:
+    """Return a name beside a path that no other run has."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
+
+
+def leftovers(directory: Path, file: File) -> list[Path]:
+    """Return what other runs have of a file: those that were killed, and those that go on."""
+    return list(directory.glob(f".{escape(file.name)}.{'?' * 16}.partial"))
+
+
+def reserve(directory: Path, files: Sequence[File]) -> list[Reserved]:
+    """Take the space of all files, or none of it; what other runs have of them is removed, and they end there."""
+    reserved = [Reserved(file, directory / file.name, temporary(directory / file.name)) for file in files]
+    for file, path, partial in reserved:
         try:
-            _reserve(temporary(directory, file), file.nbytes)
+            for leftover in leftovers(directory, file):
+                leftover.unlink(missing_ok=True)
+            _reserve(partial, file.nbytes)
         except KeyboardInterrupt:
-            discard(directory, files[: number + 1])
+            discard(reserved)
             raise
         except OSError as error:
-            discard(directory, files[: number + 1])
+            discard(reserved)
             reason = f"{os.strerror(error.errno or 0)}: {sum(each.nbytes for each in files):,} bytes cannot be reserved"
-            raise OSError(error.errno, reason, str(directory / file.name)) from None
+            raise OSError(error.errno, reason, str(path)) from None
+    return reserved
 
 
 def _reserve(path: Path, nbytes: int) -> None:
     if nbytes > LAST_BYTE:
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
-    path.unlink(missing_ok=True)  # what a killed run left, or a link to somewhere else
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
         os.posix_fallocate(descriptor, 0, nbytes)
@@ -69,44 +86,48 @@ def _reserve(path: Path, nbytes: int) -> None:
         os.close(descriptor)
 
 
-def discard(directory: Path, files: Sequence[File]) -> None:
+def discard(reserved: Sequence[Reserved]) -> None:
     """Remove what was reserved, and is not a whole file."""
-    for file in files:
+    for each in reserved:
         with suppress(OSError):
-            temporary(directory, file).unlink(missing_ok=True)
+            each.partial.unlink(missing_ok=True)
 
 
-def write(key_of: KeyOf, directory: Path, files: Sequence[File], threads: int | None = None) -> None:
+def write(key_of: KeyOf, reserved: Sequence[Reserved], threads: int | None = None) -> None:
     """Fill files whose space is reserved, and give each its name when it is whole."""
-    buffers = [_buffer(files) for _ in range(2)]
+    buffers = [_buffer([each.file for each in reserved]) for _ in range(2)]
     with ThreadPoolExecutor(1) as writer:
-        written: list[Future[None]] = [writer.submit(lambda: None) for _ in buffers]
-        for file in files:
-            descriptor = os.open(temporary(directory, file), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        for each in reserved:
             try:
-                for begin in range(0, file.nbytes, BUFFER):
-                    written.append(written.pop(0))
-                    buffers.append(buffers.pop(0))
-                    written[-1].result()  # of the buffer that is filled next
-                    filled = buffers[-1][: min(BUFFER, file.nbytes - begin)]
-                    fill(filled, file, begin, key_of, threads)
-                    written[-1] = writer.submit(_pwrite, descriptor, filled, begin)
-                for each in written:
-                    each.result()
-                os.fsync(descriptor)
-                _publish(descriptor, temporary(directory, file), directory / file.name)
-            finally:
-                for each in written:
-                    each.exception()  # nobody writes to a descriptor that is closed
-                os.close(descriptor)
+                _write_file(key_of, each, buffers, writer, threads)
+            except FileNotFoundError:
+                reason = "its partial file is gone: another run has taken over, or somebody removed it"
+                raise FileExistsError(errno.EEXIST, reason, str(each.path)) from None
 
 
-def _publish(descriptor: int, partial: Path, path: Path) -> None:
-    """Give a file its name, if it is this one that another run has not put something else in the place of."""
-    if not os.path.samestat(os.fstat(descriptor), partial.lstat()):
-        raise FileExistsError(errno.EEXIST, "another run writes it as well", str(path))
-    partial.rename(path)
-    sync(path.parent)
+def _write_file(
+    key_of: KeyOf, reserved: Reserved, buffers: list[Bytes], writer: ThreadPoolExecutor, threads: int | None
+) -> None:
+    file = reserved.file
+    written: list[Future[None]] = [writer.submit(lambda: None) for _ in buffers]
+    descriptor = os.open(reserved.partial, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        for begin in range(0, file.nbytes, BUFFER):
+            written.append(written.pop(0))
+            buffers.append(buffers.pop(0))
+            written[-1].result()  # of the buffer that is filled next
+            filled = buffers[-1][: min(BUFFER, file.nbytes - begin)]
+            fill(filled, file, begin, key_of, threads)
+            written[-1] = writer.submit(_pwrite, descriptor, filled, begin)
+        for each in written:
+            each.result()
+        os.fsync(descriptor)
+        reserved.partial.rename(reserved.path)
+        sync(reserved.path.parent)
+    finally:
+        for each in written:
+            each.exception()  # nobody writes to a descriptor that is closed
+        os.close(descriptor)
 
 
 def _buffer(files: Sequence[File]) -> Bytes:
@@ -162,7 +183,7 @@ def _pwrite(descriptor: int, data: Bytes, offset: int) -> None:
 
 def replace(path: Path, data: bytes) -> None:
     """Write a small file, which has its name when it is whole, whoever else writes it."""
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
+    partial = temporary(path)
     try:
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         with os.fdopen(descriptor, "wb") as file:

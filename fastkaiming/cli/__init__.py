@@ -7,10 +7,13 @@ line; 130, interrupted. Whatever the code, no file stands half written under its
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Sequence
+from functools import partial
+from typing import NoReturn
 
 import fastkaiming
-from fastkaiming.cli import bench, checkpoints, explain, fill, info, plots, verifying
+from fastkaiming.cli import bench, checkpoints, explain, fill, info, output, plots, verifying
 
 _COMMANDS = {
     "bench": bench,
@@ -30,7 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         given = ["bench", *given]
     options = _parser().parse_args(given)
     try:
-        code = int(_COMMANDS[options.command].run(options))
+        with warnings.catch_warnings():
+            warnings.simplefilter("default", UserWarning)
+            warnings.showwarning = partial(_show_warning, options.command)
+            code = int(_COMMANDS[options.command].run(options))
         sys.stdout.flush()
         return code
     except BrokenPipeError:  # nobody reads on: https://docs.python.org/3/library/signal.html#note-on-sigpipe
@@ -44,8 +50,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {output.one_line(message)} (see {self.prog} --help)\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="fastkaiming",
         description="Kaiming initialization of huge weight buffers. Without a command: bench.",
         epilog="Exit codes: 0 done, 1 what was checked is not as it should be, 2 refused, 130 interrupted.",
@@ -61,6 +72,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _line(error: BaseException) -> str:
     """Return an error in one line, and not in Python's words for errors of the system."""
+    text = str(error)
     if isinstance(error, OSError) and error.strerror is not None:
-        return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
-    return " ".join(str(error).split()) or type(error).__name__
+        text = error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
+    return output.one_line(text) or type(error).__name__
+
+
+def _show_warning(command: str, message: Warning | str, *_: object) -> None:
+    print(f"fastkaiming {command}: warning: {output.one_line(str(message))}", file=sys.stderr)

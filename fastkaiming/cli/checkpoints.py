@@ -23,6 +23,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out_dir", metavar="OUT_DIR", help="where the files go")
     parser.add_argument("--seed", type=int, metavar="N", help="which weights (default: the recipe's, or 0)")
     parser.add_argument("--dtype", metavar="NAME", help="float32, bfloat16, ... (default: the source's)")
+    parser.add_argument(
+        "--rule",
+        type=_rule,
+        action="append",
+        metavar="PATTERN=INIT",
+        help='such as "*.bias=zeros", in place of the rules of the source; may be repeated, the first match counts',
+    )
     parser.add_argument("--max-shard-size", default="5GB", metavar="SIZE", help="of a file (default: 5GB)")
     parser.add_argument("--part", type=_part, metavar="K/N", help="make the K-th of N parts alone")
     parser.add_argument("--resume", action="store_true", help="keep the files that stand there whole")
@@ -31,7 +38,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Write the files, or show what would be written."""
-    given = {"seed": options.seed, "dtype": options.dtype, "max_shard_size": options.max_shard_size}
+    given = {"seed": options.seed, "dtype": options.dtype, "rules": options.rule}
+    given["max_shard_size"] = options.max_shard_size
     with output.told(options.json) as result:
         if options.dry_run:
             _show(checkpoint.plan(options.source, **given), result)
@@ -41,10 +49,17 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _part(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
+    match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
     if match is None:
         raise argparse.ArgumentTypeError(f"it must be K/N, such as 2/8, got {text!r}")
     return int(match[1]), int(match[2])
+
+
+def _rule(text: str) -> tuple[str, str]:
+    pattern, equals, init = text.partition("=")
+    if not (pattern and equals):
+        raise argparse.ArgumentTypeError(f"it must be PATTERN=INIT, such as *.bias=zeros, got {text!r}")
+    return pattern, init
 
 
 def _write(options: argparse.Namespace, given: dict[str, Any], result: dict[str, Any]) -> None:

@@ -36,7 +36,7 @@ def describe_array(parser: argparse.ArgumentParser) -> None:
 
 def shape(text: str) -> tuple[int, ...]:
     """Return the sizes in a text such as 4096x1024, or with commas."""
-    if re.fullmatch(r"\d{1,20}([x,]\d{1,20})*", text) is None:
+    if re.fullmatch(r"[0-9]{1,20}([x,][0-9]{1,20})*", text) is None:
         raise argparse.ArgumentTypeError(f"it must be sizes such as 4096x1024, got {text!r}")
     return tuple(int(size) for size in re.split("[x,]", text))
 
@@ -49,17 +49,16 @@ def run(options: argparse.Namespace) -> int:
     key = fastkaiming.Key(options.seed) if options.name is None else generator.key(options.name)
     if path.exists():
         raise FileExistsError(f"{path}: it exists, and is not overwritten")
-    partial = writing.temporary(path.parent, file)
-    if partial.exists():
+    for partial in writing.leftovers(path.parent, file):
         raise FileExistsError(f"{partial}: another run writes it, or one that was killed left it: remove it then")
     start = time.perf_counter()
     with output.told(options.json) as result:
         with output.progress("fill"), as_one(file.tensors[0].elements):
-            writing.reserve(path.parent, [file])
+            reserved = writing.reserve(path.parent, [file])
             try:
-                writing.write(lambda _: key, path.parent, [file])
+                writing.write(lambda _: key, reserved)
             finally:
-                writing.discard(path.parent, [file])
+                writing.discard(reserved)
         seconds = time.perf_counter() - start
         result |= {"file": str(path), "bytes": file.nbytes, "seconds": seconds}
         result["distribution"] = repr(file.tensors[0].distribution)

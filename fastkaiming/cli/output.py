@@ -87,3 +87,9 @@ def shown(value: Any) -> str:
     if isinstance(value, str):
         return value if value.isprintable() else repr(value)  # a terminal would obey it
     return f"{value:.6g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def one_line(text: str) -> str:
+    """Return a text in one line, without what a terminal would obey."""
+    words = " ".join(text.split())
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in words)

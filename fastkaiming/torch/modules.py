@@ -1,6 +1,5 @@
 """A module at once: every parameter by its qualified name, by the first rule for it or by its layer."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
@@ -15,13 +14,13 @@ from fastkaiming.rules import (
     InitReport,
     Job,
     Rules,
-    about_unused,
     carry_out,
     first_matches,
     is_keep,
     listed,
     read,
     unused_of,
+    warn_of_unused,
 )
 from fastkaiming.torch import tensors
 from fastkaiming.torch.layers import EMBEDDING, Norms, Rule, filler_of, padding_rows, standard_rules
@@ -135,8 +134,7 @@ def init_module_(
         torch.autograd.graph.increment_version([parameters[job.name] for job in jobs])
     rule_of = {name: chosen[first_of[name]].label for name in parameters}
     unused = unused_of(given, rule_of)
-    if unused:
-        warnings.warn(about_unused(unused, parameters), UserWarning, stacklevel=2)
+    warn_of_unused(unused, parameters)
     shared = {name: first for name, first in first_of.items() if name != first}
     return InitReport(rule_of, shared, unused)
 
