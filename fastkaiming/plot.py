@@ -16,6 +16,7 @@ from fastkaiming import checks, diagnostics, formats
 try:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 except ModuleNotFoundError as error:
     raise checks.missing("plot", error) from error
 
@@ -78,6 +79,8 @@ def propagation(results: Mapping[str, Propagation], ax: Sequence[Axes] | None = 
     forward.set(title="forward", xlabel="layer", ylabel="mean square of the activations", yscale="log")
     backward.set(title="backward", xlabel="layer", ylabel="mean square of the gradients", yscale="log")
     forward.legend()
+    for axes in (forward, backward):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return forward.figure.figure  # of a subfigure, what it is part of
 
 

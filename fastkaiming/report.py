@@ -6,6 +6,7 @@ Needs matplotlib: ``pip install 'fastkaiming[plot]'``.
 import base64
 import io
 import math
+import re
 from collections.abc import Iterable
 from html import escape
 from typing import Any, NamedTuple
@@ -43,9 +44,10 @@ class _Row(NamedTuple):
 def html(title: str, rows: Iterable[Tensor], pictures: int = 50) -> str:
     """Return a page of HTML about arrays and what they should have been drawn from.
 
-    It holds a table with a row for each tensor, where what is doubtful is marked: a mean or standard deviation more
-    than 6 standard errors off, outliers, dead rows (see :class:`fastkaiming.diagnostics.Statistics`); and histograms,
-    those with the worst standard errors first. Pictures and styles are part of the page: it needs no other file.
+    It holds a table with a row for each tensor, in the order of names (layer 2 before layer 10), where what is doubtful
+    is marked: a mean or standard deviation more than 6 standard errors off, outliers, dead rows (see
+    :class:`fastkaiming.diagnostics.Statistics`); and histograms, those with the worst standard errors first. Pictures
+    and styles are part of the page: it needs no other file.
 
     Parameters
     ----------
@@ -80,7 +82,7 @@ def html(title: str, rows: Iterable[Tensor], pictures: int = 50) -> str:
     """
     heading = escape(checks.text("title", title))
     checks.integer("pictures", pictures, 0, checks.MAX_ELEMENTS)
-    measured = [_measured(row) for row in rows]
+    measured = sorted(map(_measured, rows), key=_natural)
     worst = sorted(measured, key=_badness, reverse=True)[:pictures]
     numbers = {id(row): number for number, row in enumerate(worst)}
     table = "\n".join(_table_row(row, numbers.get(id(row))) for row in measured)
@@ -101,6 +103,11 @@ def _measured(row: Any) -> _Row:
         raise TypeError(f"tensor {name!r}: {error}") from error
     counts = plot.counted(row.array, row.distribution)
     return _Row(name, rule, row.array.shape, row.array.dtype.name, row.distribution, found, counts)
+
+
+def _natural(row: _Row) -> list[tuple[str, int]]:
+    """Return what has layer 2 before layer 10."""
+    return [(text, int(digits or 0)) for text, digits in re.findall(r"([^0-9]*)([0-9]{0,18})", row.name)]
 
 
 def _badness(row: _Row) -> float:

@@ -64,7 +64,9 @@ def test_checkpoint_is_made_and_verified(tmp_path: Path, recipe: Path, capsys: p
     difference = told(capsys, "verify", out, code=1)["difference"]
     assert difference == {"file": "model.safetensors", "tensor": "fc.weight", "element": [63, 31]}
     assert cli.main(["verify", str(out)]) == 1
-    assert capsys.readouterr().out.endswith("model.safetensors: fc.weight differs, first at [63, 31]\n")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "model.safetensors: fc.weight differs, first at [63, 31]"
+    assert lines[1].startswith("checkpoint --resume")
 
 
 def test_parts_and_resume(tmp_path: Path, recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -131,7 +133,7 @@ def test_pictures_and_report(tmp_path: Path, recipe: Path, capsys: pytest.Captur
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     assert b"<svg" in (tmp_path / "b.svg").read_bytes()
     assert cli.main(["plot", "report", str(out), str(tmp_path / "c.html")]) == 0
-    assert "report         100%" in capsys.readouterr().out
+    assert "report         100%" in capsys.readouterr().err
     weights = (out / "model.safetensors").read_bytes()
     assert "it exists, and is not overwritten" in refused(capsys, "plot", "report", out, out / "model.safetensors")
     assert (out / "model.safetensors").read_bytes() == weights
@@ -151,7 +153,7 @@ def test_terminal_has_a_bar_of_rich(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         updates.append((completed, total))
 
     monkeypatch.setattr(progress.Progress, "update", update)
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     assert cli.main(["fill", str(tmp_path / "a.npy"), "30x20"]) == 0
     assert updates[-1] == (600, 600)
 
@@ -164,8 +166,8 @@ def test_info(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_bench_in_json(capsys: pytest.CaptureFixture[str]) -> None:
     result = told(capsys, "bench", "--elements", 10_000)
-    assert result["as expected"] is True
-    assert result["second fill seconds"] > 0
+    assert result["as_expected"] is True
+    assert result["second_fill_seconds"] > 0
 
 
 @pytest.mark.parametrize(
@@ -255,7 +257,7 @@ def test_interrupt_leaves_nothing_half_written(tmp_path: Path) -> None:
         time.sleep(0.3)
         process.send_signal(signal.SIGINT)
         _, error = process.communicate()
-    assert (process.returncode, error) == (130, "fastkaiming checkpoint: interrupted\n")
+    assert (process.returncode, error.splitlines()[-1]) == (130, "fastkaiming checkpoint: interrupted")
     whole = list((tmp_path / "out").glob("*"))
     assert not [path for path in whole if path.name.startswith(".")]
     assert all(path.stat().st_size == whole[0].stat().st_size for path in whole)

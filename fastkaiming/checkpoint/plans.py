@@ -180,8 +180,8 @@ def _resolved(
     recipe: Recipe, given: Mapping[str, Rule], converted: Dtype | None
 ) -> tuple[list[Tensor], tuple[str, ...]]:
     """Return the tensors in the order of the recipe, their place in a file still to be found, and rules of no use."""
-    for pattern, rule in given.items():
-        rules.parsed(pattern, rule.init)  # a typing error is told also where no name matches
+    for each, rule in given.items():
+        rules.parsed(each, rule.init)  # a typing error is told also where no name matches
     patterns = rules.first_matches(recipe.tensors, given)
     defaults = rules.first_matches(recipe.tensors, rules.DEFAULT_RULES)
     tensors: list[Tensor] = []
@@ -194,7 +194,7 @@ def _resolved(
         told = by_rule if spec.init is None else spec.init
         text = rules.DEFAULT_RULES[default] if told is None else told
         tensors.append(Tensor(name, dtype, spec.shape, text if dtype.is_drawn else "zeros", 0))
-        if told is None and default == "*" and len(spec.shape) < 2 and math.prod(spec.shape) and dtype.is_drawn:
+        if told is None and default == "*" and len(spec.shape) < 2 and 0 not in spec.shape and dtype.is_drawn:
             untold.append(name)
     if untold:
         example = f"'*{untold[0].rpartition('.')[2]}' = 'ones'"

@@ -120,11 +120,16 @@ def stored(out_dir: str | Path) -> Iterator[Stored]:
     """
     for path in _files(Path(out_dir)):
         _, file = _content(path)
-        data = np.memmap(path, np.uint8, "r")
         for tensor in file.tensors:
-            values = data[tensor.begin : tensor.begin + tensor.nbytes]
-            array = values.view(tensor.dtype.memory()).reshape(tensor.shape)
-            yield Stored(tensor.name, tensor.rule, array, tensor.distribution)
+            yield Stored(tensor.name, tensor.rule, _mapped(path, tensor), tensor.distribution)
+
+
+def _mapped(path: Path, tensor: Tensor) -> NDArray[Any]:
+    """Return a tensor's values in a mapping of its own, whose pages go when nobody has the array any more."""
+    dtype = tensor.dtype.memory()
+    if not tensor.elements:
+        return np.empty(tensor.shape, dtype)
+    return np.memmap(path, dtype, "r", tensor.begin, tensor.shape)
 
 
 def first_difference(path: Path, seed: int, file: File) -> Difference | None:
@@ -210,6 +215,8 @@ def _pread(descriptor: int, buffer: Bytes, offset: int) -> int:
 
 def _files(path: Path) -> list[Path]:
     if not path.is_dir():
+        if path.exists() and path.suffix != ".safetensors":
+            raise ValueError(f"{path}: it must be a directory of safetensors files, or one of them")
         return [path]
     index = path / sources.INDEX
     if not index.exists():

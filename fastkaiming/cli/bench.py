@@ -53,9 +53,12 @@ def run(options: argparse.Namespace) -> int:
             f"kaiming_normal_ on {elements:,} float32 weights: {rows:,} x {columns:,}, {weights.nbytes / 1e9:.2f} GB\n"
         )
         result |= {"isa": fastkaiming.isa(), "threads": threads, "shape": [rows, columns]}
-        result |= {f"{name} seconds": seconds for name, seconds in show_speed(weights, threads, options.seed).items()}
-        result["as expected"] = show_moments(weights)
-    return 0 if result["as expected"] else 1
+        result |= {
+            f"{name.replace(' ', '_')}_seconds": seconds
+            for name, seconds in show_speed(weights, threads, options.seed).items()
+        }
+        result["as_expected"] = show_moments(weights)
+    return 0 if result["as_expected"] else 1
 
 
 def affordable(elements: int, available: int | None) -> int:

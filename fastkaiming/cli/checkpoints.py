@@ -94,6 +94,7 @@ def _row(file: str, tensor: checkpoint.Tensor) -> dict[str, Any]:
         "bytes": tensor.nbytes,
         "fan_in": fans[0],
         "fan_out": fans[1],
+        "mean": None if drawn is None else drawn.mean,
         "std": None if drawn is None else drawn.std,
         "rule": tensor.rule,
     }

@@ -21,17 +21,19 @@ def run(options: argparse.Namespace) -> int:
     with output.told(options.json) as result:
         result |= {
             "fastkaiming": fastkaiming.__version__,
-            "stream version": fastkaiming.STREAM_VERSION,
+            "stream_version": fastkaiming.STREAM_VERSION,
             "isa": fastkaiming.isa(),
-            "available isas": list(fastkaiming.available_isas()),
+            "available_isas": list(fastkaiming.available_isas()),
             "threads": fastkaiming.get_num_threads(),
-            "available memory": available_memory(),
+            "available_memory": available_memory(),
             "python": platform.python_version(),
             "machine": f"{platform.system()} {platform.machine()}",
         }
         result |= {name: _version(name) for name in _COMPANIONS}
         for name, value in result.items():
-            print(f"{name:<17} {', '.join(value) if isinstance(value, list) else output.shown(value)}")
+            print(
+                f"{name.replace('_', ' '):<17} {', '.join(value) if isinstance(value, list) else output.shown(value)}"
+            )
     return 0
 
 

@@ -25,18 +25,19 @@ def told(as_json: bool) -> Iterator[dict[str, Any]]:
 
 @contextmanager
 def progress(name: str) -> Iterator[None]:
-    """Show how far the fills of the block are: a bar on a terminal, by rich where it is installed, or lines."""
-    if not sys.stdout.isatty():
+    """Tell standard error how far the fills of the block are: a bar on a terminal, rich's if installed, or lines."""
+    if not sys.stderr.isatty():
         with fastkaiming.progress(tenths(name)):
             yield
         return
     try:
+        from rich.console import Console
         from rich.progress import Progress
     except ModuleNotFoundError:
         with fastkaiming.progress(redrawn_bar(name)):
             yield
         return
-    with Progress(transient=True) as bars:
+    with Progress(console=Console(stderr=True), transient=True) as bars:
         task = bars.add_task(name)
         with fastkaiming.progress(lambda done, total: bars.update(task, completed=done, total=total)):
             yield
@@ -47,7 +48,7 @@ def redrawn_bar(name: str) -> Callable[[int, int], None]:
 
     def show(done: int, total: int) -> None:
         bar = f"{name:<13}[{'#' * (BAR * done // total):<{BAR}}]{done / total:>5.0%}"
-        print(f"\r{bar}" if done < total else f"\r{'':<{len(bar)}}\r", end="", flush=True)
+        print(f"\r{bar}" if done < total else f"\r{'':<{len(bar)}}\r", end="", file=sys.stderr, flush=True)
 
     return show
 
@@ -60,7 +61,7 @@ def tenths(name: str) -> Callable[[int, int], None]:
         nonlocal shown
         if 10 * done // total > shown:
             shown = 10 * done // total
-            print(f"{name:<13}{shown:>4}0%", flush=True)
+            print(f"{name:<13}{shown:>4}0%", file=sys.stderr, flush=True)
 
     return show
 

@@ -3,6 +3,7 @@
 import argparse
 import io
 from collections.abc import Iterator
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 HELP = "draw signals through deep networks, the histogram of a tensor, or a report on a checkpoint"
 _INITIALIZERS = ("normal(std=0.01)", "xavier_normal", "he_normal")
+_DEFAULT = ", ".join(_INITIALIZERS)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +25,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
     signals = kinds.add_parser("propagation", help="mean squares of activations and gradients, layer by layer")
     signals.add_argument("out", type=Path, metavar="OUT", help="a .png, .svg or .pdf file")
-    signals.add_argument("--init", action="append", metavar="RULE", help=f"initializers (default: {_INITIALIZERS})")
+    signals.add_argument(
+        "--init", action="append", metavar="RULE", help=f"an initializer; may be repeated (default: {_DEFAULT})"
+    )
     signals.add_argument("--nonlinearity", default="relu", metavar="NAME", help="after each layer (default: relu)")
     signals.add_argument("--depth", type=int, default=30, metavar="N", help="layers (default: 30)")
     signals.add_argument("--width", type=int, default=256, metavar="N", help="units of a layer (default: 256)")
@@ -63,23 +67,30 @@ def _propagation(options: argparse.Namespace) -> bytes:
 def _histogram(options: argparse.Namespace) -> bytes:
     from fastkaiming import plot
 
-    tensor = next((each for each in checkpoint.stored(options.checkpoint) if each.name == options.tensor), None)
+    tensors = {each.name: each for each in checkpoint.stored(options.checkpoint)}
+    tensor = tensors.get(options.tensor)
     if tensor is None:
-        raise ValueError(f"{options.checkpoint}: it has no tensor {options.tensor!r}")
-    return _saved(plot.histogram(tensor.array, tensor.distribution), options.out)
+        similar = get_close_matches(options.tensor, tensors, n=1)
+        hint = f"; did you mean {similar[0]!r}?" if similar else ""
+        raise ValueError(f"{options.checkpoint}: it has no tensor {options.tensor!r}{hint}")
+    figure = plot.histogram(tensor.array, tensor.distribution)
+    figure.suptitle(tensor.name, fontsize="medium")
+    return _saved(figure, options.out)
 
 
 def _report(options: argparse.Namespace) -> bytes:
     from fastkaiming import report
 
-    tensors = list(checkpoint.stored(options.checkpoint))
+    if options.out.suffix not in {".html", ".htm"}:
+        raise ValueError(f"{options.out}: a report must have a name that ends in .html")
 
     def rows() -> Iterator[report.Tensor]:
-        for tensor in tensors:
+        for tensor in checkpoint.stored(options.checkpoint):
             yield report.Tensor(*tensor)
             report_done(tensor.array.size)
 
-    with output.progress("report"), as_one(sum(tensor.array.size for tensor in tensors)):
+    elements = sum(tensor.array.size for tensor in checkpoint.stored(options.checkpoint))
+    with output.progress("report"), as_one(elements):
         return report.html(Path(options.checkpoint).resolve().name, rows()).encode()
 
 

@@ -29,4 +29,5 @@ def run(options: argparse.Namespace) -> int:
         else:
             element = ", ".join(map(str, difference.element))
             print(f"{output.shown(difference.file)}: {output.shown(difference.tensor)} differs, first at [{element}]")
+            print("checkpoint --resume, with the same arguments as before, makes damaged files anew")
     return 0 if difference is None else 1
