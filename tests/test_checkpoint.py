@@ -1,6 +1,7 @@
 """Checkpoints as others read them: safetensors' own reader, Hugging Face's own layout, and values by name."""
 
 import errno
+import fcntl
 import json
 import math
 import os
@@ -271,6 +272,36 @@ def test_error_in_the_middle_leaves_nothing(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(OSError, match="No space left"):
         checkpoint.write(RECIPE, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("refuses", [True, False])
+def test_files_are_written_past_the_page_cache_where_they_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refuses: bool
+) -> None:
+    probe = tmp_path / "probe"
+    probe.touch()
+    try:
+        os.close(os.open(probe, os.O_RDWR | os.O_DIRECT))
+    except OSError:
+        pytest.skip("this file system has no direct writes")
+    probe.unlink()
+    checkpoint.write(RECIPE, tmp_path / "expected")
+    monkeypatch.setattr(writing, "BUFFER", 4096)
+    pwrite, direct = os.pwrite, []
+
+    def watched(descriptor: int, view: memoryview, offset: int) -> int:
+        is_direct = bool(fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_DIRECT)
+        direct.append((is_direct, len(view)))
+        if is_direct and refuses:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        return pwrite(descriptor, view, offset)
+
+    monkeypatch.setattr(os, "pwrite", watched)
+    checkpoint.write(RECIPE, tmp_path / "out")
+    expected, out = (next((tmp_path / name).iterdir()).read_bytes() for name in ("expected", "out"))
+    assert out == expected
+    blocks = [is_direct for is_direct, nbytes in direct if nbytes == 4096]
+    assert all(blocks) if not refuses else blocks == [True, False] * (len(out) // 4096)
 
 
 def test_killed_run_resumes(tmp_path: Path) -> None:

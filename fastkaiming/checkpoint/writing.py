@@ -10,9 +10,10 @@ import secrets
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from glob import escape
 from itertools import islice
+from mmap import mmap
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +27,7 @@ from fastkaiming.checkpoint.plans import File, Tensor, filler
 from fastkaiming.filling import side_by_side
 from fastkaiming.generator import Key
 
-BUFFER = 64 << 20  # bytes, a multiple of every element's; there are two
+BUFFER = 64 << 20  # bytes, a multiple of every element's and every disk block's; there are two
 Bytes = NDArray[np.uint8]
 KeyOf = Callable[[str], Key]  # of the name of a tensor
 
@@ -110,28 +111,46 @@ def _write_file(
 ) -> None:
     file = reserved.file
     written: list[Future[None]] = [writer.submit(lambda: None) for _ in buffers]
-    descriptor = os.open(reserved.partial, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    with _opened(reserved.partial) as (direct, cached):
+        try:
+            for begin in range(0, file.nbytes, BUFFER):
+                written.append(written.pop(0))
+                buffers.append(buffers.pop(0))
+                written[-1].result()  # of the buffer that is filled next
+                filled = buffers[-1][: min(BUFFER, file.nbytes - begin)]
+                fill(filled, file, begin, key_of, threads)
+                written[-1] = writer.submit(_pwrite, direct, cached, filled, begin)
+            for each in written:
+                each.result()
+            os.fsync(cached)
+            reserved.partial.rename(reserved.path)
+            sync(reserved.path.parent)
+        finally:
+            for each in written:
+                each.exception()  # nobody writes to a descriptor that is closed
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[int, int]]:
+    """Lend a descriptor that writes past the page cache, where the file system can, and one that writes into it.
+
+    The copies into the page cache cost more than the draw.
+    """
+    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+    direct = cached = os.open(path, flags)
     try:
-        for begin in range(0, file.nbytes, BUFFER):
-            written.append(written.pop(0))
-            buffers.append(buffers.pop(0))
-            written[-1].result()  # of the buffer that is filled next
-            filled = buffers[-1][: min(BUFFER, file.nbytes - begin)]
-            fill(filled, file, begin, key_of, threads)
-            written[-1] = writer.submit(_pwrite, descriptor, filled, begin)
-        for each in written:
-            each.result()
-        os.fsync(descriptor)
-        reserved.partial.rename(reserved.path)
-        sync(reserved.path.parent)
+        with suppress(OSError):
+            direct = os.open(path, flags | getattr(os, "O_DIRECT", 0))
+        yield direct, cached
     finally:
-        for each in written:
-            each.exception()  # nobody writes to a descriptor that is closed
-        os.close(descriptor)
+        for descriptor in {direct, cached}:
+            os.close(descriptor)
 
 
 def _buffer(files: Sequence[File]) -> Bytes:
-    buffer = np.empty(min(BUFFER, max((file.nbytes for file in files), default=0)), np.uint8)
+    """Return memory that begins with a page, as direct writes want it: open(2), O_DIRECT."""
+    nbytes = min(BUFFER, max((file.nbytes for file in files), default=1))
+    buffer = np.frombuffer(mmap(-1, nbytes), np.uint8)
     hugepages.advise(buffer)
     return buffer
 
@@ -174,10 +193,17 @@ def runs(file: File, begin: int, end: int) -> Iterator[Run]:
             yield Run(tensor, (first - tensor.begin) // size, (stop - tensor.begin) // size, first - begin)
 
 
-def _pwrite(descriptor: int, data: Bytes, offset: int) -> None:
+def _pwrite(direct: int, cached: int, data: Bytes, offset: int) -> None:
     view = data.data
+    descriptor = direct
     while view:
-        written = os.pwrite(descriptor, view, offset)
+        try:
+            written = os.pwrite(descriptor, view, offset)
+        except OSError as error:
+            if error.errno != errno.EINVAL or descriptor == cached:
+                raise
+            descriptor = cached  # the end of a file is no whole block, which is all that a direct write takes: open(2)
+            continue
         view, offset = view[written:], offset + written
 
 
