@@ -1,15 +1,9 @@
 """Checkpoints as others read them: safetensors' own reader, Hugging Face's own layout, and values by name."""
 
-import errno
-import fcntl
 import json
 import math
 import os
-import secrets
-import signal
-import subprocess
-import sys
-import time
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from processes import HANG_SECONDS
 
 import fastkaiming as fk
 from fastkaiming import checkpoint
@@ -199,27 +194,12 @@ def test_headers_are_a_source(tmp_path: Path) -> None:
     assert {each.dtype.name for each in converted.tensors} == {"F16", "I64"}
 
 
-# ---- what survives ----
+# ---- what is verified, and how far it is ----
 
 
 def llama(tmp_path: Path) -> tuple[Path, checkpoint.Report]:
     directory = tmp_path / "out"
     return directory, checkpoint.write({"tensors": LIKE_LLAMA}, directory, max_shard_size="30KB")
-
-
-def test_resume_keeps_what_is_whole(tmp_path: Path) -> None:
-    directory, report = llama(tmp_path)
-    before = {path.name: path.read_bytes() for path in directory.iterdir()}
-    damaged, lost, kept = report.files[0], report.files[1], report.files[2:]
-    stamps = {name: (directory / name).stat().st_mtime_ns for name in kept}
-    with (directory / damaged).open("r+b") as file:
-        file.seek(-1, os.SEEK_END)
-        file.write(b"\x55")
-    (directory / lost).rename(directory / f".{lost}.0123456789abcdef.partial")  # as a killed run leaves it
-    again = checkpoint.write({"tensors": LIKE_LLAMA}, directory, max_shard_size="30KB", resume=True)
-    assert again.kept == kept
-    assert {path.name: path.read_bytes() for path in directory.iterdir()} == before
-    assert {name: (directory / name).stat().st_mtime_ns for name in kept} == stamps
 
 
 @pytest.mark.parametrize("piece", [64, 1024, 4 << 20])
@@ -238,148 +218,21 @@ def test_verify_names_the_first_difference(tmp_path: Path, monkeypatch: pytest.M
     assert checkpoint.verify(directory).difference == checkpoint.Difference(name, tensor.name, (5, 7))
 
 
-def test_another_checkpoint_is_never_overwritten(tmp_path: Path) -> None:
-    directory, report = llama(tmp_path)
-    before = {path.name: path.read_bytes() for path in directory.iterdir()}
-    source = {"tensors": LIKE_LLAMA}
-    with pytest.raises(FileExistsError, match="--resume"):
-        checkpoint.write(source, directory, max_shard_size="30KB")
-    with pytest.raises(FileExistsError, match="of another checkpoint"):
-        checkpoint.write(source, directory, max_shard_size="30KB", seed=1, resume=True)
-    with pytest.raises(FileExistsError, match="must hold no other checkpoint"):
-        checkpoint.write(source, directory, resume=True)
-    (directory / report.files[0]).unlink()
-    (directory / "notes.txt").write_text("mine")
-    checkpoint.write(source, directory, max_shard_size="30KB", resume=True)
-    assert (directory / "notes.txt").read_text() == "mine"
-    assert {path.name: path.read_bytes() for path in directory.iterdir() if path.name != "notes.txt"} == before
+def test_verify_draws_on_several_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory, _ = llama(tmp_path)
+    fill, met, meeting = writing.fill, threading.Event(), threading.Barrier(2, timeout=HANG_SECONDS)
 
+    def meets_another(*arguments: Any, **keywords: Any) -> None:
+        if not met.is_set():
+            meeting.wait()
+            met.set()
+        fill(*arguments, **keywords)
 
-def test_full_disk_is_told_before_anything_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writing, "write", pytest.fail)
-    huge = {"tensors": {"a": [2**30, 2**20], "b": [2**30, 2**20]}}
-    with pytest.raises(OSError, match="cannot be reserved") as raised:
-        checkpoint.write(huge, tmp_path / "out", dtype="float32")
-    assert raised.value.errno in {errno.ENOSPC, errno.EFBIG}
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_error_in_the_middle_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(writing, "_pwrite", full)
-    with pytest.raises(OSError, match="No space left"):
-        checkpoint.write(RECIPE, tmp_path / "out")
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("refuses", [True, False])
-def test_files_are_written_past_the_page_cache_where_they_can_be(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refuses: bool
-) -> None:
-    probe = tmp_path / "probe"
-    probe.touch()
-    try:
-        os.close(os.open(probe, os.O_RDWR | os.O_DIRECT))
-    except OSError:
-        pytest.skip("this file system has no direct writes")
-    probe.unlink()
-    checkpoint.write(RECIPE, tmp_path / "expected")
-    monkeypatch.setattr(writing, "BUFFER", 4096)
-    pwrite, direct = os.pwrite, []
-
-    def watched(descriptor: int, view: memoryview, offset: int) -> int:
-        is_direct = bool(fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_DIRECT)
-        direct.append((is_direct, len(view)))
-        if is_direct and refuses:
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-        return pwrite(descriptor, view, offset)
-
-    monkeypatch.setattr(os, "pwrite", watched)
-    checkpoint.write(RECIPE, tmp_path / "out")
-    expected, out = (next((tmp_path / name).iterdir()).read_bytes() for name in ("expected", "out"))
-    assert out == expected
-    blocks = [is_direct for is_direct, nbytes in direct if nbytes == 4096]
-    assert all(blocks) if not refuses else blocks == [True, False] * (len(out) // 4096)
-
-
-def test_killed_run_resumes(tmp_path: Path) -> None:
-    source = {"tensors": {f"{n}.weight": [1024, 2048] for n in range(40)}}
-    code = f"from fastkaiming import checkpoint; checkpoint.write({source}, {str(tmp_path)!r}, max_shard_size='8MiB')"
-    with subprocess.Popen([sys.executable, "-c", code]) as process:
-        while not list(tmp_path.glob("*.safetensors")) and process.poll() is None:
-            time.sleep(0.001)
-        process.send_signal(signal.SIGKILL)
-    assert list(tmp_path.glob(".*.partial"))
-    finished = {path.name for path in tmp_path.glob("*.safetensors")}
-    report = checkpoint.write(source, tmp_path, max_shard_size="8MiB", resume=True)
-    assert set(report.kept) == finished
-    assert not list(tmp_path.glob(".*"))
-    assert checkpoint.verify(tmp_path).difference is None
-
-
-def test_what_a_stopped_run_left_is_replaced_by_resume_alone(tmp_path: Path) -> None:
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.write_text("mine")
-    out = tmp_path / "out"
-    out.mkdir()
-    (out / ".model.safetensors.0123456789abcdef.partial").symlink_to(elsewhere)
-    with pytest.raises(FileExistsError, match="a run was killed here"):
-        checkpoint.write(RECIPE, out)
-    checkpoint.write(RECIPE, out, resume=True)
-    assert elsewhere.read_text() == "mine"
-    assert [path.name for path in out.iterdir()] == ["model.safetensors"]
-    assert checkpoint.verify(out).difference is None
-
-
-def test_truncated_file_is_made_anew(tmp_path: Path) -> None:
-    directory, report = llama(tmp_path)
-    before = {path.name: path.read_bytes() for path in directory.iterdir()}
-    os.truncate(directory / report.files[0], len(before[report.files[0]]) - 5)
-    again = checkpoint.write({"tensors": LIKE_LLAMA}, directory, max_shard_size="30KB", resume=True)
-    assert again.kept == report.files[1:]
-    assert {path.name: path.read_bytes() for path in directory.iterdir()} == before
-
-
-@pytest.mark.parametrize("shard", ["5GB", "4KB"])
-def test_resume_takes_over_from_a_run_that_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shard: str) -> None:
-    pwrite = writing._pwrite
-
-    def other_run(*arguments: Any) -> None:
-        monkeypatch.setattr(writing, "_pwrite", pwrite)
-        assert checkpoint.write(RECIPE, out, max_shard_size=shard, resume=True).kept == ()
-        pwrite(*arguments)
-
-    out = tmp_path / "out"
-    monkeypatch.setattr(writing, "_pwrite", other_run)
-    with pytest.raises(FileExistsError, match="another run has taken over"):
-        checkpoint.write(RECIPE, out, max_shard_size=shard)
-    assert not list(out.glob(".*"))
-    assert checkpoint.verify(out).difference is None
-
-
-def test_files_follow_no_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(secrets, "token_hex", lambda _: "foretold")
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.write_text("mine")
-    for name in ("model-00002-of-00003.safetensors", "model.safetensors.index.json"):
-        out = tmp_path / name
-        out.mkdir()
-        (out / f".{name}.foretold.partial").symlink_to(elsewhere)
-        with pytest.raises(FileExistsError):
-            checkpoint.write(RECIPE, out, max_shard_size="4KB")
-        assert elsewhere.read_text() == "mine"
-
-
-def test_interrupted_reservation_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(os, "posix_fallocate", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        checkpoint.write(RECIPE, tmp_path / "out")
-    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(verifying, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(verifying, "_PIECE", 512)
+    monkeypatch.setattr(writing, "fill", meets_another)
+    assert checkpoint.verify(directory).difference is None
+    assert met.is_set()
 
 
 def test_incomplete_checkpoints_are_not_verified(tmp_path: Path) -> None:

@@ -96,6 +96,9 @@ def test_fill_is_the_functions_array(tmp_path: Path, capsys: pytest.CaptureFixtu
     told(capsys, "fill", raw, "10,20", "--init", "uniform(-1.0, 1.0)", "--dtype", "float16", "--name", "w")
     expected = fk.uniform((10, 20), np.float16, -1.0, 1.0, rng=fk.Generator(0).key("w"))
     assert raw.read_bytes() == expected.tobytes()
+    narrow = tmp_path / "narrow.npy"
+    told(capsys, "fill", narrow, "64x32", "--dtype", "bfloat16")
+    assert np.array_equal(np.load(narrow).view("bfloat16"), fk.kaiming_normal((64, 32), "bfloat16", rng=0))
     before = out.read_bytes()
     assert "is not overwritten" in refused(capsys, "fill", out, "64x32")
     assert out.read_bytes() == before

@@ -19,7 +19,13 @@ HELP = "fill one array of any size into a .npy file, or into a raw one"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    parser.add_argument("out", type=Path, metavar="OUT", help="the new file: NumPy's format if it ends in .npy, or raw")
+    parser.add_argument(
+        "out",
+        type=Path,
+        metavar="OUT",
+        help="the new file: raw, or NumPy's format if it ends in .npy, which has no name for narrow floats: "
+        "np.load(OUT).view(ml_dtypes.bfloat16)",
+    )
     describe_array(parser)
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="which values (default: 0)")
     parser.add_argument("--name", metavar="NAME", help="the values of a name, as a checkpoint has them")
