@@ -135,6 +135,8 @@ def _mapped(path: Path, tensor: Tensor) -> NDArray[Any]:
 def first_difference(path: Path, seed: int, file: File) -> Difference | None:
     """Return the first value of a file that is not what it should be."""
     with path.open("rb", buffering=0) as opened:
+        if hasattr(os, "posix_fadvise"):  # several threads read, and each looks like a reader that jumps
+            os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
         place = _first_byte(opened.fileno(), file, seed)
     if place is None:
         return None
