@@ -59,6 +59,18 @@ def test_disk_that_is_full_at_the_reservation(directory: Path) -> None:
     assert (code, left) == ("exit 2", [])
 
 
+def test_disk_that_fills_up_in_the_middle(directory: Path) -> None:
+    """As where a file system only pretends to reserve; what is whole by then is kept."""
+    (directory / "pretend.py").write_text(
+        "import os, sys\nfrom fastkaiming import cli\nos.posix_fallocate = lambda *_: None\nsys.exit(cli.main())\n"
+    )
+    script = WRITE.replace("-m fastkaiming", "pretend.py")
+    refusal, code, *left = within_mount(directory, script, pages_of_files() - PAGE)
+    assert refusal.startswith("fastkaiming checkpoint: ")
+    assert refusal.endswith("/model-00003-of-00003.safetensors: No space left on device")
+    assert (code, left) == ("exit 2", [f"model-{number:05d}-of-00003.safetensors" for number in (1, 2)])
+
+
 def test_disk_that_is_full_at_the_end(directory: Path) -> None:
     """The index alone is not reserved; what is whole by then is kept."""
     resumed = '; mount -o "remount,size=$((2 * $1))" out'

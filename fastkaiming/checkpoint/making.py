@@ -11,7 +11,7 @@ from fastkaiming import checks
 from fastkaiming.checkpoint import documents, plans, sources, verifying, writing
 from fastkaiming.checkpoint.plans import File, Plan
 from fastkaiming.checkpoint.writing import Reserved
-from fastkaiming.filling import as_one
+from fastkaiming.filling import as_one, report_done
 from fastkaiming.generator import Generator
 from fastkaiming.rules import warn_of_unused
 
@@ -125,7 +125,7 @@ def write(
     try:
         directory.mkdir(parents=True, exist_ok=True)
         _check_directory(directory, plan, files, resume)
-        with as_one(sum(tensor.elements for file in files for tensor in file.tensors if tensor.dtype.is_drawn)):
+        with as_one(sum(file.drawn_elements for file in files)):
             kept = tuple(
                 file.name for file in files if (directory / file.name).exists() and _is_whole(directory, plan, file)
             )
@@ -200,11 +200,15 @@ def _make(directory: Path, plan: Plan, files: Sequence[File], client: Any) -> No
 
 def _spread(seed: int, reserved: Sequence[Reserved], client: Any) -> None:
     """Make each file by a task on a cluster; the first that fails ends the others."""
-    futures = client.map(partial(_write_one, seed), reserved, pure=False)
+    from distributed import as_completed
+
+    made_by = dict(zip(client.map(partial(_write_one, seed), reserved, pure=False), reserved, strict=True))
     try:
-        client.gather(futures)
+        for future in as_completed(made_by):
+            future.result()
+            report_done(made_by[future].file.drawn_elements)
     finally:
-        client.cancel(futures)
+        client.cancel(list(made_by))
 
 
 def _write_one(seed: int, reserved: Reserved) -> None:

@@ -82,6 +82,11 @@ class File(NamedTuple):
         """How many bytes it takes."""
         return self.tensors[-1].begin + self.tensors[-1].nbytes if self.tensors else len(self.header)
 
+    @property
+    def drawn_elements(self) -> int:
+        """How many of its elements are drawn."""
+        return sum(tensor.elements for tensor in self.tensors if tensor.dtype.is_drawn)
+
 
 @dataclass(frozen=True)
 class Plan:

@@ -93,7 +93,7 @@ def verify(out_dir: str | Path) -> Verification:
     """
     contents = [(path, *_content(path)) for path in _files(Path(out_dir))]
     files = [file for _, _, file in contents]
-    with as_one(sum(tensor.elements for file in files for tensor in file.tensors if tensor.dtype.is_drawn)):
+    with as_one(sum(file.drawn_elements for file in files)):
         differences = (first_difference(path, seed, file) for path, seed, file in contents)
         difference = next((each for each in differences if each is not None), None)
     nbytes = sum(tensor.nbytes for file in files for tensor in file.tensors)

@@ -104,6 +104,8 @@ def write(key_of: KeyOf, reserved: Sequence[Reserved], threads: int | None = Non
             except FileNotFoundError:
                 reason = "its partial file is gone: another run has taken over, or somebody removed it"
                 raise FileExistsError(errno.EEXIST, reason, str(each.path)) from None
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, str(each.path)) from None
 
 
 def _write_file(
