@@ -100,6 +100,22 @@ def test_bad_recipe_is_refused(tmp_path: Path, recipe: dict[str, Any], message: 
     assert not (tmp_path / "out").exists()
 
 
+NOT_OF_JSON = {"number for a name", "huge number"}
+
+
+@pytest.mark.parametrize("refused", sorted(REFUSED.keys() - NOT_OF_JSON))
+def test_command_line_refuses_it_in_one_line(
+    tmp_path: Path, refused: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("recipe.json").write_text(json.dumps(REFUSED[refused][0]))
+    assert cli.main(["checkpoint", "recipe.json", "out"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(("fastkaiming checkpoint: recipe.json", f"fastkaiming checkpoint: {tmp_path}/out/"))
+    assert error.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["recipe.json"]
+
+
 def test_refusal_of_a_long_rule_is_short() -> None:
     with pytest.raises(ValueError, match="must be the name of an initializer") as raised:
         checkpoint.plan({"tensors": {"a": {"shape": [2], "init": "(" * 100_000}}})
