@@ -104,10 +104,11 @@ def test_fill_is_the_functions_array(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert out.read_bytes() == before
 
 
-def test_fill_that_was_killed_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / ".a.npy.0123456789abcdef.partial").write_bytes(b"half")
-    assert "one that was killed left it" in refused(capsys, "fill", tmp_path / "a.npy", "3x2")
-    assert not (tmp_path / "a.npy").exists()
+@pytest.mark.parametrize("name", ["a.npy", "a[1]*.npy"])
+def test_fill_that_was_killed_is_told(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / f".{name}.0123456789abcdef.partial").write_bytes(b"half")
+    assert "one that was killed left it" in refused(capsys, "fill", tmp_path / name, "3x2")
+    assert not (tmp_path / name).exists()
 
 
 def test_explain(capsys: pytest.CaptureFixture[str]) -> None:
