@@ -306,5 +306,5 @@ def _fill(job: Job, out: Any, key: Key, place: Mapping[str, Any]) -> None:
 
 def listed(names: Sequence[str]) -> str:
     """Return the names, or the first few of many."""
-    shown = ", ".join(map(repr, names[:5]))
+    shown = ", ".join(f"{name!r:.60}" for name in names[:5])
     return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown

@@ -1,6 +1,7 @@
 """The commands as their users meet them: files, JSON, one-line errors and exit codes."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -10,10 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from processes import ROOT
 
 import fastkaiming as fk
-from fastkaiming import cli
+from fastkaiming import checkpoint, cli
 
+FINDS_US = os.environ | {"PYTHONPATH": str(ROOT)}
 RECIPE = """
 seed = 7
 dtype = "bfloat16"
@@ -54,7 +57,8 @@ def test_checkpoint_is_made_and_verified(tmp_path: Path, recipe: Path, capsys: p
     plan = told(capsys, "checkpoint", recipe, out, "--dry-run")
     assert not out.exists()
     weight = plan["tensors"][1]
-    assert (weight["tensor"], weight["fan_in"], weight["fan_out"], weight["std"]) == ("fc.weight", 32, 64, 0.25)
+    assert (weight["tensor"], weight["fan_in"], weight["fan_out"]) == ("fc.weight", 32, 64)
+    assert (weight["mean"], weight["std"]) == (0.0, 0.25)
     report = told(capsys, "checkpoint", recipe, out)
     assert (report["files"], report["tensors"], report["bytes"]) == (["model.safetensors"], 2, plan["bytes"])
     assert told(capsys, "verify", out)["difference"] is None
@@ -134,6 +138,11 @@ def test_pictures_and_report(tmp_path: Path, recipe: Path, capsys: pytest.Captur
     told(capsys, "plot", "propagation", tmp_path / "b.svg", "--depth", 3, "--width", 8)
     told(capsys, "plot", "report", out, tmp_path / "c.html")
     (tmp_path / "c.html").rename(tmp_path / "first.html")
+    assert "ends in .html" in refused(capsys, "plot", "report", out, tmp_path / "c.txt")
+    assert "did you mean 'fc.weight'?" in refused(capsys, "plot", "histogram", out, "fc.wieght", tmp_path / "d.png")
+    strange = {"tensors": {r"a$\foo$": {"shape": [4, 4]}}}  # no formula
+    checkpoint.write(strange, tmp_path / "strange")
+    told(capsys, "plot", "histogram", tmp_path / "strange", r"a$\foo$", tmp_path / "e.svg")
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     assert b"<svg" in (tmp_path / "b.svg").read_bytes()
     assert cli.main(["plot", "report", str(out), str(tmp_path / "c.html")]) == 0
@@ -153,7 +162,8 @@ def test_terminal_has_a_bar_of_rich(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     progress = pytest.importorskip("rich.progress")
     updates: list[tuple[int, int]] = []
 
-    def update(_self: Any, _task: Any, *, completed: int, total: int) -> None:
+    def update(bar: Any, _task: Any, *, completed: int, total: int) -> None:
+        assert bar.console.stderr
         updates.append((completed, total))
 
     monkeypatch.setattr(progress.Progress, "update", update)
@@ -187,6 +197,11 @@ def test_bench_in_json(capsys: pytest.CaptureFixture[str]) -> None:
         (("checkpoint", "{}/recipe.toml", "/dev/null/out"), "/dev/null"),
         (("checkpoint", "{}/recipe.toml", "{}/out", "--dtype", "int4"), "dtype must be one of"),
         (("verify", "{}/none"), "none"),
+        (("verify", "{}/recipe.toml"), "recipe.toml: it must be a directory of safetensors files, or one of them"),
+        (
+            ("checkpoint", "{}/recipe.toml", "{}/out", "--max-shard-size", "5\N{KELVIN SIGN}B"),
+            "must be a number of bytes",
+        ),
     ],
 )
 def test_refusals_are_one_line(
@@ -197,6 +212,24 @@ def test_refusals_are_one_line(
     assert recipe in before
     assert message in refused(capsys, *(argument.format(tmp_path) for argument in arguments))
     assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limits of open files there")
+def test_checkpoints_of_more_tensors_than_open_files(tmp_path: Path) -> None:
+    (tmp_path / "recipe.json").write_text(json.dumps({"tensors": {f"{n}.weight": [2, 2] for n in range(300)}}))
+    program = "import resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64)); from fastkaiming import "
+    looks = program + "checkpoint; print(len(list(checkpoint.stored('out'))))"
+    for arguments in (["-m", "fastkaiming", "checkpoint", "recipe.json", "out"], ["-c", looks]):
+        result = subprocess.run(
+            [sys.executable, *arguments], cwd=tmp_path, env=FINDS_US, capture_output=True, check=True
+        )
+    assert result.stdout == b"300\n"
+
+
+def test_standard_error_may_be_closed(tmp_path: Path) -> None:
+    command = f"{sys.executable} -m fastkaiming fill {tmp_path / 'a.npy'} 30x20 --json 2>&-"
+    result = subprocess.run(command, shell=True, capture_output=True, env=FINDS_US, check=True)
+    assert json.loads(result.stdout)["bytes"] == (tmp_path / "a.npy").stat().st_size
 
 
 def test_rules_of_the_command_line(tmp_path: Path, recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -103,7 +103,7 @@ def write(
     Warns
     -----
     UserWarning
-        A rule that fills no tensor: its pattern has a typing error, or stands behind a wider one.
+        A rule whose pattern no name is the first to match: it has a typing error, or stands behind a wider one.
 
     Examples
     --------
@@ -118,13 +118,15 @@ def write(
     warn_of_unused(plan.unused, plan.recipe.tensors)
     files = plan.files if part is None else _part(plan.files, part)
     checks.flag("resume", resume)
-    if not (dask is None or callable(getattr(dask, "map", None))):
-        raise TypeError(f"dask must be a distributed.Client or None, not {checks.shown(dask)}")
+    if dask is not None:
+        _check_client(dask)
     directory = Path(out_dir)
     made = [each for each in (directory, *directory.parents) if not each.exists()]
     try:
         directory.mkdir(parents=True, exist_ok=True)
         _check_directory(directory, plan, files, resume)
+        for leftover in _leftovers(directory, plan, files):
+            leftover.unlink(missing_ok=True)
         with as_one(sum(file.drawn_elements for file in files)):
             kept = tuple(
                 file.name for file in files if (directory / file.name).exists() and _is_whole(directory, plan, file)
@@ -146,6 +148,15 @@ def _part(files: Sequence[File], part: Any) -> Sequence[File]:
     return files[checks.integer("k of part (k, n)", part[0], 1, parts) - 1 :: parts]
 
 
+def _check_client(dask: Any) -> None:
+    try:
+        from distributed import Client
+    except ModuleNotFoundError as error:
+        raise checks.missing("dask", error) from error
+    if not isinstance(dask, Client):
+        raise TypeError(f"dask must be a distributed.Client or None, not {checks.shown(dask)}")
+
+
 def _check_directory(directory: Path, plan: Plan, files: Sequence[File], resume: bool) -> None:
     """Refuse a directory with weights that are not this checkpoint's; without ``resume``, with those to be made."""
     ours = {file.name: file for file in plan.files}
@@ -158,7 +169,7 @@ def _check_directory(directory: Path, plan: Plan, files: Sequence[File], resume:
             raise FileExistsError(f"{path}: it exists; resume=True (--resume) keeps what is whole of this checkpoint")
         if path.name in to_make and not _has_header(path, ours[path.name]):
             raise FileExistsError(f"{path}: it is of another checkpoint (its header differs), or damaged")
-    for path in (each for file in files for each in writing.leftovers(directory, file)):
+    for path in _leftovers(directory, plan, files):
         if not resume:
             raise FileExistsError(f"{path}: a run was killed here, or goes on; resume=True (--resume) takes over")
     index = directory / sources.INDEX
@@ -170,6 +181,12 @@ def _check_directory(directory: Path, plan: Plan, files: Sequence[File], resume:
         documents.check_file(path)
         if path.exists() and path.read_bytes() != companion.read_bytes():
             raise FileExistsError(f"{path}: it must be the same as {companion}, which belongs to this checkpoint")
+
+
+def _leftovers(directory: Path, plan: Plan, files: Sequence[File]) -> list[Path]:
+    """Return what other runs have begun there, but for the files of other parts."""
+    of_other_parts = {file.name for file in plan.files} - {file.name for file in files}
+    return [path for path, name in writing.leftovers(directory, "*.safetensors").items() if name not in of_other_parts]
 
 
 def _has_header(path: Path, file: File) -> bool:
@@ -207,6 +224,7 @@ def _spread(seed: int, reserved: Sequence[Reserved], client: Any) -> None:
         for future in as_completed(made_by):
             future.result()
             report_done(made_by[future].file.drawn_elements)
+            future.release()  # or it would be made again if its worker died
     finally:
         client.cancel(list(made_by))
 

@@ -101,7 +101,7 @@ class Plan:
     index : bytes or None
         What model.safetensors.index.json will say, where there is more than one file.
     unused : tuple of str
-        The patterns of the rules by which no tensor is filled.
+        The patterns of the rules that no name matches first.
     """
 
     seed: int
@@ -144,7 +144,7 @@ def plan(
     Warns
     -----
     UserWarning
-        A rule that fills no tensor.
+        A rule whose pattern no name matches first.
 
     Examples
     --------
@@ -202,7 +202,7 @@ def _resolved(
         if told is None and default == "*" and len(spec.shape) < 2 and 0 not in spec.shape and dtype.is_drawn:
             untold.append(name)
     if untold:
-        example = f"'*{untold[0].rpartition('.')[2]}' = 'ones'"
+        example = f"{'*' + untold[0].rpartition('.')[2]!r:.60} = 'ones'"
         names = rules.listed(untold)
         raise ValueError(
             f"tensors of fewer than two axes must have a rule, {example} for example, got none for {names}"
@@ -257,7 +257,7 @@ def _bytes(name: str, value: int | str) -> int:
     """Return a size in bytes, given as such or as a text such as 5GB or 512MiB."""
     if not isinstance(value, str):
         return checks.integer(name, value, 1, 2**63 - 1, "an integer or a text such as '5GB'")
-    match = re.fullmatch(r"\s*([0-9]{1,20}(?:\.[0-9]{1,20})?)\s*([KMGT]i?B)?\s*", value, re.IGNORECASE)
+    match = re.fullmatch(r"\s*([0-9]{1,20}(?:\.[0-9]{1,20})?)\s*([KMGT]i?B)?\s*", value, re.IGNORECASE | re.ASCII)
     if match is None:
         raise ValueError(f"{name} must be a number of bytes or a text such as '5GB' or '512MiB', got {value!r:.60}")
     return checks.integer(name, int(Fraction(match[1]) * _UNITS[(match[2] or "B").upper()]), 1, 2**63 - 1)

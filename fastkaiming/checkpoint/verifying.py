@@ -1,5 +1,6 @@
 """Checkpoints checked against what they should be: their own headers tell the seed, and the seed tells every value."""
 
+import mmap
 import os
 import threading
 from collections import deque
@@ -120,16 +121,26 @@ def stored(out_dir: str | Path) -> Iterator[Stored]:
     """
     for path in _files(Path(out_dir)):
         _, file = _content(path)
+        with path.open("rb") as opened:
+            mapped = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
         for tensor in file.tensors:
-            yield Stored(tensor.name, tensor.rule, _mapped(path, tensor), tensor.distribution)
+            yield Stored(tensor.name, tensor.rule, _array(mapped, tensor), tensor.distribution)
+            _let_go(mapped, tensor)
 
 
-def _mapped(path: Path, tensor: Tensor) -> NDArray[Any]:
-    """Return a tensor's values in a mapping of its own, whose pages go when nobody has the array any more."""
+def _array(mapped: mmap.mmap, tensor: Tensor) -> NDArray[Any]:
     dtype = tensor.dtype.memory()
     if not tensor.elements:
         return np.empty(tensor.shape, dtype)
-    return np.memmap(path, dtype, "r", tensor.begin, tensor.shape)
+    return np.frombuffer(mapped, dtype, tensor.elements, tensor.begin).reshape(tensor.shape)
+
+
+def _let_go(mapped: mmap.mmap, tensor: Tensor) -> None:
+    """Give the pages of a tensor back; who looks again reads them again."""
+    begin = -(-tensor.begin // mmap.PAGESIZE) * mmap.PAGESIZE
+    nbytes = tensor.begin + tensor.nbytes - begin
+    if nbytes > 0 and hasattr(mapped, "madvise"):
+        mapped.madvise(mmap.MADV_DONTNEED, begin, nbytes)
 
 
 def first_difference(path: Path, seed: int, file: File) -> Difference | None:

@@ -5,15 +5,14 @@ A file has another name until it is whole and on the disk, and its space is rese
 
 import errno
 import math
+import mmap
 import os
 import secrets
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from glob import escape
 from itertools import islice
-from mmap import mmap
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +27,8 @@ from fastkaiming.filling import side_by_side
 from fastkaiming.generator import Key
 
 BUFFER = 64 << 20  # bytes, a multiple of every element's and every disk block's; there are two
+_BLOCK = 4096  # bytes, a multiple of the blocks of disks
+_ENDING = len(".0123456789abcdef.partial")
 Bytes = NDArray[np.uint8]
 KeyOf = Callable[[str], Key]  # of the name of a tensor
 
@@ -54,18 +55,16 @@ def temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
 
 
-def leftovers(directory: Path, file: File) -> list[Path]:
-    """Return what other runs have of a file: those that were killed, and those that go on."""
-    return list(directory.glob(f".{escape(file.name)}.{'?' * 16}.partial"))
+def leftovers(directory: Path, pattern: str) -> dict[Path, str]:
+    """Return the names of files that other runs make there or were killed at, by their temporary ones."""
+    return {path: path.name[1:-_ENDING] for path in directory.glob(f".{pattern}.{'?' * 16}.partial")}
 
 
 def reserve(directory: Path, files: Sequence[File]) -> list[Reserved]:
-    """Take the space of all files, or none of it; what other runs have of them is removed, and they end there."""
+    """Take the space of all files, or none of it."""
     reserved = [Reserved(file, directory / file.name, temporary(directory / file.name)) for file in files]
     for file, path, partial in reserved:
         try:
-            for leftover in leftovers(directory, file):
-                leftover.unlink(missing_ok=True)
             _reserve(partial, file.nbytes)
         except KeyboardInterrupt:
             discard(reserved)
@@ -99,13 +98,7 @@ def write(key_of: KeyOf, reserved: Sequence[Reserved], threads: int | None = Non
     buffers = [_buffer([each.file for each in reserved]) for _ in range(2)]
     with ThreadPoolExecutor(1) as writer:
         for each in reserved:
-            try:
-                _write_file(key_of, each, buffers, writer, threads)
-            except FileNotFoundError:
-                reason = "its partial file is gone: another run has taken over, or somebody removed it"
-                raise FileExistsError(errno.EEXIST, reason, str(each.path)) from None
-            except OSError as error:
-                raise OSError(error.errno, error.strerror, str(each.path)) from None
+            _write_file(key_of, each, buffers, writer, threads)
 
 
 def _write_file(
@@ -113,36 +106,51 @@ def _write_file(
 ) -> None:
     file = reserved.file
     written: list[Future[None]] = [writer.submit(lambda: None) for _ in buffers]
-    with _opened(reserved.partial) as (direct, cached):
+    with _opened(reserved) as (direct, cached):
         try:
             for begin in range(0, file.nbytes, BUFFER):
                 written.append(written.pop(0))
                 buffers.append(buffers.pop(0))
-                written[-1].result()  # of the buffer that is filled next
+                with _naming(reserved.path):
+                    written[-1].result()  # of the buffer that is filled next
                 filled = buffers[-1][: min(BUFFER, file.nbytes - begin)]
                 fill(filled, file, begin, key_of, threads)
                 written[-1] = writer.submit(_pwrite, direct, cached, filled, begin)
-            for each in written:
-                each.result()
-            os.fsync(cached)
-            reserved.partial.rename(reserved.path)
-            sync(reserved.path.parent)
+            with _naming(reserved.path):
+                for each in written:
+                    each.result()
+                os.fsync(cached)
+                reserved.partial.rename(reserved.path)
+                sync(reserved.path.parent)
         finally:
             for each in written:
                 each.exception()  # nobody writes to a descriptor that is closed
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[int, int]]:
+def _naming(path: Path) -> Iterator[None]:
+    """Name the file in errors of the system, which know of its temporary name at most."""
+    try:
+        yield
+    except FileNotFoundError:
+        reason = "its partial file is gone: another run has taken over, or somebody removed it"
+        raise FileExistsError(errno.EEXIST, reason, str(path)) from None
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+@contextmanager
+def _opened(reserved: Reserved) -> Iterator[tuple[int, int]]:
     """Lend a descriptor that writes past the page cache, where the file system can, and one that writes into it.
 
     The copies into the page cache cost more than the draw.
     """
     flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
-    direct = cached = os.open(path, flags)
+    with _naming(reserved.path):
+        direct = cached = os.open(reserved.partial, flags)
     try:
         with suppress(OSError):
-            direct = os.open(path, flags | getattr(os, "O_DIRECT", 0))
+            direct = os.open(reserved.partial, flags | getattr(os, "O_DIRECT", 0))
         yield direct, cached
     finally:
         for descriptor in {direct, cached}:
@@ -152,7 +160,8 @@ def _opened(path: Path) -> Iterator[tuple[int, int]]:
 def _buffer(files: Sequence[File]) -> Bytes:
     """Return memory that begins with a page, as direct writes want it: open(2), O_DIRECT."""
     nbytes = min(BUFFER, max((file.nbytes for file in files), default=1))
-    buffer = np.frombuffer(mmap(-1, nbytes), np.uint8)
+    private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS  # huge pages are not for what is shared
+    buffer = np.frombuffer(mmap.mmap(-1, nbytes, flags=private), np.uint8)
     hugepages.advise(buffer)
     return buffer
 
@@ -196,16 +205,19 @@ def runs(file: File, begin: int, end: int) -> Iterator[Run]:
 
 
 def _pwrite(direct: int, cached: int, data: Bytes, offset: int) -> None:
-    view = data.data
-    descriptor = direct
+    blocks = len(data) // _BLOCK * _BLOCK  # which are all that a direct write takes: open(2), O_DIRECT
+    try:
+        _pwrite_all(direct, data[:blocks].data, offset)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        blocks = 0  # this file system wants something else of direct writes
+    _pwrite_all(cached, data[blocks:].data, offset + blocks)
+
+
+def _pwrite_all(descriptor: int, view: memoryview, offset: int) -> None:
     while view:
-        try:
-            written = os.pwrite(descriptor, view, offset)
-        except OSError as error:
-            if error.errno != errno.EINVAL or descriptor == cached:
-                raise
-            descriptor = cached  # the end of a file is no whole block, which is all that a direct write takes: open(2)
-            continue
+        written = os.pwrite(descriptor, view, offset)
         view, offset = view[written:], offset + written
 
 

@@ -4,6 +4,7 @@ import argparse
 import io
 import re
 import time
+from glob import escape
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
     key = fastkaiming.Key(options.seed) if options.name is None else generator.key(options.name)
     if path.exists():
         raise FileExistsError(f"{path}: it exists, and is not overwritten")
-    for partial in writing.leftovers(path.parent, file):
+    for partial in writing.leftovers(path.parent, escape(path.name)):
         raise FileExistsError(f"{partial}: another run writes it, or one that was killed left it: remove it then")
     start = time.perf_counter()
     with output.told(options.json) as result:

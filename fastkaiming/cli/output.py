@@ -26,6 +26,9 @@ def told(as_json: bool) -> Iterator[dict[str, Any]]:
 @contextmanager
 def progress(name: str) -> Iterator[None]:
     """Tell standard error how far the fills of the block are: a bar on a terminal, rich's if installed, or lines."""
+    if sys.stderr is None:  # it is closed
+        yield
+        return
     if not sys.stderr.isatty():
         with fastkaiming.progress(tenths(name)):
             yield

@@ -74,7 +74,7 @@ def _histogram(options: argparse.Namespace) -> bytes:
         hint = f"; did you mean {similar[0]!r}?" if similar else ""
         raise ValueError(f"{options.checkpoint}: it has no tensor {options.tensor!r}{hint}")
     figure = plot.histogram(tensor.array, tensor.distribution)
-    figure.suptitle(tensor.name, fontsize="medium")
+    figure.suptitle(tensor.name, fontsize="medium", parse_math=False)
     return _saved(figure, options.out)
 
 
