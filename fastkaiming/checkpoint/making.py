@@ -169,8 +169,8 @@ def _check_directory(directory: Path, plan: Plan, files: Sequence[File], resume:
             raise FileExistsError(f"{path}: it exists; resume=True (--resume) keeps what is whole of this checkpoint")
         if path.name in to_make and not _has_header(path, ours[path.name]):
             raise FileExistsError(f"{path}: it is of another checkpoint (its header differs), or damaged")
-    for path in _leftovers(directory, plan, files):
-        if not resume:
+    if not resume:
+        for path in _leftovers(directory, plan, files):
             raise FileExistsError(f"{path}: a run was killed here, or goes on; resume=True (--resume) takes over")
     index = directory / sources.INDEX
     documents.check_file(index)
