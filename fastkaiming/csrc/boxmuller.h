@@ -70,7 +70,7 @@ FK_INLINE void fk_normal_pair_f32(v_u32 a, v_u32 b, v_f32 *even, v_f32 *odd) {
  * c[15] = 1 so that next to v = 1 only the exact f = v - 1 remains. The table keeps P short where a plain polynomial
  * would need 20 terms, or a division. */
 static const double fk_half_reciprocal[16] = {
-    0x1.fp-1, 0x1.d4p-1, 0x1.bbp-1, 0x1.a4p-1, 0x1.9p-1,  0x1.7dp-1, 0x1.6cp-1, 0x1.5dp-1,
+    0x1.fp-1,  0x1.d4p-1, 0x1.bbp-1, 0x1.a4p-1, 0x1.9p-1,  0x1.7dp-1, 0x1.6cp-1, 0x1.5dp-1,
     0x1.4ep-1, 0x1.41p-1, 0x1.35p-1, 0x1.2ap-1, 0x1.1fp-1, 0x1.16p-1, 0x1.0dp-1, 0x1p-1,
 };
 static const double fk_twice_log_reciprocal[16] = {

@@ -44,8 +44,8 @@ static int has(uint32_t bits, uint32_t wanted) { return (bits & wanted) == wante
 int fk_cpu_runs_avx2(const fk_cpu *cpu) {
     uint32_t leaf1[4], leaf7[4];
     const uint32_t wanted = LEAF1_ECX_FMA | LEAF1_ECX_OSXSAVE | LEAF1_ECX_AVX | LEAF1_ECX_F16C;
-    return cpu->cpuid(1, 0, leaf1) && has(leaf1[2], wanted) &&
-           (cpu->xgetbv() & XCR0_XMM_YMM) == XCR0_XMM_YMM && cpu->cpuid(7, 0, leaf7) && has(leaf7[1], LEAF7_EBX_AVX2);
+    return cpu->cpuid(1, 0, leaf1) && has(leaf1[2], wanted) && (cpu->xgetbv() & XCR0_XMM_YMM) == XCR0_XMM_YMM &&
+           cpu->cpuid(7, 0, leaf7) && has(leaf7[1], LEAF7_EBX_AVX2);
 }
 
 int fk_cpu_runs_avx512(const fk_cpu *cpu) {
@@ -60,11 +60,11 @@ static int runs_avx2(void) { return fk_cpu_runs_avx2(&this_machine); }
 
 static int runs_always(void) { return 1; }
 
+/* Widest first. */
 static const struct {
     const fk_kernels *kernels;
     int (*runs_here)(void);
 } compiled_in[] = {
-    /* widest first */
 #if defined(__x86_64__)
     {&fk_kernels_avx512, runs_avx512},
     {&fk_kernels_avx2, runs_avx2},

@@ -68,7 +68,7 @@ typedef enum {
     FK_BFLOAT16,
     FK_FLOAT8_E4M3FN,
     FK_FLOAT8_E5M2,
-    FK_FORMATS
+    FK_FORMATS,
 } fk_format;
 
 enum { FK_MAX_AXES = 64 };

@@ -29,9 +29,7 @@ typedef struct {
 } fk_grid;
 
 /* Rows [row, row_end) and columns [column, column_end). */
-typedef struct {
-    uint64_t row, row_end, column, column_end;
-} fk_box;
+typedef struct { uint64_t row, row_end, column, column_end; } fk_box;
 
 /* A row, and the index and the address of its column 0. */
 typedef struct {

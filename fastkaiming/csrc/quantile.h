@@ -76,8 +76,8 @@ FK_INLINE v_f32 fk_central_reading_f32(const fk_params *params, v_f32 from_origi
 FK_LARGE v_f32 fk_truncated_f32(const fk_params *params, v_u32 word, int regions) {
     const v_u32 centred = vw_xor(word, vw_set1(0x80000000u)), distance = vw_xor(word, vw_sar(word, 31));
     const v_f32 t = fk_central_reading_f32(params, vf_from_i32(centred));
-    const v_f32 v = vf_fma(vf_from_i32(distance), vf_set1((float)params->lower_slope),
-                           vf_set1((float)params->lower_anchor));
+    const v_f32 v =
+        vf_fma(vf_from_i32(distance), vf_set1((float)params->lower_slope), vf_set1((float)params->lower_anchor));
     return fk_value_f32(params, fk_quantile_f32(t, v, centred, regions));
 }
 

@@ -179,8 +179,8 @@ static inline v_f64 vd_lookup2(const double *table, v_u64 index) {
 /* As two 32-bit halves: lanes 2 index and 2 index + 1. */
 static inline v_f64 vd_lookup4(const double *table, v_u64 index) {
     const __m256i twice = _mm256_slli_epi64(index, 1);
-    const __m256i halves = _mm256_or_si256(_mm256_or_si256(twice, _mm256_slli_epi64(twice, 32)),
-                                           _mm256_set1_epi64x(0x100000000));
+    const __m256i halves =
+        _mm256_or_si256(_mm256_or_si256(twice, _mm256_slli_epi64(twice, 32)), _mm256_set1_epi64x(0x100000000));
     return _mm256_castps_pd(_mm256_permutevar8x32_ps(_mm256_castpd_ps(_mm256_loadu_pd(table)), halves));
 }
 

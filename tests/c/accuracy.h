@@ -145,9 +145,7 @@ static uint64_t scan_piece(void *context, uint64_t begin, uint64_t end) {
     return end - begin;
 }
 
-static void run(scan s) {
-    fk_parallel_for(s.count, UINT64_C(1) << 16, s.threads, scan_piece, &s, NULL, NULL);
-}
+static void run(scan s) { fk_parallel_for(s.count, UINT64_C(1) << 16, s.threads, scan_piece, &s, NULL, NULL); }
 
 /* The words below 2^span in steps, up from 0 and down from -1, where x is next to 0, and as many up and down from the
  * middle, where x is next to -1/2 and 1/2. */

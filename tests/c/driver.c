@@ -29,9 +29,13 @@ static const struct operation {
     const char *name;
     fk_operation operation;
 } OPERATIONS[] = {
-    {"words_u32", FK_WORDS_U32},   {"uniform_f32", FK_UNIFORM_F32}, {"uniform_f64", FK_UNIFORM_F64},
-    {"normal_f32", FK_NORMAL_F32}, {"normal_f64", FK_NORMAL_F64},
-    {"truncated_f32", FK_TRUNCATED_F32}, {"truncated_skew_f32", FK_TRUNCATED_SKEW_F32},
+    {"words_u32", FK_WORDS_U32},
+    {"uniform_f32", FK_UNIFORM_F32},
+    {"uniform_f64", FK_UNIFORM_F64},
+    {"normal_f32", FK_NORMAL_F32},
+    {"normal_f64", FK_NORMAL_F64},
+    {"truncated_f32", FK_TRUNCATED_F32},
+    {"truncated_skew_f32", FK_TRUNCATED_SKEW_F32},
     {"truncated_wide_f32", FK_TRUNCATED_WIDE_F32},
     {"truncated_f64", FK_TRUNCATED_F64},
 };
@@ -125,7 +129,7 @@ static void digest(const unsigned char *elements, uint64_t count, size_t size, c
 typedef struct {
     fk_plan plan;
     uint64_t count;
-    size_t size; /* of an element, in bytes */
+    size_t size;    /* of an element, in bytes */
     char text[512]; /* the fill as the table spells it */
     char expected[65];
 } fill_case;
@@ -186,8 +190,8 @@ static fill_case parse(const char *line) {
     c.plan.stream = whole(field[2]);
     c.plan.first = whole(field[3]);
     c.count = whole(field[4]);
-    c.plan.params = (fk_params){numbers[0], numbers[1], numbers[2], numbers[3], numbers[4],
-                                numbers[5], numbers[6], numbers[7], numbers[8], numbers[9], numbers[10]};
+    c.plan.params = (fk_params){numbers[0], numbers[1], numbers[2], numbers[3], numbers[4], numbers[5],
+                                numbers[6], numbers[7], numbers[8], numbers[9], numbers[10]};
     return c;
 }
 
@@ -205,13 +209,12 @@ typedef struct {
 /* The ordinary one first; then at either end of a cache line, where no vector begins, where no element does, and
  * scattered. */
 static const way WAYS[] = {
-    {0, 1, 0, FK_STORE_PLAIN},
-    {4, 1, 0, FK_STORE_PLAIN},      {8, 1, 0, FK_STORE_PLAIN},      {24, 1, 0, FK_STORE_PLAIN},
-    {40, 1, 0, FK_STORE_PLAIN},     {60, 1, 0, FK_STORE_PLAIN},     {0, 1, 0, FK_STORE_STREAMING},
-    {4, 1, 0, FK_STORE_STREAMING},  {8, 1, 0, FK_STORE_STREAMING},  {24, 1, 0, FK_STORE_STREAMING},
-    {40, 1, 0, FK_STORE_STREAMING}, {60, 1, 0, FK_STORE_STREAMING}, {1, 1, 0, FK_STORE_AUTO},
-    {0, 1, 1, FK_STORE_AUTO},       {0, 2, 0, FK_STORE_AUTO},       {3, 3, 0, FK_STORE_AUTO},
-    {0, -1, 0, FK_STORE_AUTO},      {5, -2, 1, FK_STORE_AUTO},
+    {0, 1, 0, FK_STORE_PLAIN},      {4, 1, 0, FK_STORE_PLAIN},      {8, 1, 0, FK_STORE_PLAIN},
+    {24, 1, 0, FK_STORE_PLAIN},     {40, 1, 0, FK_STORE_PLAIN},     {60, 1, 0, FK_STORE_PLAIN},
+    {0, 1, 0, FK_STORE_STREAMING},  {4, 1, 0, FK_STORE_STREAMING},  {8, 1, 0, FK_STORE_STREAMING},
+    {24, 1, 0, FK_STORE_STREAMING}, {40, 1, 0, FK_STORE_STREAMING}, {60, 1, 0, FK_STORE_STREAMING},
+    {1, 1, 0, FK_STORE_AUTO},       {0, 1, 1, FK_STORE_AUTO},       {0, 2, 0, FK_STORE_AUTO},
+    {3, 3, 0, FK_STORE_AUTO},       {0, -1, 0, FK_STORE_AUTO},      {5, -2, 1, FK_STORE_AUTO},
 };
 
 static size_t distance(const way *w) { return (size_t)abs(w->apart); }

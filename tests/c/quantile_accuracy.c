@@ -90,7 +90,7 @@ static double rough_quantile(double t, double v) {
         return t * (polynomial(central[0], x) / polynomial(central[1], x));
     }
     const double r = sqrt(-log(v)), x = r - (r <= 5 ? 1.6 : 5);
-    const double(*const region)[8] = r <= 5 ? middle : far;
+    const double (*const region)[8] = r <= 5 ? middle : far;
     return copysign(polynomial(region[0], x) / polynomial(region[1], x), t);
 }
 
@@ -102,8 +102,8 @@ static void probabilities(uint64_t word, int bits, long double *t, long double *
     const double sign = lower ? params.lower_slope : params.upper_slope;
     const long double anchor = lower ? exactly.lower_anchor : exactly.upper_anchor;
     *t = (exactly.anchor + ((long double)centred - params.origin) * exactly.slope) / factor;
-    *v = anchor + copysignl(exactly.slope / factor, (long double)sign) *
-                      (long double)(lower ? word : low_bits(bits) - word);
+    *v = anchor +
+         copysignl(exactly.slope / factor, (long double)sign) * (long double)(lower ? word : low_bits(bits) - word);
 }
 
 static double rough_truncated(uint64_t word) {

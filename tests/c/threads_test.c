@@ -54,9 +54,7 @@ static int open_signals(int own_faults) {
     return open;
 }
 
-typedef struct {
-    uint64_t begin, end;
-} piece;
+typedef struct { uint64_t begin, end; } piece;
 
 typedef struct {
     pthread_t caller;

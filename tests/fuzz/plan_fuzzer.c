@@ -23,14 +23,34 @@ enum { MOST_ELEMENTS = 3000, MANY_ELEMENTS = 600000 }; /* of many, threads share
 
 /* Of distributions in tests/vectors/digests.txt: no value is rounded to one that a format lacks. */
 static const fk_params ORDINARY = {.scale = 1, .center = 0.5, .low = -0.5, .high = 1.5};
-static const fk_params SYMMETRIC = {0x1p+0, 0x0p+0, -0x1p+1, 0x1p+1, 0x1.6e87245de89dcp-31, 0x0p+0,
-    0x1.6e8724p-32, 0x1.e8b43p-33, 0x1.74bcf8p-6, 0x1.e8b43p-33, 0x1.74bcf8p-6};
-static const fk_params SKEW = {0x1p+0, 0x0p+0, -0x1p+0, 0x1.4p+0, 0x1.1a81c23171ffap-31, -0x1.271bfcep+27,
-    -0x1.baed9ap-33, 0x1.78ad02p-33, 0x1.44ed0cp-3, 0x1.78ad02p-33, 0x1.b0bdd2p-4};
-static const fk_params WIDE = {0x1p+0, 0x0p+0, -HUGE_VAL, -0x1.cp+2, 0x1.683c36759a444p-72, 0x1p+31,
-    -0x1.fffffffffa5f1p-2, 0x1.683c36759a444p-72, 0x1.683c36759a444p-73, -0x1.683c36759a444p-72, 0x1.683c3674e6263p-40};
-static const fk_params DOUBLE = {0x1p+0, 0x1p-1, -0x1p+1, 0x1p+1, 0x1.da9d8883d6dc8p-65, 0x0p+0,
-    -0x1.f06a3e62ffc41p-6, 0x1.da9d8883d6dc8p-65, 0x1.96f4e57e49ce4p-8, 0x1.da9d8883d6dc8p-65, 0x1.11a46d89647efp-4};
+static const fk_params SYMMETRIC = {0x1p+0,       0x0p+0,         -0x1p+1,       0x1p+1,        0x1.6e87245de89dcp-31,
+                                    0x0p+0,       0x1.6e8724p-32, 0x1.e8b43p-33, 0x1.74bcf8p-6, 0x1.e8b43p-33,
+                                    0x1.74bcf8p-6};
+static const fk_params SKEW = {0x1p+0,           0x0p+0,          -0x1p+0,        0x1.4p+0,      0x1.1a81c23171ffap-31,
+                               -0x1.271bfcep+27, -0x1.baed9ap-33, 0x1.78ad02p-33, 0x1.44ed0cp-3, 0x1.78ad02p-33,
+                               0x1.b0bdd2p-4};
+static const fk_params WIDE = {0x1p+0,
+                               0x0p+0,
+                               -HUGE_VAL,
+                               -0x1.cp+2,
+                               0x1.683c36759a444p-72,
+                               0x1p+31,
+                               -0x1.fffffffffa5f1p-2,
+                               0x1.683c36759a444p-72,
+                               0x1.683c36759a444p-73,
+                               -0x1.683c36759a444p-72,
+                               0x1.683c3674e6263p-40};
+static const fk_params DOUBLE = {0x1p+0,
+                                 0x1p-1,
+                                 -0x1p+1,
+                                 0x1p+1,
+                                 0x1.da9d8883d6dc8p-65,
+                                 0x0p+0,
+                                 -0x1.f06a3e62ffc41p-6,
+                                 0x1.da9d8883d6dc8p-65,
+                                 0x1.96f4e57e49ce4p-8,
+                                 0x1.da9d8883d6dc8p-65,
+                                 0x1.11a46d89647efp-4};
 
 typedef struct {
     const uint8_t *bytes;
@@ -152,8 +172,8 @@ static void take_draw(input *in, fill_case *c) {
 
 static void fail(const fill_case *c, const char *what) {
     fprintf(stderr, "%s: %d axes, %llu elements, operation %d, format %d, first %llu, on %s\n", what,
-        c->plan.axis_count, (unsigned long long)c->elements, (int)c->plan.operation, (int)c->plan.format,
-        (unsigned long long)c->plan.first, c->isa);
+            c->plan.axis_count, (unsigned long long)c->elements, (int)c->plan.operation, (int)c->plan.format,
+            (unsigned long long)c->plan.first, c->isa);
     abort();
 }
 
