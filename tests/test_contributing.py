@@ -1,0 +1,92 @@
+"""What CONTRIBUTING.md and the workflow say of the project is so."""
+
+import ast
+import re
+import tomllib
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+from processes import CSRC, ROOT
+
+import fastkaiming
+
+# Modules where they are imported from: tests of an installed package have none of them in the checkout.
+PACKAGE = Path(fastkaiming.__file__).parent
+MODULES = {f"fastkaiming/{path.relative_to(PACKAGE).as_posix()}": path for path in sorted(PACKAGE.rglob("*.py"))}
+SOURCES = [*CSRC.iterdir(), *(ROOT / "fastkaiming").glob("_core.py[ix]")]
+FILES = [*MODULES, *(path.relative_to(ROOT).as_posix() for path in SOURCES)]
+TEXT = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+WORKFLOW = ROOT / ".github" / "workflows" / "ci.yml"
+
+
+def rooms() -> Iterator[str]:
+    """Yield the files of the map's rows, from top to bottom; those of a row stand in the folder of its first."""
+    section = TEXT.split("\n## The map\n")[1].split("\n## ")[0]
+    for cell in re.findall(r"^\| (`.*?) \|", section, re.MULTILINE):
+        folder = ""
+        for name in re.findall(r"`(.+?)`", cell):
+            folder, last = name.rsplit("/", 1) if "/" in name else (folder, name)
+            yield f"{folder}/{last}"
+
+
+ROOMS = [room for room in rooms() if room.startswith("fastkaiming/")]
+
+
+def test_map_has_each_file_once() -> None:
+    rows = {file: [room for room in ROOMS if fnmatch(file, room)] for file in FILES}
+    assert {file: found for file, found in rows.items() if len(found) != 1} == {}
+
+
+def test_rooms_of_the_map_are_there() -> None:
+    assert [room for room in ROOMS if not any(fnmatch(file, room) for file in FILES)] == []
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_module_imports_from_rooms_below(module: str) -> None:
+    assert [other for other in imported(module) if ROOMS.index(other) <= ROOMS.index(module)] == []
+
+
+def imported(module: str) -> set[str]:
+    """Return the modules of ours that one imports, wherever in it, and without itself."""
+    found: set[str | None] = set()
+    for node in ast.walk(ast.parse(MODULES[module].read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {file_of(alias.name) for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {file_of(f"{node.module}.{alias.name}") or file_of(str(node.module)) for alias in node.names}
+    return {file for file in found if file not in (None, module)}
+
+
+def file_of(name: str) -> str | None:
+    path = name.replace(".", "/")
+    return next((file for file in (f"{path}.py", f"{path}/__init__.py", f"{path}.pyx") if file in FILES), None)
+
+
+def test_imports_are_seen() -> None:
+    assert imported("fastkaiming/__main__.py") == {"fastkaiming/cli/__init__.py"}
+    assert imported("fastkaiming/shards.py") >= {"fastkaiming/checks.py"}
+
+
+def test_paths_are_there() -> None:
+    paths = set(re.findall(r"`((?:tests|benchmarks|docs)/[^` ]+)`", TEXT))
+    assert paths
+    assert [path for path in paths if "NAME" not in path and not any(ROOT.glob(path.rstrip("/")))] == []
+
+
+def test_pythons_are_the_same_everywhere() -> None:
+    (tested,) = re.findall(r'^CPYTHONS="(.*)"$', (ROOT / ".ci" / "run").read_text("utf-8"), re.MULTILINE)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    classified = re.findall(r"Python :: (3\.\d+)", "\n".join(project["classifiers"]))
+    assert [version for version in tested.split() if not version.endswith("t")] == classified
+    assert project["requires-python"] == f">={classified[0]}"
+    if WORKFLOW.exists():  # of which an sdist has none
+        assert re.findall(r"^ +(3\.\d+t?)$", WORKFLOW.read_text("utf-8"), re.MULTILINE) == tested.split()
+
+
+@pytest.mark.skipif(not WORKFLOW.exists(), reason="an sdist has no workflows")
+def test_workflow_runs_what_ci_run_runs() -> None:
+    *preparations, command = re.findall(r"^ +(?:- )?run: (.*)$", WORKFLOW.read_text("utf-8"), re.MULTILINE)
+    assert command.endswith(" bash .ci/run")
+    assert [each for each in preparations if not each.startswith("sudo sysctl ")] == []
