@@ -13,7 +13,7 @@ from processes import CSRC, ROOT, python
 
 import fastkaiming
 
-PROSE = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
+PROSE = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
 SOURCES = [*CSRC.iterdir(), *(ROOT / "tests" / "c").iterdir(), ROOT / "fastkaiming" / "_core.pyx"]
 
 
