@@ -46,10 +46,20 @@ FK_INLINE fk_schedule fk_philox_schedule(uint64_t seed, uint64_t stream, uint32_
     return s;
 }
 
-/* The words x[0..3] of FK_GROUPS vectors of counters, given M0 * (low word of the block number) for each lane.
- * Rounds run side by side over the groups: one group is a single chain of latencies. */
-FK_INLINE void fk_philox(const fk_schedule *s, const v_u64 product[FK_GROUPS], v_u64 x[4][FK_GROUPS]) {
+/* The words of FK_GROUPS vectors of counters, but for the last round's xors: those cost half where two words share a
+ * vector, so they are left to whoever puts words together. */
+typedef struct {
+    v_u64 product[2][FK_GROUPS]; /* the high half is of words 0 and 2, the low half is words 1 and 3 */
+    v_u64 carried[2][FK_GROUPS]; /* the low half is of words 0 and 2, too */
+    uint32_t key[2];             /* and so is this */
+} fk_words;
+
+/* From M0 * (low word of the block number), for each lane. Rounds run side by side over the groups: one group is a
+ * single chain of latencies. */
+FK_INLINE fk_words fk_philox(const fk_schedule *s, const v_u64 product[FK_GROUPS]) {
     const v_u64 m0 = vq_set1(FK_PHILOX_M0), m1 = vq_set1(FK_PHILOX_M1);
+    enum { LAST = FK_PHILOX_ROUNDS - 1 };
+    v_u64 x[4][FK_GROUPS];
     FK_EACH_GROUP(g) {
         const v_u64 c2 = vq_xor(vq_high32(product[g]), vq_set1(s->into_c2[0]));
         x[1][g] = vq_mul32(c2, m1);
@@ -63,7 +73,7 @@ FK_INLINE void fk_philox(const fk_schedule *s, const v_u64 product[FK_GROUPS], v
         x[1][g] = p1;
         x[3][g] = p0;
     }
-    FK_UNROLL for (int round = 3; round < FK_PHILOX_ROUNDS; round++) {
+    FK_UNROLL for (int round = 3; round < LAST; round++) {
         FK_EACH_GROUP(g) {
             const v_u64 p0 = vq_mul32(x[0][g], m0), p1 = vq_mul32(x[2][g], m1);
             x[0][g] = vq_xor3(vq_high32(p1), x[1][g], vq_set1(s->into_c0[round]));
@@ -71,6 +81,31 @@ FK_INLINE void fk_philox(const fk_schedule *s, const v_u64 product[FK_GROUPS], v
             x[1][g] = p1;
             x[3][g] = p0;
         }
+    }
+    fk_words w = {.key = {(uint32_t)s->into_c0[LAST], (uint32_t)s->into_c2[LAST]}};
+    FK_EACH_GROUP(g) {
+        w.product[0][g] = vq_mul32(x[2][g], m1);
+        w.product[1][g] = vq_mul32(x[0][g], m0);
+        w.carried[0][g] = x[1][g];
+        w.carried[1][g] = x[3][g];
+    }
+    return w;
+}
+
+/* Words 0 to 3 of groups g and g + 1, the two interleaved. */
+FK_INLINE void fk_words_32(const fk_words *w, int g, v_u32 x[4]) {
+    FK_UNROLL for (int i = 0; i < 2; i++) {
+        const v_u64 even = w->product[i][g], odd = w->product[i][g + 1];
+        const v_u32 carried = vq_interleave(w->carried[i][g], w->carried[i][g + 1]);
+        x[2 * i] = vw_xor3(vq_interleave_high(even, odd), carried, vw_set1(w->key[i]));
+        x[2 * i + 1] = vq_interleave(even, odd);
+    }
+}
+
+/* The two words of 64 bits of group g: the first of two is the low half. */
+FK_INLINE void fk_words_64(const fk_words *w, int g, v_u64 x[2]) {
+    FK_UNROLL for (int i = 0; i < 2; i++) {
+        x[i] = vq_xor3_low(vq_swap_halves(w->product[i][g]), w->carried[i][g], vq_set1(w->key[i]));
     }
 }
 

@@ -40,13 +40,22 @@ static inline v_u32 vq_interleave(v_u64 even, v_u64 odd) {
     return _mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xAA);
 }
 
-static inline v_u64 vq_join(v_u64 low, v_u64 high) { return vq_interleave(low, high); }
+static inline v_u32 vq_interleave_high(v_u64 even, v_u64 odd) {
+    return _mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xAA);
+}
+
+static inline v_u64 vq_swap_halves(v_u64 a) { return _mm256_shuffle_epi32(a, 0xB1); }
+
+static inline v_u64 vq_xor3_low(v_u64 a, v_u64 b, v_u64 c) {
+    return _mm256_xor_si256(a, _mm256_blend_epi32(_mm256_xor_si256(b, c), _mm256_setzero_si256(), 0xAA));
+}
 
 /* 32-bit lanes. */
 
 static inline v_u32 vw_set1(uint32_t x) { return _mm256_set1_epi32((int)x); }
 static inline v_u32 vw_or(v_u32 a, v_u32 b) { return _mm256_or_si256(a, b); }
 static inline v_u32 vw_xor(v_u32 a, v_u32 b) { return _mm256_xor_si256(a, b); }
+static inline v_u32 vw_xor3(v_u32 a, v_u32 b, v_u32 c) { return vq_xor3(a, b, c); }
 static inline v_u32 vw_and_or(v_u32 a, v_u32 mask, v_u32 b) { return _mm256_or_si256(_mm256_and_si256(a, mask), b); }
 static inline v_u32 vw_shl(v_u32 a, int n) { return _mm256_slli_epi32(a, n); }
 static inline v_u32 vw_sar(v_u32 a, int n) { return _mm256_srai_epi32(a, n); }

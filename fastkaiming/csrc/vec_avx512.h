@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 #define FK_W64 8
-#define FK_GROUPS 8
+#define FK_GROUPS 4
 #define FK_LARGE FK_INLINE
 
 typedef __m512i v_u64;
@@ -36,13 +36,22 @@ static inline v_u32 vq_interleave(v_u64 even, v_u64 odd) {
     return _mm512_mask_shuffle_epi32(even, 0xAAAA, odd, _MM_PERM_CCAA);
 }
 
-static inline v_u64 vq_join(v_u64 low, v_u64 high) { return vq_interleave(low, high); }
+static inline v_u32 vq_interleave_high(v_u64 even, v_u64 odd) {
+    return _mm512_mask_shuffle_epi32(odd, 0x5555, even, _MM_PERM_DDBB);
+}
+
+static inline v_u64 vq_swap_halves(v_u64 a) { return _mm512_shuffle_epi32(a, _MM_PERM_CDAB); }
+
+static inline v_u64 vq_xor3_low(v_u64 a, v_u64 b, v_u64 c) {
+    return _mm512_mask_ternarylogic_epi32(a, 0x5555, b, c, 0x96);
+}
 
 /* 32-bit lanes. */
 
 static inline v_u32 vw_set1(uint32_t x) { return _mm512_set1_epi32((int)x); }
 static inline v_u32 vw_and_or(v_u32 a, v_u32 mask, v_u32 b) { return _mm512_ternarylogic_epi32(a, mask, b, 0xEA); }
 static inline v_u32 vw_xor(v_u32 a, v_u32 b) { return _mm512_xor_si512(a, b); }
+static inline v_u32 vw_xor3(v_u32 a, v_u32 b, v_u32 c) { return _mm512_ternarylogic_epi32(a, b, c, 0x96); }
 static inline v_u32 vw_or(v_u32 a, v_u32 b) { return _mm512_or_si512(a, b); }
 #define vw_shl(a, n) _mm512_slli_epi32(a, n)
 #define vw_sar(a, n) _mm512_srai_epi32(a, n)

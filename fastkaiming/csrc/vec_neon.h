@@ -37,13 +37,22 @@ static inline v_u32 vq_interleave(v_u64 even, v_u64 odd) {
     return vtrn1q_u32(vreinterpretq_u32_u64(even), vreinterpretq_u32_u64(odd));
 }
 
-static inline v_u64 vq_join(v_u64 low, v_u64 high) { return vreinterpretq_u64_u32(vq_interleave(low, high)); }
+static inline v_u32 vq_interleave_high(v_u64 even, v_u64 odd) {
+    return vtrn2q_u32(vreinterpretq_u32_u64(even), vreinterpretq_u32_u64(odd));
+}
+
+static inline v_u64 vq_swap_halves(v_u64 a) { return vreinterpretq_u64_u32(vrev64q_u32(vreinterpretq_u32_u64(a))); }
+
+static inline v_u64 vq_xor3_low(v_u64 a, v_u64 b, v_u64 c) {
+    return veorq_u64(a, vandq_u64(veorq_u64(b, c), vdupq_n_u64(UINT32_MAX)));
+}
 
 /* 32-bit lanes. */
 
 static inline v_u32 vw_set1(uint32_t x) { return vdupq_n_u32(x); }
 static inline v_u32 vw_or(v_u32 a, v_u32 b) { return vorrq_u32(a, b); }
 static inline v_u32 vw_xor(v_u32 a, v_u32 b) { return veorq_u32(a, b); }
+static inline v_u32 vw_xor3(v_u32 a, v_u32 b, v_u32 c) { return veorq_u32(a, veorq_u32(b, c)); }
 static inline v_u32 vw_and_or(v_u32 a, v_u32 mask, v_u32 b) { return vorrq_u32(vandq_u32(a, mask), b); }
 #define vw_shl(a, n) vshlq_n_u32(a, n)
 #define vw_sar(a, n) vreinterpretq_u32_s32(vshrq_n_s32(vreinterpretq_s32_u32(a), n))

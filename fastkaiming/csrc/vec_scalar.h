@@ -71,9 +71,16 @@ static inline v_u32 vq_interleave(v_u64 even, v_u64 odd) {
     FK_LANES(v_u32, FK_W32, (uint32_t)(i % 2 ? odd.lane[i / 2] : even.lane[i / 2]));
 }
 
-/* Low half of `low` below the low half of `high`. */
-static inline v_u64 vq_join(v_u64 low, v_u64 high) {
-    FK_LANES(v_u64, FK_W64, (uint32_t)low.lane[i] | high.lane[i] << 32);
+/* Likewise the high halves. */
+static inline v_u32 vq_interleave_high(v_u64 even, v_u64 odd) {
+    FK_LANES(v_u32, FK_W32, (uint32_t)((i % 2 ? odd.lane[i / 2] : even.lane[i / 2]) >> 32));
+}
+
+static inline v_u64 vq_swap_halves(v_u64 a) { FK_LANES(v_u64, FK_W64, a.lane[i] << 32 | a.lane[i] >> 32); }
+
+/* The low halves alone are changed. */
+static inline v_u64 vq_xor3_low(v_u64 a, v_u64 b, v_u64 c) {
+    FK_LANES(v_u64, FK_W64, a.lane[i] ^ (uint32_t)(b.lane[i] ^ c.lane[i]));
 }
 
 /* 32-bit lanes. */
@@ -81,6 +88,7 @@ static inline v_u64 vq_join(v_u64 low, v_u64 high) {
 static inline v_u32 vw_set1(uint32_t x) { FK_LANES(v_u32, FK_W32, x); }
 static inline v_u32 vw_or(v_u32 a, v_u32 b) { FK_LANES(v_u32, FK_W32, a.lane[i] | b.lane[i]); }
 static inline v_u32 vw_xor(v_u32 a, v_u32 b) { FK_LANES(v_u32, FK_W32, a.lane[i] ^ b.lane[i]); }
+static inline v_u32 vw_xor3(v_u32 a, v_u32 b, v_u32 c) { FK_LANES(v_u32, FK_W32, a.lane[i] ^ b.lane[i] ^ c.lane[i]); }
 static inline v_u32 vw_and_or(v_u32 a, v_u32 mask, v_u32 b) {
     FK_LANES(v_u32, FK_W32, (a.lane[i] & mask.lane[i]) | b.lane[i]);
 }
