@@ -241,12 +241,38 @@ def streams():
 
 
 def isa():
-    """The name of the instruction set whose kernels are in use: "avx512", "avx2", "neon" or "scalar"."""
+    """Return the name of the instruction set whose kernels are in use.
+
+    That is the widest one that this machine can run, unless the environment variable ``FASTKAIMING_ISA`` names another.
+
+    Returns
+    -------
+    str
+        "avx512", "avx2", "neon" or "scalar".
+
+    Examples
+    --------
+    >>> import fastkaiming as fk
+    >>> fk.isa() in fk.available_isas()
+    True
+    """
     return fk_selected_isa().decode()
 
 
 def available_isas():
-    """The names of the instruction sets that this build and this machine support, widest first."""
+    """Return the names of the instruction sets that this build has kernels for and this machine can run.
+
+    Returns
+    -------
+    tuple of str
+        The widest first; the last is always "scalar".
+
+    Examples
+    --------
+    >>> import fastkaiming as fk
+    >>> fk.available_isas()[-1]
+    'scalar'
+    """
     names = []
     while fk_available_isa(len(names)) != NULL:
         names.append(fk_available_isa(len(names)).decode())

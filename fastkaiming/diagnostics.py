@@ -63,15 +63,13 @@ def propagate(
     batch: int = 128,
     rng: Rng = 0,
 ) -> Propagation:
-    r"""Measure how signals and gradients grow or shrink through random, deep, fully connected networks.
+    """Measure how signals and gradients grow or shrink through random, deep, fully connected networks.
 
-    Layer l of ``depth`` has square weights :math:`W_l` and no bias. Standard normal inputs :math:`x_0` go forward, and
-    standard normal gradients :math:`\Delta x_L` backward:
+    Layer l of ``depth`` has square weights W[l], no bias, and the nonlinearity f. Standard normal inputs x[0] go
+    forward, and standard normal gradients dx[depth] backward::
 
-    .. math::
-
-        y_l = W_l x_{l-1}, \quad x_l = f(y_l); \qquad
-        \Delta y_l = f'(y_l) \, \Delta x_l, \quad \Delta x_{l-1} = W_l^T \Delta y_l
+        y[l] = W[l] @ x[l-1]              x[l] = f(y[l])
+        dy[l] = f'(y[l]) * dx[l]          dx[l-1] = W[l].T @ dy[l]
 
     With a ReLU, a layer multiplies the expected mean square of either by ``width * std**2 / 2``: equations 9, 10
     (forward) and 13, 14 (backward) of He et al., "Delving Deep into Rectifiers", 2015 (arXiv:1502.01852). Kaiming's

@@ -183,6 +183,11 @@ def progress(callback: Callback) -> Iterator[None]:
         raises, the fill is cancelled, the array left partly written, and the exception comes out of the fill.
         Fills that the callback itself makes are not reported.
 
+    Returns
+    -------
+    context manager
+        For a ``with`` block; only fills of the thread, or the asynchronous task, that runs the block are reported.
+
     Raises
     ------
     TypeError

@@ -30,7 +30,8 @@ class Initializer:
     Those of the same settings are equal, so that JAX compiles them once, and processes can send them to each other.
 
     JAX itself refuses a bad call, in its own words and before anything is drawn: its own initializer is traced first.
-    Where the dtype is none that :func:`fill_` takes, complex for one, the values are those of JAX's initializer.
+    Where the dtype is none that :func:`fastkaiming.fill_` takes, complex for one, the values are those of JAX's
+    initializer.
     """
 
     formula: Callable[..., Distribution]  # of a shape and the settings
@@ -63,7 +64,7 @@ class Initializer:
             The shape of the array.
         dtype : dtype, optional
             Its dtype; by default the one that the initializer was made with, or else JAX's default for floats.
-        out_sharding : NamedSharding or PartitionSpec, optional
+        out_sharding : jax.sharding.NamedSharding or jax.sharding.PartitionSpec, optional
             As JAX's own initializers have it, from the version on that they do. :func:`make` takes any sharding, and
             never holds the whole array on the host.
 
@@ -75,8 +76,9 @@ class Initializer:
         Raises
         ------
         TypeError, ValueError, ZeroDivisionError
-            As JAX's own initializer does; then as :func:`fill_` does, for a negative scale or a distribution that would
-            over- or underflow the dtype. A ValueError also for a key that is not of two or four words.
+            As JAX's own initializer does; then as :func:`fastkaiming.fill_` does, for a negative scale or a
+            distribution that would over- or underflow the dtype. A ValueError also for a key that is not of two or four
+            words.
         """
         answer = self.traced(key, shape, dtype, out_sharding)
         if formats.known(answer.dtype) is None:
@@ -162,12 +164,13 @@ def make(
     initializer : Initializer, Normal, Uniform or TruncatedNormal
         What a function of :mod:`fastkaiming.jax` returned, or a distribution itself.
     rng : jax.Array, int, Key, Generator or numpy.random.Generator, optional
-        A key of JAX, or what :func:`fill_` takes. Where several hosts make one array, all of them must pass the same
-        key, which None does not.
+        A key of JAX, or what :func:`fastkaiming.fill_` takes. Where several hosts make one array, all of them must pass
+        the same key, which None does not.
     shape : sequence of int
         The shape of the whole array.
     dtype : dtype, optional
-        Its dtype, one that :func:`fill_` takes; by default the initializer's, or else JAX's default for floats.
+        Its dtype, one that :func:`fastkaiming.fill_` takes; by default the initializer's, or else JAX's default for
+        floats.
     sharding : jax.sharding.Sharding, optional
         Which device holds which part; by default, JAX's default device holds all of it.
 
@@ -180,8 +183,8 @@ def make(
     ------
     TypeError, ValueError, ZeroDivisionError
         As JAX's own initializer does for the key, shape or dtype, JAX for a sharding that does not cut the shape into
-        equal parts, and :func:`fill_` for all else; before anything is drawn. A TypeError also under ``jax.jit``, for
-        which there is the initializer itself.
+        equal parts, and :func:`fastkaiming.fill_` for all else; before anything is drawn. A TypeError also under
+        ``jax.jit``, for which there is the initializer itself.
 
     Examples
     --------

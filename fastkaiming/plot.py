@@ -40,8 +40,8 @@ def propagation(results: Mapping[str, Propagation], ax: Sequence[Axes] | None = 
     ----------
     results : mapping of str to Propagation
         What :func:`fastkaiming.diagnostics.propagate` returned, by what the legend is to say.
-    ax : sequence of two matplotlib.axes.Axes, optional
-        Where to draw, activations first; on a new figure by default.
+    ax : sequence of matplotlib.axes.Axes, optional
+        Two of them to draw on, activations first; by default those of a new figure.
 
     Returns
     -------

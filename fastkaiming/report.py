@@ -21,7 +21,17 @@ _ALARM = 6.0  # standard errors that one array in some hundred million is off by
 
 
 class Tensor(NamedTuple):
-    """A row of the report; an array without a distribution is held to none."""
+    """A row of the report.
+
+    Attributes
+    ----------
+    name, rule : str
+        Its name, and what is to be said of how it was filled.
+    array : numpy.ndarray
+        Its values.
+    distribution : Normal, Uniform or TruncatedNormal, optional
+        What they should come from; without one, they are held to none.
+    """
 
     name: str
     rule: str

@@ -27,7 +27,13 @@ MODES: Mapping[str, Callable[[Callable[[str], float]], float]] = {
 
 
 class Fans(NamedTuple):
-    """How many connections reach one output of a layer, and how many leave one input."""
+    """How many connections reach one output of a layer, and how many leave one input.
+
+    Attributes
+    ----------
+    fan_in, fan_out : int
+        The number of either.
+    """
 
     fan_in: int
     fan_out: int

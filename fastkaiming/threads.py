@@ -69,6 +69,14 @@ def set_num_threads(n: int | None) -> None:
         ``n`` is neither an integer nor None.
     ValueError
         ``n`` is out of range.
+
+    Examples
+    --------
+    >>> import fastkaiming as fk
+    >>> fk.set_num_threads(1)
+    >>> fk.get_num_threads()
+    1
+    >>> fk.set_num_threads(None)
     """
     global _cap
     _cap = None if n is None else checks.integer("n", n, 1, MAX_THREADS, "an integer or None")

@@ -57,7 +57,7 @@ def write(
 
     Parameters
     ----------
-    source : path, mapping, Recipe or torch.nn.Module
+    source : path, mapping or torch.nn.Module
         Where names and shapes come from: a recipe (a .toml or .json file, or a mapping of that form); a .safetensors
         file, a model.safetensors.index.json or a directory with one of them, of which only headers are read; the
         config.json of a Hugging Face model or its directory (by transformers); a module, which may be on torch's meta

@@ -41,7 +41,19 @@ SEED, STREAM, RULES = "fastkaiming.seed", "fastkaiming.stream_version", "fastkai
 
 
 class Tensor(NamedTuple):
-    """A tensor of a file; its data begins at byte ``begin`` of the file."""
+    """A tensor of a file.
+
+    Attributes
+    ----------
+    name, rule : str
+        Its name, and the rule by which it is filled.
+    dtype : object
+        Its dtype; ``dtype.numpy`` is the name that NumPy and ml_dtypes have for it.
+    shape : tuple of int
+        Its shape.
+    begin : int
+        The byte of the file at which its data begins.
+    """
 
     name: str
     dtype: Dtype
@@ -71,7 +83,17 @@ class Tensor(NamedTuple):
 
 
 class File(NamedTuple):
-    """A file: the bytes before its data, and what stands in it, in order."""
+    """A file of a checkpoint.
+
+    Attributes
+    ----------
+    name : str
+        Its name in the directory.
+    header : bytes
+        What stands before its data.
+    tensors : tuple of Tensor
+        What stands in it, in order.
+    """
 
     name: str
     header: bytes
@@ -100,6 +122,8 @@ class Plan:
         The files and what stands in each.
     index : bytes or None
         What model.safetensors.index.json will say, where there is more than one file.
+    recipe : object
+        The names, shapes and rules that the plan was made of.
     unused : tuple of str
         The patterns of the rules that no name matches first.
     """

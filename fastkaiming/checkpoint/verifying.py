@@ -29,7 +29,15 @@ _STRETCH = 4  # pieces that it does one after the other
 
 
 class Difference(NamedTuple):
-    """The first element that is not as it should be; ``element`` is its index in the tensor."""
+    """The first element that is not as it should be.
+
+    Attributes
+    ----------
+    file, tensor : str
+        The names of the file and of the tensor in it.
+    element : tuple of int
+        The index of the element in the tensor.
+    """
 
     file: str
     tensor: str
@@ -55,7 +63,17 @@ class Verification:
 
 
 class Stored(NamedTuple):
-    """A tensor of a checkpoint, its values mapped from the file; what it was drawn from, if it was."""
+    """A tensor of a checkpoint.
+
+    Attributes
+    ----------
+    name, rule : str
+        Its name, and the rule by which it was filled.
+    array : numpy.ndarray
+        Its values, read-only and mapped from the file.
+    distribution : Normal, Uniform or TruncatedNormal, or None
+        What it was drawn from, if it was.
+    """
 
     name: str
     rule: str
@@ -118,6 +136,15 @@ def stored(out_dir: str | Path) -> Iterator[Stored]:
     ------
     FileNotFoundError, ValueError
         As :func:`verify` does.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from fastkaiming import checkpoint
+    >>> with tempfile.TemporaryDirectory() as out_dir:
+    ...     made = checkpoint.write({"tensors": {"fc.weight": [64, 32], "fc.bias": [64]}}, out_dir, seed=7)
+    ...     {tensor.name: (tensor.array.shape, tensor.rule) for tensor in checkpoint.stored(out_dir)}
+    {'fc.bias': ((64,), 'zeros'), 'fc.weight': ((64, 32), 'kaiming_normal')}
     """
     for path in _files(Path(out_dir)):
         _, file = _content(path)

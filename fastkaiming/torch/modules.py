@@ -50,8 +50,8 @@ def init_module_(
     Conv, ConvTranspose                  weights ``kaiming_normal``, their fans counted with groups and transposition
     Conv1D of transformers               the same, its axes the other way round
     Embedding, EmbeddingBag              ``normal(std=0.02)``, and zeros in the row of ``padding_idx``
-    LayerNorm, RMSNorm, GroupNorm,       weights ones
-    BatchNorm, InstanceNorm
+    LayerNorm, RMSNorm, GroupNorm        weights ones
+    BatchNorm, InstanceNorm              weights ones
     MultiheadAttention                   projections of queries, keys and values ``xavier_uniform``, each of a stack of
                                          three for itself; ``bias_k`` and ``bias_v`` ``xavier_normal``; the projection
                                          of the output is a Linear
