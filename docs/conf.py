@@ -1,0 +1,70 @@
+"""How Sphinx builds the site: sphinx-build -W --keep-going -b html docs build/docs, where the package is installed."""
+
+from importlib import import_module
+from importlib.metadata import metadata
+from typing import TYPE_CHECKING, Any
+
+from numpydoc.xref import DEFAULT_LINKS
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
+
+_package = metadata("fastkaiming")
+project = _package["Name"]
+author = project_copyright = _package["Author"]
+release = version = _package["Version"]
+
+extensions = [
+    "myst_parser",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+    "sphinxcontrib.programoutput",
+]
+html_theme = "furo"
+html_title = f"{project} {release}"
+copybutton_prompt_text = r">>> |\.\.\. "
+copybutton_prompt_is_regexp = True
+myst_heading_anchors = 4
+
+nitpicky = True
+nitpick_ignore_regex = [("py:(func|mod)", r"(torch|jax|dask)\..*")]  # whose pages no build has to reach
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # the docstrings tell the types, and what they mean
+numpydoc_show_class_members = False
+numpydoc_xref_param_type = True
+numpydoc_xref_ignore = "all"  # words that are no alias
+_CLASSES = {
+    "fastkaiming": ("Fans", "Generator", "InitReport", "Key", "Normal", "TruncatedNormal", "Uniform"),
+    "fastkaiming.checkpoint": ("Difference", "File", "Plan", "Report", "Stored", "Verification"),
+    "fastkaiming.diagnostics": ("Propagation", "Statistics"),
+    "fastkaiming.jax": ("Initializer",),
+}
+numpydoc_xref_aliases = dict(zip(DEFAULT_LINKS, DEFAULT_LINKS, strict=True)) | {
+    name: f"{module}.{name}" for module, names in _CLASSES.items() for name in names
+}
+
+# Names that adapters take over from a framework, whose words about them are its own.
+_FRAMEWORKS = {"fastkaiming.torch": "torch.nn.init", "fastkaiming.jax": "jax.nn.initializers"}
+
+
+def _leave_out_what_is_not_ours(_: "Sphinx", what: str, name: str, item: Any, _options: Any, lines: list[str]) -> None:
+    if what == "data":  # it is the docstring of its type
+        lines.clear()
+    if what != "function":
+        return
+    room, _, short = name.rpartition(".")
+    theirs = getattr(import_module(_FRAMEWORKS[room]), short, None) if room in _FRAMEWORKS else None
+    if theirs is item:
+        lines[:] = [f"``{_FRAMEWORKS[room]}.{short}`` itself."]
+    elif theirs is not None and item.__doc__ == theirs.__doc__:
+        lines[:] = [f"``{_FRAMEWORKS[room]}.{short}``, arguments, warnings and errors included, with values of ours."]
+    elif item.__name__ != short:
+        lines[:] = [f"Another name of :func:`{item.__name__}`."]
+
+
+def setup(app: "Sphinx") -> None:
+    """Leave the words of others out."""
+    app.connect("autodoc-process-docstring", _leave_out_what_is_not_ours, priority=0)
