@@ -1,26 +1,37 @@
-"""The examples in README.md and in docs/ print what they say they print."""
+"""The examples in README.md and in docs/ print what they say they print, and the commands there do what they say."""
 
 import doctest
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from processes import ROOT
 
 import fastkaiming as fk
 
-ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = re.compile(r"^```pycon\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-NEEDED = {  # by a page, beyond what the tests need
+COMMANDS = re.compile(r"^```sh\n((?:fastkaiming .*\n)+)```$", re.MULTILINE)
+FILE = re.compile(r"^```toml\n(# (\S+)\n.*?)^```$", re.MULTILINE | re.DOTALL)
+NEEDED = {  # by the examples of a page, beyond what the tests need
     "dask.md": ("dask.array", "distributed", "zarr"),
     "diagnostics.md": ("matplotlib",),
     "jax.md": ("jax", "flax", "equinox"),
+    "switching.md": ("torch", "jax", "keras"),
     "torch.md": ("torch", "transformers"),
 }
-PAGES = [page for page in [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))] if EXAMPLE.search(page.read_text())]
+NEEDED_BY_COMMANDS = {"checkpoints.md": ("matplotlib",)}
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
+
+
+def pages_with(block: re.Pattern[str]) -> list[Path]:
+    return [page for page in PAGES if block.search(page.read_text("utf-8"))]
 
 
 def test_readme_has_examples() -> None:
-    assert ROOT / "README.md" in PAGES
+    assert ROOT / "README.md" in pages_with(EXAMPLE)
 
 
 def test_table_of_the_api_names_all_of_it() -> None:
@@ -33,11 +44,12 @@ def test_table_of_the_api_names_all_of_it() -> None:
     assert told <= functions
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_examples_print_what_they_say(page: Path) -> None:
+@pytest.mark.parametrize("page", pages_with(EXAMPLE), ids=lambda page: page.name)
+def test_examples_print_what_they_say(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KERAS_BACKEND", "jax")  # which is asked for when Keras is imported
     for module in NEEDED.get(page.name, ()):
         pytest.importorskip(module)
-    text = page.read_text()
+    text = page.read_text("utf-8")
     runner = doctest.DocTestRunner()
     names: dict[str, object] = {"__name__": "__main__"}  # as at a prompt: of this module, classes go to other processes
     for example in EXAMPLE.finditer(text):
@@ -46,3 +58,19 @@ def test_examples_print_what_they_say(page: Path) -> None:
         runner.run(case, clear_globs=False)
         names = case.globs
     assert runner.summarize(verbose=False).failed == 0
+
+
+@pytest.mark.parametrize("page", pages_with(COMMANDS), ids=lambda page: page.name)
+def test_commands_are_obeyed(page: Path, tmp_path: Path) -> None:
+    for module in NEEDED_BY_COMMANDS.get(page.name, ()):
+        pytest.importorskip(module)
+    text = page.read_text("utf-8")
+    for file in FILE.finditer(text):
+        (tmp_path / file[2]).write_text(file[1], "utf-8")
+    command = f'set -e; fastkaiming() {{ "{sys.executable}" -m fastkaiming "$@"; }}\n'
+    script = command + "".join(commands[1] for commands in COMMANDS.finditer(text))
+    finds_us = os.environ | {"PYTHONPATH": str(ROOT)}
+    result = subprocess.run(
+        ["bash", "-c", script], cwd=tmp_path, env=finds_us, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
