@@ -65,11 +65,11 @@ def propagate(
 ) -> Propagation:
     """Measure how signals and gradients grow or shrink through random, deep, fully connected networks.
 
-    Layer l of ``depth`` has square weights W[l], no bias, and the nonlinearity f. Standard normal inputs x[0] go
-    forward, and standard normal gradients dx[depth] backward::
+    Layer l of ``depth`` has square weights W[l], no bias, and the nonlinearity f, whose derivative is slope. Standard
+    normal inputs x[0] go forward, and standard normal gradients dx[depth] backward::
 
         y[l] = W[l] @ x[l-1]              x[l] = f(y[l])
-        dy[l] = f'(y[l]) * dx[l]          dx[l-1] = W[l].T @ dy[l]
+        dy[l] = slope(y[l]) * dx[l]       dx[l-1] = W[l].T @ dy[l]
 
     With a ReLU, a layer multiplies the expected mean square of either by ``width * std**2 / 2``: equations 9, 10
     (forward) and 13, 14 (backward) of He et al., "Delving Deep into Rectifiers", 2015 (arXiv:1502.01852). Kaiming's
@@ -208,7 +208,7 @@ class Statistics:
 
 
 def statistics(array: NDArray[Any], distribution: Distribution | None = None) -> Statistics:
-    r"""Measure the values of an array, and compare them with what they should have been drawn from.
+    """Measure the values of an array, and compare them with what they should have been drawn from.
 
     The array is read once, piece by piece: it may be mapped from a file that is larger than memory. All is worked out
     in float64; moments of pieces are put together as by Chan, Golub and LeVeque, "Algorithms for Computing the Sample
@@ -225,16 +225,12 @@ def statistics(array: NDArray[Any], distribution: Distribution | None = None) ->
     Returns
     -------
     Statistics
-        The statistics. The standard errors of mean and std of n values are
-
-        .. math::
-
-            \frac{\sigma}{\sqrt{n}}, \qquad \sigma \sqrt{\frac{\kappa - 1}{4 n}}
-
-        with the kurtosis :math:`\kappa`: 3 for a normal, 9/5 for a uniform distribution, and by quadrature for a
-        truncated one. The second is that of large n. Mean, std and kurtosis of float16, bfloat16 and the float8 are
-        those of the distribution rounded to the numbers of the dtype. Outliers are beyond its bounds, or 7.55 (in
-        float64 9.5) standard deviations from the mean of a normal, which is as far as :func:`fastkaiming.normal_` goes.
+        The statistics. The standard error of the mean of n values is std / sqrt(n), and that of their std is
+        std * sqrt((kurtosis - 1) / (4 * n)) for large n; the kurtosis is 3 for a normal, 9/5 for a uniform
+        distribution, and found by quadrature for a truncated one. Mean, std and kurtosis of float16, bfloat16 and the
+        float8 are those of the distribution rounded to the numbers of the dtype. Outliers are beyond its bounds, or
+        7.55 (in float64 9.5) standard deviations from the mean of a normal, which is as far as
+        :func:`fastkaiming.normal_` goes.
 
     Raises
     ------
