@@ -60,11 +60,25 @@ def _leave_out_what_is_not_ours(_: "Sphinx", what: str, name: str, item: Any, _o
     if theirs is item:
         lines[:] = [f"``{_FRAMEWORKS[room]}.{short}`` itself."]
     elif theirs is not None and item.__doc__ == theirs.__doc__:
-        lines[:] = [f"``{_FRAMEWORKS[room]}.{short}``, arguments, warnings and errors included, with values of ours."]
+        lines[:] = [f"As ``{_FRAMEWORKS[room]}.{short}``, warnings and errors included; what is drawn is ours."]
     elif item.__name__ != short:
         lines[:] = [f"Another name of :func:`{item.__name__}`."]
+
+
+def _own_source(_: "Sphinx", module: str, name: str) -> str | None:
+    """Keep the source of a framework from being shown: it is not found in the module of ours that has the name."""
+    item = getattr(import_module(module), name.partition(".")[0], None)
+    return None if getattr(item, "__module__", "").startswith("fastkaiming.") else module
+
+
+def _named_defaults(*of_the_event: Any) -> tuple[str, None] | None:
+    """Show a default that is a type by its name."""
+    signature = of_the_event[5]
+    return signature and (signature.replace("<class 'numpy.float32'>", "numpy.float32"), None)
 
 
 def setup(app: "Sphinx") -> None:
     """Leave the words of others out."""
     app.connect("autodoc-process-docstring", _leave_out_what_is_not_ours, priority=0)
+    app.connect("autodoc-process-signature", _named_defaults)
+    app.connect("viewcode-follow-imported", _own_source)
