@@ -75,12 +75,12 @@ def test_docstrings_are_whole(name: str) -> None:
 def described(module: Any, name: str) -> Iterator[Any]:
     """Return what the reference has of a module, methods too, less what is a framework's own text."""
     theirs = import_module(THEIRS[name]) if name in THEIRS else None
-    for each in (each for room, each in documented() if room == name):
+    for each in (each for where, each in documented() if where == name):
         item = getattr(module, each)
         if callable(item) and item.__doc__ != getattr(getattr(theirs, each, None), "__doc__", ""):
             yield item
             if inspect.isclass(item):
-                yield from (method for name, method in vars(item).items() if is_told(name, method))
+                yield from (method for attribute, method in vars(item).items() if is_told(attribute, method))
 
 
 def is_told(name: str, method: Any) -> bool:
