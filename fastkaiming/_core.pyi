@@ -42,11 +42,11 @@ class Plan:
         seed: int,
         stream: int,
         first: int,
-        *numbers: float,
-        store: int = ...,
         rounding: int = ...,
         swapped: bool = False,
         steps: tuple[int, ...] | None = None,
+        *numbers: float,
+        store: int = ...,
         **named_numbers: float,
     ) -> Self: ...
 

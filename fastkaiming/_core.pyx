@@ -138,11 +138,12 @@ cdef class Plan:
     cdef uint64_t count
     cdef readonly uint64_t drawn_bytes
 
-    def __cinit__(self, out, int operation, uint64_t seed, uint64_t stream, uint64_t first, double scale=0.0,
-                  double center=0.0, double low=0.0, double high=0.0, double slope=0.0, double origin=0.0,
-                  double anchor=0.0, double lower_slope=0.0, double lower_anchor=0.0, double upper_slope=0.0,
-                  double upper_anchor=0.0, int store=FK_STORE_AUTO, int rounding=FK_AS_DRAWN, bint swapped=False,
-                  steps=None):
+    # In the order in which a fill has them at hand: what is passed by name takes as long as the rest of a small plan.
+    def __cinit__(self, out, int operation, uint64_t seed, uint64_t stream, uint64_t first,
+                  int rounding=FK_AS_DRAWN, bint swapped=False, steps=None, double scale=0.0, double center=0.0,
+                  double low=0.0, double high=0.0, double slope=0.0, double origin=0.0, double anchor=0.0,
+                  double lower_slope=0.0, double lower_anchor=0.0, double upper_slope=0.0, double upper_anchor=0.0,
+                  int store=FK_STORE_AUTO):
         cdef int axis
         PyObject_GetBuffer(out, &self.view, PyBUF_WRITABLE | PyBUF_STRIDES)
         if <size_t>self.view.itemsize != fk_stored_bytes(<fk_operation>operation, <fk_format>rounding):

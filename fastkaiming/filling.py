@@ -229,10 +229,10 @@ def _plan(memory: NDArray[Any], storage: formats.Format, drawn: Draw, place: sha
         key.seed,
         key.stream,
         place.first,
+        storage.rounding,
+        not memory.dtype.isnative,
+        place.steps,
         *drawn.numbers,
-        rounding=storage.rounding,
-        swapped=not memory.dtype.isnative,
-        steps=place.steps,
     )
 
 

@@ -89,9 +89,11 @@ def drawn(
             out,
             getattr(_core, operation),
             *(place.seed, place.stream, place.first),
+            getattr(_core, narrow or "AS_DRAWN"),
+            False,
+            None,
             *numbers,
             store=store,
-            rounding=getattr(_core, narrow or "AS_DRAWN"),
             threads=threads,
         )
     assert np.all(memory[:begin] == GUARD_BYTE)

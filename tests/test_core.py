@@ -224,7 +224,7 @@ def test_plans_are_filled_side_by_side(sizes: list[int], threads: int) -> None:
         dtype, operation = ((np.float32, _core.NORMAL_F32), (np.float64, _core.UNIFORM_F64))[i % 2]
         for kept in (outs, alone):
             kept.append(np.zeros((1 + i % 3, size), dtype).T)
-        given = (operation, SEED, i, 7 * i, 0.5 + i, 0.0, -0.5 - i, 0.5 + i)
+        given = (operation, SEED, i, 7 * i, _core.AS_DRAWN, False, None, 0.5 + i, 0.0, -0.5 - i, 0.5 + i)
         plans.append(_core.Plan(outs[-1], *given))
         _core.fill(alone[-1], *given)
     _core.fill_all(plans, threads, lambda *report: reports.append(report))
@@ -235,7 +235,7 @@ def test_plans_are_filled_side_by_side(sizes: list[int], threads: int) -> None:
 def test_only_plans_can_be_filled() -> None:
     out = marked((6,))
     with pytest.raises(TypeError, match="tuple"):
-        _core.fill_all([_core.Plan(out, _core.NORMAL_F32, 1, 0, 0, 1.0), (out,)])  # type: ignore[list-item]
+        _core.fill_all([_core.Plan(out, _core.NORMAL_F32, 1, 0, 0), (out,)])  # type: ignore[list-item]
     assert (out.view(np.uint8) == MARK).all()
 
 

@@ -21,11 +21,11 @@ MIB = 1 << 20
 
 def drawn(out: NDArray[Any], distribution: fk.Normal | fk.Uniform, **arguments: Any) -> dict[str, Any] | None:
     """Fill with a stand-in for the compiled core, and return what reached it; None if nothing did."""
-    names = ("operation", "seed", "stream", "first", "scale", "center", "low", "high")
+    names = ("operation", "seed", "stream", "first", "rounding", "swapped", "steps", "scale", "center", "low", "high")
     calls: list[dict[str, Any]] = []
 
-    def plan(_out: Any, *numbers: Any, **named: Any) -> dict[str, Any]:
-        return {**dict.fromkeys(names, 0.0), **dict(zip(names, numbers, strict=False)), **named}
+    def plan(_out: Any, *arguments: Any) -> dict[str, Any]:
+        return {**dict.fromkeys(names, 0.0), **dict(zip(names, arguments, strict=False))}
 
     def fill_all(plans: list[dict[str, Any]], threads: int, _progress: object) -> None:
         calls.extend({**plan, "threads": threads} for plan in plans)
