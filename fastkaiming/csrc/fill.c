@@ -2,7 +2,9 @@
 #include "fill.h"
 
 #include <stdlib.h>
+#if !defined(_WIN32)
 #include <unistd.h>
+#endif
 
 #include "batch.h"
 #include "dispatch.h"

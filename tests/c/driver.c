@@ -14,8 +14,6 @@
  * Exit status: 0 when all of them are the expected ones and the values never depended on the way, 1 when not, 2 when
  * they could not be computed. Plain C and no Python, so that it also runs under an emulator of another machine.
  */
-#define _POSIX_C_SOURCE 200809L
-
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -169,11 +167,11 @@ enum { SHORT_LINE = 10, LONG_LINE = 17 };
 
 static fill_case parse(const char *line) {
     fill_case c = {.size = 0};
-    char copy[sizeof c.text], *field[LONG_LINE + 1], *rest = NULL;
+    char copy[sizeof c.text], *field[LONG_LINE + 1];
     int fields = 0;
     if (strlen(line) >= sizeof copy) stop("a line too long", line);
     strcpy(copy, line);
-    for (char *text = strtok_r(copy, " \n", &rest); text && fields <= LONG_LINE; text = strtok_r(NULL, " \n", &rest))
+    for (char *text = strtok(copy, " \n"); text && fields <= LONG_LINE; text = strtok(NULL, " \n"))
         field[fields++] = text;
     if (fields != SHORT_LINE && fields != LONG_LINE) stop("neither ten fields nor seventeen", line);
     snprintf(c.expected, sizeof c.expected, "%s", field[fields - 1]);
@@ -224,9 +222,11 @@ static size_t room_for(const fill_case *c, const way *w) {
     return ((size_t)c->count * c->size * distance(w) + 4 * LINE) / LINE * LINE;
 }
 
-static unsigned char *room(const fill_case *c, const way *w) {
-    unsigned char *memory = aligned_alloc(LINE, room_for(c, w));
+/* Windows has no aligned_alloc. Returns what to free; `room` begins with a cache line. */
+static void *allocate(const fill_case *c, const way *w, unsigned char **room) {
+    unsigned char *memory = malloc(room_for(c, w) + LINE);
     if (!memory) stop("no memory for", c->text);
+    *room = memory + (LINE - (uintptr_t)memory % LINE) % LINE;
     return memory;
 }
 
@@ -263,9 +263,10 @@ static int verify(const char *isa, const fill_case *c, int threads, size_t ways)
     int inside = 1, alike = 1;
     for (size_t i = 0; i < ways; i++) {
         const way *w = &WAYS[i];
-        unsigned char *memory = room(c, w);
-        fill(c, w, threads, memory);
-        inside &= take(c, w, memory, i == 0 ? ordinary : elements);
+        unsigned char *room;
+        void *memory = allocate(c, w, &room);
+        fill(c, w, threads, room);
+        inside &= take(c, w, room, i == 0 ? ordinary : elements);
         alike &= i == 0 || !memcmp(elements, ordinary, bytes);
         free(memory);
     }

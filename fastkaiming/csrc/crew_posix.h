@@ -1,0 +1,107 @@
+/* crew_posix.h - what threads.c asks of the operating system, of POSIX and Linux. */
+#ifndef FASTKAIMING_CREW_H
+#define FASTKAIMING_CREW_H
+
+#define _GNU_SOURCE /* for the affinity of threads; elsewhere it asks for nothing */
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <time.h>
+
+enum { MOST_HELPERS = 1023 };
+
+/* Some schedulers queue a new thread behind its creator for a millisecond or more, though another CPU idles. So helpers
+ * start on the CPUs that the caller may use but does not run on. */
+#if defined(__GLIBC__)
+typedef cpu_set_t cpus;
+
+static int usable_cpus(cpus *usable) {
+    return sched_getaffinity(0, sizeof *usable, usable) == 0 && CPU_COUNT(usable) > 1;
+}
+
+static void start_beside_caller(pthread_attr_t *attributes, const cpus *usable) {
+    cpus others = *usable;
+    const int own = sched_getcpu();
+    if (own >= 0) { CPU_CLR((size_t)own, &others); }
+    pthread_attr_setaffinity_np(attributes, sizeof others, &others);
+}
+
+/* For a thread that has ended already, glibc takes this for the calling thread's affinity: which it is, so no harm. */
+static void allow_every_cpu(pthread_t helper, const cpus *usable) {
+    pthread_setaffinity_np(helper, sizeof *usable, usable);
+}
+#else
+typedef char cpus;
+
+static int usable_cpus(cpus *usable) {
+    *usable = 0;
+    return 0;
+}
+
+static void start_beside_caller(pthread_attr_t *attributes, const cpus *usable) { (void)attributes, (void)usable; }
+static void allow_every_cpu(pthread_t helper, const cpus *usable) { (void)helper, (void)usable; }
+#endif
+
+typedef struct {
+    void (*help)(void *argument);
+    void *argument;
+    int started;
+    int placed; /* did the helpers start on some of the usable CPUs? */
+    cpus usable;
+    pthread_t helpers[MOST_HELPERS];
+} crew;
+
+static void *help_crew(void *argument) {
+    const crew *c = argument;
+    c->help(c->argument);
+    return NULL;
+}
+
+/* Start as many as can be, up to `wanted`, each to run help(argument): EAGAIN (a limit on threads or memory) only means
+ * fewer. They start with signals blocked, so that the process's handlers run on the threads that they belong to; all
+ * but those of a thread's own faults, whose handlers (of a guard page, a truncated file) have to run where they arise. */
+static void assemble(crew *c, int wanted, void (*help)(void *), void *argument) {
+    static const int own_faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS};
+    sigset_t others, before;
+    pthread_attr_t attributes;
+    c->help = help;
+    c->argument = argument;
+    c->started = 0;
+    c->placed = wanted > 0 && usable_cpus(&c->usable);
+    if (wanted <= 0 || pthread_attr_init(&attributes) != 0) { return; }
+    if (c->placed) { start_beside_caller(&attributes, &c->usable); }
+    sigfillset(&others);
+    for (size_t i = 0; i < sizeof own_faults / sizeof *own_faults; i++) { sigdelset(&others, own_faults[i]); }
+    pthread_sigmask(SIG_BLOCK, &others, &before);
+    while (c->started < wanted && pthread_create(&c->helpers[c->started], &attributes, help_crew, c) == 0) {
+        c->started++;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
+}
+
+/* Wait until all have ended. */
+static void dismiss(crew *c) {
+    for (int i = 0; i < c->started; i++) {
+        /* One that waits for a busy CPU still would hold up the end, with nothing left to do. */
+        if (c->placed) { allow_every_cpu(c->helpers[i], &c->usable); }
+        pthread_join(c->helpers[i], NULL);
+    }
+}
+
+/* Run work(argument), and if the calling thread ends in it, clean_up(argument); it may dismiss the crew. */
+static void run_or_clean_up(crew *c, void (*work)(void *), void (*clean_up)(void *)) {
+    pthread_cleanup_push(clean_up, c->argument);
+    work(c->argument);
+    pthread_cleanup_pop(0);
+}
+
+static int64_t milliseconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+#endif
