@@ -1,6 +1,9 @@
 """Build the compiled core; all else that there is to say about the package stands in pyproject.toml."""
 
+import os
 import platform
+import re
+import sys
 from pathlib import Path
 
 from Cython.Build import cythonize
@@ -8,6 +11,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 CSRC = Path("fastkaiming/csrc")
+WINDOWS = sys.platform == "win32"
 
 # One set of flags for every file and instruction set; target pragmas in the kernel files ask for what they need.
 # They come last, in the compilation and in the link, and so win over an inherited CFLAGS=-Ofast, which would change
@@ -15,7 +19,9 @@ CSRC = Path("fastkaiming/csrc")
 FLAGS = (CSRC / "cflags.rsp").read_text().split()
 
 # An inherited -march=native would make all of the core ask for this CPU, not just the kernels that are chosen on it.
-if platform.machine() == "x86_64":
+# A Mac may build for the other kind of Mac.
+machines = re.findall(r"-arch (\S+)", os.environ.get("ARCHFLAGS", "")) or [platform.machine()]
+if machines == ["x86_64"]:
     FLAGS += ["-march=x86-64", "-mno-avx"]
 
 
@@ -31,15 +37,23 @@ class build_ext_in_place_too(build_ext):  # noqa: N801 - the name that `python s
         super().run()
         self.copy_extensions_to_source()
 
+    def build_extensions(self) -> None:
+        """Compile with clang-cl on Windows, where setuptools knows no other compiler than the one without C11."""
+        if self.compiler.compiler_type == "msvc":
+            if not self.compiler.initialized:
+                self.compiler.initialize(self.plat_name)
+            self.compiler.cc = os.environ.get("CC", "clang-cl")
+        super().build_extensions()
+
 
 core = Extension(
     "fastkaiming._core",
     sources=["fastkaiming/_core.pyx", *map(str, sorted(CSRC.glob("*.c")))],
     depends=[*map(str, sorted(CSRC.glob("*.h"))), *map(str, sorted(CSRC.glob("*.inc")))],
     include_dirs=[str(CSRC)],
-    libraries=["m"],
-    extra_compile_args=FLAGS,
-    extra_link_args=FLAGS,
+    libraries=[] if WINDOWS else ["m"],
+    extra_compile_args=[f"/clang:{flag}" for flag in FLAGS if flag != "-pthread"] if WINDOWS else FLAGS,
+    extra_link_args=[] if WINDOWS else FLAGS,
 )
 
 setup(ext_modules=cythonize([core], build_dir="build"), cmdclass={"build_ext": build_ext_in_place_too})

@@ -61,7 +61,7 @@ static void *help_crew(void *argument) {
 
 /* Start as many as can be, up to `wanted`, each to run help(argument): EAGAIN (a limit on threads or memory) only means
  * fewer. They start with signals blocked, so that the process's handlers run on the threads that they belong to; all
- * but those of a thread's own faults, whose handlers (of a guard page, a truncated file) have to run where they arise. */
+ * but those of a thread's own faults, whose handlers (of a guard page, a truncated file) have to run where they do. */
 static void assemble(crew *c, int wanted, void (*help)(void *), void *argument) {
     static const int own_faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS};
     sigset_t others, before;
