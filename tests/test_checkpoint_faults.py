@@ -230,7 +230,7 @@ def test_one_buffer_is_filled_while_another_is_written(tmp_path: Path, monkeypat
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="this system does not tell which file is synced")
 def test_files_are_on_the_disk_before_they_have_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     events: list[str] = []
-    fsync, rename = os.fsync, Path.rename
+    fsync, replace = os.fsync, Path.replace
 
     def synced(descriptor: int) -> None:
         events.append(f"sync {Path(f'/proc/self/fd/{descriptor}').readlink().suffix}")
@@ -238,10 +238,10 @@ def test_files_are_on_the_disk_before_they_have_their_names(tmp_path: Path, monk
 
     def renamed(partial: Path, path: Path) -> Path:
         events.append(f"rename to {path.suffix}")
-        return rename(partial, path)
+        return replace(partial, path)
 
     monkeypatch.setattr(os, "fsync", synced)
-    monkeypatch.setattr(Path, "rename", renamed)
+    monkeypatch.setattr(Path, "replace", renamed)
     report = checkpoint.write(RECIPE, tmp_path, max_shard_size=SHARD_SIZE)
     a_file = ["sync .partial", "rename to .safetensors", "sync "]  # the last is of the directory
     assert events == [*a_file * len(report.files), "sync .partial", "rename to .json", "sync "]

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastkaiming import _core
-from fastkaiming.checkpoint import documents, headers, plans, sources, writing
+from fastkaiming.checkpoint import descriptors, documents, headers, plans, sources, writing
 from fastkaiming.checkpoint.plans import File, Tensor
 from fastkaiming.checkpoint.writing import Bytes
 from fastkaiming.distributions import Distribution
@@ -245,7 +245,7 @@ def _first_unlike(descriptor: int, begin: int, drawn: Bytes, read: Bytes) -> int
 def _pread(descriptor: int, buffer: Bytes, offset: int) -> int:
     """Return how many bytes of a buffer the file has from an offset on, once they are read."""
     count = 0
-    while more := os.preadv(descriptor, [buffer[count:].data], offset + count):
+    while more := descriptors.read(descriptor, buffer[count:], offset + count):
         count += more
     return count
 

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastkaiming import hugepages
+from fastkaiming.checkpoint import descriptors
 from fastkaiming.checkpoint.headers import LAST_BYTE
 from fastkaiming.checkpoint.pieces import boxes, shape_of
 from fastkaiming.checkpoint.plans import File, Tensor, filler
@@ -79,9 +80,9 @@ def reserve(directory: Path, files: Sequence[File]) -> list[Reserved]:
 def _reserve(path: Path, nbytes: int) -> None:
     if nbytes > LAST_BYTE:
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    descriptor = descriptors.create(path)
     try:
-        os.posix_fallocate(descriptor, 0, nbytes)
+        descriptors.reserve(descriptor, nbytes)
     finally:
         os.close(descriptor)
 
@@ -120,11 +121,12 @@ def _write_file(
                 for each in written:
                     each.result()
                 os.fsync(cached)
-                reserved.partial.rename(reserved.path)
-                sync(reserved.path.parent)
         finally:
             for each in written:
                 each.exception()  # nobody writes to a descriptor that is closed
+    with _naming(reserved.path):
+        reserved.partial.replace(reserved.path)  # Windows renames no open file
+        descriptors.sync_names(reserved.path.parent)
 
 
 @contextmanager
@@ -145,12 +147,11 @@ def _opened(reserved: Reserved) -> Iterator[tuple[int, int]]:
 
     The copies into the page cache cost more than the draw.
     """
-    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
     with _naming(reserved.path):
-        direct = cached = os.open(reserved.partial, flags)
+        direct = cached = descriptors.reopen(reserved.partial)
     try:
         with suppress(OSError):
-            direct = os.open(reserved.partial, flags | getattr(os, "O_DIRECT", 0))
+            direct = descriptors.reopen(reserved.partial, direct=True)
         yield direct, cached
     finally:
         for descriptor in {direct, cached}:
@@ -160,8 +161,11 @@ def _opened(reserved: Reserved) -> Iterator[tuple[int, int]]:
 def _buffer(files: Sequence[File]) -> Bytes:
     """Return memory that begins with a page, as direct writes want it: open(2), O_DIRECT."""
     nbytes = min(BUFFER, max((file.nbytes for file in files), default=1))
-    private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS  # huge pages are not for what is shared
-    buffer = np.frombuffer(mmap.mmap(-1, nbytes, flags=private), np.uint8)
+    if hasattr(mmap, "MAP_PRIVATE"):  # huge pages are not for what is shared
+        memory = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    else:
+        memory = mmap.mmap(-1, nbytes)
+    buffer = np.frombuffer(memory, np.uint8)
     hugepages.advise(buffer)
     return buffer
 
@@ -217,7 +221,7 @@ def _pwrite(direct: int, cached: int, data: Bytes, offset: int) -> None:
 
 def _pwrite_all(descriptor: int, view: memoryview, offset: int) -> None:
     while view:
-        written = os.pwrite(descriptor, view, offset)
+        written = descriptors.write(descriptor, view, offset)
         view, offset = view[written:], offset + written
 
 
@@ -225,23 +229,13 @@ def replace(path: Path, data: bytes) -> None:
     """Write a small file, which has its name when it is whole, whoever else writes it."""
     partial = temporary(path)
     try:
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        with os.fdopen(descriptor, "wb") as file:
+        with os.fdopen(descriptors.create(partial), "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        partial.rename(path)
+        partial.replace(path)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         partial.unlink(missing_ok=True)
-    sync(path.parent)
-
-
-def sync(directory: Path) -> None:
-    """Put the names in a directory on the disk."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    descriptors.sync_names(path.parent)

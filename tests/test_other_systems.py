@@ -1,0 +1,74 @@
+"""What Linux has and other systems lack is missed by nobody: simulated, for the lack of such machines."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from processes import python
+
+NOT_ON_MACOS = ["os.posix_fallocate", "os.posix_fadvise", "os.O_DIRECT", "os.sched_getaffinity", "os.sched_yield"]
+NOT_ON_WINDOWS = [
+    *NOT_ON_MACOS, "os.preadv", "os.pwrite", "os.pread", "os.readv", "os.O_CLOEXEC", "os.O_NOFOLLOW", "os.O_DIRECTORY",
+    "os.fork", "mmap.MAP_PRIVATE", "mmap.MAP_ANONYMOUS", "mmap.MADV_DONTNEED", "mmap.MADV_HUGEPAGE",
+]  # fmt: skip
+
+WITHOUT = """
+import mmap, os, sys
+from pathlib import Path
+import numpy as np
+
+out, platform, *missing = sys.argv[1:]
+system_open, system_replace = os.open, os.replace
+
+class Map(mmap.mmap):
+    madvise = property()  # so that hasattr() finds none
+
+def open_no_directory(path, *how):
+    if os.path.isdir(path):
+        raise PermissionError(13, "Permission denied", path)
+    return system_open(path, *how)
+
+def replace_if_closed(old, new):
+    opened = [os.readlink(entry) for entry in os.scandir("/proc/self/fd") if os.path.exists(entry)]
+    assert str(old) not in opened, old
+    system_replace(old, new)
+
+for name in missing:
+    module, attribute = name.split(".")
+    if hasattr(sys.modules[module], attribute):
+        delattr(sys.modules[module], attribute)
+if platform == "win32":
+    os.open, os.replace, mmap.mmap = open_no_directory, replace_if_closed, Map
+sys.platform = platform
+
+import fastkaiming as fk
+from fastkaiming import checkpoint, memory, threads
+
+assert threads.usable_cpus(Path("/nowhere")) == (getattr(os, "process_cpu_count", os.cpu_count)() or 1)
+assert memory.available_memory(Path("/nowhere")) is None
+large = fk.kaiming_normal((2048, 1024), rng=3)
+assert (large[1000:] == fk.kaiming_normal_(large[1000:].copy(), rng=3, global_shape=large.shape,
+                                           index=(slice(1000, 2048), slice(None)))).all()
+model = {"a.weight": np.empty((64, 48), np.float32), "a.bias": np.ones(64, np.float32)}
+fk.init_(model, rng=5)
+made = checkpoint.write({"tensors": {"a.weight": [64, 48], "b.weight": [64, 48], "a.bias": [64]}}, out, seed=5,
+                        max_shard_size="20KB")
+assert len(made.files) == 2, made
+assert checkpoint.verify(out).difference is None
+stored = {each.name: each.array.copy() for each in checkpoint.stored(out)}
+assert all((stored[name] == array).all() for name, array in model.items())
+with open(Path(out) / made.files[0], "r+b") as file:
+    file.seek(-1, 2)
+    last = file.read(1)
+    file.seek(-1, 2)
+    file.write(bytes([last[0] ^ 1]))
+assert checkpoint.verify(out).difference.file == made.files[0]
+print("as ever")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="this system lacks it in earnest")
+@pytest.mark.parametrize(("platform", "missing"), [("darwin", NOT_ON_MACOS), ("win32", NOT_ON_WINDOWS)])
+def test_fills_and_checkpoints_without_what_linux_has(tmp_path: Path, platform: str, missing: list[str]) -> None:
+    result = python(WITHOUT, str(tmp_path), platform, *missing)
+    assert result.stdout == "as ever\n", result.stderr
