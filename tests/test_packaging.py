@@ -43,7 +43,9 @@ def test_wheel_holds_types_and_no_sources(distribution: Distribution) -> None:
         pytest.skip("an editable install has no wheel of its own")
     assert {"fastkaiming/_core.pyi", "fastkaiming/py.typed"} <= set(files)
     kinds = {Path(name).suffix for name in files if name.startswith("fastkaiming/")}
-    assert kinds <= {".py", ".pyc", ".pyi", ".typed", ".so"}
+    assert kinds <= {".py", ".pyc", ".pyi", ".typed", ".so", ".pyd"}
+    ours = re.compile(r"fastkaiming(-.*\.dist-info)?/|(\.\./)+(bin|Scripts)/fastkaiming(\.exe)?$")
+    assert [name for name in files if not ours.match(name)] == []
 
 
 def test_import_leaves_denormals_alone() -> None:
