@@ -76,8 +76,10 @@ def test_simulated_cpus(tmp_path: Path) -> None:
     program = compiled(tmp_path / "dispatch", ROOT / "tests" / "c" / "dispatch_test.c", CSRC / "dispatch.c")
     registers = [cpu[:3] for cpu in SIMULATED_CPUS.values()]
     questions = [" ".join("-" if value is None else f"{value:x}" for value in three) for three in registers]
-    expected = {name: cpu[3] for name, cpu in SIMULATED_CPUS.items()}
-    assert dict(zip(SIMULATED_CPUS, answers(program, questions), strict=True)) == expected
+    for maker, gains in {"GenuineIntel": 1, "AuthenticAMD": 0, "AuthenticAMX": 1, "-": 1}.items():
+        expected = {name: f"{cpu[3]} streaming={gains}" for name, cpu in SIMULATED_CPUS.items()}
+        found = answers(program, [f"{maker} {question}" for question in questions])
+        assert dict(zip(SIMULATED_CPUS, found, strict=True)) == expected
 
 
 @x86_only

@@ -54,8 +54,30 @@ int fk_cpu_runs_avx512(const fk_cpu *cpu) {
            has(leaf7[1], LEAF7_EBX_AVX512F | LEAF7_EBX_AVX512DQ | LEAF7_EBX_AVX512BW | LEAF7_EBX_AVX512VL);
 }
 
+/* AMD's cores gather full lines of plain stores as fast, and are spared the way through a buffer: measured on Zen 4,
+ * docs/performance.md. */
+int fk_cpu_gains_by_streaming(const fk_cpu *cpu) {
+    uint32_t leaf0[4];
+    return !(cpu->cpuid(0, 0, leaf0) && leaf0[1] == signature_AMD_ebx && leaf0[2] == signature_AMD_ecx &&
+             leaf0[3] == signature_AMD_edx);
+}
+
 static int runs_avx512(void) { return fk_cpu_runs_avx512(&this_machine); }
 static int runs_avx2(void) { return fk_cpu_runs_avx2(&this_machine); }
+
+/* Asked once: a hypervisor takes its time to answer CPUID. */
+int fk_gains_by_streaming(void) {
+    enum { NOT_ASKED, NO, YES };
+    static atomic_int known;
+    int answer = atomic_load_explicit(&known, memory_order_relaxed);
+    if (answer == NOT_ASKED) {
+        answer = fk_cpu_gains_by_streaming(&this_machine) ? YES : NO;
+        atomic_store_explicit(&known, answer, memory_order_relaxed);
+    }
+    return answer == YES;
+}
+#else
+int fk_gains_by_streaming(void) { return 0; }
 #endif
 
 static int runs_always(void) { return 1; }

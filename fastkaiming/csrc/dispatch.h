@@ -16,6 +16,10 @@ typedef struct {
 
 int fk_cpu_runs_avx2(const fk_cpu *cpu);
 int fk_cpu_runs_avx512(const fk_cpu *cpu);
+int fk_cpu_gains_by_streaming(const fk_cpu *cpu);
+
+/* Do fills that no cache would hold run faster by stores past the caches on this machine? */
+int fk_gains_by_streaming(void);
 
 /* The kernels in use, chosen on first need. */
 const fk_kernels *fk_selected(void);

@@ -36,7 +36,8 @@ static int streams(const fk_plan *plan, uint64_t elements, const fk_kernels *ker
     if (kernels->flush == NULL || plan->store == FK_STORE_PLAIN) { return 0; }
     if (plan->store == FK_STORE_STREAMING) { return 1; }
     const uint64_t bytes = elements * fk_drawn_bytes(plan->operation);
-    return bytes > SMALL_BYTES && bytes > cacheable_bytes(); /* a small fill does not even ask */
+    /* a small fill does not even ask */
+    return bytes > SMALL_BYTES && bytes > cacheable_bytes() && fk_gains_by_streaming();
 }
 
 int fk_streams(void) { return fk_selected()->flush != NULL; }

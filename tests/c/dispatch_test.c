@@ -1,7 +1,8 @@
 /* dispatch_test.c - dispatch.c on simulated CPUs.
  *
- * Reads a CPU a line: CPUID leaf 1's ECX, leaf 7's EBX, and XCR0, in hexadecimal; "-" is a leaf that the CPU does not
- * have, or an XGETBV that it does not know. Prints which kernels that CPU can run. */
+ * Reads a CPU a line: its maker's 12 letters, CPUID leaf 1's ECX, leaf 7's EBX, and XCR0, in hexadecimal; "-" is a leaf
+ * that the CPU does not have, or an XGETBV that it does not know. Prints which kernels that CPU can run, and whether it
+ * gains by streaming stores. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,7 +19,16 @@ const fk_kernels fk_kernels_avx512 = {.isa = "avx512"};
 const fk_kernels fk_kernels_neon = {.isa = "neon"};
 #endif
 
-static char leaf1_ecx[17], leaf7_ebx[17], xcr0[17];
+static char maker[13], leaf1_ecx[17], leaf7_ebx[17], xcr0[17];
+
+/* Intel Software Developer's Manual, volume 2A, "CPUID": leaf 0 spells it in EBX, EDX, ECX. */
+static int answer_maker(uint32_t registers[4]) {
+    if (strcmp(maker, "-") == 0) { return 0; }
+    memcpy(&registers[1], maker, 4);
+    memcpy(&registers[3], maker + 4, 4);
+    memcpy(&registers[2], maker + 8, 4);
+    return 1;
+}
 
 /* The registers that nobody should look at hold the opposite. */
 static int answer(const char *hexadecimal, int which, uint32_t registers[4]) {
@@ -30,6 +40,7 @@ static int answer(const char *hexadecimal, int which, uint32_t registers[4]) {
 
 static int simulated_cpuid(uint32_t leaf, uint32_t subleaf, uint32_t registers[4]) {
     enum { EBX = 1, ECX = 2 };
+    if (leaf == 0) { return answer_maker(registers); }
     if (leaf == 1) { return answer(leaf1_ecx, ECX, registers); }
     if (leaf == 7 && subleaf == 0) { return answer(leaf7_ebx, EBX, registers); }
     fprintf(stderr, "dispatch_test: CPUID leaf %" PRIu32 ", subleaf %" PRIu32 " was not simulated\n", leaf, subleaf);
@@ -46,8 +57,9 @@ static uint64_t simulated_xgetbv(void) {
 
 int main(void) {
     const fk_cpu cpu = {simulated_cpuid, simulated_xgetbv};
-    while (scanf("%16s %16s %16s", leaf1_ecx, leaf7_ebx, xcr0) == 3) {
-        printf("avx2=%d avx512=%d\n", fk_cpu_runs_avx2(&cpu), fk_cpu_runs_avx512(&cpu));
+    while (scanf("%12s %16s %16s %16s", maker, leaf1_ecx, leaf7_ebx, xcr0) == 4) {
+        printf("avx2=%d avx512=%d streaming=%d\n", fk_cpu_runs_avx2(&cpu), fk_cpu_runs_avx512(&cpu),
+               fk_cpu_gains_by_streaming(&cpu));
     }
     return 0;
 }
