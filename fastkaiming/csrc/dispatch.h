@@ -18,7 +18,7 @@ int fk_cpu_runs_avx2(const fk_cpu *cpu);
 int fk_cpu_runs_avx512(const fk_cpu *cpu);
 int fk_cpu_gains_by_streaming(const fk_cpu *cpu);
 
-/* Do fills that no cache would hold run faster by stores past the caches on this machine? */
+/* Do fills that no cache would hold run faster by stores past the caches here, even on few threads? */
 int fk_gains_by_streaming(void);
 
 /* The kernels in use, chosen on first need. */

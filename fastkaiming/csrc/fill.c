@@ -11,13 +11,14 @@
 #include "fpenv.h"
 #include "threads.h"
 
-enum { SMALL_BYTES = 1 << 20, MOST_CELLS = 16 };
+enum { SMALL_BYTES = 1 << 20, MOST_CELLS = 16, FEW_THREADS = 8 };
 
 /* The plans of one fill, and how many cells there are up to the end of each. */
 typedef struct {
     const fk_plan *plans;
     size_t count;
     uint64_t *cells_up_to;
+    int threads;
     const fk_kernels *kernels;
 } job;
 
@@ -32,12 +33,14 @@ static uint64_t cacheable_bytes(void) {
     return most;
 }
 
-static int streams(const fk_plan *plan, uint64_t elements, const fk_kernels *kernels) {
+/* A plain store has memory read the line that it overwrites. Few threads leave memory the time for that; many would ask
+ * for twice what it gives. */
+static int streams(const fk_plan *plan, uint64_t elements, const fk_kernels *kernels, int threads) {
     if (kernels->flush == NULL || plan->store == FK_STORE_PLAIN) { return 0; }
     if (plan->store == FK_STORE_STREAMING) { return 1; }
     const uint64_t bytes = elements * fk_drawn_bytes(plan->operation);
-    /* a small fill does not even ask */
-    return bytes > SMALL_BYTES && bytes > cacheable_bytes() && fk_gains_by_streaming();
+    if (bytes <= SMALL_BYTES || bytes <= cacheable_bytes()) { return 0; } /* a small fill does not even ask */
+    return threads > FEW_THREADS || fk_gains_by_streaming();
 }
 
 int fk_streams(void) { return fk_selected()->flush != NULL; }
@@ -58,9 +61,9 @@ static void fill_runs(const fk_plan *plan, const fk_grid *grid, const fk_draw *d
 }
 
 /* Cells [begin, end) of one plan. Returns their elements. */
-static uint64_t fill_cells_of(const fk_plan *plan, const fk_kernels *kernels, uint64_t begin, uint64_t end) {
-    const fk_draw draw = fk_draw_of(plan, kernels);
-    const int streaming = streams(plan, elements_of(plan), kernels);
+static uint64_t fill_cells_of(const fk_plan *plan, const job *j, uint64_t begin, uint64_t end) {
+    const fk_draw draw = fk_draw_of(plan, j->kernels);
+    const int streaming = streams(plan, elements_of(plan), j->kernels, j->threads);
     uint64_t done = 0;
     fk_grid grid;
     fk_grid_of(plan, &grid);
@@ -98,7 +101,7 @@ static uint64_t fill_cells(void *context, uint64_t begin, uint64_t end) {
     for (size_t i = plan_of(j, begin); begin < end; i++) {
         const uint64_t before = i > 0 ? j->cells_up_to[i - 1] : 0;
         const uint64_t stop = end < j->cells_up_to[i] ? end : j->cells_up_to[i];
-        done += fill_cells_of(&j->plans[i], j->kernels, begin - before, stop - before);
+        done += fill_cells_of(&j->plans[i], j, begin - before, stop - before);
         begin = stop;
     }
     fk_leave_default_fpenv(&callers);
@@ -114,7 +117,7 @@ static uint64_t grain(uint64_t cells, uint64_t bytes) {
 
 fk_status fk_fill(const fk_plan *plans, size_t count, int threads, fk_watch *watch, void *context) {
     uint64_t one, cells = 0, bytes = 0;
-    job j = {.plans = plans, .count = count, .cells_up_to = &one, .kernels = fk_selected()};
+    job j = {.plans = plans, .count = count, .cells_up_to = &one, .threads = threads, .kernels = fk_selected()};
     if (count > 1 && (j.cells_up_to = malloc(count * sizeof one)) == NULL) { return FK_NO_MEMORY; }
     for (size_t i = 0; i < count; i++) {
         fk_grid grid;

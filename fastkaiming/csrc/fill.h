@@ -38,7 +38,7 @@ typedef enum {
 
 /* How finished cache lines reach memory. Never shows in the bits. */
 typedef enum {
-    FK_STORE_AUTO = 0, /* streaming for fills that no cache would hold, on CPUs where that is faster */
+    FK_STORE_AUTO = 0, /* streaming for fills that no cache would hold, where that is faster */
     FK_STORE_PLAIN,
     FK_STORE_STREAMING
 } fk_store;
