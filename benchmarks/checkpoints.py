@@ -25,8 +25,9 @@ from typing import TYPE_CHECKING, Any
 
 import ml_dtypes
 import numpy as np
-from compare import MEMORY, SLOWDOWN, SPEED_UP, machine
+from floors import MEMORY, SLOWDOWN, SPEED_UP
 from harness import Case, Contestant, Figure, Timed, median, plain
+from machine import machine
 
 import fastkaiming
 from fastkaiming import checkpoint

@@ -5,7 +5,7 @@ round runs ours and its peers once, in an order that reverses from round to roun
 thrown away. The figure of a row is the median, over the rounds, of the ratio within a round. Where a row has several
 peers, the cheapest counts.
 
-Nothing here knows what is measured: compare.py brings the contestants and the table.
+Nothing here knows what is measured: floors.py brings the contestants and the table.
 """
 
 from __future__ import annotations

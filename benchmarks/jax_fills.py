@@ -11,8 +11,9 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 import jax
-from compare import SPEED_UP, machine
+from floors import SPEED_UP
 from harness import Case, Timed, plain
+from machine import machine
 
 import fastkaiming.jax
 

@@ -2,7 +2,7 @@
 
     python -m pytest benchmarks [-k "normal and float32"] [--benchmark-json FILE]
 
-Every group is one distribution, dtype and size. compare.py measures the figures to quote; this shows a whole range.
+Every group is one distribution, dtype and size. floors.py measures the figures to quote; this shows a whole range.
 """
 
 from __future__ import annotations

@@ -17,8 +17,9 @@ from fastkaiming import _core
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
-import compare  # noqa: E402
 import families  # noqa: E402
+import floors  # noqa: E402
+import machine  # noqa: E402
 from harness import Case, Figure, Result, Timed, UnavailableError, markdown, plain, race  # noqa: E402
 
 if TYPE_CHECKING:
@@ -127,9 +128,9 @@ def result_of(figure: Figure, ours: list[float], peer: str, theirs: list[float],
 
 def test_share_of_this_runs_store_bandwidth() -> None:
     # 4 bytes in 0.2 ns are 20 GB/s; in 0.1 and 0.125 ns they are 40 and 32 GB/s.
-    result = result_of(compare.SHARE, [0.2e-9, 0.25e-9, 0.2e-9], "plain stores", [0.125e-9, 0.125e-9, 0.1e-9])
+    result = result_of(floors.SHARE, [0.2e-9, 0.25e-9, 0.2e-9], "plain stores", [0.125e-9, 0.125e-9, 0.1e-9])
     assert result.quartiles == pytest.approx((0.5, 0.5, 0.5625))
-    assert compare.SHARE.detail(result) == (
+    assert floors.SHARE.detail(result) == (
         "20.0 GB/s, 0.200 ns an element; 0.50 of this run's 32.0 GB/s (plain stores), 0.54 of the usual 37"
     )
 
@@ -141,34 +142,34 @@ def test_streaming_stores_compete_where_there_are_any(
     streams: bool, limits: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_core, "streams", lambda: streams)
-    shares = [row for row in compare.cases(compare.QUICK) if row.figure is compare.SHARE]
+    shares = [row for row in floors.cases(floors.QUICK) if row.figure is floors.SHARE]
     assert len(shares) == 10
     assert all({peer.name for peer in row.peers} == limits for row in shares)
 
 
 def test_share_of_the_usual_store_bandwidth_where_this_runs_is_unusual() -> None:
     # 8 bytes in 0.16 ns are 50 GB/s, unusually fast: 0.4 ns, that is 20 GB/s, are held against the usual 37.
-    result = result_of(compare.SHARE, [0.4e-9] * 3, "streaming stores", [0.16e-9] * 3, itemsize=8)
+    result = result_of(floors.SHARE, [0.4e-9] * 3, "streaming stores", [0.16e-9] * 3, itemsize=8)
     assert result.quartiles[1] == pytest.approx(20 / 37)
-    assert compare.SHARE.detail(result) == (
+    assert floors.SHARE.detail(result) == (
         "20.0 GB/s, 0.400 ns an element; 0.40 of this run's 50.0 GB/s (streaming stores), 0.54 of the usual 37"
     )
 
 
 def test_speed_up_and_slowdown() -> None:
-    result = result_of(compare.SPEED_UP, [0.2e-9], "NumPy", [9.8e-9])
+    result = result_of(floors.SPEED_UP, [0.2e-9], "NumPy", [9.8e-9])
     assert result.cells()[1:] == (
         "49x (49 to 49)", "0.42x", "0.6x", "aim", "0.2 ns an element against 9.8 (NumPy)",
     )  # fmt: skip
-    result = result_of(compare.SLOWDOWN, [3e-9], "plain stores", [2e-9])
+    result = result_of(floors.SLOWDOWN, [3e-9], "plain stores", [2e-9])
     assert result.cells()[1] == "1.5x the time (1.5 to 1.5)"
 
 
 def test_microseconds_and_mebibytes() -> None:
     bench = Bench()
-    call = Result(Case("call", compare.CALL_TIME, 8, 4, bench.contestant("ours")), {"ours": [3.5e-6]})
+    call = Result(Case("call", floors.CALL_TIME, 8, 4, bench.contestant("ours")), {"ours": [3.5e-6]})
     assert call.cells()[1:5] == ("3.50 us (3.50 to 3.50)", "8.00 us", "4.00 us", "aim")
-    memory = Result(Case("memory", compare.MEMORY, 16, 1, bench.contestant("ours")), {"ours": [3 * 2**19]})
+    memory = Result(Case("memory", floors.MEMORY, 16, 1, bench.contestant("ours")), {"ours": [3 * 2**19]})
     assert memory.cells()[1:5] == ("1.50 MiB (1.50 to 1.50)", "16.00 MiB", "1.00 MiB", "floor")
 
 
@@ -181,12 +182,12 @@ def test_milliseconds_of_a_model() -> None:
 
 
 def rows_of_families() -> dict[str, Case]:
-    rows = families.cases(compare.shared_bytes, compare.QUICK, (), compare.SHARE, compare.SPEED_UP)
+    rows = families.cases(floors.shared_bytes, floors.QUICK, (), floors.SHARE, floors.SPEED_UP)
     return {row.name: row for row in rows}
 
 
 def test_truncated_rows_draw_between_their_bounds() -> None:
-    shares = [row for row in rows_of_families().values() if row.figure is compare.SHARE]
+    shares = [row for row in rows_of_families().values() if row.figure is floors.SHARE]
     expected = {(-2, 2): 0.88, (-0.2, 0.2): 0.02, (-1, 2.5): 0.76, (2, 9): 0.34}
     for row, (bounds, std) in zip(shares, expected.items(), strict=True):
         assert isinstance(row.ours, Timed)
@@ -257,26 +258,26 @@ def test_records_hold_every_round(results: list[Result]) -> None:
 
 @pytest.mark.parametrize(("nbytes", "text"), [(512, "512 B"), (4096, "4 KiB"), (2**20, "1 MiB"), (2**32, "4 GiB")])
 def test_binary_size(nbytes: int, text: str) -> None:
-    assert compare.binary_size(nbytes) == text
+    assert machine.binary_size(nbytes) == text
 
 
 def test_forced_isa_is_restored_and_a_foreign_one_refused() -> None:
     before = fastkaiming.isa()
-    with compare.selected_isa("scalar"):
+    with floors.selected_isa("scalar"):
         assert fastkaiming.isa() == "scalar"
     assert fastkaiming.isa() == before
-    with pytest.raises(UnavailableError, match="no mmx on this machine"), compare.selected_isa("mmx"):
+    with pytest.raises(UnavailableError, match="no mmx on this machine"), floors.selected_isa("mmx"):
         pass
 
 
-def compare_py(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    program = [sys.executable, ROOT / "benchmarks" / "compare.py", *arguments]
+def floors_py(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    program = [sys.executable, ROOT / "benchmarks" / "floors.py", *arguments]
     same_package = {**os.environ, "PYTHONPATH": str(Path(fastkaiming.__file__).parents[1])}
     return subprocess.run(program, capture_output=True, text=True, check=False, env=same_package)
 
 
 def test_quick_run_of_the_whole_table(tmp_path: Path) -> None:
-    done = compare_py("--quick", "--rounds", "2", "--json", tmp_path / "r.json", "--markdown", tmp_path / "r.md")
+    done = floors_py("--quick", "--rounds", "2", "--json", tmp_path / "r.json", "--markdown", tmp_path / "r.md")
     assert (done.returncode, done.stderr) == (0, "")
     record: dict[str, Any] = json.loads((tmp_path / "r.json").read_text())
     assert record["machine"]["fastkaiming"] == fastkaiming.__version__
@@ -293,7 +294,7 @@ def test_quick_run_of_the_whole_table(tmp_path: Path) -> None:
 
 
 def test_only_the_rows_asked_for() -> None:
-    done = compare_py("--quick", "--rounds", "1", "--only", "FLOAT32*numpy")
+    done = floors_py("--quick", "--rounds", "1", "--only", "FLOAT32*numpy")
     assert done.returncode == 0
     assert done.stdout.count("reached: ") == 1
     assert "\nfloat32 normal, against NumPy\n" in done.stdout
@@ -307,6 +308,6 @@ def test_only_the_rows_asked_for() -> None:
     ],
 )
 def test_bad_options(arguments: tuple[str, str], rule: str) -> None:
-    done = compare_py("--quick", *arguments)
+    done = floors_py("--quick", *arguments)
     assert done.returncode == 2
     assert rule in done.stderr

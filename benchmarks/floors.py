@@ -1,6 +1,6 @@
 """The project's speed table, measured in pairs: ours and its peers in turn in one process (see harness.py).
 
-    python benchmarks/compare.py [--rounds N] [--quick] [--only PATTERN] [--json FILE] [--markdown FILE]
+    python benchmarks/floors.py [--rounds N] [--quick] [--only PATTERN] [--json FILE] [--markdown FILE]
 
 A new row is one entry in `cases`, here, in layouts.py or in families.py; a peer is one function that returns a `Timed`.
 """
@@ -11,9 +11,6 @@ import argparse
 import functools
 import json
 import multiprocessing
-import os
-import platform
-import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, nullcontext
@@ -26,7 +23,9 @@ import families
 import layouts
 import numpy as np
 import numpy.typing as npt
+import stores
 from harness import Case, Figure, Result, Timed, UnavailableError, markdown, median, plain
+from machine import binary_size, machine
 
 import fastkaiming
 from fastkaiming import _core
@@ -36,8 +35,6 @@ Float = type[np.float32] | type[np.float64]
 Pages = Callable[[int, Float], Array]
 
 OURS = {"normal": fastkaiming.kaiming_normal_, "uniform": fastkaiming.kaiming_uniform_}
-CONSTANTS = {np.float32: _core.CONSTANT_F32, np.float64: _core.CONSTANT_F64}
-STORES = {"streaming": _core.STORE_STREAMING, "plain": _core.STORE_PLAIN}
 
 COLUMNS = 4096  # of every large matrix
 CALLS = 1000  # in a batch, where a single call is too short for the clock
@@ -116,19 +113,15 @@ def our_small_calls(shape: tuple[int, int]) -> Timed:
     return Timed("fastkaiming", functools.partial(np.empty, shape, np.float32), run, CALLS)
 
 
-def stores(kind: str, dtype: Float, nbytes: int, threads: int, pages: Pages = warm) -> Timed:
+def bare(kind: str, dtype: Float, nbytes: int, threads: int, pages: Pages = warm) -> Timed:
     """Return bare stores of a constant: what the memory allows."""
-
-    def run(weights: Array) -> None:
-        _core.fill(weights, CONSTANTS[dtype], 0, 0, 0, center=1.0, threads=threads, store=STORES[kind])
-
-    return Timed(f"{kind} stores", functools.partial(pages, nbytes, dtype), run, nbytes // itemsize(dtype))
+    target = functools.partial(pages, nbytes, dtype)
+    return Timed(kind, target, lambda w: stores.store(w, kind, threads), nbytes // itemsize(dtype))
 
 
 def all_stores(dtype: Float, nbytes: int) -> tuple[Timed, ...]:
     """Return the kinds of stores that there are here, whichever is faster, on two threads."""
-    kinds = STORES if _core.streams() else ["plain"]
-    return tuple(stores(kind, dtype, nbytes, threads=2) for kind in kinds)
+    return tuple(bare(kind, dtype, nbytes, threads=2) for kind in stores.kinds())
 
 
 def numpy_normal(dtype: Float, nbytes: int) -> Timed:
@@ -236,7 +229,7 @@ def cases(size: Sizes) -> list[Case]:
 
     normal = functools.partial(ours, "normal", f32, size.buffer)
     by_two, by_one, cold = normal(threads=2), normal(threads=1), normal(threads=2, pages=fresh)
-    cold_stores = stores("plain", f32, size.buffer, threads=2, pages=fresh)
+    cold_stores = bare("plain stores", f32, size.buffer, threads=2, pages=fresh)
     memory = PeakMemory(size.memory, threads=2)
     return [
         share("normal", f32, 0.42, 0.60),
@@ -255,33 +248,7 @@ def cases(size: Sizes) -> list[Case]:
     ]
 
 
-def binary_size(nbytes: int) -> str:
-    """Return a power of two in the largest unit that it fills, as in "4 GiB"."""
-    power = (nbytes.bit_length() - 1) // 10
-    return f"{nbytes >> 10 * power} {('B', 'KiB', 'MiB', 'GiB')[power]}"
-
-
 # --- the command -----------------------------------------------------------------------------------------------------
-
-
-def machine() -> dict[str, str]:
-    """Return what the figures depend on."""
-    return {
-        "CPU": cpu_model(),
-        "cores": str(os.cpu_count()),
-        "ISA": fastkaiming.isa(),
-        "fastkaiming": fastkaiming.__version__,
-        "NumPy": np.__version__,
-        "Python": platform.python_version(),
-    }
-
-
-def cpu_model() -> str:
-    try:
-        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    except OSError:
-        found = None
-    return found[1] if found else platform.processor() or platform.machine()
 
 
 def parser() -> argparse.ArgumentParser:

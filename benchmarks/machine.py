@@ -1,0 +1,38 @@
+"""What figures depend on, in words: the machine, the versions, and sizes of memory."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from pathlib import Path
+
+import numpy as np
+
+import fastkaiming
+
+
+def machine() -> dict[str, str]:
+    """Return what the figures depend on."""
+    return {
+        "CPU": cpu_model(),
+        "cores": str(os.cpu_count()),
+        "ISA": fastkaiming.isa(),
+        "fastkaiming": fastkaiming.__version__,
+        "NumPy": np.__version__,
+        "Python": platform.python_version(),
+    }
+
+
+def cpu_model() -> str:
+    try:
+        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        found = None
+    return found[1] if found else platform.processor() or platform.machine()
+
+
+def binary_size(nbytes: int) -> str:
+    """Return a power of two in the largest unit that it fills, as in "4 GiB"."""
+    power = (nbytes.bit_length() - 1) // 10
+    return f"{nbytes >> 10 * power} {('B', 'KiB', 'MiB', 'GiB')[power]}"
