@@ -1,0 +1,140 @@
+"""The cells of the grid of peers, and how one is measured: every contestant in turn, round after round (harness.py)."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from harness import race
+from machine import binary_size
+from peers import ITEMSIZES, Draw, Job
+from workers import Pages
+
+from fastkaiming.memory import available_memory
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from workers import Worker
+
+DRAWS: tuple[Draw, ...] = ("normal", "uniform", "truncated")
+DTYPES = tuple(ITEMSIZES)
+THREADS = (1, 2)
+SIZES = tuple(2**power for power in (12, 16, 20, 24, 28, 30, 32))
+FRESH_FROM = 1 << 26  # bytes; of freed arrays up to 32 MiB, the C library hands a process its own old pages again
+OURS = "fastkaiming"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is asked for, and in which memory."""
+
+    job: Job
+    fresh: bool
+
+    @property
+    def name(self) -> str:
+        job, pages = self.job, Pages(self.fresh).name
+        threads = f"{job.threads} thread{'s' * (job.threads > 1)}"
+        return f"{job.dtype} {job.draw}, {binary_size(job.nbytes)}, {threads}, {pages} pages"
+
+
+def cells(sizes: Sequence[int], threads: int) -> list[Cell]:
+    """Return the cells of so many threads, smaller sizes first, and fresh pages after warm ones."""
+    return [
+        Cell(Job(draw, dtype, nbytes, threads), fresh)
+        for dtype in DTYPES
+        for draw in DRAWS
+        for nbytes in sizes
+        for fresh in (False, True)
+        if nbytes >= FRESH_FROM or not fresh
+    ]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a cell: seconds an element in every round, by contestant, or why there are none."""
+
+    cell: Cell
+    costs: dict[str, list[float]] = field(default_factory=dict)
+    absent: dict[str, str] = field(default_factory=dict)  # reasons, by contestant or library
+
+    def record(self) -> dict[str, Any]:
+        return {"name": self.cell.name, **asdict(self)}
+
+    @staticmethod
+    def of_record(record: Mapping[str, Any]) -> Outcome:
+        cell = Cell(Job(**record["cell"]["job"]), record["cell"]["fresh"])
+        return Outcome(cell, dict(record["costs"]), dict(record["absent"]))
+
+
+class FailedError(Exception):
+    """One contestant of a race has failed."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(name, reason)
+        self.name, self.reason = name, reason
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A way of a library, whose cost is seconds an element."""
+
+    worker: Worker
+    name: str
+    job: Job
+    pages: Pages
+
+    def cost(self) -> float:
+        try:
+            return self.worker.seconds(self.job, self.name, self.pages) / self.job.elements
+        except Exception as error:  # a library may fail in ways of its own
+            raise FailedError(self.name, str(error).partition("\n")[0]) from error
+
+
+class Track:
+    """Measures cell after cell of the same libraries, and knows from the smaller sizes who would take too long."""
+
+    def __init__(self, workers: Mapping[str, Worker], limit: float) -> None:
+        self.workers = workers  # by the name of their library
+        self.limit = limit  # seconds that one fill may take
+        self._expected: dict[tuple[str, str, str], float] = {}  # seconds an element
+
+    def measure(self, cell: Cell, rounds: int) -> Outcome:
+        """Race whoever can do it in time."""
+        outcome = Outcome(cell)
+        memory = available_memory()
+        if memory is not None and 3 * cell.job.nbytes > memory:
+            outcome.absent[OURS] = f"{binary_size(cell.job.nbytes)} thrice are more than the memory that is available"
+            return outcome
+        kept = memory is None or len(self.workers) * cell.job.nbytes < memory // 2
+        entrants = self._entrants(outcome, Pages(cell.fresh, kept))
+        while True:
+            try:
+                outcome.costs.update(race(entrants, rounds))
+                break
+            except FailedError as failed:
+                outcome.absent[failed.name] = failed.reason
+                entrants = [entrant for entrant in entrants if entrant.name != failed.name]
+        for name, costs in outcome.costs.items():
+            self._expected[cell.job.draw, cell.job.dtype, name] = min(costs)
+        for worker in self.workers.values():
+            worker.forget()
+        return outcome
+
+    def _entrants(self, outcome: Outcome, pages: Pages) -> list[Contestant]:
+        """Return who takes part, and note who does not."""
+        job, entrants = outcome.cell.job, []
+        for library, worker in self.workers.items():
+            try:
+                names = worker.names(job)
+            except Exception as reason:
+                outcome.absent[library] = str(reason).partition("\n")[0]
+                continue
+            for name in names:
+                expected = self._expected.get((job.draw, job.dtype, name), 0.0) * job.elements
+                if expected > self.limit:
+                    outcome.absent[name] = f"skipped: about {expected:.2g} s a fill"
+                else:
+                    entrants.append(Contestant(worker, name, job, pages))
+        return entrants

@@ -1,0 +1,190 @@
+"""The pictures of the grid of peers: GB/s over size, and bars beside the limit that the stores set.
+
+Both are of warm pages and of the most threads that were measured. Of a library's generators and methods, the fastest
+stands for it.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from io import BytesIO
+from typing import TYPE_CHECKING
+
+from grid import DRAWS, DTYPES, OURS
+from machine import binary_size
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullLocator
+from PIL import Image
+from results import BARE
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from matplotlib.axes import Axes
+    from results import Record, Series
+
+PANELS = (("float32", "normal"), ("float32", "uniform"), ("float32", "truncated"), ("bfloat16", "normal"))
+INK, FAINT, PAPER = "#222222", "#666666", "#ffffff"
+# Okabe and Ito's colours, which colour-blind readers can tell apart; markers tell them apart in print.
+LOOKS = {
+    OURS: ("#0072B2", "o"),
+    "NumPy": ("#E69F00", "s"),
+    "randomgen": ("#56B4E9", "D"),
+    "MKL": ("#000000", "v"),
+    "torch": ("#D55E00", "^"),
+    "JAX": ("#CC79A7", "P"),
+    "TensorFlow": ("#009E73", "X"),
+}
+COLOURS = 64
+GAP = 0.075  # between labels, of a panel's height
+
+
+def draw(record: Record, directory: Path) -> None:
+    """Write both pictures, in few colours, which take a third of the bytes."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, figure in (("peers_size", over_size(record)), ("peers_limit", beside_limit(record))):
+        drawn = BytesIO()
+        figure.savefig(drawn, dpi=100, facecolor=PAPER)
+        Image.open(drawn).convert("RGB").quantize(COLOURS).save(directory / f"{name}.png", optimize=True)
+
+
+def fastest(record: Record, series: Series) -> dict[str, str]:
+    """Return the contestant that stands for each library: the fastest on the largest array that it did in time."""
+    best: dict[str, str] = {}
+    for name in sorted(series.names(), key=lambda name: series.rates(name)[-1], reverse=True):
+        best.setdefault(record.library(name), name)
+    return best
+
+
+def warm(record: Record, draw_: str, dtype: str) -> Series | None:
+    """Return the series of warm pages and the most threads."""
+    threads = max(each.cell.job.threads for each in record.outcomes)
+    return record.find(draw_, dtype, threads, fresh=False)
+
+
+def titled(record: Record, figure: Figure, title: str) -> None:
+    """Write the title, and below all panels where it was measured, and what is missing."""
+    figure.text(0.01, 0.985, title, va="top", fontsize=13, fontweight="bold", color=INK)
+    words = textwrap.fill(f"{record.about()}. {record.missing()}", 150)
+    figure.text(0.01, 0.008, words, va="bottom", fontsize=8, color=FAINT)
+
+
+def plain_axes(ax: Axes) -> None:
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.tick_params(colors=INK, labelsize=9)
+    ax.set_facecolor(PAPER)
+
+
+# --- over size -------------------------------------------------------------------------------------------------------
+
+
+def over_size(record: Record) -> Figure:
+    """Return lines of GB/s over the size of the array."""
+    figure = Figure(figsize=(10, 9))
+    grid = figure.add_gridspec(2, 2, left=0.065, right=0.875, top=0.92, bottom=0.11, wspace=0.52, hspace=0.3)
+    found = [(dtype, draw_, warm(record, draw_, dtype)) for dtype, draw_ in PANELS]
+    panels = [(f"{dtype} {draw_}", series) for dtype, draw_, series in found if series]
+    threads = panels[0][1].threads if panels else 0
+    for at, (title, series) in enumerate(panels):
+        ax = figure.add_subplot(grid[at // 2, at % 2])
+        size_panel(record, series, ax)
+        ax.set_title(title, loc="left", fontsize=11, color=INK)
+    titled(record, figure, f"GB/s by size of the array: {threads} threads, memory that was touched before")
+    return figure
+
+
+def size_panel(record: Record, series: Series, ax: Axes) -> None:
+    limit = series.rates(BARE)
+    ax.plot(*zip(*limit, strict=True), color=FAINT, linestyle="--", linewidth=1.5)
+    labels = [("bare stores", limit[-1], FAINT)]
+    for library, name in fastest(record, series).items():
+        colour, marker = LOOKS[library]
+        ours = library == OURS
+        points = series.rates(name)
+        ax.plot(*zip(*points, strict=True), color=colour, marker=marker, markersize=5, linewidth=3 if ours else 1.5)
+        labels.append((library, points[-1], colour))
+    ax.set(xscale="log", yscale="log", xlim=(limit[0][0] / 1.5, limit[-1][0] * 1.5))
+    ax.set_xticks([nbytes for nbytes, _ in limit][::2])
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda nbytes, _: binary_size(int(nbytes))))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{rate:g}"))
+    ax.grid(color="#dddddd", linewidth=0.7)
+    plain_axes(ax)
+    label_ends(ax, labels)
+
+
+def label_ends(ax: Axes, labels: list[tuple[str, tuple[int, float], str]]) -> None:
+    """Write names beside the ends of their lines, apart from each other, in the order of the ends."""
+    place = ax.transData.transform
+    heights = ax.transAxes.inverted().transform([place(end) for _, end, _ in labels])[:, 1]
+    order = sorted(range(len(labels)), key=lambda at: heights[at])
+    lowest = 0.0
+    room = [max(0.0, 1.0 - GAP * (len(order) - 1 - rank)) for rank in range(len(order))]
+    for at, most in zip(order, room, strict=True):
+        name, end, colour = labels[at]
+        height = min(max(heights[at], lowest), most)
+        lowest = height + GAP
+        ax.annotate(
+            name,
+            end,
+            xytext=(1.07, height),
+            textcoords="axes fraction",
+            va="center",
+            fontsize=10,
+            fontweight="bold" if name == OURS else "normal",
+            color=INK if name != "bare stores" else FAINT,
+            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.8, "shrinkA": 1, "shrinkB": 3},
+            annotation_clip=False,
+        )
+
+
+# --- beside the limit ------------------------------------------------------------------------------------------------
+
+
+def beside_limit(record: Record) -> Figure:
+    """Return bars of GB/s on large arrays, a line where the stores end."""
+    figure = Figure(figsize=(10, 9))
+    axes = figure.subplots(
+        len(DTYPES), len(DRAWS), squeeze=False, gridspec_kw={"left": 0.1, "right": 0.985, "top": 0.91, "bottom": 0.09}
+    )
+    figure.subplots_adjust(wspace=0.42, hspace=0.42)
+    for row, dtype in zip(axes, DTYPES, strict=True):
+        for ax, draw_ in zip(row, DRAWS, strict=True):
+            series = warm(record, draw_, dtype)
+            if series is None:
+                ax.set_axis_off()
+                continue
+            limit_panel(record, series, ax)
+            ax.set_title(f"{dtype} {draw_}", loc="left", fontsize=11, color=INK)
+    threads = max(each.cell.job.threads for each in record.outcomes)
+    size = binary_size(record.large)
+    titled(record, figure, f"GB/s on {size}: {threads} threads, memory that was touched before; dashed: bare stores")
+    return figure
+
+
+def limit_panel(record: Record, series: Series, ax: Axes) -> None:
+    best = fastest(record, series)
+    libraries = [name for name, standing in record.libraries.items() if not standing.missing]
+    limit = dict(series.rates(BARE))[at_most(series, BARE, record.large)]
+    highest = limit
+    for height, library in enumerate(libraries):
+        if library not in best:
+            ax.text(0, height, f" {series.why_not(library)}", va="center", fontsize=8, color=FAINT, style="italic")
+            continue
+        size = at_most(series, best[library], record.large)
+        rate = dict(series.rates(best[library]))[size]
+        highest = max(highest, rate)
+        ax.barh(height, rate, color=LOOKS[library][0], height=0.7)
+        place = "" if size == record.large else f" ({binary_size(size)})"
+        ax.text(rate, height, f" {rate:.2g}{place}", va="center", fontsize=8.5, color=INK)
+    ax.axvline(limit, color=FAINT, linestyle="--", linewidth=1.5)
+    ax.text(limit, -0.75, f"{limit:.3g}", ha="center", va="bottom", fontsize=8.5, color=FAINT)
+    ax.set(xlim=(0, 1.2 * highest), ylim=(len(libraries) - 0.4, -0.7), yticks=range(len(libraries)))
+    ax.set_yticklabels(libraries)
+    plain_axes(ax)
+
+
+def at_most(series: Series, name: str, nbytes: int) -> int:
+    """Return the largest size, up to a number of bytes, at which somebody was measured."""
+    outcome = series.largest(name, nbytes)
+    return outcome.cell.job.nbytes if outcome else series.rates(name)[0][0]

@@ -1,0 +1,91 @@
+"""The tables of the grid of peers in Markdown: one for each distribution and dtype."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from grid import DRAWS, DTYPES, OURS, THREADS
+from machine import binary_size
+from results import BARE, heading, ratios, seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from results import Record, Series
+
+MIDDLE = 1 << 20
+
+
+class Column(NamedTuple):
+    """A size of one series."""
+
+    series: Series
+    nbytes: int
+
+
+def markdown(record: Record) -> str:
+    """Return what was measured where, and a table for each distribution and dtype."""
+    parts = [f"{record.about()}.", record.missing()]
+    for dtype in DTYPES:
+        for draw in DRAWS:
+            columns = columns_of(record, draw, dtype)
+            if columns:
+                parts += [
+                    f"### {dtype} {draw}",
+                    table(record, columns),
+                    refusals(record, columns),
+                ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def columns_of(record: Record, draw: str, dtype: str) -> list[Column]:
+    """Return the columns of a table: a small, a middling and a large array, on one thread and several."""
+    found = []
+    for threads in THREADS:
+        for fresh in (False, True):
+            series = record.find(draw, dtype, threads, fresh)
+            if series is None:
+                continue
+            sizes = [each.cell.job.nbytes for each in series.outcomes]
+            wanted = [min(sizes), MIDDLE] if threads == 1 and not fresh else []
+            found += [Column(series, size) for size in dict.fromkeys([*wanted, record.large]) if size in sizes]
+    return found
+
+
+def table(record: Record, columns: Sequence[Column]) -> str:
+    """Return the rows: the limit, ours, and the others, fastest first by the last column of warm pages."""
+    names = list(dict.fromkeys(name for series, _ in columns for name in series.names() if name != OURS))
+    warm = [column for column in columns if not column.series.fresh][-1]
+
+    def slowness(name: str) -> float:
+        outcome = warm.series.largest(name, warm.nbytes)
+        quartiles = outcome and ratios(outcome, name)
+        return quartiles[1] if quartiles else float("inf")
+
+    titles = [heading(nbytes, series.threads, series.fresh) for series, nbytes in columns]
+    rows = [["", *titles], ["---"] * (1 + len(columns))]
+    for name in (BARE, OURS, *sorted(names, key=slowness)):
+        mark = "" if name == BARE or record.libraries[record.library(name)].in_place else " (new memory)"
+        rows.append([name + mark, *(entry(column, name) for column in columns)])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def entry(column: Column, name: str) -> str:
+    """Return nanoseconds an element, and how many times as long as ours; at a smaller size, where need be."""
+    outcome = column.series.largest(name, column.nbytes)
+    cost = seconds(outcome, name) if outcome else None
+    if outcome is None or cost is None:
+        return "-"
+    size = outcome.cell.job.nbytes
+    place = "" if size == column.nbytes else f" at {binary_size(size)}"
+    quartiles = ratios(outcome, name)
+    against = ", {1:.3g}x ({0:.3g} to {2:.3g})".format(*quartiles) if quartiles and name != OURS else ""
+    return f"{1e9 * cost:.3g} ns{against}{place}"
+
+
+def refusals(record: Record, columns: Sequence[Column]) -> str:
+    """Return a sentence about the libraries that are here and in no row."""
+    measured = {record.library(name) for column in columns for name in column.series.names()}
+    present = [name for name, standing in record.libraries.items() if not standing.missing]
+    reasons = [f"{name} {columns[0].series.why_not(name)}" for name in present if name not in measured]
+    return f"{'; '.join(reasons)}." if reasons else ""

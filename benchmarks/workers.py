@@ -1,0 +1,153 @@
+"""A library in a process of its own, bound to as many CPUs as it shall have threads.
+
+So two libraries cannot meet in one address space, where their threads, settings and copies of MKL would get into each
+other's way; and those that have no setting for their threads have no more of them than the others.
+"""
+
+from __future__ import annotations
+
+import functools
+import gc
+import importlib
+import os
+import time
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+
+from harness import UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from peers import Job, Library, Way
+
+Answer = TypeVar("Answer")
+
+WHOLE_RUN = 1 << 20  # bytes: what is smaller is filled several times in a run, for the sake of the clock
+CPUS = Path("/sys/devices/system/cpu")
+
+
+@dataclass(frozen=True)
+class Pages:
+    """Whose first touch is in the clock: that of fresh memory is, that of warm memory is not."""
+
+    fresh: bool
+    kept: bool = False  # warm memory stays with the process from run to run of a cell; or else it is made for each
+
+    @property
+    def name(self) -> str:
+        return "fresh" if self.fresh else "warm"
+
+
+def library(module: str) -> Library:
+    """Return a module of the package peers."""
+    return cast("Library", importlib.import_module(f"peers.{module}"))
+
+
+class Worker:
+    """The process of a library: a module of the package peers, by its name."""
+
+    def __init__(self, module: str, cpus: frozenset[int]) -> None:
+        self.module = module
+        self._process = ProcessPoolExecutor(
+            1, mp_context=get_context("spawn"), initializer=os.sched_setaffinity, initargs=(0, cpus)
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.shutdown()
+
+    def version(self) -> str:
+        return self._ask(_version)
+
+    def names(self, job: Job) -> tuple[str, ...]:
+        """Return the names of the library's ways to do a job."""
+        return self._ask(_names, job)
+
+    def seconds(self, job: Job, name: str, pages: Pages) -> float:
+        """Return how long a fill took that way."""
+        return self._ask(_seconds, job, name, pages)
+
+    def forget(self) -> None:
+        """Give memory back."""
+        self._ask(_forget)
+
+    def _ask(self, question: Callable[..., Answer], *arguments: object) -> Answer:
+        try:
+            return self._process.submit(question, self.module, *arguments).result()
+        except BrokenProcessPool:
+            raise UnavailableError("its process has died") from None
+
+
+def cores(threads: int) -> frozenset[int]:
+    """Return so many CPUs that this process may use, each on a core of its own."""
+    chosen: dict[str, int] = {}
+    for cpu in sorted(os.sched_getaffinity(0)):
+        try:
+            core = (CPUS / f"cpu{cpu}/topology/thread_siblings_list").read_text()
+        except OSError:
+            core = str(cpu)
+        chosen.setdefault(core, cpu)
+    if len(chosen) < threads:
+        raise UnavailableError(f"{threads} threads need as many cores, and there are {len(chosen)}")
+    return frozenset(list(chosen.values())[:threads])
+
+
+# --- in the process --------------------------------------------------------------------------------------------------
+
+_warm: dict[Job, Any] = {}  # the target of the job at hand, which all ways of a library fill in turn
+
+
+@functools.lru_cache(maxsize=1)
+def _ways(module: str, job: Job) -> dict[str, Way]:
+    return dict(library(module).ways(job))
+
+
+def _version(module: str) -> str:
+    return library(module).version()
+
+
+def _names(module: str, job: Job) -> tuple[str, ...]:
+    return tuple(_ways(module, job))
+
+
+def _forget(_: str) -> None:
+    _warm.clear()
+    gc.collect()
+
+
+def _seconds(module: str, job: Job, name: str, pages: Pages) -> float:
+    way = _ways(module, job)[name]
+    return _fresh_seconds(way) if pages.fresh else _warm_seconds(way, job, pages.kept)
+
+
+def _fresh_seconds(way: Way) -> float:
+    """Return how long it takes to get memory and to fill it."""
+    start = time.perf_counter()
+    weights = way.fill(way.make())
+    stop = time.perf_counter()
+    del weights  # whose way back to the system is not in the clock
+    return stop - start
+
+
+def _warm_seconds(way: Way, job: Job, kept: bool) -> float:
+    target = _warm.get(job)
+    if target is None:
+        _forget("")
+        target = way.make()
+        way.touch(target)
+        if kept:
+            _warm[job] = target
+    calls = max(1, WHOLE_RUN // job.nbytes)
+    start = time.perf_counter()
+    for _ in range(calls):
+        weights = way.fill(target)
+    stop = time.perf_counter()
+    del weights
+    return (stop - start) / calls
