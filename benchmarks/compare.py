@@ -15,7 +15,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from grid import SIZES, THREADS, Cell, Track, cells
+from grid import SIZES, THREADS, Cell, Track, cells, first_line
 from harness import UnavailableError
 from machine import machine
 from results import Record, Standing, plain
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 OURS = "ours"
 PEERS = ("numpy", "randomgen", "mkl", "torch", "jax", "tensorflow")  # modules of the package peers
-QUICK_SIZES = (2**12, 2**20, 2**26)
+QUICK_SIZES = (2**12, 2**26)
 ROUNDS, ROUNDS_OF_LARGE, QUICK_ROUNDS = 7, 3, 2
 LARGE = 2**28
-SECONDS, QUICK_SECONDS = 1.5, 0.05
+SECONDS, QUICK_SECONDS = 1.0, 0.05
 
 
 def parser() -> argparse.ArgumentParser:
@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--only", default="", metavar="PATTERN", help="only cells whose name holds this glob")
     command.add_argument("--peers", metavar="NAMES", help=f"only these, with commas between: {','.join(PEERS)}")
     command.add_argument("--rounds", type=int, metavar="N", help="rounds a cell (default: 7, and 3 from 256 MiB on)")
-    command.add_argument("--seconds", type=float, metavar="S", help="skip fills that take longer (default: 1.5)")
+    command.add_argument("--seconds", type=float, metavar="S", help="skip fills that take longer (default: 1)")
     command.add_argument("--json", type=Path, metavar="FILE", help="write every round's costs")
     command.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables")
     command.add_argument("--plots", type=Path, metavar="DIRECTORY", help="draw the pictures; needs matplotlib")
@@ -74,8 +74,8 @@ def measured(options: argparse.Namespace) -> Record:
     if options.rounds is not None and options.rounds < 1:
         raise ValueError(f"--rounds must be at least 1, received {options.rounds}")
     seconds = options.seconds or (QUICK_SECONDS if options.quick else SECONDS)
-    sizes = QUICK_SIZES if options.quick else SIZES
-    chosen = [[cell for cell in cells(sizes, n) if fnmatch(cell.name, f"*{options.only}*")] for n in THREADS]
+    sizes, threads = (QUICK_SIZES, THREADS[-1:]) if options.quick else (SIZES, THREADS)
+    chosen = [[cell for cell in cells(sizes, n) if fnmatch(cell.name, f"*{options.only}*")] for n in threads]
     if not any(chosen):
         raise ValueError(f"--only {options.only!r} matches no cell")
 
@@ -111,7 +111,7 @@ def standing_of(module: str, worker: Worker) -> tuple[str, Standing]:
     try:
         return peer.NAME, Standing(worker.version(), peer.IN_PLACE)
     except Exception as error:  # a library may fail to load in ways of its own
-        return peer.NAME, Standing("", peer.IN_PLACE, str(error).partition("\n")[0])
+        return peer.NAME, Standing("", peer.IN_PLACE, first_line(error))
 
 
 if __name__ == "__main__":

@@ -89,7 +89,7 @@ class Contestant:
         try:
             return self.worker.seconds(self.job, self.name, self.pages) / self.job.elements
         except Exception as error:  # a library may fail in ways of its own
-            raise FailedError(self.name, str(error).partition("\n")[0]) from error
+            raise FailedError(self.name, first_line(error)) from error
 
 
 class Track:
@@ -107,11 +107,12 @@ class Track:
         if memory is not None and 3 * cell.job.nbytes > memory:
             outcome.absent[OURS] = f"{binary_size(cell.job.nbytes)} thrice are more than the memory that is available"
             return outcome
-        kept = memory is None or len(self.workers) * cell.job.nbytes < memory // 2
-        entrants = self._entrants(outcome, Pages(cell.fresh, kept))
+        ways = self._ways(outcome)
+        kept = memory is None or len({worker for worker, _ in ways}) * cell.job.nbytes < memory // 2
+        entrants = [Contestant(worker, name, cell.job, Pages(cell.fresh, kept)) for worker, name in ways]
         while True:
             try:
-                outcome.costs.update(race(entrants, rounds))
+                outcome.costs.update(race(entrants, rounds, warm_up=not cell.fresh))  # whose warm cell came before
                 break
             except FailedError as failed:
                 outcome.absent[failed.name] = failed.reason
@@ -122,19 +123,23 @@ class Track:
             worker.forget()
         return outcome
 
-    def _entrants(self, outcome: Outcome, pages: Pages) -> list[Contestant]:
+    def _ways(self, outcome: Outcome) -> list[tuple[Worker, str]]:
         """Return who takes part, and note who does not."""
-        job, entrants = outcome.cell.job, []
+        job, ways = outcome.cell.job, []
         for library, worker in self.workers.items():
             try:
                 names = worker.names(job)
-            except Exception as reason:
-                outcome.absent[library] = str(reason).partition("\n")[0]
+            except Exception as reason:  # a library may fail in ways of its own
+                outcome.absent[library] = first_line(reason)
                 continue
             for name in names:
                 expected = self._expected.get((job.draw, job.dtype, name), 0.0) * job.elements
-                if expected > self.limit:
+                if expected > self.limit and library != OURS:
                     outcome.absent[name] = f"skipped: about {expected:.2g} s a fill"
                 else:
-                    entrants.append(Contestant(worker, name, job, pages))
-        return entrants
+                    ways.append((worker, name))
+        return ways
+
+
+def first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]

@@ -57,10 +57,10 @@ class Timed:
             return (self.clock() - start) / self.units
 
 
-def race(contestants: Sequence[Contestant], rounds: int) -> dict[str, list[float]]:
+def race(contestants: Sequence[Contestant], rounds: int, *, warm_up: bool = True) -> dict[str, list[float]]:
     """Return the costs of every contestant, by its name, in every round."""
     costs: dict[str, list[float]] = {contestant.name: [] for contestant in contestants}
-    for contestant in contestants:
+    for contestant in contestants if warm_up else ():
         contestant.cost()
     for turn in range(rounds):
         for contestant in contestants[:: -1 if turn % 2 else 1]:

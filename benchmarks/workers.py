@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 Answer = TypeVar("Answer")
 
-WHOLE_RUN = 1 << 20  # bytes: what is smaller is filled several times in a run, for the sake of the clock
+WHOLE_RUN = 1 << 20  # bytes: what is smaller is filled several times in a run, for the sake of the clock ...
+MOST_CALLS = 64  # ... and of those whose calls take longest
 CPUS = Path("/sys/devices/system/cpu")
 
 
@@ -144,7 +145,7 @@ def _warm_seconds(way: Way, job: Job, kept: bool) -> float:
         way.touch(target)
         if kept:
             _warm[job] = target
-    calls = max(1, WHOLE_RUN // job.nbytes)
+    calls = min(MOST_CALLS, max(1, WHOLE_RUN // job.nbytes))
     start = time.perf_counter()
     for _ in range(calls):
         weights = way.fill(target)
