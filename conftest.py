@@ -15,7 +15,7 @@ collect_ignore_glob = [
         "jax": ("fastkaiming/jax*", "benchmarks/jax_*"),
         "dask": ("fastkaiming/dask*", "benchmarks/dask_*"),
         "sklearn": ("benchmarks/he2015*",),
-        "matplotlib": ("fastkaiming/plot*", "fastkaiming/report*", "benchmarks/pictures*"),
+        "matplotlib": ("fastkaiming/plot*", "fastkaiming/report*", "benchmarks/pictures*", "benchmarks/plots*"),
     }.items()
     if find_spec(framework) is None
     for pattern in patterns

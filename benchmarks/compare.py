@@ -73,6 +73,8 @@ def measured(options: argparse.Namespace) -> Record:
         raise ValueError(f"--peers knows {', '.join(PEERS)}, received {', '.join(map(repr, unknown))}")
     if options.rounds is not None and options.rounds < 1:
         raise ValueError(f"--rounds must be at least 1, received {options.rounds}")
+    if options.seconds is not None and not options.seconds > 0:
+        raise ValueError(f"--seconds must be above 0, received {options.seconds}")
     seconds = options.seconds or (QUICK_SECONDS if options.quick else SECONDS)
     sizes, threads = (QUICK_SIZES, THREADS[-1:]) if options.quick else (SIZES, THREADS)
     chosen = [[cell for cell in cells(sizes, n) if fnmatch(cell.name, f"*{options.only}*")] for n in threads]
@@ -85,9 +87,9 @@ def measured(options: argparse.Namespace) -> Record:
 
     libraries: dict[str, Standing] = {}
     outcomes: list[Outcome] = []
-    for wanted in filter(None, chosen):
+    bound = [(wanted, cores(wanted[0].job.threads)) for wanted in chosen if wanted]
+    for wanted, cpus in bound:
         with ExitStack() as stack:
-            cpus = cores(wanted[0].job.threads)
             workers = {name: stack.enter_context(Worker(name, cpus)) for name in (OURS, *peers)}
             present = {}
             for name, worker in workers.items():
@@ -99,7 +101,7 @@ def measured(options: argparse.Namespace) -> Record:
             for cell in wanted:
                 outcomes.append(track.measure(cell, rounds(cell)))
                 print(plain(outcomes[-1]), flush=True)
-    counts = sorted({rounds(cell) for cell in (cell for wanted in chosen for cell in wanted)}, reverse=True)
+    counts = sorted({rounds(outcome.cell) for outcome in outcomes}, reverse=True)
     record = Record(machine(), libraries, " or ".join(map(str, counts)), tuple(outcomes))
     print(f"{record.about()}\n{record.missing()}")
     return record

@@ -1,0 +1,356 @@
+"""The grid of peers: who is measured how, and what its tables and pictures say, on libraries that are made up."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import pytest
+
+import fastkaiming
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+import compare  # noqa: E402
+import grid  # noqa: E402
+import workers  # noqa: E402
+from grid import Cell, Outcome, Track, cells  # noqa: E402
+from harness import UnavailableError  # noqa: E402
+from peers import Draw, Job, Way, needed, refuse  # noqa: E402
+from results import Record, Standing, plain  # noqa: E402
+from tables import markdown  # noqa: E402
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from workers import Pages
+
+MIB = 1 << 20
+JOB = Job("normal", "float32", MIB, 2)
+
+
+class Library:
+    """Ways that take the nanoseconds an element that they are told to, or raise."""
+
+    def __init__(self, nanoseconds: Mapping[str, float | Exception], refusal: str = "") -> None:
+        self.nanoseconds, self.refusal = nanoseconds, refusal
+        self.asked: list[tuple[str, Pages]] = []
+        self.held = False
+
+    def names(self, _: Job) -> tuple[str, ...]:
+        if self.refusal:
+            raise UnavailableError(self.refusal)
+        return tuple(self.nanoseconds)
+
+    def seconds(self, job: Job, name: str, pages: Pages) -> float:
+        self.asked.append((name, pages))
+        self.held = True
+        cost = self.nanoseconds[name]
+        if isinstance(cost, Exception):
+            raise cost
+        return 1e-9 * cost * job.elements
+
+    def forget(self) -> None:
+        self.held = False
+
+
+def track(limit: float = 1.0, **libraries: Library) -> Any:
+    made: Any = {"fastkaiming": Library({"fastkaiming": 0.5, "plain stores": 0.2}), **libraries}
+    return Track(made, limit)
+
+
+# --- cells -----------------------------------------------------------------------------------------------------------
+
+
+def test_cells_are_every_draw_dtype_and_size_once() -> None:
+    found = cells([1 << 12, 1 << 30], threads=2)
+    assert len({cell.name for cell in found}) == len(found) == 3 * 3 * (2 + 1)
+    assert found[0].name == "float32 normal, 4 KiB, 2 threads, warm pages"
+    assert found[-1].name == "bfloat16 truncated, 1 GiB, 2 threads, fresh pages"
+    assert not any(cell.fresh for cell in found if cell.job.nbytes == 1 << 12)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "nbytes", "shape"),
+    [
+        ("float32", 1 << 12, (32, 32)),
+        ("bfloat16", 1 << 12, (32, 64)),
+        ("float64", 1 << 12, (16, 32)),
+        ("float32", 1 << 30, (1 << 16, 4096)),
+    ],
+)
+def test_matrix_of_a_job(dtype: str, nbytes: int, shape: tuple[int, int]) -> None:
+    job = Job("normal", dtype, nbytes, 1)
+    assert job.shape == shape
+    assert job.std == pytest.approx((2 / shape[1]) ** 0.5)
+
+
+# --- measuring -------------------------------------------------------------------------------------------------------
+
+
+def test_costs_are_for_each_element_and_memory_is_given_back() -> None:
+    numpy = Library({"NumPy": 10.0})
+    outcome = track(NumPy=numpy).measure(Cell(JOB, fresh=False), 3)
+    assert outcome.costs["NumPy"] == pytest.approx([10e-9] * 3)
+    assert outcome.costs["fastkaiming"] == pytest.approx([0.5e-9] * 3)
+    assert not outcome.absent
+    assert len(numpy.asked) == 4  # the warm-up is one
+    assert numpy.asked[0][1] == workers.Pages(fresh=False, kept=True)
+    assert not numpy.held
+
+
+def test_fresh_pages_are_not_warmed_up() -> None:
+    numpy = Library({"NumPy": 10.0})
+    track(NumPy=numpy).measure(Cell(JOB, fresh=True), 3)
+    assert len(numpy.asked) == 3
+
+
+def test_who_would_take_too_long_is_skipped_and_ours_never() -> None:
+    grown = replace(JOB, nbytes=64 * MIB)  # 2**24 elements
+    racing = track(limit=0.005, NumPy=Library({"NumPy": 10.0}), torch=Library({"torch": 0.25}))
+    racing.measure(Cell(JOB, fresh=False), 1)
+    outcome = racing.measure(Cell(grown, fresh=False), 1)
+    assert outcome.absent == {"NumPy": "skipped: about 0.17 s a fill"}
+    assert set(outcome.costs) == {"fastkaiming", "plain stores", "torch"}
+
+
+def test_a_library_that_refuses_and_one_that_fails_leave_the_others_alone() -> None:
+    outcome = track(
+        NumPy=Library({}, refusal="offers no bfloat16"),
+        MKL=Library({"MKL ARS5": RuntimeError("no licence\nfor anything"), "MKL Philox": 5.0}),
+    ).measure(Cell(JOB, fresh=False), 2)
+    assert outcome.absent == {"NumPy": "offers no bfloat16", "MKL ARS5": "no licence"}
+    assert set(outcome.costs) == {"fastkaiming", "plain stores", "MKL Philox"}
+    assert all(len(costs) == 2 for costs in outcome.costs.values())
+
+
+@pytest.mark.parametrize(("memory", "kept"), [(9 * MIB, True), (4 * MIB, False), (None, True)])
+def test_warm_memory_is_kept_where_all_libraries_may_hold_some(
+    memory: int | None, kept: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grid, "available_memory", lambda: memory)
+    numpy = Library({"NumPy": 10.0})
+    track(NumPy=numpy).measure(Cell(JOB, fresh=False), 1)
+    assert {pages.kept for _, pages in numpy.asked} == {kept}
+
+
+def test_too_large_for_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grid, "available_memory", lambda: 3 * MIB - 1)
+    outcome = track().measure(Cell(JOB, fresh=False), 1)
+    assert not outcome.costs
+    assert outcome.absent == {"fastkaiming": "1 MiB thrice are more than the memory that is available"}
+
+
+class Clock:
+    """Time that passes only in the steps of a way."""
+
+    now = 0.0
+
+    def way(self) -> Way:
+        def step(seconds: float, result: object) -> object:
+            self.now += seconds
+            return result
+
+        return Way(lambda target: step(1.0, target), lambda: step(10.0, "target"), lambda _: step(100.0, None))
+
+
+@pytest.mark.parametrize(("fresh", "seconds"), [(True, 11.0), (False, 1.0)])
+def test_first_touch_is_in_the_clock_of_fresh_pages_alone(
+    fresh: bool, seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr("time.perf_counter", lambda: clock.now)
+    monkeypatch.setattr(workers, "_ways", lambda _, __: {"way": clock.way()})
+    job = replace(JOB, nbytes=1 << 16)  # filled several times in a run of warm pages
+    assert workers._seconds("library", job, "way", workers.Pages(fresh)) == seconds
+
+
+def test_each_thread_has_a_core_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for cpu in range(4):
+        topology = tmp_path / f"cpu{cpu}/topology"
+        topology.mkdir(parents=True)
+        (topology / "thread_siblings_list").write_text(f"{cpu // 2 * 2}-{cpu // 2 * 2 + 1}\n")
+    monkeypatch.setattr(workers, "CPUS", tmp_path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
+    assert workers.cores(2) == {0, 2}
+    with pytest.raises(UnavailableError, match="3 threads need as many cores, and there are 2"):
+        workers.cores(3)
+
+
+# --- what it says ----------------------------------------------------------------------------------------------------
+
+
+def outcome_of(nbytes: int, absent: Mapping[str, str] | None = None, /, **costs: list[float]) -> Outcome:
+    seconds = {name.replace("_", " "): [1e-9 * cost for cost in each] for name, each in costs.items()}
+    return Outcome(Cell(replace(JOB, nbytes=nbytes), fresh=False), seconds, dict(absent or {}))
+
+
+@pytest.fixture
+def record() -> Record:
+    standings = {
+        "fastkaiming": Standing("0.1", in_place=True),
+        "NumPy": Standing("2.4", in_place=True),
+        "torch": Standing("2.13", in_place=True),
+        "JAX": Standing("0.10", in_place=False),
+        "TensorFlow": Standing("", in_place=False, missing="not installed"),
+    }
+    small: dict[str, list[float]] = {
+        "fastkaiming": [1, 1, 1],
+        "plain_stores": [0.5, 0.5, 0.5],
+        "NumPy": [5, 6, 8],
+        "JAX": [20, 20, 20],
+    }
+    large: dict[str, list[float]] = {
+        "fastkaiming": [0.5, 1, 2],
+        "plain_stores": [0.4, 0.4, 0.4],
+        "streaming_stores": [0.2, 0.2, 0.2],
+    }
+    refused = {"torch": "offers no such thing"}
+    outcomes = (
+        outcome_of(MIB, refused, **small),
+        outcome_of(64 * MIB, {**refused, "JAX": "skipped: about 3 s a fill"}, **large, NumPy=[3, 8, 14]),
+    )
+    return Record({"CPU": "abacus"}, standings, "3", outcomes)
+
+
+def test_a_record_comes_back_from_its_json(record: Record) -> None:
+    assert Record.from_json(record.to_json()) == record
+
+
+def test_tables(record: Record) -> None:
+    # Round by round NumPy took 6, 8 and 7 times as long on the large array, while both got slower.
+    assert markdown(record) == (
+        "CPU abacus, fastkaiming 0.1, NumPy 2.4, torch 2.13, JAX 0.10; medians of 3 rounds.\n\n"
+        "Not measured here: TensorFlow (not installed).\n\n"
+        "### float32 normal\n\n"
+        "|  | 64 MiB, 2 threads |\n"
+        "| --- | --- |\n"
+        "| bare stores | 0.2 ns |\n"
+        "| fastkaiming | 1 ns |\n"
+        "| NumPy | 8 ns, 7x (6.5 to 7.5) |\n"
+        "| JAX (new memory) | 20 ns, 20x (20 to 20) at 1 MiB |\n\n"
+        "torch offers no such thing.\n"
+    )
+
+
+def test_a_cell_in_plain_text(record: Record) -> None:
+    lines = plain(record.outcomes[1]).splitlines()
+    assert lines[0] == "float32 normal, 64 MiB, 2 threads, warm pages"
+    assert [re.sub(" +", " ", line.strip()) for line in lines[1:]] == [
+        "fastkaiming 1 ns 4.00 GB/s",
+        "plain stores 0.4 ns 10.00 GB/s 0.4x (0.3 to 0.6)",
+        "streaming stores 0.2 ns 20.00 GB/s 0.2x (0.15 to 0.3)",
+        "NumPy 8 ns 0.50 GB/s 7x (6.5 to 7.5)",
+        "torch offers no such thing",
+        "JAX skipped: about 3 s a fill",
+    ]
+
+
+def test_pictures_are_small_and_show_every_library(record: Record, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    import plots
+
+    plots.draw(record, tmp_path / "docs")
+    for name in ("peers_size", "peers_limit"):
+        picture = (tmp_path / f"docs/{name}.png").read_bytes()
+        assert picture.startswith(b"\x89PNG")
+        assert len(picture) < 150_000
+    size, limit = plots.over_size(record), plots.beside_limit(record)
+    assert {"bare stores", "fastkaiming", "NumPy", "JAX"} == {text.get_text() for text in size.axes[0].texts}
+    bars: Any = limit.axes[0]
+    assert [label.get_text() for label in bars.get_yticklabels()] == ["fastkaiming", "NumPy", "torch", "JAX"]
+    assert [text.get_text().strip() for text in bars.texts] == ["4", "0.5", "offers no such thing", "0.2 (1 MiB)", "20"]
+    assert [bar.get_width() for bar in bars.patches] == pytest.approx([4, 0.5, 0.2])
+    for figure in (size, limit):
+        assert any("Not measured here: TensorFlow" in text.get_text().replace("\n", " ") for text in figure.texts)
+
+
+def test_names_beside_lines_keep_their_distance(record: Record) -> None:
+    pytest.importorskip("matplotlib")
+    import plots
+
+    crowd = outcome_of(MIB, **{name: [1.0] * 3 for name in ("fastkaiming", "plain_stores", "NumPy", "torch", "MKL")})
+    libraries = {**record.libraries, "MKL": Standing("1", in_place=True)}
+    figure = plots.over_size(replace(record, libraries=libraries, outcomes=(crowd,)))
+    names: list[Any] = list(figure.axes[0].texts)
+    heights = sorted(name.xyann[1] for name in names)
+    assert len(heights) == 5
+    assert min(high - low for low, high in pairwise(heights)) >= plots.GAP - 1e-9
+    assert 0 <= heights[0] < heights[-1] <= 1
+
+
+# --- the command -----------------------------------------------------------------------------------------------------
+
+
+def compare_py(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    program = [sys.executable, ROOT / "benchmarks" / "compare.py", *arguments]
+    same_package = {**os.environ, "PYTHONPATH": str(Path(fastkaiming.__file__).parents[1])}
+    return subprocess.run(program, capture_output=True, text=True, check=False, env=same_package)
+
+
+def test_a_run_and_its_tables_drawn_anew(tmp_path: Path) -> None:
+    kept, first, again = tmp_path / "r.json", tmp_path / "first.md", tmp_path / "again.md"
+    what = ("--quick", "--only", "float32 normal*warm*", "--peers", "numpy")
+    done = compare_py(*what, "--json", kept, "--markdown", first)
+    if "cores" in done.stderr:
+        pytest.skip(done.stderr)
+    assert (done.returncode, done.stderr) == (0, "")
+    found = json.loads(kept.read_text())
+    assert [cell["name"] for cell in found["cells"]] == [
+        "float32 normal, 4 KiB, 2 threads, warm pages",
+        "float32 normal, 64 MiB, 2 threads, warm pages",
+    ]
+    assert {"fastkaiming", "plain stores", "NumPy"} <= set(found["cells"][0]["costs"])
+    assert all(min(costs) > 0 for cell in found["cells"] for costs in cell["costs"].values())
+    assert found["libraries"]["fastkaiming"]["version"] == fastkaiming.__version__
+    redrawn = compare_py("--from-json", kept, "--markdown", again)
+    assert (redrawn.returncode, redrawn.stdout) == (0, "")
+    assert again.read_text() == first.read_text()
+
+
+def test_a_missing_library_is_named() -> None:
+    class Absent:
+        def version(self) -> str:
+            raise UnavailableError("not installed")
+
+    worker: Any = Absent()
+    assert compare.standing_of("torch", worker) == ("torch", Standing("", in_place=True, missing="not installed"))
+    with pytest.raises(UnavailableError, match="not installed"):
+        needed("no_library_of_this_name")
+
+
+@pytest.mark.parametrize(
+    ("draws", "dtypes", "reason"),
+    [(("normal",), (), "offers no normal draws"), ((), ("float32",), "offers no float32")],
+)
+def test_refusals(draws: tuple[Draw, ...], dtypes: tuple[str, ...], reason: str) -> None:
+    with pytest.raises(UnavailableError, match=f"^{reason}$"):
+        refuse(JOB, draws=draws, dtypes=dtypes)
+    refuse(JOB, draws=("uniform",), dtypes=("float64",))
+
+
+class TestBadOptions:
+    """One line each, and nothing measured."""
+
+    CASES: ClassVar = [
+        (("--only", "gpu"), "--only 'gpu' matches no cell"),
+        (("--rounds", "0"), "--rounds must be at least 1, received 0"),
+        (("--seconds", "0"), "--seconds must be above 0, received 0.0"),
+        (("--peers", "numpy,cupy"), "--peers knows numpy, randomgen, mkl, torch, jax, tensorflow, received 'cupy'"),
+        (("--from-json", "no/such.json"), "No such file or directory: 'no/such.json'"),
+    ]
+
+    @pytest.mark.parametrize(("arguments", "rule"), CASES)
+    def test_is_named(self, arguments: tuple[str, str], rule: str, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit) as left:
+            compare.main(arguments)
+        assert left.value.code == 2
+        assert rule in capsys.readouterr().err
