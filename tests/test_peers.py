@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-ELEMENTS = 1 << 16
+ELEMENTS = 1 << 17  # 256 rows of 512 columns: an odd power, or rows and columns could be mistaken for each other
 THREADS = 2
 SIZES = {"float32": 4, "float64": 8, "bfloat16": 2}
 NO_MORE_THAN = {"uniform": 3**0.5, "truncated": 2 / 0.87962566, "normal": 6.0}  # stds
@@ -145,7 +145,7 @@ def numpy_threads() -> NDArray[np.float32]:
 def test_numpy_fills_as_its_documentation_tells() -> None:
     generators = [np.random.default_rng(seed) for seed in np.random.SeedSequence(0).spawn(THREADS)]
     halves = [each.standard_normal(ELEMENTS // THREADS, dtype=np.float32) for each in generators]
-    expected = np.concatenate(halves).reshape(256, 256) * np.float32((2 / 256) ** 0.5)
+    expected = np.concatenate(halves).reshape(256, 512) * np.float32((2 / 512) ** 0.5)
     np.testing.assert_array_equal(apart(numpy_threads), expected)
 
 
