@@ -203,17 +203,8 @@ def record() -> Record:
         "JAX": Standing("0.10", in_place=False),
         "TensorFlow": Standing("", in_place=False, missing="not installed"),
     }
-    small: dict[str, list[float]] = {
-        "fastkaiming": [1, 1, 1],
-        "plain_stores": [0.5, 0.5, 0.5],
-        "NumPy": [5, 6, 8],
-        "JAX": [20, 20, 20],
-    }
-    large: dict[str, list[float]] = {
-        "fastkaiming": [0.5, 1, 2],
-        "plain_stores": [0.4, 0.4, 0.4],
-        "streaming_stores": [0.2, 0.2, 0.2],
-    }
+    small: dict[str, list[float]] = {"fastkaiming": [1] * 3, "plain_stores": [0.5] * 3, "NumPy": [5, 6, 8]}
+    large: dict[str, list[float]] = {"fastkaiming": [0.5, 1, 2], "plain_stores": [0.4] * 3, "NumPy": [3, 8, 14]}
     refused = {"torch": "offers no such thing"}
     outcomes = (
         outcome_of(MIB, refused, **small, JAX=[20] * 3),

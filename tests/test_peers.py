@@ -117,13 +117,14 @@ def test_weights_are_those_of_he(module: str, draw: str, dtype: str) -> None:
         return
     assert not isinstance(rows, str)
     rounding = 2**-7 if dtype == "bfloat16" else 1e-6
+    leaning = 1 / 40 if dtype == "bfloat16" else 0.0  # JAX draws it from few bits, whose middle is a 60th of a std off
     for row in rows:
         assert (row.elements, row.in_place) == (ELEMENTS, library(module).IN_PLACE), row
         assert dtype in row.dtype, row
         assert row.name.startswith(library(module).NAME) or row.name in STORES, row
         if row.name in STORES:
             continue
-        assert abs(row.mean) < 5 / ELEMENTS**0.5, row
+        assert abs(row.mean) < 5 / ELEMENTS**0.5 + leaning, row
         assert row.std == pytest.approx(1, rel=0.015), row  # five of its standard deviations and more
         assert NO_LESS_THAN[draw] < row.largest <= NO_MORE_THAN[draw] * (1 + rounding), row
 
