@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -23,19 +24,40 @@ NEEDED = {  # by the examples of a page, beyond what the tests need
     "torch.md": ("torch", "transformers"),
 }
 NEEDED_BY_COMMANDS = {"checkpoints.md": ("matplotlib",)}
-PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
+README = ROOT / "README.md"
+FRAMEWORK = re.compile(r">>> import (torch|jax)\n")  # at the head of an example of the README
 
 
 def pages_with(block: re.Pattern[str]) -> list[Path]:
-    return [page for page in PAGES if block.search(page.read_text("utf-8"))]
+    return [page for page in sorted(ROOT.glob("docs/**/*.md")) if block.search(page.read_text("utf-8"))]
 
 
-def test_readme_has_examples() -> None:
-    assert ROOT / "README.md" in pages_with(EXAMPLE)
+def print_what_they_say(page: Path, examples: Iterable[re.Match[str]]) -> bool:
+    runner = doctest.DocTestRunner()
+    names: dict[str, object] = {"__name__": "__main__"}  # as at a prompt: of this module, classes go to other processes
+    for example in examples:
+        line = example.string.count("\n", 0, example.start(1))
+        case = doctest.DocTestParser().get_doctest(example[1], names, page.name, str(page), line)
+        runner.run(case, clear_globs=False)
+        names = case.globs
+    return runner.tries > 0 and runner.summarize(verbose=False).failed == 0
+
+
+def test_examples_of_the_readme() -> None:
+    examples = EXAMPLE.finditer(README.read_text("utf-8"))
+    assert print_what_they_say(README, (each for each in examples if not FRAMEWORK.match(each[1])))
+
+
+@pytest.mark.parametrize("framework", ["torch", "jax"])
+def test_examples_of_the_readme_for(framework: str) -> None:
+    pytest.importorskip(framework)
+    examples = EXAMPLE.finditer(README.read_text("utf-8"))
+    asked = (each for each in examples if (found := FRAMEWORK.match(each[1])) and found[1] == framework)
+    assert print_what_they_say(README, asked)
 
 
 def test_table_of_the_api_names_all_of_it() -> None:
-    section = (ROOT / "README.md").read_text("utf-8").split("\n## The API at a glance\n")[1].split("\n## ")[0]
+    section = README.read_text("utf-8").split("\n## The API at a glance\n")[1].split("\n## ")[0]
     first_column = " ".join(line.split("|")[1] for line in section.splitlines() if line.startswith("|"))
     told = set(re.findall(r"`(\w+)", first_column))
     functions = {name for name in fk.__all__ if callable(getattr(fk, name)) and name not in {"Fans"}}
@@ -45,19 +67,11 @@ def test_table_of_the_api_names_all_of_it() -> None:
 
 
 @pytest.mark.parametrize("page", pages_with(EXAMPLE), ids=lambda page: page.name)
-def test_examples_print_what_they_say(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_examples_of_docs(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KERAS_BACKEND", "jax")  # which is asked for when Keras is imported
     for module in NEEDED.get(page.name, ()):
         pytest.importorskip(module)
-    text = page.read_text("utf-8")
-    runner = doctest.DocTestRunner()
-    names: dict[str, object] = {"__name__": "__main__"}  # as at a prompt: of this module, classes go to other processes
-    for example in EXAMPLE.finditer(text):
-        line = text.count("\n", 0, example.start(1))
-        case = doctest.DocTestParser().get_doctest(example[1], names, page.name, str(page), line)
-        runner.run(case, clear_globs=False)
-        names = case.globs
-    assert runner.summarize(verbose=False).failed == 0
+    assert print_what_they_say(page, EXAMPLE.finditer(page.read_text("utf-8")))
 
 
 @pytest.mark.parametrize("page", pages_with(COMMANDS), ids=lambda page: page.name)

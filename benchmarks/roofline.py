@@ -1,0 +1,249 @@
+"""What bounds the kernels on this machine: instructions and cycles a word, by stage, beside what the memory takes.
+
+    python benchmarks/roofline.py --markdown FILE
+
+Reads the loops of the kernels out of the built core (objdump), counts their vector instructions, times them on an array
+in the second-level cache, and times the same instructions made independent of each other: each keeps its kind and gets
+registers of its own, so that what remains is the time that ports and front end need. What a kernel takes beyond that is
+waiting: for results, and for registers to come back from the stack. Needs binutils, a C compiler and x86-64.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from machine import machine
+
+from fastkaiming import _core
+
+CSRC = Path(__file__).resolve().parents[1] / "fastkaiming" / "csrc"
+OPERATIONS = {
+    "words": _core.WORDS_U32,
+    "uniform_f32": _core.UNIFORM_F32,
+    "normal_f32": _core.NORMAL_F32,
+    "uniform_f64": _core.UNIFORM_F64,
+    "normal_f64": _core.NORMAL_F64,
+}
+WORD_BYTES = 4
+KINDS = {  # by the start of the mnemonic, the first that fits
+    "multiply": r"vpmul",
+    "shift": r"vps[rl][la]|vpro[rl]",
+    "shuffle": r"vpshuf|vpunpck|vunpck|vperm|vmovs[hl]dup|vpblendd|vshuf|vinsert|vextract|vgather|vpmovz|valign",
+    "logic": r"vp?xor|vp?and|vp?or|vptern",
+    "arithmetic": r"vfn?m|vmul[ps]|vadd[ps]|vsub[ps]|vpadd|vpsub|vmin|vmax|vdiv",
+    "root": r"vsqrt",
+    "conversion": r"vcvt|vgetexp|vgetmant",
+    "selection": r"vblend|vpblendv|vpmov[dq]2m|vptest|vpcmp|vcmp|k[a-z]+[bwdq]$",
+}
+STORED = re.compile(r"\(%[^)]*\)(\{%k\d\})?$")
+CYCLES = """
+#include <stdio.h>
+#include <time.h>
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+static double least(void (*run)(long), long turns) {
+    double best = 1;
+    for (int i = 0; i < 15; i++) {
+        const double start = now();
+        run(turns);
+        const double took = now() - start;
+        best = took < best ? took : best;
+    }
+    return best / (double)turns;
+}
+static void chain(long turns) {
+    for (unsigned long x = 1; turns > 0; turns--) { __asm__ volatile("add $1, %0" : "+r"(x)); }
+}
+static _Alignas(64) float memory[1024]; /* a half to load from, a half to store to */
+"""
+
+# Ones, of which no instruction makes numbers that some CPUs are slow with.
+AT_REST = '__asm__ volatile("vbroadcastss (%0), %%ymm15" :: "D"(memory) : "memory");'
+
+
+@dataclass(frozen=True)
+class Loop:
+    """The instructions of a kernel for one tile."""
+
+    isa: str
+    operation: str
+    instructions: tuple[str, ...]
+    words: int
+
+    @property
+    def is_gathering(self) -> bool:
+        return any(text.startswith("vgather") for text in self.instructions)
+
+    def counts(self) -> dict[str, float]:
+        """Return instructions a word, by kind, and loads and stores that are instructions of their own."""
+        found = dict.fromkeys([*KINDS, "load", "store"], 0.0)
+        for text in self.instructions:
+            kind = kind_of(text)
+            if kind:
+                found[kind] += 1 / self.words
+        return found
+
+
+def kind_of(instruction: str) -> str | None:
+    """Return the kind of a vector instruction; None for moves between registers, which take no port, and the rest."""
+    if instruction.startswith("vmov") and "dup" not in instruction.split()[0]:
+        if STORED.search(instruction):
+            return "store"
+        if "{%k" in instruction:
+            return "selection"
+        return "load" if "(" in instruction else None
+    return next((kind for kind, start in KINDS.items() if re.match(start, instruction)), None)
+
+
+def widths(isa: str) -> tuple[int, int]:
+    """Return the words of a vector, and those that a kernel draws at a time, from its header."""
+    header = (CSRC / f"vec_{isa}.h").read_text()
+    lanes, groups = (int(re.findall(rf"#define {name} (\d+)", header)[0]) for name in ("FK_W64", "FK_GROUPS"))
+    return 2 * lanes, 4 * lanes * groups
+
+
+def without_streaming(instructions: list[str]) -> tuple[str, ...]:
+    """Return them less the stores past the caches and the loads that feed those: a fill in the cache has none."""
+    left = list(instructions)
+    for text in instructions:
+        if text.startswith("vmovnt"):
+            register = text.split()[1].split(",")[0]
+            place = left.index(text)
+            feeding = max(i for i in range(place) if left[i].endswith(f",{register}") and kind_of(left[i]) == "load")
+            del left[place], left[feeding]
+    return tuple(left)
+
+
+def loop_of(listing: str, isa: str, operation: str) -> Loop:
+    """Return the loop over tiles: the shortest jump back around nearly all multiplications of the kernel."""
+    symbol = f"fk_{operation}{'_u32' if operation == 'words' else ''}_{isa}"
+    body = re.search(rf"^[0-9a-f]+ <{symbol}>:\n(.*?)\n\n", listing, re.DOTALL | re.MULTILINE)
+    if body is None:
+        raise SystemExit(f"the core has no symbol {symbol}: it is stripped, or not one of x86-64")
+    lines = [(int(place, 16), text.strip()) for place, text in re.findall(r"^ *([0-9a-f]+):\t(.*)$", body[1], re.M)]
+    multiplications = sum("vpmuludq" in text for _, text in lines)
+    lanes, words = widths(isa)
+    candidates = []
+    for end, text in lines:
+        jump = re.match(r"j\w+ +([0-9a-f]+)", text)
+        if jump and (start := int(jump[1], 16)) < end:
+            inside = without_streaming([text.split("#")[0].strip() for place, text in lines if start <= place < end])
+            stored = sum(kind_of(text) == "store" for text in inside)
+            if stored >= words / lanes and sum("vpmuludq" in text for text in inside) > 0.85 * multiplications:
+                candidates.append(inside)
+    return Loop(isa, operation, min(candidates, key=len), words)
+
+
+def independent(loop: Loop) -> list[str]:
+    """Return the vector instructions of a loop with the registers that they write to in turn, and read from at rest."""
+    at_rest, written = 15, 15
+    texts = []
+    for turn, text in enumerate(text for text in loop.instructions if kind_of(text)):
+        destination, masked = turn % written, 2 + turn % 5
+        name, operands = text.split(None, 1)
+        place = 64 * (turn % 32) + (2048 if STORED.search(text) and kind_of(text) == "store" else 0)
+        operands = re.sub(r"-?(0x)?[0-9a-f]*\(%[^)]*\)", f"{place}(%%rdi)", operands)
+        operands = re.sub(r"%([xyz])mm\d+", rf"%%\1mm{at_rest}", operands)
+        if not STORED.search(text):
+            operands = re.sub(rf"%%([xyz])mm{at_rest}(\{{.*\}})?$", rf"%%\1mm{destination}\2", operands)
+        operands = re.sub(r"%k\d", "%%k1", operands)
+        operands = re.sub(r"%%k1$", f"%%k{masked}", operands)
+        texts.append(f"{name} {operands}")
+    return texts
+
+
+def clock_and_bounds(loops: list[Loop]) -> tuple[float, dict[tuple[str, str], float]]:
+    """Return the clock in GHz, and for each loop the cycles a word of its instructions made independent."""
+    source = CYCLES
+    for number, loop in enumerate(loops):
+        lines = "".join(f'        "{text}\\n"\n'.replace("{", "%{").replace("}", "%}") for text in independent(loop))
+        source += f"static void loop{number}(long turns) {{\n    {AT_REST}\n    for (; turns > 0; turns--) {{\n"
+        source += f'    __asm__ volatile(\n{lines}    :: "D"(memory) : "memory");\n    }}\n}}\n'
+    source += "int main(void) {\n    for (int i = 0; i < 1024; i++) { memory[i] = 1; }\n"
+    source += '    printf("%.9g\\n", least(chain, 10000000));\n'
+    source += "".join(f'    printf("%.9g\\n", least(loop{number}, 20000));\n' for number in range(len(loops))) + "}\n"
+    with tempfile.TemporaryDirectory() as folder:
+        text, program = Path(folder, "loops.c"), Path(folder, "loops")
+        text.write_text(source)
+        subprocess.run(["cc", "-O1", "-o", program, text], check=True)
+        seconds = [float(line) for line in subprocess.run([program], stdout=subprocess.PIPE, check=True).stdout.split()]
+    cycle, *turns = seconds
+    bounds = {(loop.isa, loop.operation): turn / cycle / loop.words for loop, turn in zip(loops, turns, strict=True)}
+    return 1e-9 / cycle, bounds
+
+
+def seconds_a_word(operation: int, nbytes: int, threads: int = 1, rounds: int = 25) -> float:
+    """Return what one more word costs in an array of so many bytes: what a call costs besides is the same for half."""
+    dtype = np.uint32 if operation == _core.WORDS_U32 else np.float32 if operation in SINGLE else np.float64
+    whole = np.zeros(nbytes // np.dtype(dtype).itemsize, dtype)
+    least = []
+    for part in (whole, whole[: len(whole) // 2]):
+        took = []
+        for _ in range(rounds):
+            start = time.perf_counter()
+            _core.fill(part, operation, 1, 0, 0, scale=1.0, low=-1.0, high=1.0, threads=threads)
+            took.append(time.perf_counter() - start)
+        least.append(min(took))
+    return (least[0] - least[1]) / (nbytes / 2 / WORD_BYTES)
+
+
+SINGLE = (_core.UNIFORM_F32, _core.NORMAL_F32, _core.CONSTANT_F32)
+
+
+def table(isas: list[str], in_cache: int, in_memory: int) -> str:
+    """Return the tables in Markdown: instructions a word by kind, and cycles a word."""
+    listing = subprocess.run(
+        ["objdump", "-d", "--no-show-raw-insn", _core.__file__], capture_output=True, text=True, check=True
+    ).stdout
+    loops = [loop_of(listing, isa, operation) for isa in isas for operation in OPERATIONS]
+    clock, bounds = clock_and_bounds([loop for loop in loops if not loop.is_gathering])
+    kinds = [*KINDS, "load", "store"]
+    about = ", ".join(f"{key} {value}" for key, value in machine().items())
+    text = f"{about}; {clock:.2f} GHz.\n\nInstructions a word of 32 bits:\n\n"
+    text += f"| ISA | kernel | {' | '.join(kinds)} | in all |\n|{' --- |' * (len(kinds) + 3)}\n"
+    for loop in loops:
+        counts = loop.counts()
+        cells = " | ".join(f"{counts[kind]:.2f}" for kind in kinds)
+        text += f"| {loop.isa} | {loop.operation} | {cells} | {sum(counts.values()):.2f} |\n"
+    stores = min(seconds_a_word(_core.CONSTANT_F32, in_memory, threads, 7) * threads for threads in (1, 2))
+    text += "\nCycles a word, on one core where it does not say otherwise:\n\n"
+    text += "| ISA | kernel | made independent | in the cache | in memory | in memory, two cores, each |\n"
+    text += "| --- | --- | --- | --- | --- | --- |\n"
+    for loop in loops:
+        _core.select_isa(loop.isa)
+        operation = OPERATIONS[loop.operation]
+        bound = bounds.get((loop.isa, loop.operation))
+        measured = [
+            seconds_a_word(operation, in_cache),
+            seconds_a_word(operation, in_memory, rounds=5),
+            2 * seconds_a_word(operation, in_memory, threads=2, rounds=5),
+        ]
+        cells = " | ".join(f"{1e9 * seconds * clock:.2f}" for seconds in measured)
+        text += f"| {loop.isa} | {loop.operation} | {'-' if bound is None else f'{bound:.2f}'} | {cells} |\n"
+    return text + f"\nStores of a constant alone, two cores, each: {1e9 * stores * clock:.2f}.\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Count and time the kernels' instructions, by stage and ISA.")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there too")
+    parser.add_argument("--quick", action="store_true", help="small arrays: shows that it runs, no more")
+    options = parser.parse_args()
+    isas = [isa for isa in _core.available_isas() if isa in ("avx512", "avx2")]
+    found = table(isas, 1 << 19, 1 << (22 if options.quick else 28))
+    print(found)
+    if options.markdown:
+        options.markdown.write_text(found)
+
+
+if __name__ == "__main__":
+    main()
