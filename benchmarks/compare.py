@@ -19,7 +19,7 @@ from grid import SIZES, THREADS, Cell, Track, cells, first_line
 from harness import UnavailableError
 from machine import machine
 from results import Record, Standing, plain
-from tables import markdown
+from tables import markdown, within
 from workers import Worker, cores, library
 
 if TYPE_CHECKING:
@@ -43,7 +43,9 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--rounds", type=int, metavar="N", help="rounds a cell (default: 7, and 3 from 256 MiB on)")
     command.add_argument("--seconds", type=float, metavar="S", help="skip fills that take longer (default: 1)")
     command.add_argument("--json", type=Path, metavar="FILE", help="write every round's costs")
-    command.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables")
+    command.add_argument(
+        "--markdown", type=Path, metavar="FILE", help="write the tables, or put them into a page with marks"
+    )
     command.add_argument("--plots", type=Path, metavar="DIRECTORY", help="draw the pictures; needs matplotlib")
     command.add_argument("--from-json", type=Path, metavar="FILE", help="take such a file's costs; measure nothing")
     return command
@@ -59,7 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.json:
         options.json.write_text(record.to_json())
     if options.markdown:
-        options.markdown.write_text(markdown(record))
+        page = options.markdown.read_text() if options.markdown.exists() else ""
+        options.markdown.write_text(within(page, markdown(record)))
     if options.plots:
         import plots
 

@@ -14,6 +14,14 @@ if TYPE_CHECKING:
     from results import Record, Series
 
 MIDDLE = 1 << 20
+MARKS = "<!-- written by compare.py -->\n", "<!-- to here -->\n"  # around the tables of a page
+
+
+def within(page: str, tables: str) -> str:
+    """Return a page with the tables between its marks; a page without marks is replaced."""
+    before, begin, rest = page.partition(MARKS[0])
+    _, end, after = rest.partition(MARKS[1])
+    return f"{before}{begin}\n{tables}\n{end}{after}" if end else tables
 
 
 class Column(NamedTuple):

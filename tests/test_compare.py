@@ -26,7 +26,7 @@ from grid import Cell, Outcome, Track, cells  # noqa: E402
 from harness import UnavailableError  # noqa: E402
 from peers import Draw, Job, Way, needed, refuse  # noqa: E402
 from results import Record, Standing, plain  # noqa: E402
-from tables import markdown  # noqa: E402
+from tables import markdown, within  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -231,6 +231,14 @@ def test_tables(record: Record) -> None:
         "| JAX (new memory) | 20 ns, 20x (20 to 20) at 1 MiB |\n\n"
         "torch offers no such thing.\n"
     )
+
+
+def test_a_page_keeps_what_stands_around_its_tables() -> None:
+    marks = "<!-- written by compare.py -->\n", "<!-- to here -->\n"
+    page = "Before.\n\n{}{}{}\nAfter.\n"
+    once = within(page.format(marks[0], "", marks[1]), "| old |\n")
+    assert within(once, "| new |\n") == page.format(marks[0], "\n| new |\n\n", marks[1])
+    assert within("Without marks.\n", "| new |\n") == "| new |\n"
 
 
 def test_a_cell_in_plain_text(record: Record) -> None:
