@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import textwrap
 from io import BytesIO
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from grid import DRAWS, DTYPES, OURS
@@ -18,6 +19,7 @@ from PIL import Image
 from results import BARE
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from matplotlib.axes import Axes
@@ -65,7 +67,9 @@ def warm(record: Record, draw_: str, dtype: str) -> Series | None:
 def titled(record: Record, figure: Figure, title: str) -> None:
     """Write the title, and below all panels where it was measured, and what is missing."""
     figure.text(0.01, 0.985, title, va="top", fontsize=13, fontweight="bold", color=INK)
-    words = textwrap.fill(f"{record.about()}. {record.missing()}", 150)
+    makers = " and ".join(name for name, each in record.libraries.items() if not each.in_place and not each.missing)
+    notes = [f"{record.about()}.", f"New memory each time: {makers}." if makers else "", record.missing()]
+    words = textwrap.fill(f"{' '.join(filter(None, notes))} Of several generators and methods, the fastest.", 155)
     figure.text(0.01, 0.008, words, va="bottom", fontsize=8, color=FAINT)
 
 
@@ -96,7 +100,7 @@ def over_size(record: Record) -> Figure:
 def size_panel(record: Record, series: Series, ax: Axes) -> None:
     limit = series.rates(BARE)
     ax.plot(*zip(*limit, strict=True), color=FAINT, linestyle="--", linewidth=1.5)
-    labels = [("bare stores", limit[-1], FAINT)]
+    labels = [(BARE, limit[-1], FAINT)]
     for library, name in fastest(record, series).items():
         colour, marker = LOOKS[library]
         ours = library == OURS
@@ -114,16 +118,11 @@ def size_panel(record: Record, series: Series, ax: Axes) -> None:
 
 
 def label_ends(ax: Axes, labels: list[tuple[str, tuple[int, float], str]]) -> None:
-    """Write names beside the ends of their lines, apart from each other, in the order of the ends."""
-    place = ax.transData.transform
-    heights = ax.transAxes.inverted().transform([place(end) for _, end, _ in labels])[:, 1]
-    order = sorted(range(len(labels)), key=lambda at: heights[at])
-    lowest = 0.0
-    room = [max(0.0, 1.0 - GAP * (len(order) - 1 - rank)) for rank in range(len(order))]
-    for at, most in zip(order, room, strict=True):
+    """Write names beside the ends of their lines, in the order of the ends."""
+    ends = ax.transAxes.inverted().transform([ax.transData.transform(end) for _, end, _ in labels])[:, 1]
+    order = sorted(range(len(labels)), key=lambda at: ends[at])
+    for at, height in zip(order, apart([ends[at] for at in order]), strict=True):
         name, end, colour = labels[at]
-        height = min(max(heights[at], lowest), most)
-        lowest = height + GAP
         ax.annotate(
             name,
             end,
@@ -132,10 +131,25 @@ def label_ends(ax: Axes, labels: list[tuple[str, tuple[int, float], str]]) -> No
             va="center",
             fontsize=10,
             fontweight="bold" if name == OURS else "normal",
-            color=INK if name != "bare stores" else FAINT,
+            color=FAINT if name == BARE else INK,
             arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.8, "shrinkA": 1, "shrinkB": 3},
             annotation_clip=False,
         )
+
+
+def apart(heights: Sequence[float]) -> list[float]:
+    """Return rising heights moved as little as may be until a GAP is between them, within the panel.
+
+    Less the gaps below each, they only have to rise: neighbours that do not share their mean.
+    """
+    groups: list[list[float]] = []
+    for at, height in enumerate(heights):
+        groups.append([height - at * GAP])
+        while len(groups) > 1 and fmean(groups[-2]) > fmean(groups[-1]):
+            groups[-2:] = [groups[-2] + groups[-1]]
+    level = [fmean(group) for group in groups for _ in group]
+    room = 1 - (len(level) - 1) * GAP
+    return [min(max(0.0, each), room) + at * GAP for at, each in enumerate(level)]
 
 
 # --- beside the limit ------------------------------------------------------------------------------------------------
