@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 from contextlib import ExitStack
+from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +24,7 @@ from tables import markdown, within
 from workers import Worker, cores, library
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from grid import Outcome
 
@@ -55,11 +56,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = parser()
     options = command.parse_args(arguments)
     try:
-        record = Record.from_json(options.from_json.read_text()) if options.from_json else measured(options)
+        found = Record.from_json(options.from_json.read_text()) if options.from_json else plan_of(options)
     except (UnavailableError, OSError, ValueError, LookupError) as error:
         command.error(str(error))
-    if options.json:
-        options.json.write_text(record.to_json())
+    record = run(found, options.json) if isinstance(found, Plan) else found
     if options.markdown:
         page = options.markdown.read_text() if options.markdown.exists() else ""
         options.markdown.write_text(within(page, markdown(record)))
@@ -69,8 +69,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         plots.draw(record, options.plots)
 
 
-def measured(options: argparse.Namespace) -> Record:
-    """Return what the grid that the options ask for has found, and print it on the way."""
+@dataclass(frozen=True)
+class Plan:
+    """What is to be measured, by whom, and for how long."""
+
+    groups: list[tuple[frozenset[int], list[Cell]]]  # cells of as many threads as CPUs
+    peers: Sequence[str]
+    rounds: Callable[[Cell], int]
+    seconds: float
+
+
+def plan_of(options: argparse.Namespace) -> Plan:
+    """Return the plan of the options, or raise what is wrong with them."""
     peers = options.peers.split(",") if options.peers is not None else PEERS
     if unknown := [name for name in peers if name not in PEERS]:
         raise ValueError(f"--peers knows {', '.join(PEERS)}, received {', '.join(map(repr, unknown))}")
@@ -78,45 +88,47 @@ def measured(options: argparse.Namespace) -> Record:
         raise ValueError(f"--rounds must be at least 1, received {options.rounds}")
     if options.seconds is not None and not options.seconds > 0:
         raise ValueError(f"--seconds must be above 0, received {options.seconds}")
-    seconds = options.seconds or (QUICK_SECONDS if options.quick else SECONDS)
-    sizes, threads = (QUICK_SIZES, THREADS[-1:]) if options.quick else (SIZES, THREADS)
-    chosen = [[cell for cell in cells(sizes, n) if fnmatch(cell.name, f"*{options.only}*")] for n in threads]
-    if not any(chosen):
-        raise ValueError(f"--only {options.only!r} matches no cell")
 
     def rounds(cell: Cell) -> int:
         usual = ROUNDS if cell.job.nbytes < LARGE else ROUNDS_OF_LARGE
         return int(options.rounds or (QUICK_ROUNDS if options.quick else usual))
 
-    libraries: dict[str, Standing] = {}
+    sizes, threads = (QUICK_SIZES, THREADS[-1:]) if options.quick else (SIZES, THREADS)
+    chosen = [[cell for cell in cells(sizes, n) if fnmatch(cell.name, f"*{options.only}*")] for n in threads]
+    groups = [(cores(group[0].job.threads), group) for group in chosen if group]
+    if not groups:
+        raise ValueError(f"--only {options.only!r} matches no cell")
+    return Plan(groups, peers, rounds, options.seconds or (QUICK_SECONDS if options.quick else SECONDS))
+
+
+def run(plan: Plan, path: Path | None) -> Record:
+    """Measure cell after cell and print it; what is there so far is written to the path, for who stops a long run."""
     outcomes: list[Outcome] = []
-    bound = [(wanted, cores(wanted[0].job.threads)) for wanted in chosen if wanted]
-    for wanted, cpus in bound:
+    for cpus, group in plan.groups:
         with ExitStack() as stack:
-            workers = {name: stack.enter_context(Worker(name, cpus)) for name in (OURS, *peers)}
-            present = {}
-            for name, worker in workers.items():
-                title, standing = standing_of(name, worker)
-                libraries[title] = standing
-                if not standing.missing:
-                    present[title] = worker
-            track = Track(present, seconds)
-            for cell in wanted:
-                outcomes.append(track.measure(cell, rounds(cell)))
+            names = {library(module).NAME: module for module in (OURS, *plan.peers)}
+            workers = {name: stack.enter_context(Worker(module, cpus)) for name, module in names.items()}
+            libraries = {name: standing_of(worker) for name, worker in workers.items()}
+            present = {name: worker for name, worker in workers.items() if not libraries[name].missing}
+            track = Track(present, plan.seconds)
+            for cell in group:
+                outcomes.append(track.measure(cell, plan.rounds(cell)))
                 print(plain(outcomes[-1]), flush=True)
-    counts = sorted({rounds(outcome.cell) for outcome in outcomes}, reverse=True)
-    record = Record(machine(), libraries, " or ".join(map(str, counts)), tuple(outcomes))
+                rounds = sorted({plan.rounds(outcome.cell) for outcome in outcomes}, reverse=True)
+                record = Record(machine(), libraries, " or ".join(map(str, rounds)), tuple(outcomes))
+                if path:
+                    path.write_text(record.to_json())
     print(f"{record.about()}\n{record.missing()}")
     return record
 
 
-def standing_of(module: str, worker: Worker) -> tuple[str, Standing]:
-    """Return a library's name, and its version or why it takes no part."""
-    peer = library(module)
+def standing_of(worker: Worker) -> Standing:
+    """Return a library's version, or why it takes no part."""
+    in_place = library(worker.module).IN_PLACE
     try:
-        return peer.NAME, Standing(worker.version(), peer.IN_PLACE)
+        return Standing(worker.version(), in_place)
     except Exception as error:  # a library may fail to load in ways of its own
-        return peer.NAME, Standing("", peer.IN_PLACE, first_line(error))
+        return Standing("", in_place, missing=first_line(error))
 
 
 if __name__ == "__main__":

@@ -321,11 +321,13 @@ def test_a_run_and_its_tables_drawn_anew(tmp_path: Path) -> None:
 
 def test_a_missing_library_is_named() -> None:
     class Absent:
+        module = "torch"
+
         def version(self) -> str:
             raise UnavailableError("not installed")
 
     worker: Any = Absent()
-    assert compare.standing_of("torch", worker) == ("torch", Standing("", in_place=True, missing="not installed"))
+    assert compare.standing_of(worker) == Standing("", in_place=True, missing="not installed")
     with pytest.raises(UnavailableError, match="not installed"):
         needed("no_library_of_this_name")
 
