@@ -118,7 +118,8 @@ class Track:
                 outcome.absent[failed.name] = failed.reason
                 entrants = [entrant for entrant in entrants if entrant.name != failed.name]
         for name, costs in outcome.costs.items():
-            self._expected[cell.job.draw, cell.job.dtype, name] = min(costs)
+            fill = cell.job.draw, cell.job.dtype, name
+            self._expected[fill] = self._expected.get(fill, min(costs)) if cell.fresh else min(costs)
         for worker in self.workers.values():
             worker.forget()
         return outcome

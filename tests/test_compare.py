@@ -122,6 +122,15 @@ def test_who_would_take_too_long_is_skipped_and_ours_never() -> None:
     assert set(outcome.costs) == {"fastkaiming", "plain stores", "torch"}
 
 
+def test_first_touch_does_not_count_for_who_is_skipped() -> None:
+    costs: dict[str, float | Exception] = {"NumPy": 1.0}
+    racing = track(limit=0.05, NumPy=Library(costs))
+    racing.measure(Cell(JOB, fresh=False), 1)
+    costs["NumPy"] = 10.0
+    racing.measure(Cell(JOB, fresh=True), 1)
+    assert not racing.measure(Cell(replace(JOB, nbytes=64 * MIB), fresh=False), 1).absent
+
+
 def test_a_library_that_refuses_and_one_that_fails_leave_the_others_alone() -> None:
     outcome = track(
         NumPy=Library({}, refusal="offers no bfloat16"),
