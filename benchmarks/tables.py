@@ -94,6 +94,8 @@ def entry(column: Column, name: str) -> str:
 def refusals(record: Record, columns: Sequence[Column]) -> str:
     """Return a sentence about the libraries that are here and in no row."""
     measured = {record.library(name) for column in columns for name in column.series.names()}
-    present = [name for name, standing in record.libraries.items() if not standing.missing]
-    reasons = [f"{name} {columns[0].series.why_not(name)}" for name in present if name not in measured]
-    return f"{'; '.join(reasons)}." if reasons else ""
+    reasons: dict[str, list[str]] = {}
+    for name, standing in record.libraries.items():
+        if not standing.missing and name not in measured:
+            reasons.setdefault(columns[0].series.why_not(name), []).append(name)
+    return " ".join(f"{', '.join(names)}: {reason}." for reason, names in reasons.items())

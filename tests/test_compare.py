@@ -238,7 +238,7 @@ def test_tables(record: Record) -> None:
         "| fastkaiming | 1 ns |\n"
         "| NumPy | 8 ns, 7x (6.5 to 7.5) |\n"
         "| JAX (new memory) | 20 ns, 20x (20 to 20) at 1 MiB |\n\n"
-        "torch offers no such thing.\n"
+        "torch: offers no such thing.\n"
     )
 
 
