@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 OURS = "ours"
 PEERS = ("numpy", "randomgen", "mkl", "torch", "jax", "tensorflow")  # modules of the package peers
 QUICK_SIZES = (2**12, 2**26)
-ROUNDS, ROUNDS_OF_LARGE, QUICK_ROUNDS = 7, 3, 2
+ROUNDS, ROUNDS_OF_LARGE, QUICK_ROUNDS = 7, 3, 1
 LARGE = 2**28
 SECONDS, QUICK_SECONDS = 1.0, 0.05
 
