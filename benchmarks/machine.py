@@ -24,6 +24,11 @@ def machine() -> dict[str, str]:
     }
 
 
+def about() -> str:
+    """Return it in one line."""
+    return ", ".join(f"{key} {value}" for key, value in machine().items())
+
+
 def cpu_model() -> str:
     try:
         found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)

@@ -34,7 +34,7 @@ static uint64_t cacheable_bytes(void) {
 }
 
 /* A plain store has memory read the line that it overwrites. Few threads leave memory the time for that; many would ask
- * for twice what it gives. */
+ * for twice what it gives, by the model in docs/roofline.md, which no machine has confirmed. */
 static int streams(const fk_plan *plan, uint64_t elements, const fk_kernels *kernels, int threads) {
     if (kernels->flush == NULL || plan->store == FK_STORE_PLAIN) { return 0; }
     if (plan->store == FK_STORE_STREAMING) { return 1; }
