@@ -4,6 +4,7 @@ import os
 import platform
 import re
 import sys
+import sysconfig
 from pathlib import Path
 
 from Cython.Build import cythonize
@@ -19,8 +20,9 @@ WINDOWS = sys.platform == "win32"
 FLAGS = (CSRC / "cflags.rsp").read_text().split()
 
 # An inherited -march=native would make all of the core ask for this CPU, not just the kernels that are chosen on it.
-# A Mac may build for the other kind of Mac.
-machines = re.findall(r"-arch (\S+)", os.environ.get("ARCHFLAGS", "")) or [platform.machine()]
+# A Mac may build for the other kind of Mac, or for both.
+compiling = os.environ.get("ARCHFLAGS") or sysconfig.get_config_var("CFLAGS") or ""
+machines = re.findall(r"-arch (\S+)", compiling) or [platform.machine()]
 if machines == ["x86_64"]:
     FLAGS += ["-march=x86-64", "-mno-avx"]
 

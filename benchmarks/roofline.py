@@ -241,6 +241,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="small arrays: shows that it runs, no more")
     options = parser.parse_args()
     isas = [isa for isa in _core.available_isas() if isa in ("avx512", "avx2")]
+    if not isas:
+        parser.error("this machine has neither AVX-512 nor AVX2")
     found = table(isas, 1 << 19, 1 << (22 if options.quick else 28))
     print(found)
     if options.markdown:

@@ -54,8 +54,8 @@ int fk_cpu_runs_avx512(const fk_cpu *cpu) {
            has(leaf7[1], LEAF7_EBX_AVX512F | LEAF7_EBX_AVX512DQ | LEAF7_EBX_AVX512BW | LEAF7_EBX_AVX512VL);
 }
 
-/* On few of AMD's cores, plain stores of full lines are as fast, though memory reads the lines first, and they spare the
- * way through a buffer: measured on Zen 4, docs/performance.md. */
+/* On few of AMD's cores, plain stores of full lines are as fast, though memory reads the lines first, and they spare
+ * the way through a buffer: measured on Zen 4, docs/performance.md. */
 int fk_cpu_gains_by_streaming(const fk_cpu *cpu) {
     uint32_t leaf0[4];
     return !(cpu->cpuid(0, 0, leaf0) && leaf0[1] == signature_AMD_ebx && leaf0[2] == signature_AMD_ecx &&
