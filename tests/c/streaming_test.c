@@ -1,0 +1,48 @@
+/* streaming_test.c - whether fill.c streams, on machines that this one is not.
+ *
+ * Reads a fill a line: whether the CPU gains by streaming on few threads, the most threads, MiB, and the plan's wish (0
+ * auto, 1 plain, 2 streaming). Prints 1 where the kernels were given a sink. They draw nothing. */
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "dispatch.h"
+
+static int gains;
+static atomic_int streamed;
+
+static void kernel(const fk_source *source, void *out, uint64_t block, const uint32_t *listed, size_t tiles,
+                   fk_sink *sink) {
+    enum { TILE_BYTES = 512 };
+    (void)source, (void)out, (void)block, (void)listed;
+    if (sink == NULL) { return; }
+    atomic_store(&streamed, 1);
+    sink->from += tiles * TILE_BYTES;
+    sink->to += tiles * TILE_BYTES;
+}
+
+static void flush(fk_sink *sink, size_t lines) {
+    sink->from += 64 * lines;
+    sink->to += 64 * lines;
+}
+
+static const fk_kernels kernels = {.isa = "none", .tile_blocks = 32, .kernel[FK_NORMAL_F32] = kernel, .flush = flush};
+
+const fk_kernels *fk_selected(void) { return &kernels; }
+int fk_gains_by_streaming(void) { return gains; }
+
+int main(void) {
+    int threads, mib, store;
+    while (scanf("%d %d %d %d", &gains, &threads, &mib, &store) == 4) {
+        const fk_axis axis = {.size = (uint64_t)mib << 18, .stride = 4, .step = 1};
+        float *const out = malloc(axis.size * sizeof *out);
+        if (out == NULL) { return 1; }
+        const fk_plan plan = {
+            .out = out, .axes = &axis, .axis_count = 1, .operation = FK_NORMAL_F32, .store = (fk_store)store};
+        atomic_store(&streamed, 0);
+        if (fk_fill(&plan, 1, threads, NULL, NULL) != FK_OK) { return 1; }
+        printf("%d\n", atomic_load(&streamed));
+        free(out);
+    }
+    return 0;
+}
