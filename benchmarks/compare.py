@@ -21,7 +21,7 @@ from harness import UnavailableError
 from machine import machine
 from results import Record, Standing, plain
 from tables import markdown, within
-from workers import Worker, cores, library
+from workers import Worker, cores, library, one_of_each_core
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -93,7 +93,8 @@ def plan_of(options: argparse.Namespace) -> Plan:
         usual = ROUNDS if cell.job.nbytes < LARGE else ROUNDS_OF_LARGE
         return int(options.rounds or (QUICK_ROUNDS if options.quick else usual))
 
-    sizes, threads = (QUICK_SIZES, THREADS[-1:]) if options.quick else (SIZES, THREADS)
+    most = min(THREADS[-1], len(one_of_each_core()))
+    sizes, threads = (QUICK_SIZES, (most,)) if options.quick else (SIZES, THREADS)
     chosen = [[cell for cell in cells(sizes, n) if fnmatch(cell.name, f"*{options.only}*")] for n in threads]
     groups = [(cores(group[0].job.threads), group) for group in chosen if group]
     if not groups:

@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 import stores
 from harness import Case, Figure, Result, Timed, UnavailableError, markdown, median, plain
-from machine import binary_size, machine
+from machine import about, binary_size, machine
 
 import fastkaiming
 from fastkaiming import _core
@@ -272,8 +272,7 @@ def main() -> None:
     if rounds < 1:
         command.error(f"--rounds must be at least 1, received {rounds}")
 
-    about = ", ".join(f"{key} {value}" for key, value in machine().items())
-    print(f"{about}; medians of {rounds} rounds\n", flush=True)
+    print(f"{about()}; medians of {rounds} rounds\n", flush=True)
     results = []
     for case in chosen:
         results.append(case.measure(rounds))
@@ -283,7 +282,7 @@ def main() -> None:
         record = {"machine": machine(), "quick": options.quick, "rounds": rounds, "rows": [r.record() for r in results]}
         options.json.write_text(json.dumps(record, indent=1) + "\n")
     if options.markdown:
-        options.markdown.write_text(f"{about}; medians of {rounds} rounds.\n\n{markdown(results)}")
+        options.markdown.write_text(f"{about()}; medians of {rounds} rounds.\n\n{markdown(results)}")
 
 
 if __name__ == "__main__":

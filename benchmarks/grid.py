@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from harness import race
+from harness import UnavailableError, race
 from machine import binary_size
 from peers import ITEMSIZES, Draw, Job
 from workers import Pages
@@ -99,6 +100,7 @@ class Track:
         self.workers = workers  # by the name of their library
         self.limit = limit  # seconds that one fill may take
         self._expected: dict[tuple[str, str, str], float] = {}  # seconds an element
+        self._raced: set[Job] = set()  # on warm pages as a rule, before those that are fresh
 
     def measure(self, cell: Cell, rounds: int) -> Outcome:
         """Race whoever can do it in time."""
@@ -112,16 +114,18 @@ class Track:
         entrants = [Contestant(worker, name, cell.job, Pages(cell.fresh, kept)) for worker, name in ways]
         while True:
             try:
-                outcome.costs.update(race(entrants, rounds, warm_up=not cell.fresh))  # whose warm cell came before
+                outcome.costs.update(race(entrants, rounds, warm_up=not cell.fresh or cell.job not in self._raced))
                 break
             except FailedError as failed:
                 outcome.absent[failed.name] = failed.reason
                 entrants = [entrant for entrant in entrants if entrant.name != failed.name]
+        self._raced.add(cell.job)
         for name, costs in outcome.costs.items():
             fill = cell.job.draw, cell.job.dtype, name
             self._expected[fill] = self._expected.get(fill, min(costs)) if cell.fresh else min(costs)
         for worker in self.workers.values():
-            worker.forget()
+            with suppress(UnavailableError):  # of a process that has died
+                worker.forget()
         return outcome
 
     def _ways(self, outcome: Outcome) -> list[tuple[Worker, str]]:

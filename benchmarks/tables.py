@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING, NamedTuple
 
 from grid import DRAWS, DTYPES, OURS, THREADS
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from results import Record, Series
 
 MIDDLE = 1 << 20
+WIDTH = 120
 MARKS = "<!-- written by compare.py -->\n", "<!-- to here -->\n"  # around the tables of a page
 
 
@@ -33,7 +35,7 @@ class Column(NamedTuple):
 
 def markdown(record: Record) -> str:
     """Return what was measured where, and a table for each distribution and dtype."""
-    parts = [f"{record.about()}.", record.missing()]
+    parts = [textwrap.fill(text, WIDTH) for text in (f"{record.about()}.", record.missing())]
     for dtype in DTYPES:
         for draw in DRAWS:
             columns = columns_of(record, draw, dtype)
@@ -63,7 +65,7 @@ def columns_of(record: Record, draw: str, dtype: str) -> list[Column]:
 def table(record: Record, columns: Sequence[Column]) -> str:
     """Return the rows: the limit, ours, and the others, fastest first by the last column of warm pages."""
     names = list(dict.fromkeys(name for series, _ in columns for name in series.names() if name != OURS))
-    warm = [column for column in columns if not column.series.fresh][-1]
+    warm = ([column for column in columns if not column.series.fresh] or columns)[-1]
 
     def slowness(name: str) -> float:
         outcome = warm.series.largest(name, warm.nbytes)

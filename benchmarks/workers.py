@@ -88,6 +88,14 @@ class Worker:
 
 def cores(threads: int) -> frozenset[int]:
     """Return so many CPUs that this process may use, each on a core of its own."""
+    chosen = one_of_each_core()
+    if len(chosen) < threads:
+        raise UnavailableError(f"{threads} threads need as many cores, and there are {len(chosen)}")
+    return frozenset(chosen[:threads])
+
+
+def one_of_each_core() -> list[int]:
+    """Return the CPUs that this process may use, less those that share a core with one before."""
     chosen: dict[str, int] = {}
     for cpu in sorted(os.sched_getaffinity(0)):
         try:
@@ -95,9 +103,7 @@ def cores(threads: int) -> frozenset[int]:
         except OSError:
             core = str(cpu)
         chosen.setdefault(core, cpu)
-    if len(chosen) < threads:
-        raise UnavailableError(f"{threads} threads need as many cores, and there are {len(chosen)}")
-    return frozenset(list(chosen.values())[:threads])
+    return list(chosen.values())
 
 
 # --- in the process --------------------------------------------------------------------------------------------------
