@@ -6,10 +6,14 @@ import os
 import platform
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 import fastkaiming
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 def machine() -> dict[str, str]:
@@ -24,9 +28,13 @@ def machine() -> dict[str, str]:
     }
 
 
+def in_words(facts: Mapping[str, str]) -> str:
+    """Return facts in one line."""
+    return ", ".join(f"{key} {value}" for key, value in facts.items())
+
+
 def about() -> str:
-    """Return it in one line."""
-    return ", ".join(f"{key} {value}" for key, value in machine().items())
+    return in_words(machine())
 
 
 def cpu_model() -> str:

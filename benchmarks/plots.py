@@ -58,9 +58,10 @@ def fastest(record: Record, series: Series) -> dict[str, str]:
 
 
 def warm(record: Record, draw_: str, dtype: str) -> Series | None:
-    """Return the series of warm pages and the most threads."""
+    """Return the series of warm pages and the most threads, if anybody was measured there."""
     threads = max(each.cell.job.threads for each in record.outcomes)
-    return record.find(draw_, dtype, threads, fresh=False)
+    found = record.find(draw_, dtype, threads, fresh=False)
+    return found if found and found.rates(BARE) else None
 
 
 def titled(record: Record, figure: Figure, title: str) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from grid import OURS, Outcome
 from harness import median
-from machine import binary_size
+from machine import binary_size, in_words
 from peers import ITEMSIZES, Draw
 from stores import STORES
 
@@ -106,8 +106,7 @@ class Record:
     def about(self) -> str:
         """Return the machine and the versions in one line."""
         versions = {name: each.version for name, each in self.libraries.items() if each.version}
-        words = {**self.machine, **versions}
-        return ", ".join(f"{key} {value}" for key, value in words.items()) + f"; medians of {self.rounds} rounds"
+        return f"{in_words({**self.machine, **versions})}; medians of {self.rounds} rounds"
 
     def missing(self) -> str:
         """Return a sentence about the libraries that took no part; an empty one where all did."""
