@@ -27,7 +27,7 @@ import ml_dtypes
 import numpy as np
 from floors import MEMORY, SLOWDOWN, SPEED_UP
 from harness import Case, Contestant, Figure, Timed, median, plain
-from machine import machine
+from machine import about
 
 import fastkaiming
 from fastkaiming import checkpoint
@@ -198,7 +198,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="a tiny checkpoint, to see that it works")
     options = parser.parse_args(arguments)
     layers = max(1, round(options.gigabytes * 1e9 / nbytes_of(recipe(1, 1))))
-    print(", ".join(f"{key} {value}" for key, value in machine().items()), flush=True)
+    print(about(), flush=True)
     with tempfile.TemporaryDirectory(dir=options.directory) as directory:
         for case in cases(1 if options.quick else layers, 32 if options.quick else 1, Path(directory)):
             print(plain(case.measure(1 if options.quick else options.rounds)), flush=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 from floors import SPEED_UP
 from harness import Case, Timed, plain
-from machine import machine
+from machine import in_words, machine
 
 import fastkaiming.jax
 
@@ -53,8 +53,7 @@ def main() -> None:
     command = argparse.ArgumentParser(description="Measure fastkaiming.jax against jax.nn.initializers.")
     command.add_argument("--quick", action="store_true", help="small arrays: shows that it runs, no more")
     quick = command.parse_args().quick
-    about = machine() | {"JAX": jax.__version__, "device": jax.devices()[0].device_kind}
-    print(", ".join(f"{key} {value}" for key, value in about.items()), flush=True)
+    print(in_words(machine() | {"JAX": jax.__version__, "device": jax.devices()[0].device_kind}), flush=True)
     for row in cases(QUICK_SIDE if quick else SIDE):
         print(plain(row.measure(1 if quick else ROUNDS)), flush=True)
 
