@@ -20,7 +20,7 @@ WINDOWS = sys.platform == "win32"
 FLAGS = (CSRC / "cflags.rsp").read_text().split()
 
 # An inherited -march=native would make all of the core ask for this CPU, not just the kernels that are chosen on it.
-# A Mac may build for the other kind of Mac, or for both.
+# A Mac may build for the other kind of Mac, or for both, where dispatch.c refuses to be compiled for AVX.
 compiling = os.environ.get("ARCHFLAGS") or sysconfig.get_config_var("CFLAGS") or ""
 machines = re.findall(r"-arch (\S+)", compiling) or [platform.machine()]
 if machines == ["x86_64"]:
