@@ -14,11 +14,10 @@ NORMAL_F64: Final[int]
 CONSTANT_F32: Final[int]
 CONSTANT_F64: Final[int]
 TRUNCATED_F32: Final[int]
-TRUNCATED_SKEW_F32: Final[int]
-TRUNCATED_WIDE_F32: Final[int]
 TRUNCATED_F64: Final[int]
 
 AS_DRAWN: Final[int]
+FLOAT32: Final[int]
 FLOAT16: Final[int]
 BFLOAT16: Final[int]
 FLOAT8_E4M3FN: Final[int]
@@ -39,7 +38,7 @@ class Plan:
         cls,
         out: Any,
         operation: int,
-        seed: int,
+        key: int,
         stream: int,
         first: int,
         rounding: int = ...,
@@ -54,6 +53,7 @@ def fill_all(plans: Sequence[Plan], threads: int = 1, progress: Callable[[int, i
 def fill(
     out: Any, *plan: Any, threads: int = 1, progress: Callable[[int, int], object] | None = None, **numbers: Any
 ) -> None: ...
+def philox_key(seed: int) -> int: ...
 def in_default_environment(function: Callable[_P, _R]) -> Callable[_P, _R]: ...
 def streams() -> bool: ...
 def select_isa(name: str | None) -> str: ...

@@ -20,6 +20,9 @@ cdef extern from "fpenv.h" nogil:
     fk_fpenv fk_enter_default_fpenv()
     void fk_leave_default_fpenv(const fk_fpenv *before)
 
+cdef extern from "key.h" nogil:
+    uint64_t fk_philox_key(uint64_t seed)
+
 cdef extern from "fill.h":
     ctypedef int fk_watch(void *context, uint64_t elements_done)
 
@@ -31,16 +34,16 @@ cdef extern from "fill.h" nogil:
 
     ctypedef enum fk_operation:
         FK_WORDS_U32, FK_UNIFORM_F32, FK_UNIFORM_F64, FK_NORMAL_F32, FK_NORMAL_F64, FK_CONSTANT_F32, FK_CONSTANT_F64
-        FK_TRUNCATED_F32, FK_TRUNCATED_SKEW_F32, FK_TRUNCATED_WIDE_F32, FK_TRUNCATED_F64
+        FK_TRUNCATED_F32, FK_TRUNCATED_F64
 
     ctypedef enum fk_format:
-        FK_AS_DRAWN, FK_FLOAT16, FK_BFLOAT16, FK_FLOAT8_E4M3FN, FK_FLOAT8_E5M2
+        FK_AS_DRAWN, FK_FLOAT32, FK_FLOAT16, FK_BFLOAT16, FK_FLOAT8_E4M3FN, FK_FLOAT8_E5M2
 
     ctypedef enum fk_store:
         FK_STORE_AUTO, FK_STORE_PLAIN, FK_STORE_STREAMING
 
     ctypedef struct fk_params:
-        double scale, center, low, high, slope, origin, anchor, lower_slope, lower_anchor, upper_slope, upper_anchor
+        double scale, center, low, high, slope, anchor, lower_slope, lower_anchor, upper_slope, upper_anchor
 
     ctypedef struct fk_axis:
         uint64_t size
@@ -51,7 +54,7 @@ cdef extern from "fill.h" nogil:
         void *out
         const fk_axis *axes
         int axis_count
-        uint64_t first, seed, stream
+        uint64_t first, key, stream
         fk_operation operation
         fk_params params
         fk_format format
@@ -75,11 +78,10 @@ NORMAL_F64 = FK_NORMAL_F64
 CONSTANT_F32 = FK_CONSTANT_F32
 CONSTANT_F64 = FK_CONSTANT_F64
 TRUNCATED_F32 = FK_TRUNCATED_F32
-TRUNCATED_SKEW_F32 = FK_TRUNCATED_SKEW_F32
-TRUNCATED_WIDE_F32 = FK_TRUNCATED_WIDE_F32
 TRUNCATED_F64 = FK_TRUNCATED_F64
 
 AS_DRAWN = FK_AS_DRAWN
+FLOAT32 = FK_FLOAT32
 FLOAT16 = FK_FLOAT16
 BFLOAT16 = FK_BFLOAT16
 FLOAT8_E4M3FN = FK_FLOAT8_E4M3FN
@@ -139,9 +141,9 @@ cdef class Plan:
     cdef readonly uint64_t drawn_bytes
 
     # In the order in which a fill has them at hand: what is passed by name takes as long as the rest of a small plan.
-    def __cinit__(self, out, int operation, uint64_t seed, uint64_t stream, uint64_t first,
+    def __cinit__(self, out, int operation, uint64_t key, uint64_t stream, uint64_t first,
                   int rounding=FK_AS_DRAWN, bint swapped=False, steps=None, double scale=0.0, double center=0.0,
-                  double low=0.0, double high=0.0, double slope=0.0, double origin=0.0, double anchor=0.0,
+                  double low=0.0, double high=0.0, double slope=0.0, double anchor=0.0,
                   double lower_slope=0.0, double lower_anchor=0.0, double upper_slope=0.0, double upper_anchor=0.0,
                   int store=FK_STORE_AUTO):
         cdef int axis
@@ -162,11 +164,11 @@ cdef class Plan:
         self.plan.axes = self.axes
         self.plan.axis_count = self.view.ndim
         self.plan.first = first
-        self.plan.seed = seed
+        self.plan.key = key
         self.plan.stream = stream
         self.plan.operation = <fk_operation>operation
-        self.plan.params = fk_params(scale, center, low, high, slope, origin, anchor, lower_slope, lower_anchor,
-                                     upper_slope, upper_anchor)
+        self.plan.params = fk_params(scale, center, low, high, slope, anchor, lower_slope, lower_anchor, upper_slope,
+                                     upper_anchor)
         self.plan.format = <fk_format>rounding
         self.plan.swapped = swapped
         self.plan.store = <fk_store>store
@@ -209,6 +211,11 @@ def fill_all(plans, int threads=1, progress=None):
 def fill(out, *plan, threads=1, progress=None, **numbers):
     """Fill one buffer, by a plan of these arguments."""
     fill_all((Plan(out, *plan, **numbers),), threads, progress)
+
+
+def philox_key(uint64_t seed):
+    """Return the Philox key of a seed."""
+    return fk_philox_key(seed)
 
 
 def in_default_environment(function):

@@ -15,9 +15,10 @@ _MOST_SIGMAS = 9.5  # no double precision draw is farther out: sqrt(-2 ln(2**-65
 
 
 class Draw(NamedTuple):
-    """An operation of the core, and the numbers that it takes, in the order of its ``fk_params``."""
+    """An operation of the core, what it rounds to, and the numbers that it takes in the order of its ``fk_params``."""
 
     operation: int
+    rounding: int
     numbers: tuple[float, ...]
 
 
@@ -41,7 +42,7 @@ def _normal(normal: Normal, storage: Format) -> Draw:
         raise ValueError(f"abs(mean) + {_MOST_SIGMAS} * std must not overflow {storage.name}, got {normal}")
     if normal.std:
         _check_underflow("std", std, storage, normal)
-    return Draw(_OPERATIONS[Normal, storage.precision], (std, mean))
+    return Draw(_OPERATIONS[Normal, storage.precision], storage.rounding, (std, mean))
 
 
 def _uniform(uniform: Uniform, storage: Format) -> Draw:
@@ -52,8 +53,11 @@ def _uniform(uniform: Uniform, storage: Format) -> Draw:
     scale = float(storage.precision(high / 2 - low / 2))
     center = float(storage.precision(low / 2 + high / 2))
     _check_underflow("(high - low) / 2", scale, storage, uniform)
-    bounds = _kept_inside(low, high, storage, uniform)
-    return Draw(_OPERATIONS[Uniform, storage.precision], (scale, center, *bounds))
+    most = storage.below(high)
+    least = -most if low == -high else storage.up(low)  # of symmetric bounds neither is stored: so are the values
+    if least >= most:
+        raise ValueError(f"low and high must leave two or more numbers of {storage.name} to store, got {uniform}")
+    return Draw(_OPERATIONS[Uniform, storage.precision], storage.rounding, (scale, center, least, most))
 
 
 def _truncated_normal(truncated: TruncatedNormal, storage: Format) -> Draw:
@@ -68,7 +72,9 @@ def _truncated_normal(truncated: TruncatedNormal, storage: Format) -> Draw:
         return _constant(_between(loc, *bounds), storage)
     _check_underflow("scale", scale, storage, truncated)
     numbers = quantiles.truncated(loc, scale, low, high, np.finfo(storage.precision).nmant + 1)
-    return Draw(_TRUNCATED[numbers.operation], (scale, loc, *bounds, *numbers[5:]))
+    is_rounded = numbers.operation == "truncated_f64" and storage.name == "float32"
+    rounding = _core.FLOAT32 if is_rounded else storage.rounding
+    return Draw(_TRUNCATED[numbers.operation], rounding, (scale, loc, *bounds, *numbers[5:]))
 
 
 def _between(value: float, low: float, high: float) -> float:
@@ -76,13 +82,13 @@ def _between(value: float, low: float, high: float) -> float:
 
 
 def _constant(value: float, storage: Format) -> Draw:
-    return Draw(_CONSTANTS[storage.precision], (0.0, value))
+    return Draw(_CONSTANTS[storage.precision], storage.rounding, (0.0, value))
 
 
 def _kept_inside(low: float, high: float, storage: Format, distribution: Distribution) -> tuple[float, float]:
     """Return the outermost numbers of the format within the bounds: no value is rounded to one beyond them.
 
-    Bounds that are equal leave no choice: to their number the value is rounded like any constant.
+    Where the bounds are equal, the value is rounded like any constant.
     """
     if low == high:
         return low, high
@@ -120,8 +126,6 @@ _DRAWS: Mapping[type, Callable[[Any, Format], Draw]] = {
 _CONSTANTS: Mapping[type, int] = {np.float32: _core.CONSTANT_F32, np.float64: _core.CONSTANT_F64}
 _TRUNCATED: Mapping[str, int] = {
     "truncated_f32": _core.TRUNCATED_F32,
-    "truncated_skew_f32": _core.TRUNCATED_SKEW_F32,
-    "truncated_wide_f32": _core.TRUNCATED_WIDE_F32,
     "truncated_f64": _core.TRUNCATED_F64,
 }
 _OPERATIONS: Mapping[tuple[type, type], int] = {

@@ -57,8 +57,9 @@ def fill_(
         within the bounds of the distribution. Any strides, alignment and byte order will do: an element's value depends
         on its index in ``out`` and not on its place in memory. One without elements is left alone.
     distribution : Normal, Uniform or TruncatedNormal
-        What to draw. Its numbers are rounded to the precision of ``out`` first, float32 for the narrower dtypes; an end
-        of Uniform or a bound of TruncatedNormal can then be drawn, and nothing beyond them.
+        What to draw. Its numbers are rounded to the precision of ``out`` first, float32 for the narrower dtypes. A
+        bound of TruncatedNormal and the lower bound of Uniform can then be drawn, but neither the upper bound of
+        Uniform nor, for symmetric bounds (-b, b), the lower one. Nothing beyond the bounds is drawn.
     rng : int, Key, Generator or numpy.random.Generator, optional
         Which values to draw. An integer is a seed, a Key a seed and a stream: the same values at every call.
         A Generator gives its next stream and a numpy.random.Generator a 64-bit seed, to an ``out`` without elements
@@ -101,7 +102,7 @@ def fill_(
     threads = _threads(threads, memory.size * storage.drawn_bytes)
     key = key_from(rng)
     if memory.size:
-        plan = _plan(memory, storage, drawn, place, key)
+        plan = _plan(memory, drawn, place, key)
         gathered = _gathered.get()
         if gathered is None:
             _core.fill_all([plan], threads, _progress.get())
@@ -220,16 +221,16 @@ def _set(variable: ContextVar[T], value: T) -> Iterator[None]:
         variable.reset(token)
 
 
-def _plan(memory: NDArray[Any], storage: formats.Format, drawn: Draw, place: shards.Place, key: Key) -> _core.Plan:
+def _plan(memory: NDArray[Any], drawn: Draw, place: shards.Place, key: Key) -> _core.Plan:
     """Return a checked fill in the terms of the core."""
     ahead = memory if place.backwards is None else memory[place.backwards]
     return _core.Plan(
         targets.words(ahead),
         drawn.operation,
-        key.seed,
+        key.philox_key,
         key.stream,
         place.first,
-        storage.rounding,
+        drawn.rounding,
         not memory.dtype.isnative,
         place.steps,
         *drawn.numbers,

@@ -28,6 +28,10 @@ class Format:
         """Return the least number of the format that is not below ``value``."""
         return 0.0 - self.down(-value)  # of 0.0 that makes 0.0, as the stream has it
 
+    def below(self, value: float) -> float:
+        """Return the greatest number of the format that is below ``value``."""
+        return self.down(float(np.nextafter(value, -np.inf)))
+
     def down(self, value: float) -> float:
         """Return the greatest number of the format that is not above ``value``."""
         spacing = np.maximum(np.ldexp(1.0, np.frexp(value)[1] - self.bits), self.smallest)

@@ -46,8 +46,8 @@ class Key:
     >>> import fastkaiming as fk
     >>> fk.Key(42)
     Key(seed=42, stream=0)
-    >>> fk.Key(20111115).words(1, start=9999)  # the draw by which C++26 tests its philox4x32
-    array([1955073260], dtype=uint32)
+    >>> hex(fk.Key(42).philox_key)
+    '0xe2270e8ac82d917f'
     """
 
     seed: int
@@ -57,8 +57,13 @@ class Key:
         object.__setattr__(self, "seed", checks.integer("seed", seed, 0, _LAST))
         object.__setattr__(self, "stream", checks.integer("stream", stream, 0, _LAST))
 
+    @property
+    def philox_key(self) -> int:
+        """The 64-bit Philox key that the seed is mixed into; see the section "Words" of the stream's specification."""
+        return _core.philox_key(self.seed)
+
     def words(self, n: int, start: int = 0) -> NDArray[np.uint32]:
-        """Return ``n`` raw words of the stream, the Philox4x32-10 output itself, from word number ``start`` on.
+        """Return ``n`` raw words of the stream from word number ``start`` on, the output of Philox4x32-10 itself.
 
         Parameters
         ----------
@@ -82,7 +87,7 @@ class Key:
         start = checks.integer("start", start, 0, _LAST)
         n = checks.integer("n", n, 0, min(_LAST + 1 - start, _MOST_WORDS))
         words = np.empty(n, np.uint32)
-        _core.fill(words, _core.WORDS_U32, self.seed, self.stream, start)
+        _core.fill(words, _core.WORDS_U32, self.philox_key, self.stream, start)
         return words
 
 

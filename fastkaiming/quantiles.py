@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 MOST_SIGMAS = 36.0  # of the nearer bound; the least probability of a tail drawn there is 2**-1006, a normal number
 _MOST_HALVINGS = 950  # to the least probability: then that of half a 64-bit word is a normal number too
-_LEAST_SINGLE = 2.0**-64  # sigmas of the farther bound; a closer one leaves a word less than single precision holds
-_FARTHEST_SINGLE = 2.0  # sigmas of the nearer bound: farther out, errors of some ulps show in billions of values
+_LEAST_SINGLE = 2.0**-64  # sigmas of symmetric bounds; closer ones leave a word less than single precision holds
+_UNCUT_SINGLE = 9.0  # sigmas; what lies beyond changes no 32-bit word's quantile, 6.4 sigmas at most, by 2**-9 ulp
 _SINGLE_FACTOR = 3  # between t of single precision and Phi - 1/2: about the quotient of z and Phi - 1/2
 _GUARD_BITS = 32  # against the truncations of some thousand terms
 _ERROR = 2  # units in the last bit of _distance, at most
@@ -24,13 +24,12 @@ _ERROR = 2  # units in the last bit of _distance, at most
 class Truncated(NamedTuple):
     """An operation of the core and the numbers that it takes, in the order of ``fk_params``."""
 
-    operation: str  # "truncated_f32", "truncated_skew_f32", "truncated_wide_f32" or "truncated_f64"
+    operation: str  # "truncated_f32" or "truncated_f64"
     scale: float
     center: float
     low: float
     high: float
     slope: float
-    origin: float
     anchor: float
     lower_slope: float
     lower_anchor: float
@@ -44,7 +43,7 @@ def truncated(mean: float, std: float, low: float, high: float, precision: int) 
     Parameters
     ----------
     mean, std : float
-        Of the normal distribution that is cut, finite and ``std > 0``, numbers of the working precision.
+        Of the normal distribution that is truncated, finite and ``std > 0``, numbers of the working precision.
     low, high : float
         ``low < high``, numbers of the working precision or infinite.
     precision : int
@@ -53,8 +52,7 @@ def truncated(mean: float, std: float, low: float, high: float, precision: int) 
     Returns
     -------
     Truncated
-        Each number rounded once, to double precision for ``truncated_wide_f32`` and ``truncated_f64``, else to single,
-        but for ``slope``; ``origin`` is an integer.
+        Each number rounded once, to double precision for ``truncated_f64``, else to single, but for ``slope``.
 
     Raises
     ------
@@ -68,62 +66,38 @@ def truncated(mean: float, std: float, low: float, high: float, precision: int) 
             f"the nearer bound must be at most {MOST_SIGMAS:g} std from the mean, got {nearer:g} std "
             f"from bounds {low} and {high}, mean {mean}, std {std}"
         )
-    operation = _operation(alpha, beta, precision)
-    word_bits, rounding = _PRECISIONS[operation]
+    if precision == 24 and -alpha >= _UNCUT_SINGLE and beta >= _UNCUT_SINGLE:
+        alpha, beta = -math.inf, math.inf
+    operation = "truncated_f32" if precision == 24 and -alpha == beta >= _LEAST_SINGLE else "truncated_f64"
+    word_bits, rounding, factor = _OPERATIONS[operation]
 
     bits = 192 + int(0.75 * nearer * nearer)  # the tail beyond x sigmas is some 2**(-0.72 x**2)
     while True:
-        slope, middle, *tails = _linear_functions(alpha, beta, bits, operation)
+        slope, middle, *tails = _linear_functions(alpha, beta, bits, word_bits)
         point = bits + word_bits + 1  # binary places of the numbers
         if (slope[0] + slope[1]) << _MOST_HALVINGS < 2 << bits:
             raise ValueError(
                 f"the probability between the bounds must be at least 2**-{_MOST_HALVINGS}, got less "
                 f"from bounds {low} and {high}, mean {mean}, std {std}"
             )
-        if slope[0] == 0:  # by so few bits it cannot be told from nothing
-            bits *= 2
-            continue
-        origin = 0
-        if operation in ("truncated_skew_f32", "truncated_wide_f32"):
-            origin = _origin(*(_rounded(number, point, 53) for number, _ in (slope, middle)))
-        anchor = middle[0] + origin * slope[0], middle[1] + abs(origin) * slope[1]
-        factor = _SINGLE_FACTOR if rounding == 24 else 1
-        of_t = [(factor * number, factor * error) for number, error in (slope, anchor)]
-        numbers = (slope, middle, *of_t, *tails)
-        roundings = (53, 53, 53, *[rounding] * 5)
+        of_t = [(factor * number, factor * error) for number, error in (slope, middle)]
+        roundings = (53, *[rounding] * 5)
         least, most = (
             [
                 _rounded(number + sign * error, point, bits)
-                for (number, error), bits in zip(numbers, roundings, strict=True)
+                for (number, error), bits in zip((*of_t, *tails), roundings, strict=True)
             ]
             for sign in (-1, 1)
         )
         if least == most:
-            return Truncated(operation, std, mean, low, high, least[2], float(origin), *least[3:])
+            return Truncated(operation, std, mean, low, high, *least)
         bits *= 2
 
 
-_PRECISIONS = {  # bits of a word, and of a number's significand
-    "truncated_f32": (32, 24),
-    "truncated_skew_f32": (32, 24),
-    "truncated_wide_f32": (32, 53),
-    "truncated_f64": (64, 53),
+_OPERATIONS = {  # bits of a word, bits of a number's significand, and the factor between t and Phi - 1/2
+    "truncated_f32": (32, 24, _SINGLE_FACTOR),
+    "truncated_f64": (64, 53, 1),
 }
-
-
-def _operation(alpha: float, beta: float, precision: int) -> str:
-    """Return how it is drawn: in single precision, unless that needs more of the nearer bound or of the width."""
-    if precision == 53:
-        return "truncated_f64"
-    nearer, farther = max(alpha, -beta, 0.0), max(-alpha, beta)
-    if nearer > _FARTHEST_SINGLE or farther < _LEAST_SINGLE or _are_close(nearer, farther):
-        return "truncated_wide_f32"
-    return "truncated_f32" if alpha == -beta else "truncated_skew_f32"
-
-
-def _are_close(nearer: float, farther: float) -> bool:
-    """Return whether there is less than a quarter of the farther bound between two on one side of the mean."""
-    return not math.isinf(farther) and 4 * Fraction(nearer) > 3 * Fraction(farther)
 
 
 def _standardized(bound: float, mean: float, std: float) -> float:
@@ -138,14 +112,13 @@ def _standardized(bound: float, mean: float, std: float) -> float:
         return math.inf if difference > 0 else -math.inf
 
 
-def _linear_functions(alpha: float, beta: float, bits: int, operation: str) -> list[tuple[int, int]]:
+def _linear_functions(alpha: float, beta: float, bits: int, word_bits: int) -> list[tuple[int, int]]:
     """Return slope, Phi - 1/2 of the middle word, and the tails' slopes and anchors, each with a bound of its error.
 
     They are in units of 2**-(bits + word_bits + 1), and half a word's probability is as many units as the probability
     between the bounds has units of 2**-bits.
     """
     half = 1 << (bits - 1)
-    word_bits, rounding = _PRECISIONS[operation]
     from_low, from_high = _distance(alpha, bits), _distance(beta, bits)
     between = from_high - from_low
 
@@ -153,8 +126,8 @@ def _linear_functions(alpha: float, beta: float, bits: int, operation: str) -> l
         """Return the tail probability half a word inside of a bound that has the given one."""
         return (probability << (word_bits + 1)) + sign * between, (_ERROR << (word_bits + 1)) + 2 * _ERROR
 
-    of_halves = rounding == 53  # of the words, each with the tail on one side of both bounds; else the tail of the word
-    lower_sign, upper_sign = (-1 if of_halves and alpha >= 0 else 1), (-1 if of_halves and beta <= 0 else 1)
+    # Each half of the words has the tail on its side of the interval, or that of the side on which the mean is not.
+    lower_sign, upper_sign = (-1 if alpha >= 0 else 1), (-1 if beta <= 0 else 1)
     return [
         (2 * between, 4 * _ERROR),
         (((from_low + from_high) << word_bits) + between, (_ERROR << (word_bits + 1)) + 2 * _ERROR),
@@ -163,14 +136,6 @@ def _linear_functions(alpha: float, beta: float, bits: int, operation: str) -> l
         (2 * between * upper_sign, 4 * _ERROR),
         tail(half - upper_sign * from_high, upper_sign),
     ]
-
-
-def _origin(slope: float, middle: float) -> int:
-    """Return the word, less 2**31, at which Phi is next to 1/2.
-
-    Near it Phi - 1/2 is small, and counted from elsewhere its rounding would show in the quantile.
-    """
-    return min(max(math.floor(Fraction(1, 2) - Fraction(middle) / Fraction(slope)), -(2**31)), 2**31)
 
 
 def _rounded(number: int, point: int, precision: int) -> float:

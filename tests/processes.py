@@ -113,5 +113,5 @@ def wait_for_its_beginning():
 @cache
 def digest_of_fill() -> str:
     """Return what digest() in FILL has to."""
-    words = reference.words(reference.Place(seed=9, stream=0, first=1, count=COUNT))
+    words = reference.words(reference.Place(key=9, stream=0, first=1, count=COUNT))
     return hashlib.sha256(words.tobytes()).hexdigest()

@@ -33,12 +33,19 @@ def philox(counter: list[NDArray[np.uint64]], key: list[int]) -> list[NDArray[np
     return [c0, c1, c2, c3]
 
 
-def blocks(seed: int, stream: int, first: int, count: int) -> NDArray[np.uint32]:
+def philox_key(seed: int) -> int:
+    z = (seed + 0x782CB42F65763AD6) % 2**64
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+    z = (z ^ z >> 27) * 0x94D049BB133111EB % 2**64
+    return z ^ z >> 31
+
+
+def blocks(key: int, stream: int, first: int, count: int) -> NDArray[np.uint32]:
     """Return the words of ``count`` blocks from block ``first`` on, a row each."""
     b = np.uint64(first) + np.arange(count, dtype=np.uint64)
     s = np.full(count, stream, np.uint64)
     low, half = np.uint64(0xFFFFFFFF), np.uint64(32)
-    words = philox([b & low, b >> half, s & low, s >> half], [seed % 2**32, seed >> 32])
+    words = philox([b & low, b >> half, s & low, s >> half], [key % 2**32, key >> 32])
     return np.stack(words, axis=-1).astype(np.uint32)
 
 
@@ -52,9 +59,9 @@ def named_stream(name: str) -> int:
 
 @dataclass(frozen=True)
 class Place:
-    """Which elements of which stream."""
+    """Which elements of which stream of which Philox key."""
 
-    seed: int
+    key: int
     stream: int
     first: int
     count: int
@@ -63,7 +70,7 @@ class Place:
 def whole_blocks(place: Place, width: int) -> tuple[Words, slice]:
     """Return all words, ``width`` a block, of the blocks that elements touch, and where in them the elements lie."""
     block, skip = divmod(place.first, width)
-    rows = blocks(place.seed, place.stream, block, -(-(skip + place.count) // width))
+    rows = blocks(place.key, place.stream, block, -(-(skip + place.count) // width))
     return (rows if width == 4 else long_words(rows)).ravel(), slice(skip, skip + place.count)
 
 
@@ -80,7 +87,7 @@ def words(place: Place) -> Words:
 
 @dataclass(frozen=True)
 class Parameters:
-    """The numbers of a distribution, each in the working precision."""
+    """The numbers of a distribution, each in the working precision; low and high are least and most of a uniform."""
 
     scale: np.float32 | np.float64  # std, or half
     center: np.float32 | np.float64  # mean, or middle
@@ -104,7 +111,9 @@ def uniform_parameters(low: float, high: float, precision: Precision) -> Paramet
     if rounded_low == rounded_high:
         return Parameters(zero, rounded_low, rounded_low, rounded_high)
     low, high = float(rounded_low), float(rounded_high)
-    return Parameters(precision(high / 2 - low / 2), precision(low / 2 + high / 2), rounded_low, rounded_high)
+    most = np.nextafter(rounded_high, precision(-np.inf))
+    least = -most if low == -high else rounded_low
+    return Parameters(precision(high / 2 - low / 2), precision(low / 2 + high / 2), least, most)
 
 
 def truncated(place: Place, operation: str, numbers: Truncation) -> Reals:
@@ -141,7 +150,7 @@ def uniform_of(words: Words, numbers: Parameters) -> Reals:
 
 @dataclass(frozen=True)
 class Fill:
-    """An operation of the core and what it is given."""
+    """An operation of the core, as in "truncated_f64>float32" with what it is rounded to, and what it is given."""
 
     operation: str
     place: Place
@@ -151,14 +160,16 @@ class Fill:
     def dtype(self) -> type[np.uint32] | Precision:
         if self.operation == "words_u32":
             return np.uint32
-        return np.float32 if self.operation.endswith("f32") else np.float64
+        return np.float64 if self.operation.endswith("f64") else np.float32
 
     def values(self) -> NDArray[Any]:
-        if self.operation == "words_u32":
+        operation, _, rounding = self.operation.partition(">")
+        if operation == "words_u32":
             return words(self.place)
         if isinstance(self.numbers, Truncation):
-            return truncated(self.place, self.operation, self.numbers)
-        return (uniform if self.operation.startswith("uniform") else normal)(self.place, self.numbers)
+            values = truncated(self.place, operation, self.numbers)
+            return values.astype(np.float32) if rounding else values
+        return (uniform if operation.startswith("uniform") else normal)(self.place, self.numbers)
 
     def __str__(self) -> str:
         place, numbers = map(astuple, (self.place, self.numbers))
@@ -194,7 +205,7 @@ def frozen_reals(precision: Precision, suffix: str, least: float) -> Iterator[Fi
     bound = math.sqrt(3) * std
     ulp, subnormal = float(np.finfo(precision).eps), 3 * float(np.finfo(precision).smallest_subnormal)
     ends = [(0, 1), (-0.001, 2.5), (-3e4, -0.1), (-least, least), (2.5, 2.5)]
-    ends += [(1, 1 + ulp), (-1 - ulp, -1)]  # where only max and only min keep the values inside
+    ends += [(1, 1 + 2 * ulp), (-1 - 2 * ulp, -1)]  # where values are kept inside at the one or the other end
     moments = [(0, 1), (0.5, 0.02), (-3, 1e3), (-1e30, 1e29), (1, ulp), (0, least), (0, 0), (subnormal, 0)]
 
     uniforms = [uniform_parameters(low, high, precision) for low, high in ends]
@@ -204,7 +215,7 @@ def frozen_reals(precision: Precision, suffix: str, least: float) -> Iterator[Fi
         for place in places(kaiming.width):
             yield Fill(f"{kind}_{suffix}", place, kaiming)
         for numbers in edges:
-            yield Fill(f"{kind}_{suffix}", Place(seed=0xDECADE0FC0FFEE, stream=11, first=5, count=3001), numbers)
+            yield Fill(f"{kind}_{suffix}", Place(key=0xDECADE0FC0FFEE, stream=11, first=5, count=3001), numbers)
 
 
 INFINITY = math.inf
@@ -240,12 +251,9 @@ def frozen_truncated() -> Iterator[Fill]:
     everywhere = [(np.float32, (0, 0.02, -0.04, 0.04)), (np.float32, (0.5, 1, -2, 2)), (np.float64, (0, 1, -2, 2))]
     for precision, bounds in everywhere:
         operation, numbers = truncation(*bounds, precision)
-        for place in places(width=2 if precision is np.float64 else 4):
+        for place in places(width=4 if operation == "truncated_f32" else 2):
             yield Fill(operation, place, numbers)
-    for low, high, first in [(-20, 0.0625, 194_202_696), (-0.03125, INFINITY, 321_131_663)]:  # words next to the mean's
-        operation, numbers = truncation(0, 1, low, high, np.float32)
-        yield Fill(operation, Place(seed=42, stream=0, first=first, count=1), numbers)
-    place = Place(seed=0xDECADE0FC0FFEE, stream=11, first=5, count=3001)
+    place = Place(key=0xDECADE0FC0FFEE, stream=11, first=5, count=3001)
     precisions: tuple[Precision, ...] = (np.float32, np.float64)
     for precision in precisions:
         for bounds in BOUNDS:
@@ -256,18 +264,18 @@ def frozen_truncated() -> Iterator[Fill]:
 def places(width: int) -> list[Place]:
     """Return places at both ends of the stream, past 2**32 elements and 2**32 blocks, and of any small size."""
     return [
-        Place(seed=0, stream=0, first=0, count=1),
-        Place(seed=0, stream=0, first=0, count=300_000),
-        *([Place(seed=5, stream=6, first=7, count=600_000)] if width == 4 else []),  # shared out between three threads
-        Place(seed=2**64 - 1, stream=2**63 - 1, first=3, count=33),
-        Place(seed=20111115, stream=0, first=9935, count=65),
-        Place(seed=0x9E3779B97F4A7C15, stream=2**32, first=12_345, count=10_007),
-        Place(seed=42, stream=named_stream("encoder.layers.0.weight"), first=1, count=1021),
-        Place(seed=2**32 - 1, stream=2**64 - 1, first=2**32 - 7, count=97),
-        Place(seed=2**32, stream=1, first=width * 2**32 - 515, count=1500),  # c0 carries into c1
-        Place(seed=7, stream=2**32 - 1, first=width * 5 * 2**32 - 2, count=3),
-        Place(seed=2**63, stream=2**63, first=2**63 - 31, count=77),
-        Place(seed=1, stream=3, first=2**64 - 1000, count=1000),  # the last there are
+        Place(key=0, stream=0, first=0, count=1),
+        Place(key=0, stream=0, first=0, count=300_000),
+        *([Place(key=5, stream=6, first=7, count=600_000)] if width == 4 else []),  # shared out between three threads
+        Place(key=2**64 - 1, stream=2**63 - 1, first=3, count=33),
+        Place(key=20111115, stream=0, first=9935, count=65),
+        Place(key=0x9E3779B97F4A7C15, stream=2**32, first=12_345, count=10_007),
+        Place(key=42, stream=named_stream("encoder.layers.0.weight"), first=1, count=1021),
+        Place(key=2**32 - 1, stream=2**64 - 1, first=2**32 - 7, count=97),
+        Place(key=2**32, stream=1, first=width * 2**32 - 515, count=1500),  # c0 carries into c1
+        Place(key=7, stream=2**32 - 1, first=width * 5 * 2**32 - 2, count=3),
+        Place(key=2**63, stream=2**63, first=2**63 - 31, count=77),
+        Place(key=1, stream=3, first=2**64 - 1000, count=1000),  # the last there are
     ]
 
 
@@ -279,9 +287,9 @@ if __name__ == "__main__":
     print("#     python tests/reference.py > tests/vectors/digests.txt")
     print("#")
     print("# scale is the std of a normal and half the width of a uniform, center the mean or the middle; reals are")
-    print("# hexadecimal; `>` rounds to a format. Truncated normals have seven numbers more: slope, origin, anchor,")
-    print("# lower_slope, lower_anchor, upper_slope, upper_anchor. A line that changes is a new version of the stream.")
+    print("# hexadecimal; `>` rounds to a format. Truncated normals have six numbers more: slope, anchor, lower_slope,")
+    print("# lower_anchor, upper_slope, upper_anchor. A line that changes is a new version of the stream.")
     print("#")
-    print("# operation seed stream first count scale center low high sha256")
+    print("# operation key stream first count scale center low high sha256")
     for fill in (*frozen_fills(), *frozen_narrow_fills()):
         print(fill, digest(fill.values()))

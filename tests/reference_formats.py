@@ -6,13 +6,14 @@ Builds on tests/reference.py, whose program writes these fills into its table to
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from reference import Fill, Parameters, Place, normal_parameters, places, uniform_parameters
+from reference_truncated import truncation
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,10 @@ def narrow_uniform_parameters(low: float, high: float, storage: Format) -> Param
     drawn = uniform_parameters(low, high, np.float32)
     if drawn.low == drawn.high:
         return drawn
-    least, most = inward(float(drawn.low), float(drawn.high), storage)
+    low, high = float(np.float32(low)), float(np.float32(high))
+    there = numbers(storage)
+    most = there[bisect_left(there, high) - 1]
+    least = -most if low == -high else there[bisect_left(there, low)]
     return Parameters(drawn.scale, drawn.center, np.float32(least), np.float32(most))
 
 
@@ -85,7 +89,7 @@ def inward(low: float, high: float, storage: Format) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class NarrowFill(Fill):
-    """A fill whose operation, as in "normal_f32>float16", names a format; its values are bits."""
+    """A fill that is rounded to a narrower format than float32, as in "normal_f32>float16"; its values are bits."""
 
     @property
     def format(self) -> str:
@@ -103,7 +107,7 @@ def frozen_narrow_fills() -> Iterator[NarrowFill]:
     """Yield Kaiming's distributions in every place, then the edges of the parameters in one."""
     std = math.sqrt(2 / 4096)
     bound = math.sqrt(3) * std
-    edge = Place(seed=0xDECADE0FC0FFEE, stream=11, first=5, count=3001)
+    edge = Place(key=0xDECADE0FC0FFEE, stream=11, first=5, count=3001)
     for name, storage in FORMATS.items():
         least, greatest = storage.least_scale, storage.greatest
         kaiming = {
@@ -124,3 +128,7 @@ def frozen_narrow_fills() -> Iterator[NarrowFill]:
                     yield NarrowFill(f"{kind}_f32>{name}", place, kaiming[kind])
             for numbers_ in edges[kind]:
                 yield NarrowFill(f"{kind}_f32>{name}", edge, numbers_)
+        for bounds in [(0, 1, -2, 2), (0.5, 1, -2, 2), (0, 1, 5, 6)]:  # in single and in double precision
+            operation, truncated = truncation(*bounds, np.float32)
+            low, high = inward(truncated.low, truncated.high, storage)
+            yield NarrowFill(f"{operation.partition('>')[0]}>{name}", edge, replace(truncated, low=low, high=high))

@@ -35,7 +35,7 @@ def part(
     for row, run in itertools.product(itertools.product(*rows), runs):
         low, high = min(run[0], run[-1]), max(run[0], run[-1])
         first = low + sum(at * stride for at, stride in zip(row, strides[:-1], strict=True))
-        drawn = values_at(dtype, distribution, reference.Place(key.seed, key.stream, first, high - low + 1))
+        drawn = values_at(dtype, distribution, reference.Place(reference.philox_key(key.seed), key.stream, first, high - low + 1))
         values.append(drawn[[column - low for column in run]])
     return np.concatenate(values).reshape([*map(len, rows), len(columns)])
 
@@ -56,10 +56,8 @@ def _drawn(distribution: Any, precision: Precision, narrow: Format | None, place
             return reference.uniform(place, reference_formats.narrow_uniform_parameters(low, high, narrow))
         case fk.Uniform(low, high):
             return reference.uniform(place, reference.uniform_parameters(low, high, precision))
-    operation, numbers = truncation(
-        distribution.loc, distribution.scale, distribution.low, distribution.high, precision
-    )
+    name, numbers = truncation(distribution.loc, distribution.scale, distribution.low, distribution.high, precision)
     if narrow:
         low, high = reference_formats.inward(numbers.low, numbers.high, narrow)
         numbers = replace(numbers, low=low, high=high)
-    return reference.truncated(place, operation, numbers)
+    return reference.Fill(name, place, numbers).values()

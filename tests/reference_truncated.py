@@ -31,7 +31,6 @@ class Truncation:
     low: float
     high: float
     slope: float
-    origin: float
     anchor: float
     lower_slope: float
     lower_anchor: float
@@ -46,7 +45,6 @@ class Exact(NamedTuple):
     """The numbers before they are rounded."""
 
     slope: Decimal
-    origin: int
     anchor: Decimal
     lower_slope: Decimal
     lower_anchor: Decimal
@@ -55,25 +53,17 @@ class Exact(NamedTuple):
 
 
 def truncation(mean: float, std: float, low: float, high: float, precision: Precision) -> tuple[str, Truncation]:
-    """Return the operation and its numbers, for parameters of any precision."""
+    """Return the operation, with what it is rounded to, and its numbers, for parameters of any precision."""
     m, s, a, b = (float(precision(number)) for number in (mean, std, low, high))
     alpha, beta = standardized(a, m, s), standardized(b, m, s)
-    rounding: Precision
-    if precision is np.float64:
-        operation, rounding = "truncated_f64", np.float64
-    elif fits_single(max(alpha, -beta, 0.0), max(-alpha, beta)):
-        operation, rounding = "truncated_f32" if alpha == -beta else "truncated_skew_f32", np.float32
-    else:
-        operation, rounding = "truncated_wide_f32", np.float64
+    if precision is np.float32 and alpha <= -9 and beta >= 9:
+        alpha, beta = -math.inf, math.inf
+    operation = "truncated_f32" if precision is np.float32 and beta == -alpha and beta >= 2.0**-64 else "truncated_f64"
     exact = exact_numbers(alpha, beta, operation)
-    rest = (nearest(number, rounding) for number in exact[2:])
-    return operation, Truncation(s, m, a, b, nearest(exact.slope, np.float64), float(exact.origin), *rest)
-
-
-def fits_single(nearer: float, farther: float) -> bool:
-    """Judge by the nearer bound, 0 where the mean lies between them, and the farther one."""
-    ratio = Fraction(0) if math.isinf(farther) else Fraction(nearer) / Fraction(farther)
-    return nearer <= 2.0 and farther >= 2.0**-64 and ratio <= Fraction(3, 4)
+    rounding: Precision = np.float32 if operation == "truncated_f32" else np.float64
+    rest = (nearest(number, rounding) for number in exact[1:])
+    name = "truncated_f64>float32" if precision is np.float32 and operation == "truncated_f64" else operation
+    return name, Truncation(s, m, a, b, nearest(exact.slope, np.float64), *rest)
 
 
 def standardized(bound: float, mean: float, std: float) -> float:
@@ -89,22 +79,13 @@ def exact_numbers(alpha: float, beta: float, operation: str) -> Exact:
         between = below_beta - below_alpha
         slope = between / 2 ** (64 if operation == "truncated_f64" else 32)
         middle = ((below_alpha + below_beta) - 1 + slope) / 2
-        origin = 0 if operation in ("truncated_f32", "truncated_f64") else origin_of(middle, slope)
-        single = operation in ("truncated_f32", "truncated_skew_f32")
-        factor = 3 if single else 1
-        t = factor * slope, origin, factor * (middle + origin * slope)
-        if single:
-            return Exact(*t, slope, below_alpha + slope / 2, slope, above_beta + slope / 2)
+        factor = 3 if operation == "truncated_f32" else 1
+        t = factor * slope, factor * middle
         if alpha >= 0:
             return Exact(*t, -slope, above_alpha - slope / 2, slope, above_beta + slope / 2)
         if beta <= 0:
             return Exact(*t, slope, below_alpha + slope / 2, -slope, below_beta - slope / 2)
         return Exact(*t, slope, below_alpha + slope / 2, slope, above_beta + slope / 2)
-
-
-def origin_of(middle: Decimal, slope: Decimal) -> int:
-    m, s = (Fraction(nearest(number, np.float64)) for number in (middle, slope))
-    return max(-(2**31), min(2**31, math.floor(Fraction(1, 2) - m / s)))
 
 
 @cache
@@ -143,26 +124,23 @@ def nearest(exact: Decimal, precision: Precision) -> float:
 
 
 def truncated_of(words: Words, operation: str, numbers: Truncation) -> Reals:
-    precision = np.float32 if operation in ("truncated_f32", "truncated_skew_f32") else np.float64
+    precision = np.float32 if operation == "truncated_f32" else np.float64
     scale, center, low, high = (precision(n) for n in (numbers.scale, numbers.center, numbers.low, numbers.high))
     anchors = (numbers.anchor, numbers.lower_anchor, numbers.upper_anchor)
     anchor, lower_anchor, upper_anchor = (precision(number) for number in anchors)
     signed = np.int32 if words.dtype == np.uint32 else np.int64
     top = words.dtype.type(1) << words.dtype.type(8 * words.itemsize - 1)
     c: NDArray[np.signedinteger[Any]] = (words ^ top).view(signed)
-    origin = int(numbers.origin)
-    lower = c < (origin if operation == "truncated_skew_f32" else 0)
+    lower = c < 0
     d = np.where(lower, words, ~words)
 
     slope_of_half = np.where(lower, precision(numbers.lower_slope), precision(numbers.upper_slope))
     v = fma(d.astype(precision), slope_of_half, np.where(lower, lower_anchor, upper_anchor))
-    distance: Reals = (c.astype(np.int64) - origin).astype(precision)  # of 33 bits at most, or the word itself
     first = precision(numbers.slope)
     second = precision(numbers.slope - float(first))  # 0 where the precision is double
-    t = fma(distance, first, fma(distance, second, anchor))
+    t = fma(c.astype(precision), first, fma(c.astype(precision), second, anchor))
     quantile: Callable[[Reals, Reals], Reals] = quantile_single if precision is np.float32 else quantile_double
-    value = np.maximum(np.minimum(fma(scale, quantile(t, v), center), high), low)
-    return value.astype(np.float32 if words.dtype == np.uint32 else np.float64)
+    return np.maximum(np.minimum(fma(scale, quantile(t, v), center), high), low)
 
 
 SINGLE_N = hexadecimal(

@@ -118,7 +118,7 @@ def test_instruction_sets_come_widest_first_and_end_with_the_one_of_any_machine(
     assert fk.available_isas()[-1] == "scalar"
 
 
-PLACE = reference.Place(seed=3, stream=5, first=7, count=3001)
+PLACE = reference.Place(key=3, stream=5, first=7, count=3001)
 
 FILL = f"""
 import hashlib
@@ -127,7 +127,7 @@ import fastkaiming as fk
 from fastkaiming import _core
 
 out = np.empty({PLACE.count}, np.float32)
-_core.fill(out, _core.NORMAL_F32, {PLACE.seed}, {PLACE.stream}, {PLACE.first}, scale=0.5, center=1.0)
+_core.fill(out, _core.NORMAL_F32, {PLACE.key}, {PLACE.stream}, {PLACE.first}, scale=0.5, center=1.0)
 print(fk.isa(), hashlib.sha256(out).hexdigest())
 """
 

@@ -142,7 +142,7 @@ def words(stream: int, count: int, threads: int) -> NDArray[np.uint32]:
 
 
 def expected_words(stream: int, count: int) -> NDArray[Any]:
-    return reference.words(reference.Place(seed=9, stream=stream, first=1, count=count))
+    return reference.words(reference.Place(key=9, stream=stream, first=1, count=count))
 
 
 def tasks() -> int:

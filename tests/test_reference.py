@@ -103,15 +103,15 @@ def test_words_are_those_of_the_standard_engine() -> None:
     (answer,) = [fields[1:] for fields in reference.vectors("known_answers.txt") if fields[0] == "std::philox4x32"]
     seed, invocation, value = map(int, answer)
     for before in range(9):
-        place = Place(seed=seed, stream=0, first=invocation - 1 - before, count=before + 1)
+        place = Place(key=seed, stream=0, first=invocation - 1 - before, count=before + 1)
         assert reference.words(place)[before] == value
 
 
 @pytest.mark.parametrize("first", [0, 2**34 - 6, 2**64 - 12])
 def test_doubles_take_two_words_where_singles_take_one(first: int) -> None:
     """The same blocks serve both precisions, low word first."""
-    halves = reference.words(Place(seed=3, stream=5, first=first, count=12)).astype(object)
-    longs, chosen = reference.whole_blocks(Place(seed=3, stream=5, first=first // 2, count=6), width=2)
+    halves = reference.words(Place(key=3, stream=5, first=first, count=12)).astype(object)
+    longs, chosen = reference.whole_blocks(Place(key=3, stream=5, first=first // 2, count=6), width=2)
     assert longs[chosen].tolist() == (halves[0::2] + 2**32 * halves[1::2]).tolist()
 
 

@@ -62,10 +62,15 @@ static size_t draw_rows(batch *b, fk_row *row, uint64_t rows, uint64_t column) {
 /* Round and swap the elements drawn. */
 static void finish(batch *b, size_t drawn) {
     const size_t bytes = fk_stored_bytes(b->plan->operation, b->plan->format);
-    char *elements = b->drawn;
-    if (b->plan->format != FK_AS_DRAWN) {
+    char *elements = b->drawn, *spare = b->rounded;
+    if (b->plan->format != FK_AS_DRAWN && b->draw->element_bytes == sizeof(double)) {
+        b->draw->kernels->round[FK_FLOAT32](elements, spare, drawn);
         elements = b->rounded;
-        b->draw->kernels->round[b->plan->format]((const float *)(const void *)b->drawn, elements, drawn);
+        spare = b->drawn;
+    }
+    if (b->plan->format > FK_FLOAT32) {
+        b->draw->kernels->round[b->plan->format](elements, spare, drawn);
+        elements = spare;
     }
     if (b->plan->swapped) { b->draw->kernels->swap(elements, drawn, bytes); }
     for (size_t i = 0; i < b->rows; i++) { b->from[i] = elements + b->drawn_at[i] * bytes; }

@@ -29,6 +29,7 @@ size_t fk_drawn_bytes(fk_operation operation) {
 
 size_t fk_stored_bytes(fk_operation operation, fk_format format) {
     switch (format) {
+    case FK_FLOAT32: return 4;
     case FK_FLOAT16:
     case FK_BFLOAT16: return 2;
     case FK_FLOAT8_E4M3FN:
@@ -41,7 +42,7 @@ fk_draw fk_draw_of(const fk_plan *plan, const fk_kernels *kernels) {
     return (fk_draw){
         .kernels = kernels,
         .kernel = kernels->kernel[plan->operation],
-        .source = {plan->seed, plan->stream, plan->params},
+        .source = {plan->key, plan->stream, plan->params},
         .element_bytes = fk_drawn_bytes(plan->operation),
     };
 }

@@ -29,10 +29,8 @@ typedef enum {
     FK_NORMAL_F64,
     FK_CONSTANT_F32, /* the pattern `center` everywhere: the memory's own speed limit */
     FK_CONSTANT_F64,
-    FK_TRUNCATED_F32,      /* normal between bounds symmetric about the mean, in single precision throughout */
-    FK_TRUNCATED_SKEW_F32, /* between other bounds, likewise */
-    FK_TRUNCATED_WIDE_F32, /* between bounds that ask for double precision: far out, or very close to each other */
-    FK_TRUNCATED_F64,
+    FK_TRUNCATED_F32, /* a normal distribution between bounds that are symmetric about its mean */
+    FK_TRUNCATED_F64, /* between any bounds */
     FK_OPERATIONS
 } fk_operation;
 
@@ -47,23 +45,24 @@ typedef enum {
 typedef struct {
     double scale;  /* normal, truncated: std; uniform: (high - low) / 2 */
     double center; /* normal, truncated: mean; uniform: (low + high) / 2; constant: the value */
-    double low;    /* uniform, truncated: no value leaves [low, high] */
-    double high;
+    double low;    /* uniform, truncated: the least value; of a uniform above the lower bound where center is 0 */
+    double high;   /* uniform, truncated: the greatest value; of a uniform below the upper bound */
 
     /* Truncated alone: Phi, and the tail probability, as linear functions of the word. fastkaiming/quantiles.py */
     double slope;        /* the probability of one word; in single precision three times that, and so the anchor */
-    double origin;       /* a word, less 2^31: next to Phi = 1/2, or where that does not matter the middle one */
-    double anchor;       /* its Phi - 1/2 */
-    double lower_slope;  /* of the tail probability, below the origin or in double precision below the middle word */
+    double anchor;       /* Phi - 1/2 of the middle word */
+    double lower_slope;  /* of the tail probability, below the middle word */
     double lower_anchor; /* the tail probability of word 0 */
     double upper_slope;  /* likewise down from the last word */
     double upper_anchor;
 } fk_params;
 
-/* What an element is rounded to on its way to memory, to nearest, ties to even. All but the first take float32 draws,
- * none of which may round to more than the format's greatest number. */
+/* What an element is rounded to on its way to memory, to nearest, ties to even. FK_FLOAT32 is for operations in double
+ * precision. The narrower formats take float32 values, to which the values of such operations are rounded first; none
+ * of them may round to more than the format's greatest number. */
 typedef enum {
     FK_AS_DRAWN = 0,
+    FK_FLOAT32,
     FK_FLOAT16,
     FK_BFLOAT16,
     FK_FLOAT8_E4M3FN,
@@ -87,7 +86,7 @@ typedef struct {
     const fk_axis *axes; /* outermost first: a step is longer than the axes behind it are in all */
     int axis_count;      /* from 0, for a single element, to FK_MAX_AXES */
     uint64_t first;      /* the index of the array's first element; no index passes 2^64 */
-    uint64_t seed;       /* the Philox key */
+    uint64_t key;        /* of Philox; key.h makes it of a seed */
     uint64_t stream;     /* the upper half of the Philox counter */
     fk_operation operation;
     fk_params params;

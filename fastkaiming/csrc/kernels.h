@@ -9,7 +9,7 @@
 
 /* Which numbers: the Philox key and the upper half of its counter, and the distribution's parameters. */
 typedef struct {
-    uint64_t seed;
+    uint64_t key;
     uint64_t stream;
     fk_params params;
 } fk_source;
@@ -32,8 +32,8 @@ typedef void fk_kernel(const fk_source *source, void *out, uint64_t block, const
 /* Move `lines` cache lines through the sink and wait until all its stores are ordered before what follows. */
 typedef void fk_flush(fk_sink *sink, size_t lines);
 
-/* Round float32 numbers to a narrower format. */
-typedef void fk_round(const float *from, void *to, size_t count);
+/* Round numbers to a narrower format: float64 numbers to float32, float32 numbers to the others. */
+typedef void fk_round(const void *from, void *to, size_t count);
 
 /* Turn around the bytes of each element. */
 typedef void fk_swap(void *elements, size_t count, size_t bytes);

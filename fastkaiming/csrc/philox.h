@@ -24,9 +24,9 @@ typedef struct {
     uint64_t into_c2[FK_PHILOX_ROUNDS];
 } fk_schedule;
 
-FK_INLINE fk_schedule fk_philox_schedule(uint64_t seed, uint64_t stream, uint32_t block_high) {
+FK_INLINE fk_schedule fk_philox_schedule(uint64_t key, uint64_t stream, uint32_t block_high) {
     fk_schedule s;
-    uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
+    uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32);
     for (int round = 0; round < FK_PHILOX_ROUNDS; round++) {
         s.into_c0[round] = k0;
         s.into_c2[round] = k1;

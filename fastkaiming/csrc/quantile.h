@@ -37,8 +37,7 @@ FK_INLINE v_f32 fk_tail_radius_f32(v_f32 v) {
 }
 
 /* Range: v in [2^-60, 1/2], from FK_CENTRAL_F32 on for 1 region; t of the same z, and `negative` with its top bit set
- * where t < 0. Result: within (-9, 9). Max error: 4 ulp of the exact transform of the words, by fk_truncated_f32 and
- * fk_truncated_skew_f32. */
+ * where t < 0. Result: within (-9, 9). Max error: 4 ulp of the exact transform of the words, by fk_truncated_f32. */
 FK_INLINE v_f32 fk_quantile_f32(v_f32 t, v_f32 v, v_u32 negative, int regions) {
     const v_f32 y = vf_fnma(v, v, v), y2 = vf_mul(y, y), y4 = vf_mul(y2, y2);
     const v_f32 n = fk_central_numerator_f32(y, y2, y4), m = fk_central_denominator_f32(y, y2, y4);
@@ -61,45 +60,24 @@ FK_INLINE v_f32 fk_value_f32(const fk_params *params, v_f32 z) {
     return vf_max(vf_min(value, vf_set1((float)params->high)), vf_set1((float)params->low));
 }
 
-/* t from the distance of the origin. The slope has the bits of two floats: of so many slopes as there are bounds, the
- * rounding of some would be the greatest error of z. */
-FK_INLINE v_f32 fk_central_reading_f32(const fk_params *params, v_f32 from_origin) {
+/* t, from the distance of the word from the middle one. The slope has the bits of two floats: for some bounds, the
+ * rounding of a slope of one would be the greatest error of z. */
+FK_INLINE v_f32 fk_central_reading_f32(const fk_params *params, v_f32 centred) {
     const float slope = (float)params->slope, rest = (float)(params->slope - (double)slope);
-    const v_f32 little = vf_fma(from_origin, vf_set1(rest), vf_set1((float)params->anchor));
-    return vf_fma(from_origin, vf_set1(slope), little);
+    const v_f32 little = vf_fma(centred, vf_set1(rest), vf_set1((float)params->anchor));
+    return vf_fma(centred, vf_set1(slope), little);
 }
 
-/* A word to a value of the normal distribution between bounds that lie symmetrically about its mean.
+/* A word to a value of the normal distribution between bounds that are symmetric about its mean.
  *
- * Range: all words; the parameters of fastkaiming/quantiles.py, origin 0 and the same slope and anchor at both ends,
- * and of them fk_regions_f32. Result: in [low, high]. Max error: that of z, and half an ulp for the last rounding. */
+ * Range: all words; the parameters that fastkaiming/quantiles.py computes, the same slope and anchor at both ends, and
+ * fk_regions_f32 of them. Result: in [low, high]. Max error: that of z, and half an ulp for the last rounding. */
 FK_LARGE v_f32 fk_truncated_f32(const fk_params *params, v_u32 word, int regions) {
     const v_u32 centred = vw_xor(word, vw_set1(0x80000000u)), distance = vw_xor(word, vw_sar(word, 31));
     const v_f32 t = fk_central_reading_f32(params, vf_from_i32(centred));
     const v_f32 v =
         vf_fma(vf_from_i32(distance), vf_set1((float)params->lower_slope), vf_set1((float)params->lower_anchor));
     return fk_value_f32(params, fk_quantile_f32(t, v, centred, regions));
-}
-
-/* A word to a value of the normal distribution between other bounds.
- *
- * Range: all words; the parameters of fastkaiming/quantiles.py, and of them fk_regions_f32. Result: in [low, high].
- * Max error: that of z, and half an ulp for the last rounding. */
-FK_LARGE v_f32 fk_truncated_skew_f32(const fk_params *params, v_u32 word, int regions) {
-    const v_u32 centred = vw_xor(word, vw_set1(0x80000000u)); /* whose halves are exact */
-    const v_f32 high = vf_from_i32(vw_sar(centred, 16));
-    const v_f32 low = vf_from_i32(vw_and_or(word, vw_set1(0xFFFF), vw_set1(0)));
-    const int64_t origin = (int64_t)params->origin, origin_low = origin & 0xFFFF;
-    const v_f32 origin_high = vf_set1((float)((origin - origin_low) / 0x10000));
-    const v_f32 from_origin =
-        vf_fma(vf_sub(high, origin_high), vf_set1(0x1p16f), vf_sub(low, vf_set1((float)origin_low)));
-    const v_f32 from_low = vf_fma(vf_add(high, vf_set1(0x1p15f)), vf_set1(0x1p16f), low);
-    const v_f32 from_high = vf_fma(vf_sub(vf_set1(0x7FFF), high), vf_set1(0x1p16f), vf_sub(vf_set1(0xFFFF), low));
-    const v_m32 lower = vf_negative(from_origin);
-    const v_f32 anchor = vf_select(lower, vf_set1((float)params->lower_anchor), vf_set1((float)params->upper_anchor));
-    const v_f32 v = vf_fma(vf_select(lower, from_low, from_high), vf_set1((float)params->lower_slope), anchor);
-    const v_f32 t = fk_central_reading_f32(params, from_origin);
-    return fk_value_f32(params, fk_quantile_f32(t, v, vf_to_bits(from_origin), regions));
 }
 
 /* Double precision: PPND16 of M. J. Wichura, "Algorithm AS 241: the percentage points of the normal distribution",
@@ -181,38 +159,21 @@ FK_INLINE v_f64 fk_quantile_f64(v_f64 t, v_f64 v, int regions) {
                   fk_as241(fk_as241_denominator, region, x, regions));
 }
 
-/* Three readings of a word to a value: centred = word - 2^31 (2^63), its distance from the origin, and the one from the
- * nearer end, word or 2^32 - 1 - word (2^64 - 1 - word), each rounded to double precision.
+/* A word to a value of the normal distribution between any bounds.
  *
- * Range: all words; the parameters of fastkaiming/quantiles.py, and of them fk_regions_f64. Result: in [low, high].
- * Max error: that of z, and half an ulp for the last rounding. */
-FK_LARGE v_f64 fk_truncated_readings_f64(const fk_params *params, v_f64 centred, v_f64 from_origin, v_f64 from_end,
-                                         int regions) {
+ * Range: all words; the parameters that fastkaiming/quantiles.py computes, and fk_regions_f64 of them. Result: in
+ * [low, high]. Max error: that of z, and half an ulp for the last rounding; where the bounds are not symmetric about
+ * the mean, z has an absolute error of 2^-53 besides, which matters next to 0 alone. */
+FK_LARGE v_f64 fk_truncated_f64(const fk_params *params, v_u64 word, int regions) {
+    const v_f64 centred = vd_from_i64(vq_xor(word, vq_set1(UINT64_C(1) << 63)));
+    const v_f64 from_end = vd_from_i64(vq_xor(word, vq_sign(word))); /* word or 2^64 - 1 - word */
     const v_m64 lower = vd_negative(centred);
     const v_f64 slope = vd_select(lower, vd_set1(params->lower_slope), vd_set1(params->upper_slope));
     const v_f64 anchor = vd_select(lower, vd_set1(params->lower_anchor), vd_set1(params->upper_anchor));
-    const v_f64 t = vd_fma(from_origin, vd_set1(params->slope), vd_set1(params->anchor));
+    const v_f64 t = vd_fma(centred, vd_set1(params->slope), vd_set1(params->anchor));
     const v_f64 z = fk_quantile_f64(t, vd_fma(from_end, slope, anchor), regions);
     const v_f64 value = vd_fma(vd_set1(params->scale), z, vd_set1(params->center));
     return vd_max(vd_min(value, vd_set1(params->high)), vd_set1(params->low));
-}
-
-/* Range: as above, origin 0. Max error: as above; where the bounds are not symmetrical about the mean, z has an error
- * of 2^-53 besides, which shows next to 0. */
-FK_INLINE v_f64 fk_truncated_f64(const fk_params *params, v_u64 word, int regions) {
-    const v_f64 centred = vd_from_i64(vq_xor(word, vq_set1(UINT64_C(1) << 63)));
-    const v_f64 from_end = vd_from_i64(vq_xor(word, vq_sign(word)));
-    return fk_truncated_readings_f64(params, centred, centred, from_end, regions);
-}
-
-/* A 32-bit word by way of double precision. Range: as above, with low and high numbers of single precision.
- * Result: in [low, high]. Max error: 1 ulp of z, and half an ulp for the last rounding. */
-FK_INLINE v_f32 fk_truncated_wide_f32(const fk_params *params, v_u32 word, int regions) {
-    const v_u32 centred = vw_xor(word, vw_set1(0x80000000u)), from_end = vw_xor(word, vw_sar(word, 31));
-    const v_f64 low = vd_from_i32_low(centred), high = vd_from_i32_high(centred), origin = vd_set1(params->origin);
-    return vf_from_f64(
-        fk_truncated_readings_f64(params, low, vd_sub(low, origin), vd_from_i32_low(from_end), regions),
-        fk_truncated_readings_f64(params, high, vd_sub(high, origin), vd_from_i32_high(from_end), regions));
 }
 
 #endif

@@ -86,7 +86,6 @@ static inline v_f32 vf_div(v_f32 a, v_f32 b) { return _mm256_div_ps(a, b); }
 static inline v_f32 vf_sqrt(v_f32 a) { return _mm256_sqrt_ps(a); }
 static inline v_f32 vf_min(v_f32 a, v_f32 b) { return _mm256_min_ps(a, b); }
 static inline v_f32 vf_max(v_f32 a, v_f32 b) { return _mm256_max_ps(a, b); }
-static inline v_u32 vf_to_bits(v_f32 a) { return _mm256_castps_si256(a); }
 static inline v_m32 vf_negative(v_f32 a) { return a; }
 static inline v_f32 vf_select(v_m32 m, v_f32 set, v_f32 clear) { return _mm256_blendv_ps(clear, set, m); }
 
@@ -135,12 +134,6 @@ static inline v_f64 vd_max(v_f64 a, v_f64 b) { return _mm256_max_pd(a, b); }
 static inline v_u64 vd_to_bits(v_f64 a) { return _mm256_castpd_si256(a); }
 static inline v_m64 vd_negative(v_f64 a) { return a; }
 static inline v_f64 vd_select(v_m64 m, v_f64 set, v_f64 clear) { return _mm256_blendv_pd(clear, set, m); }
-
-static inline v_f64 vd_from_i32_low(v_u32 a) { return _mm256_cvtepi32_pd(_mm256_castsi256_si128(a)); }
-static inline v_f64 vd_from_i32_high(v_u32 a) { return _mm256_cvtepi32_pd(_mm256_extracti128_si256(a, 1)); }
-static inline v_f32 vf_from_f64(v_f64 low, v_f64 high) {
-    return _mm256_set_m128(_mm256_cvtpd_ps(high), _mm256_cvtpd_ps(low));
-}
 
 /* There is no conversion from 64-bit integers: the upper half becomes 2^84 + 2^63 + upper 2^32 and the lower one
  * 2^52 + lower by their bit patterns alone, the offsets leave by an exact subtraction, and one addition rounds. */

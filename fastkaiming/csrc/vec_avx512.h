@@ -81,7 +81,6 @@ static inline v_f32 vf_div(v_f32 a, v_f32 b) { return _mm512_div_ps(a, b); }
 static inline v_f32 vf_sqrt(v_f32 a) { return _mm512_sqrt_ps(a); }
 static inline v_f32 vf_min(v_f32 a, v_f32 b) { return _mm512_min_ps(a, b); }
 static inline v_f32 vf_max(v_f32 a, v_f32 b) { return _mm512_max_ps(a, b); }
-static inline v_u32 vf_to_bits(v_f32 a) { return _mm512_castps_si512(a); }
 static inline v_m32 vf_negative(v_f32 a) { return _mm512_movepi32_mask(_mm512_castps_si512(a)); }
 static inline v_f32 vf_select(v_m32 m, v_f32 set, v_f32 clear) { return _mm512_mask_blend_ps(m, clear, set); }
 
@@ -110,11 +109,6 @@ static inline void vf_store4(float *p, v_f32 a, v_f32 b, v_f32 c, v_f32 d) {
 
 static inline v_f64 vd_set1(double x) { return _mm512_set1_pd(x); }
 static inline v_f64 vd_from_i64(v_u64 a) { return _mm512_cvtepi64_pd(a); }
-static inline v_f64 vd_from_i32_low(v_u32 a) { return _mm512_cvtepi32_pd(_mm512_castsi512_si256(a)); }
-static inline v_f64 vd_from_i32_high(v_u32 a) { return _mm512_cvtepi32_pd(_mm512_extracti64x4_epi64(a, 1)); }
-static inline v_f32 vf_from_f64(v_f64 low, v_f64 high) {
-    return _mm512_insertf32x8(_mm512_castps256_ps512(_mm512_cvtpd_ps(low)), _mm512_cvtpd_ps(high), 1);
-}
 
 static inline v_u64 vd_to_bits(v_f64 a) { return _mm512_castpd_si512(a); }
 static inline v_f64 vd_sub(v_f64 a, v_f64 b) { return _mm512_sub_pd(a, b); }

@@ -77,7 +77,6 @@ static inline v_f32 vf_div(v_f32 a, v_f32 b) { return vdivq_f32(a, b); }
 static inline v_f32 vf_sqrt(v_f32 a) { return vsqrtq_f32(a); }
 static inline v_f32 vf_min(v_f32 a, v_f32 b) { return vminq_f32(a, b); }
 static inline v_f32 vf_max(v_f32 a, v_f32 b) { return vmaxq_f32(a, b); }
-static inline v_u32 vf_to_bits(v_f32 a) { return vreinterpretq_u32_f32(a); }
 static inline v_m32 vf_negative(v_f32 a) { return vreinterpretq_u32_s32(vshrq_n_s32(vreinterpretq_s32_f32(a), 31)); }
 static inline v_f32 vf_select(v_m32 m, v_f32 set, v_f32 clear) { return vbslq_f32(m, set, clear); }
 
@@ -112,9 +111,6 @@ static inline void vf_store4(float *p, v_f32 a, v_f32 b, v_f32 c, v_f32 d) {
 
 static inline v_f64 vd_set1(double x) { return vdupq_n_f64(x); }
 static inline v_f64 vd_from_i64(v_u64 a) { return vcvtq_f64_s64(vreinterpretq_s64_u64(a)); }
-static inline v_f64 vd_from_i32_low(v_u32 a) { return vcvtq_f64_s64(vmovl_s32(vreinterpret_s32_u32(vget_low_u32(a)))); }
-static inline v_f64 vd_from_i32_high(v_u32 a) { return vcvtq_f64_s64(vmovl_high_s32(vreinterpretq_s32_u32(a))); }
-static inline v_f32 vf_from_f64(v_f64 low, v_f64 high) { return vcvt_high_f32_f64(vcvt_f32_f64(low), high); }
 static inline v_u64 vd_to_bits(v_f64 a) { return vreinterpretq_u64_f64(a); }
 static inline v_f64 vd_sub(v_f64 a, v_f64 b) { return vsubq_f64(a, b); }
 static inline v_f64 vd_div(v_f64 a, v_f64 b) { return vdivq_f64(a, b); }

@@ -163,7 +163,6 @@ static inline v_f32 vf_fnma(v_f32 a, v_f32 b, v_f32 c) {
     FK_LANES(v_f32, FK_W32, fk_fma_f32(-a.lane[i], b.lane[i], c.lane[i]));
 }
 
-static inline v_u32 vf_to_bits(v_f32 a) { FK_LANES(v_u32, FK_W32, fk_bits_of_float(a.lane[i])); }
 static inline v_m32 vf_negative(v_f32 a) { FK_LANES(v_m32, FK_W32, (int)(fk_bits_of_float(a.lane[i]) >> 31)); }
 static inline v_f32 vf_select(v_m32 m, v_f32 set, v_f32 clear) {
     FK_LANES(v_f32, FK_W32, m.lane[i] ? set.lane[i] : clear.lane[i]);
@@ -218,14 +217,6 @@ static inline uint64_t fk_bits_of_double(double x) {
 
 static inline v_f64 vd_set1(double x) { FK_LANES(v_f64, FK_W64, x); }
 static inline v_f64 vd_from_i64(v_u64 a) { FK_LANES(v_f64, FK_W64, (double)(int64_t)a.lane[i]); }
-/* The signed numbers in the lower and in the upper half of the 32-bit lanes. */
-static inline v_f64 vd_from_i32_low(v_u32 a) { FK_LANES(v_f64, FK_W64, (double)(int32_t)a.lane[i]); }
-static inline v_f64 vd_from_i32_high(v_u32 a) { FK_LANES(v_f64, FK_W64, (double)(int32_t)a.lane[i + FK_W64]); }
-
-/* Rounded to single precision; `low` to the lower half of the lanes. */
-static inline v_f32 vf_from_f64(v_f64 low, v_f64 high) {
-    FK_LANES(v_f32, FK_W32, (float)(i < FK_W64 ? low.lane[i % FK_W64] : high.lane[i % FK_W64]));
-}
 
 static inline v_u64 vd_to_bits(v_f64 a) { FK_LANES(v_u64, FK_W64, fk_bits_of_double(a.lane[i])); }
 static inline v_f64 vd_sub(v_f64 a, v_f64 b) { FK_LANES(v_f64, FK_W64, a.lane[i] - b.lane[i]); }

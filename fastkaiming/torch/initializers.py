@@ -43,16 +43,10 @@ class StandIn:
         self.answer = Normal(mean, std)
 
     def uniform_(self, *ends: float, generator: None = None, **named: float) -> None:  # noqa: ARG002
-        """Keep a uniform distribution whose upper end is not drawn, as torch has it."""
+        """Keep a uniform distribution."""
         low, high = (_ENDS | dict(zip(tuple(_ENDS)[: len(ends)], ends, strict=True)) | named).values()
-        storage = tensors.format_of(self.dtype)
-        if high - low > storage.greatest:  # which torch refuses
-            return
-        if low == -high:  # an initializer's: only values of a narrow format are ever rounded to these ends
+        if high - low <= tensors.format_of(self.dtype).greatest:  # torch refuses a greater difference
             self.answer = Uniform(low, high)
-        else:
-            below = np.nextafter(storage.precision(high), storage.precision(low))
-            self.answer = Uniform(low, storage.down(float(below)))
 
     def truncated(self, mean: float, std: float, a: float, b: float) -> None:
         """Keep a truncated normal distribution; torch divides by its ``std``."""

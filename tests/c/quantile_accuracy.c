@@ -4,10 +4,10 @@
  *
  * A line of CASES is a truncated normal of mean 0 and std 1:
  *
- *     operation slack scale center low high slope origin anchor lower_slope lower_anchor upper_slope upper_anchor
+ *     operation slack scale center low high slope anchor lower_slope lower_anchor upper_slope upper_anchor
  *               and slope anchor lower_anchor upper_anchor again, each exact to 106 bits, as a sum of two numbers
  *
- * Every STRIDE-th word of 32 bits is visited, and more next to the ends and the origin: at STRIDE 1 the figures are a
+ * Every STRIDE-th word of 32 bits is visited, and more next to the ends and the middle: at STRIDE 1 the figures are a
  * proof. Of 64-bit words it is a sample, 2^26 / STRIDE of them and more next to the ends. `slack` is an error, in
  * sigmas, that is forgiven before the rest counts.
  *
@@ -39,18 +39,6 @@ static void truncated_f32(const uint64_t *words, double *values) {
     uint32_t word[LANES];
     for (int i = 0; i < LANES; i++) { word[i] = (uint32_t)words[i]; }
     store_f32(fk_truncated_f32(&params, load_u32(word), fk_regions_f32(&params)), values);
-}
-
-static void truncated_skew_f32(const uint64_t *words, double *values) {
-    uint32_t word[LANES];
-    for (int i = 0; i < LANES; i++) { word[i] = (uint32_t)words[i]; }
-    store_f32(fk_truncated_skew_f32(&params, load_u32(word), fk_regions_f32(&params)), values);
-}
-
-static void truncated_wide_f32(const uint64_t *words, double *values) {
-    uint32_t word[LANES];
-    for (int i = 0; i < LANES; i++) { word[i] = (uint32_t)words[i]; }
-    store_f32(fk_truncated_wide_f32(&params, load_u32(word), fk_regions_f64(&params)), values);
 }
 
 static void truncated_f64(const uint64_t *words, double *values) {
@@ -94,14 +82,14 @@ static double rough_quantile(double t, double v) {
     return copysign(polynomial(region[0], x) / polynomial(region[1], x), t);
 }
 
-/* t = Phi(z) - 1/2 and the tail probability v that go with a word. In single precision the parameters are those of 3 t,
- * and v belongs to the end of the words on whose side of the origin the word is. */
+/* t = Phi(z) - 1/2 and the tail probability v that go with a word. In single precision the parameters are those of
+ * 3 t. */
 static void probabilities(uint64_t word, int bits, long double *t, long double *v) {
     const int64_t centred = signed_word(word ^ (UINT64_C(1) << (bits - 1)), bits);
-    const int lower = centred < (single ? (int64_t)params.origin : 0), factor = single ? 3 : 1;
+    const int lower = centred < 0, factor = single ? 3 : 1;
     const double sign = lower ? params.lower_slope : params.upper_slope;
     const long double anchor = lower ? exactly.lower_anchor : exactly.upper_anchor;
-    *t = (exactly.anchor + ((long double)centred - params.origin) * exactly.slope) / factor;
+    *t = (exactly.anchor + (long double)centred * exactly.slope) / factor;
     *v = anchor +
          copysignl(exactly.slope / factor, (long double)sign) * (long double)(lower ? word : low_bits(bits) - word);
 }
@@ -127,8 +115,6 @@ static long double exact_truncated(uint64_t word, int bits) {
 
 static const transform OPERATIONS[] = {
     {"truncated_f32", 32, FLT_MANT_DIG, truncated_f32, exact_truncated, rough_truncated},
-    {"truncated_skew_f32", 32, FLT_MANT_DIG, truncated_skew_f32, exact_truncated, rough_truncated},
-    {"truncated_wide_f32", 32, FLT_MANT_DIG, truncated_wide_f32, exact_truncated, rough_truncated},
     {"truncated_f64", 64, DBL_MANT_DIG, truncated_f64, exact_truncated, NULL},
 };
 
@@ -143,10 +129,9 @@ static void scan_f32(scan s, uint64_t stride) {
     s.step = 1;
     s.count = UINT64_C(1) << 16;
     run_ends(s);
-    const int64_t origin = (int64_t)params.origin + (INT64_C(1) << 31), half = INT64_C(1) << 15;
-    s.origin = (uint64_t)(origin - half) & ~low_bits(16);
+    s.origin = UINT64_C(1) << 31;
     run(s);
-    s.origin = (uint64_t)(origin + half) & ~low_bits(16);
+    s.origin -= UINT64_C(1) << 16;
     run(s);
 }
 
@@ -198,7 +183,7 @@ static edge look_at_edge(const transform *t, double bound, int last) {
 
 static void report(const transform *t, uint64_t stride, int threads, double slack) {
     extremes seen = {.error = -1, .least = INFINITY, .forgiven = slack};
-    single = t->evaluate == truncated_f32 || t->evaluate == truncated_skew_f32;
+    single = t->evaluate == truncated_f32;
     const scan s = {.transform = t, .seen = &seen, .threads = threads};
     if (t->precision == FLT_MANT_DIG) {
         scan_f32(s, stride);
@@ -222,12 +207,12 @@ static double number(void) {
 }
 
 static void read_case(double *allowed) {
-    double n[19];
+    double n[18];
     *allowed = number();
-    for (int i = 0; i < 19; i++) { n[i] = number(); }
-    params = (fk_params){n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8], n[9], n[10]};
-    exactly = (exact_params){(long double)n[11] + n[12], (long double)n[13] + n[14], (long double)n[15] + n[16],
-                             (long double)n[17] + n[18]};
+    for (int i = 0; i < 18; i++) { n[i] = number(); }
+    params = (fk_params){n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8], n[9]};
+    exactly = (exact_params){(long double)n[10] + n[11], (long double)n[12] + n[13], (long double)n[14] + n[15],
+                             (long double)n[16] + n[17]};
 }
 
 int main(int argc, char **argv) {
