@@ -15,7 +15,7 @@ from typing import NamedTuple
 MOST_SIGMAS = 36.0  # of the nearer bound; the least probability of a tail drawn there is 2**-1006, a normal number
 _MOST_HALVINGS = 950  # to the least probability: then that of half a 64-bit word is a normal number too
 _LEAST_SINGLE = 2.0**-64  # sigmas of symmetric bounds; closer ones leave a word less than single precision holds
-_UNCUT_SINGLE = 9.0  # sigmas; what lies beyond changes no 32-bit word's quantile, 6.4 sigmas at most, by 2**-9 ulp
+_UNCUT_SINGLE = 9.0  # sigmas; farther bounds move the quantile of no 32-bit word by more than 2**-11 ulp
 _SINGLE_FACTOR = 3  # between t of single precision and Phi - 1/2: about the quotient of z and Phi - 1/2
 _GUARD_BITS = 32  # against the truncations of some thousand terms
 _ERROR = 2  # units in the last bit of _distance, at most

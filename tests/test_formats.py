@@ -5,6 +5,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from fractions import Fraction
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from processes import ROOT, answers, compiled, core_objects, python
-from reference import Place
+from reference import Place, philox_key
 from reference_formats import FORMATS, Format, numbers
 
 import fastkaiming as fk
@@ -87,11 +88,10 @@ def rounding(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("stride", [4099, pytest.param(1, marks=pytest.mark.slow)])
 def test_every_float32_in_range_is_rounded_as_by_exact_arithmetic(rounding: Path, stride: int) -> None:
     """All but one in so many, and at every stride the numbers halfway between two of a format, and their neighbours."""
-    questions = [f"{isa} {index} {stride}" for isa in _core.available_isas() for index in range(1, 1 + len(FORMATS))]
-    for question in questions:
+    for isa, (name, storage) in product(_core.available_isas(), FORMATS.items()):
+        question = f"{isa} {getattr(_core, name.upper())} {stride}"
         (answer,) = answers(rounding, [question])
         looked_at, wrong = map(int, answer.split()[:2])
-        storage = [*FORMATS.values()][int(question.split()[1]) - 1]
         magnitudes = int(np.float32(storage.greatest).view(np.uint32)) + 1
         assert wrong == 0, f"{question}: {answer}"
         assert looked_at >= 2 * (magnitudes // stride + 3 * sum(number > 0 for number in numbers(storage)))
@@ -108,6 +108,8 @@ DISTRIBUTIONS = [
     fk.Uniform(0, 1),
     fk.Uniform(-17, -1),
     fk.Uniform(0.3, 0.3),
+    fk.TruncatedNormal(0, 1, -2, 2),
+    fk.TruncatedNormal(0.5, 1, -2, 2),
 ]
 ORDERS: dict[str, Callable[[tuple[int, ...], np.dtype[Any]], NDArray[Any]]] = {
     "C": lambda shape, dtype: np.empty(shape, dtype),
@@ -126,12 +128,24 @@ ORDERS: dict[str, Callable[[tuple[int, ...], np.dtype[Any]], NDArray[Any]]] = {
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS, ids=repr)
 def test_a_fill_is_the_float32_fill_cast(name: str, order: str, distribution: Any) -> None:
-    """By NumPy's and ml_dtypes' own casts. All ends of DISTRIBUTIONS but 0.3 are numbers of every format."""
+    """By NumPy's and ml_dtypes' own casts. All bounds of DISTRIBUTIONS but 0.3 are numbers of every format."""
     for shape, threads in (((3, 5), 1), ((61, 1031), 2), ((271, 1031), 3)):
         wanted = fk.fill_(np.empty(shape, np.float32), distribution, rng=KEY).astype(DTYPES[name])
+        if isinstance(distribution, fk.Uniform) and distribution.low < distribution.high:
+            wanted = without_bounds(wanted, distribution, FORMATS[name])
         out = ORDERS[order](shape, DTYPES[name])
         assert fk.fill_(out, distribution, rng=KEY, threads=threads) is out
         assert out.astype(DTYPES[name]).tobytes() == wanted.tobytes(), (shape, threads)
+
+
+def without_bounds(values: NDArray[Any], uniform: fk.Uniform, storage: Format) -> NDArray[Any]:
+    """Return values of which those that were rounded to a bound that is not stored are its neighbour."""
+    all_numbers = numbers(storage)
+    below = all_numbers[bisect_left(all_numbers, uniform.high) - 1]
+    values[values.astype(np.float64) == uniform.high] = below
+    if uniform.low == -uniform.high:
+        values[values.astype(np.float64) == uniform.low] = -below
+    return values
 
 
 def ends(storage: Format) -> st.SearchStrategy[float]:
@@ -160,9 +174,11 @@ def check_bounds(out: NDArray[Any], low: float, high: float, name: str) -> None:
         assert np.unique(out.view(storage.word)).size == 1
         return
     assert values.min() >= np.float32(low)
-    assert values.max() <= np.float32(high)
+    assert values.max() < np.float32(high)
+    if np.float32(low) == -np.float32(high):
+        assert values.min() > np.float32(low)
     numbers_ = reference_formats.narrow_uniform_parameters(low, high, storage)
-    fill = reference_formats.NarrowFill(f"uniform_f32>{name}", Place(1, 0, 0, out.size), numbers_)
+    fill = reference_formats.NarrowFill(f"uniform_f32>{name}", Place(philox_key(1), 0, 0, out.size), numbers_)
     assert out.tobytes() == fill.values().tobytes()
 
 
@@ -216,22 +232,22 @@ REFUSED: list[tuple[str, Any, str]] = [
     (
         "float16",
         fk.Uniform(1.0001, 1.0009),
-        "low and high must have two numbers of float16 between them, got Uniform(low=1.0001, ",
+        "low and high must leave two or more numbers of float16 to store, got Uniform(low=1.0001, ",
     ),
     ("bfloat16", fk.Normal(0, 3.57e37), "abs(mean) + 9.5 * std must not overflow bfloat16, got "),
     ("bfloat16", fk.Normal(3.4e38), "mean must not overflow bfloat16, got 3.4e+38"),
     ("bfloat16", fk.Normal(0, 2.0**-102.01), f"std must be 0 or at least {2.0**-102} not to underflow bfloat16, "),
-    ("float16", fk.Uniform(1.0, 1.0009), "low and high must have two numbers of float16 between them, got "),
-    ("bfloat16", fk.Uniform(1.001, 1.007), "low and high must have two numbers of bfloat16 between them, got "),
+    ("float16", fk.Uniform(1.0, 1.0009), "low and high must leave two or more numbers of float16 to store, got "),
+    ("bfloat16", fk.Uniform(1.001, 1.007), "low and high must leave two or more numbers of bfloat16 to store, got "),
     ("float8_e4m3fn", fk.Normal(0, 47.2), "abs(mean) + 9.5 * std must not overflow float8_e4m3fn, got "),
     ("float8_e4m3fn", fk.Uniform(-448.1, 1), "low must not overflow float8_e4m3fn, got -448.1"),
     ("float8_e4m3fn", fk.Normal(0, 2.0**-10.01), f"std must be 0 or at least {2.0**-10} not to underflow float8_e4"),
-    ("float8_e4m3fn", fk.Uniform(1.01, 1.12), "low and high must have two numbers of float8_e4m3fn between them, got "),
+    ("float8_e4m3fn", fk.Uniform(1.01, 1.12), "low and high must leave two or more numbers of float8_e4m3fn to store, got "),
     ("float8_e4m3fn", fk.Uniform(2.0**-11, 2.0**-9.1), "(high - low) / 2 must be 0 or at least "),
     ("float8_e5m2", fk.Normal(0, 6040), "abs(mean) + 9.5 * std must not overflow float8_e5m2, got "),
     ("float8_e5m2", fk.Uniform(0, 57345), "high must not overflow float8_e5m2, got 57345"),
     ("float8_e5m2", fk.Normal(0, 2.0**-17.01), f"std must be 0 or at least {2.0**-17} not to underflow float8_e5m2"),
-    ("float8_e5m2", fk.Uniform(-1.24, -1.01), "low and high must have two numbers of float8_e5m2 between them, got "),
+    ("float8_e5m2", fk.Uniform(-1.24, -1.01), "low and high must leave two or more numbers of float8_e5m2 to store, got "),
 ]
 
 
@@ -251,7 +267,7 @@ def test_the_extremes_of_a_format_give_finite_values(name: str) -> None:
     storage = FORMATS[name]
     least, limit = storage.least_scale, storage.greatest
     most = float(np.nextafter(np.float32(limit / 9.5), np.float32(0)))
-    spread = (fk.Normal(0, most), fk.Normal(0, least), fk.Uniform(-limit, limit), fk.Uniform(-2 * least, 2 * least))
+    spread = (fk.Normal(0, most), fk.Normal(0, least), fk.Uniform(-limit, limit), fk.Uniform(-4 * least, 4 * least))
     for distribution in spread:
         values = fk.fill_(np.empty(40_000, DTYPES[name]), distribution, rng=1).astype(np.float64)
         assert np.isfinite(values).all()

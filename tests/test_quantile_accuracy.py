@@ -20,16 +20,11 @@ from reference_truncated import DIGITS, Exact, Truncation, exact_numbers, lower_
 import fastkaiming as fk
 
 SAMPLE = 10007  # every so many words; a prime
-MAX_ULP = {"truncated_f32": 4, "truncated_skew_f32": 4, "truncated_wide_f32": 1, "truncated_f64": 8}
-CONTRACTS = {
-    "truncated_f32": "fk_quantile_f32",
-    "truncated_skew_f32": "fk_quantile_f32",
-    "truncated_wide_f32": "fk_truncated_wide_f32",
-}
-CONTRACTS |= {"truncated_f64": "fk_quantile_f64"}
+MAX_ULP = {"truncated_f32": 4, "truncated_f64": 8}
+CONTRACTS = {"truncated_f32": "fk_quantile_f32", "truncated_f64": "fk_quantile_f64"}
 
 INF = math.inf
-PROVEN = [(-2.0, 2.0), (-100.0, 100.0), (-3.25390625, 3.25390625), (-2.0, 2.5), (2.0, INF), (-1.5, -0.5)]
+PROVEN = [(-2.0, 2.0), (-100.0, 100.0), (-3.25390625, 3.25390625), (-1.0, 1.0), (-(2.0**-64), 2.0**-64)]
 SYMMETRIC = [(-2.0, 2.0), (-100.0, 100.0), (-1.0, 1.0), (-2.25, 2.25), (-4.0, 4.0), (-(2.0**-10), 2.0**-10)]
 OTHERS = [(-1.0, 1.25), (-2.0, 2.5), (2.0, INF), (-INF, 1.5), (0.0, INF), (-0.125, INF), (5.0, 6.0), (-6.0, -5.0)]
 OTHERS += [(-INF, -2.0), (1.5, 2.0), (36.0, INF), (30.0, 30.5), (1.0, 1.0 + 2.0**-10), (-INF, -7.0)]
@@ -70,6 +65,7 @@ class Seen(NamedTuple):
 
 
 def case(bounds: tuple[float, float], precision: Precision) -> Case:
+    """Return a case of symmetric bounds in single precision, or of any bounds in double precision."""
     operation, numbers = truncation(0, 1, *bounds, precision)
     return Case(operation, numbers, exact_numbers(*bounds, operation))
 
@@ -123,7 +119,7 @@ def tail_of(x: Decimal) -> Decimal:
 
 @pytest.fixture(scope="module", params=fk.available_isas())
 def report(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Case, Seen]]:
-    cases = [case(bounds, np.float32) for bounds in SYMMETRIC + OTHERS]
+    cases = [case(bounds, np.float32) for bounds in SYMMETRIC]
     cases += [case(bounds, np.float64) for bounds in SYMMETRIC + OTHERS]
     directory = tmp_path_factory.mktemp("quantile")
     return list(zip(cases, look_at_words(request.param, cases, SAMPLE, 1, directory), strict=True))

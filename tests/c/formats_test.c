@@ -4,7 +4,7 @@
  *
  *     ISA FORMAT STRIDE
  *
- * FORMAT is a number of fk_format. Looks at every STRIDE-th magnitude of binary32 up to the format's greatest number,
+ * FORMAT is the number of a narrow format in fk_format. Looks at every STRIDE-th magnitude of binary32 up to the format's greatest number,
  * and at each number halfway between two neighbours of the format with its own two neighbours, in both signs. Prints
  * how many numbers it looked at, how many were rounded wrongly, and the bits of the last one of these.
  *
@@ -112,7 +112,7 @@ int main(void) {
     int format;
     uint32_t stride;
     while (scanf("%15s %d %" SCNu32, isa, &format, &stride) == 3) {
-        if (fk_select_isa(isa) != FK_OK || format <= FK_AS_DRAWN || format >= FK_FORMATS) {
+        if (fk_select_isa(isa) != FK_OK || format <= FK_FLOAT32 || format >= FK_FORMATS) {
             fprintf(stderr, "formats_test: cannot test format %d on %s\n", format, isa);
             return 1;
         }
