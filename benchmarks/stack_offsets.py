@@ -16,13 +16,14 @@ import subprocess
 import tempfile
 from collections import defaultdict
 from dataclasses import dataclass
+from os.path import relpath
 from pathlib import Path
 
 from machine import cpu_model
 
 HERE = Path(__file__).resolve().parent
 CSRC = HERE.parent / "fastkaiming" / "csrc"
-SLOW = 1.1  # times the median
+SLOW = 1.2  # times the median
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def table(least: dict[tuple[Build, int, str], dict[int, float]]) -> str:
     for (build, output_offset, kernel), times in sorted(least.items(), key=lambda item: kernels.index(item[0][2])):
         median = statistics.median(times.values())
         slow = [str(offset) for offset, time in times.items() if time > SLOW * median]
-        text += f"| {kernel} | {build.compiler} | {build.csrc} | {output_offset} | {min(times.values()):.3f} "
+        text += f"| {kernel} | {build.compiler} | {relpath(build.csrc)} | {output_offset} | {min(times.values()):.3f} "
         text += f"| {median:.3f} | {max(times.values()):.3f} | {len(slow)} of {len(times)}"
         text += f": {', '.join(slow)} |\n" if slow else " |\n"
     return text
