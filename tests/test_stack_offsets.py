@@ -1,0 +1,31 @@
+"""The kernels keep vectors on the stack only in aligned frames, whichever compiler builds them."""
+
+from __future__ import annotations
+
+import platform
+import re
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+from processes import CSRC, compiled
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.skipif(
+    platform.machine() != "x86_64" or shutil.which("objdump") is None, reason="reads code of x86-64 by objdump"
+)
+
+
+@pytest.mark.parametrize("isa", ["avx2", "avx512"])
+def test_vectors_on_the_stack_are_aligned(tmp_path: Path, isa: str) -> None:
+    """An unaligned one may cross a page, which makes a kernel slow: docs/performance.md, "Aligned stack frames"."""
+    kernels = compiled(tmp_path / "kernels.o", "-c", CSRC / f"kernel_{isa}.c")
+    asked = ["objdump", "-d", "--no-show-raw-insn", str(kernels)]
+    listing = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
+    moves = re.findall(r"\tvmov.*\(%r[sb]p\).*", listing)
+    vectors = [move for move in moves if re.search(r"%[yz]mm", move)]
+    assert any(re.match(r"\tvmov(ap[sd]|dqa)", move) for move in vectors)
+    assert [move for move in vectors if re.match(r"\tvmov(up[sd]|dqu)", move)] == []
