@@ -46,7 +46,7 @@ static double now(void) {
 }
 
 static __attribute__((noinline)) void measure(measurement *m) {
-    static const fk_source source = {.seed = 1, .stream = 2, .params = {.scale = 1, .low = -1, .high = 1}};
+    static const fk_source source = {.key = 1, .stream = 2, .params = {.scale = 1, .low = -1, .high = 1}};
     __asm__ volatile("mov %%rsp, %0" : "=r"(m->stack_pointer));
     const double start = now();
     for (int i = 0; i < CALLS; i++) { m->kernel(&source, m->out, 0, NULL, m->tiles, NULL); }

@@ -8,7 +8,6 @@ is known, until it is rounded once. docs/stream-v1.md, section 7, says what the 
 """
 
 import math
-from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple
 

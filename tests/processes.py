@@ -102,7 +102,7 @@ _core.select_isa("scalar")
 out = np.zeros(1 << 28, np.float32)  # zeroed pages take no memory until they are filled
 
 def fill(threads, progress=None):
-    _core.fill(out, _core.NORMAL_F32, 1, 0, 0, scale=1.0, threads=threads, progress=progress)
+    _core.fill(out, _core.NORMAL_F32, _core.philox_key(1), 0, 0, scale=1.0, threads=threads, progress=progress)
 
 def wait_for_its_beginning():
     while not out[0]:

@@ -169,7 +169,7 @@ def test_a_buffer_that_cannot_be_filled_keeps_its_bytes(
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        ({"seed": -1}, OverflowError),
+        ({"key": -1}, OverflowError),
         ({"stream": 1 << 64}, OverflowError),
         ({"first": -1}, OverflowError),
         ({"steps": (1 << 64,)}, OverflowError),
@@ -180,7 +180,7 @@ def test_a_buffer_that_cannot_be_filled_keeps_its_bytes(
 )
 def test_numbers_that_do_not_fit_the_plan_write_nothing(arguments: dict[str, Any], error: type[Exception]) -> None:
     out = marked((6,))
-    plan = {"operation": _core.NORMAL_F32, "seed": 0, "stream": 0, "first": 0, "scale": 1.0}
+    plan = {"operation": _core.NORMAL_F32, "key": 0, "stream": 0, "first": 0, "scale": 1.0}
     with pytest.raises(error):
         _core.fill(out, **(plan | arguments))
     assert (out.view(np.uint8) == MARK).all()

@@ -82,7 +82,7 @@ os.sched_setaffinity(0, {{max(os.sched_getaffinity(0))}})
 out = fk.uniform((1 << 20,), rng=5, threads={threads})
 print(fk.get_num_threads(), hashlib.sha256(out).hexdigest())
 """
-    place = reference.Place(key=5, stream=0, first=0, count=1 << 20)
+    place = reference.Place(reference.philox_key(5), stream=0, first=0, count=1 << 20)
     values = reference.uniform(place, reference.uniform_parameters(0.0, 1.0, np.float32))
     result = python(program, **counting_threads(refuse_threads, 9))
     assert result.stdout.split() == ["1", hashlib.sha256(values.tobytes()).hexdigest()], result.stderr

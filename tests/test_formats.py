@@ -242,12 +242,20 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("float8_e4m3fn", fk.Normal(0, 47.2), "abs(mean) + 9.5 * std must not overflow float8_e4m3fn, got "),
     ("float8_e4m3fn", fk.Uniform(-448.1, 1), "low must not overflow float8_e4m3fn, got -448.1"),
     ("float8_e4m3fn", fk.Normal(0, 2.0**-10.01), f"std must be 0 or at least {2.0**-10} not to underflow float8_e4"),
-    ("float8_e4m3fn", fk.Uniform(1.01, 1.12), "low and high must leave two or more numbers of float8_e4m3fn to store, got "),
+    (
+        "float8_e4m3fn",
+        fk.Uniform(1.01, 1.12),
+        "low and high must leave two or more numbers of float8_e4m3fn to store, got ",
+    ),
     ("float8_e4m3fn", fk.Uniform(2.0**-11, 2.0**-9.1), "(high - low) / 2 must be 0 or at least "),
     ("float8_e5m2", fk.Normal(0, 6040), "abs(mean) + 9.5 * std must not overflow float8_e5m2, got "),
     ("float8_e5m2", fk.Uniform(0, 57345), "high must not overflow float8_e5m2, got 57345"),
     ("float8_e5m2", fk.Normal(0, 2.0**-17.01), f"std must be 0 or at least {2.0**-17} not to underflow float8_e5m2"),
-    ("float8_e5m2", fk.Uniform(-1.24, -1.01), "low and high must leave two or more numbers of float8_e5m2 to store, got "),
+    (
+        "float8_e5m2",
+        fk.Uniform(-1.24, -1.01),
+        "low and high must leave two or more numbers of float8_e5m2 to store, got ",
+    ),
 ]
 
 

@@ -9,20 +9,65 @@ from typing import Any
 
 import numpy as np
 import pytest
+from reference import philox_key
 
 import fastkaiming as fk
+from fastkaiming import _core
 from fastkaiming.generator import key_from
 
 LAST = 2**64 - 1
+SEED_OF_KEY_0 = 2**64 - 0x782CB42F65763AD6  # the one for which the sum is 0, which the finalizer leaves as it is
 
 
 def test_words_are_philox() -> None:
-    # Random123, kat_vectors: philox4x32 10, all zero
-    assert fk.Key(0).words(4).tolist() == [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]
-    # C++26, [rand.predef]: the 10,000th draw of a default-constructed std::philox4x32
-    words = fk.Key(20111115).words(1, start=9999)
+    words = fk.Key(SEED_OF_KEY_0).words(4)
     assert words.dtype == np.uint32
-    assert words.tolist() == [1955073260]
+    # Random123, kat_vectors: philox4x32 10, all zero
+    assert words.tolist() == [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]
+
+
+def test_philox_key_is_the_finalizer_of_splitmix64() -> None:
+    """Against the first outputs of Vigna's splitmix64.c from the state 1234567, as Rosetta Code publishes them."""
+    published = [
+        6457827717110365317,
+        3203168211198807973,
+        9817491932198370423,
+        4593380528125082431,
+        16408922859458223821,
+    ]
+    summand = int.from_bytes(bytes.fromhex("d63a76652fb42c78"), "little")  # printf fastkaiming | b2sum -l 64
+    states = [1234567 + n * 0x9E3779B97F4A7C15 for n in range(1, 6)]
+    assert [fk.Key((state - summand) % 2**64).philox_key for state in states] == published
+
+
+def test_philox_key_is_a_bijection() -> None:
+    """Each step undone in whole numbers leads back to the seed; the streams of a seed have one key."""
+    for seed in [0, 1, 42, LAST, *np.random.default_rng(0).integers(LAST, size=1000, dtype=np.uint64).tolist()]:
+        key = fk.Key(seed, 5)
+        z = without_shift(key.philox_key, 31) * pow(0x94D049BB133111EB, -1, 2**64) % 2**64
+        z = without_shift(z, 27) * pow(0xBF58476D1CE4E5B9, -1, 2**64) % 2**64
+        assert (without_shift(z, 30) - 0x782CB42F65763AD6) % 2**64 == seed
+        assert key.philox_key == fk.Key(seed).philox_key == philox_key(seed)
+
+
+def without_shift(y: int, shift: int) -> int:
+    """Return the x of 64 bits whose x xor (x >> shift) is y."""
+    x = y
+    for _ in range(64 // shift):
+        x = y ^ x >> shift
+    return x
+
+
+def test_philox_key_cannot_be_set() -> None:
+    with pytest.raises((AttributeError, TypeError)):
+        fk.Key(1).philox_key = 1  # type: ignore[misc]
+
+
+def test_no_words_of_a_seed_are_those_of_philox_with_the_seed_as_its_key() -> None:
+    """As in torch's CUDA generator and in Triton, where stream and block are subsequence and offset."""
+    raw = np.empty(32, np.uint32)
+    _core.fill(raw, _core.WORDS_U32, 42, 5, 0)
+    assert not set(fk.Key(42, 5).words(32)) & set(raw)
 
 
 @pytest.mark.parametrize(("n", "start"), [(0, 0), (0, LAST), (1, LAST), (5, 2**64 - 5), (np.int64(3), np.uint64(7))])

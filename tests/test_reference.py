@@ -101,9 +101,9 @@ def test_philox_gives_the_known_answers() -> None:
 
 def test_words_are_those_of_the_standard_engine() -> None:
     (answer,) = [fields[1:] for fields in reference.vectors("known_answers.txt") if fields[0] == "std::philox4x32"]
-    seed, invocation, value = map(int, answer)
+    key, invocation, value = map(int, answer)
     for before in range(9):
-        place = Place(key=seed, stream=0, first=invocation - 1 - before, count=before + 1)
+        place = Place(key=key, stream=0, first=invocation - 1 - before, count=before + 1)
         assert reference.words(place)[before] == value
 
 
@@ -132,8 +132,9 @@ def test_uniform_is_the_middle_of_a_cell(precision: Precision, size: int, bits: 
 
 def test_uniform_parameters_do_not_overflow() -> None:
     most = float(np.finfo(np.float64).max)
-    assert uniform_parameters(-most, most, np.float64) == Parameters(*map(np.float64, (most, 0, -most, most)))
-    assert uniform_parameters(0, 1, np.float32) == Parameters(*map(np.float32, (0.5, 0.5, 0, 1)))
+    below = math.nextafter(most, 0)
+    assert uniform_parameters(-most, most, np.float64) == Parameters(*map(np.float64, (most, 0, -below, below)))
+    assert uniform_parameters(0, 1, np.float32) == Parameters(*map(np.float32, (0.5, 0.5, 0, 1 - 2.0**-24)))
 
 
 # ---- normal, against the functions themselves ----

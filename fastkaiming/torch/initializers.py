@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache, wraps
 from typing import Any
 
-import numpy as np
 import torch
 from torch.nn import init
 from torch.overrides import handle_torch_function, has_torch_function_variadic

@@ -4,9 +4,10 @@
  *
  *     ISA FORMAT STRIDE
  *
- * FORMAT is the number of a narrow format in fk_format. Looks at every STRIDE-th magnitude of binary32 up to the format's greatest number,
- * and at each number halfway between two neighbours of the format with its own two neighbours, in both signs. Prints
- * how many numbers it looked at, how many were rounded wrongly, and the bits of the last one of these.
+ * FORMAT is the number of a narrow format in fk_format. Looks at every STRIDE-th magnitude of binary32 up to the
+ * format's greatest number, and at each number halfway between two neighbours of the format with its own two
+ * neighbours, in both signs. Prints how many numbers it looked at, how many were rounded wrongly, and the bits of the
+ * last one of these.
  *
  * The judge divides x by the format's last place around it and rounds to a whole number by the addition of 2^52, all of
  * it in binary64, where nothing else is rounded.
