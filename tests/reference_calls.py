@@ -56,10 +56,8 @@ class Call:
         return math.sqrt(3) * self.std
 
     def values(self) -> Reals:
-        place, precision = (
-            Place(reference.philox_key(self.seed), stream=0, first=0, count=math.prod(self.shape)),
-            PRECISIONS[self.dtype],
-        )
+        place = Place(reference.philox_key(self.seed), stream=0, first=0, count=math.prod(self.shape))
+        precision = PRECISIONS[self.dtype]
         if self.function == "kaiming_normal_":
             return reference.normal(place, reference.normal_parameters(0, self.std, precision))
         return reference.uniform(place, reference.uniform_parameters(-self.bound, self.bound, precision))

@@ -35,9 +35,8 @@ def part(
     for row, run in itertools.product(itertools.product(*rows), runs):
         low, high = min(run[0], run[-1]), max(run[0], run[-1])
         first = low + sum(at * stride for at, stride in zip(row, strides[:-1], strict=True))
-        drawn = values_at(
-            dtype, distribution, reference.Place(reference.philox_key(key.seed), key.stream, first, high - low + 1)
-        )
+        place = reference.Place(reference.philox_key(key.seed), key.stream, first, high - low + 1)
+        drawn = values_at(dtype, distribution, place)
         values.append(drawn[[column - low for column in run]])
     return np.concatenate(values).reshape([*map(len, rows), len(columns)])
 
