@@ -6,11 +6,11 @@ a fill takes its own by its index: a key is a value, not a state, and gives the 
 
 import os
 import sys
-import threading
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
-from typing import TypeAlias, Union, final
+from itertools import count
+from typing import Any, TypeAlias, Union, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from fastkaiming import _core, checks
 
 _LAST = 2**64 - 1  # the last seed, stream and word
-_NAMED = 2**63  # streams from here on belong to names, those below to counting
+_FIRST = 1  # the first stream that a generator hands out; an integer seed uses stream 0
+_NAMED = 2**63  # streams from here on belong to names
 _MOST_WORDS = sys.maxsize // np.dtype(np.uint32).itemsize  # in one array
 
 
@@ -99,12 +100,28 @@ def _valid_key(seed: int, stream: int) -> Key:
     return key
 
 
+def _streams_from(stream: int) -> "count[int]":
+    """Return an iterator over the streams of a generator, less 2**63 each: the last sequential one is -1.
+
+    ``next`` of an ``itertools.count`` is a single step for other threads and for signal handlers, also in builds of
+    Python without the GIL. A lock would have two flaws: a forked process can inherit it while another thread holds it,
+    and a signal handler can need it while the code that it interrupts holds it. The numbers are negative because
+    ``count`` holds those as machine integers; at 2**63 - 1 it changes to a form that CPython 3.13 cannot print.
+    """
+    return count(stream - _NAMED)
+
+
 @final
 class Generator:
     """A source of keys with one seed: every fill that is given the generator takes its next stream.
 
-    Two fills given the same integer share their values; two fills given one generator do not. Threads may share it.
-    A copy, or what is unpickled, goes on from the same stream as the original, each on its own from there.
+    Two fills that are given the same integer share their values; two fills that are given one generator do not.
+    Streams are counted from 1. Stream 0 belongs to the integer itself: a fill with ``rng=n`` and the fills with
+    ``Generator(n)`` share no values.
+
+    Threads may share a generator. A copy continues from the same stream as the original, and so does the copy that a
+    forked process inherits; from then on, each counts for itself. A generator can be pickled. It can only be
+    unpickled under the same :data:`STREAM_VERSION`, because another version gives other values for the same streams.
 
     Parameters
     ----------
@@ -123,28 +140,44 @@ class Generator:
     >>> import fastkaiming as fk
     >>> generator = fk.Generator(42)
     >>> generator.take(), generator.take()
-    (Key(seed=42, stream=0), Key(seed=42, stream=1))
+    (Key(seed=42, stream=1), Key(seed=42, stream=2))
     >>> generator.key("encoder.weight") == fk.Generator(42).key("encoder.weight")
     True
     """
 
-    __slots__ = ("_lock", "_next", "_seed")
+    __slots__ = ("_seed", "_streams")
 
     def __init__(self, seed: int | None = None) -> None:
         self._seed = _entropy() if seed is None else checks.integer("seed", seed, 0, _LAST)
-        self._next = 0
-        self._lock = threading.Lock()
+        self._streams = _streams_from(_FIRST)
 
     def __repr__(self) -> str:
         return f"Generator(seed={self._seed})"
 
-    def __getstate__(self) -> tuple[int, int]:
-        with self._lock:
-            return self._seed, self._next
+    def __getstate__(self) -> dict[str, int]:
+        # repr() is the only way to read a count without moving it; take() moves it beyond 0 at each refusal.
+        number = min(int(repr(self._streams).removeprefix("count(").removesuffix(")")), 0)
+        return {"stream_version": _core.STREAM_VERSION, "seed": self._seed, "next_stream": _NAMED + number}
 
-    def __setstate__(self, state: tuple[int, int]) -> None:
-        self._seed, self._next = state
-        self._lock = threading.Lock()
+    def __setstate__(self, state: Any) -> None:
+        fields = state if isinstance(state, dict) else {}
+        version, seed, upcoming = map(fields.get, ("stream_version", "seed", "next_stream"))
+        if type(version) is int and version != _core.STREAM_VERSION:
+            raise ValueError(
+                f"the Generator was pickled under stream version {version} and cannot be unpickled under stream "
+                f"version {_core.STREAM_VERSION}, which gives other values"
+            )
+        if not (
+            len(fields) == 3
+            and type(version) is type(seed) is type(upcoming) is int
+            and 0 <= seed <= _LAST
+            and _FIRST <= upcoming <= _NAMED
+        ):
+            raise ValueError(
+                "the pickled state of a Generator must be a dict of stream_version, seed and next_stream, "
+                f"not {checks.shown(state)}"
+            )
+        self._seed, self._streams = seed, _streams_from(upcoming)
 
     @property
     def seed(self) -> int:
@@ -152,17 +185,24 @@ class Generator:
         return self._seed
 
     def take(self) -> Key:
-        """Return the key of the next stream: 0, 1, 2, and so on.
+        """Return the key of the next stream: 1, 2, 3, and so on.
 
         Returns
         -------
         Key
             A key that this generator has not handed out before.
+
+        Raises
+        ------
+        OverflowError
+            The last stream that is not reserved for names, 2**63 - 1, has been handed out.
         """
-        with self._lock:
-            stream = self._next
-            self._next += 1
-        return _valid_key(self._seed, stream)
+        number = next(self._streams)
+        if number >= 0:
+            raise OverflowError(
+                f"take() has handed out the last sequential stream of the generator, {_NAMED - 1}: use another seed"
+            )
+        return _valid_key(self._seed, _NAMED + number)
 
     def key(self, name: str) -> Key:
         """Return the key of a name; it does not depend on what was taken before, and takes nothing.
@@ -176,7 +216,7 @@ class Generator:
         -------
         Key
             The stream is 2**63 plus 63 bits of the BLAKE2b digest of the name's UTF-8 bytes, so it is never one of the
-            streams taken by counting.
+            streams that :meth:`take` returns.
 
         Raises
         ------

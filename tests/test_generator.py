@@ -124,7 +124,7 @@ def test_seeds_and_streams_are_64_bit_integers(seed: Any, error: type[Exception]
 def test_generator_counts_streams() -> None:
     generator = fk.Generator(LAST)
     assert generator.seed == LAST
-    assert [generator.take() for _ in range(3)] == [fk.Key(LAST, 0), fk.Key(LAST, 1), fk.Key(LAST, 2)]
+    assert [generator.take() for _ in range(3)] == [fk.Key(LAST, 1), fk.Key(LAST, 2), fk.Key(LAST, 3)]
     assert repr(generator) == "Generator(seed=18446744073709551615)"
 
 
@@ -135,8 +135,87 @@ def test_a_copied_generator_goes_on_by_itself(copied: Callable[[fk.Generator], f
     generator = fk.Generator(5)
     generator.take()
     other = copied(generator)
-    assert [other.take(), other.take()] == [fk.Key(5, 1), fk.Key(5, 2)]
-    assert generator.take() == fk.Key(5, 1)
+    assert [other.take(), other.take()] == [fk.Key(5, 2), fk.Key(5, 3)]
+    assert generator.take() == fk.Key(5, 2)
+
+
+def state(**changes: object) -> dict[str, object]:
+    """Return the pickled state of a generator, or what another release may have made of it."""
+    return {"stream_version": fk.STREAM_VERSION, "seed": 5, "next_stream": 1, **changes}
+
+
+def pickled(state: object) -> bytes:
+    class Forged:
+        def __reduce__(self) -> tuple[object, ...]:
+            return object.__new__, (fk.Generator,), state
+
+    return pickle.dumps(Forged())
+
+
+def test_sequential_streams_end_below_those_of_names() -> None:
+    generator = pickle.loads(pickled(state(next_stream=2**63 - 2)))
+    assert [generator.take(), generator.take()] == [fk.Key(5, 2**63 - 2), fk.Key(5, 2**63 - 1)]
+    for exhausted in (generator, copy.copy(generator), pickle.loads(pickle.dumps(generator))):
+        for _ in range(2):
+            with pytest.raises(OverflowError) as refusal:
+                exhausted.take()
+            assert str(refusal.value) == (
+                "take() has handed out the last sequential stream of the generator, 9223372036854775807: "
+                "use another seed"
+            )
+        assert exhausted.key("w") == fk.Generator(5).key("w")
+
+
+@pytest.mark.parametrize("taken", [0, 1, 2**31 - 1, 2**31, 2**62, 2**63 - 2, 2**63 - 1])
+def test_a_copy_knows_how_many_streams_were_taken(taken: int) -> None:
+    expected = state(next_stream=1 + taken)
+    generator = pickle.loads(pickled(expected))
+    for each in (generator, copy.copy(generator)):
+        assert each.__getstate__() == expected
+
+
+@pytest.mark.parametrize("version", [0, 2, 10**30])
+@pytest.mark.parametrize("others", [{"seed": 5, "next_stream": 1}, {}, {"seed": "5", "position": [1, 2]}])
+def test_a_generator_of_another_stream_version_is_refused(version: int, others: dict[str, object]) -> None:
+    with pytest.raises(ValueError) as refusal:  # noqa: PT011
+        pickle.loads(pickled({"stream_version": version, **others}))
+    assert str(refusal.value) == (
+        f"the Generator was pickled under stream version {version} and cannot be unpickled under stream version 1, "
+        "which gives other values"
+    )
+
+
+def test_a_pickle_is_refused_once_the_stream_version_has_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    earlier = pickle.dumps(fk.Generator(5))
+    monkeypatch.setattr(_core, "STREAM_VERSION", 2)
+    with pytest.raises(ValueError, match="pickled under stream version 1 and cannot be unpickled under stream version"):
+        pickle.loads(earlier)
+    assert pickle.loads(pickle.dumps(fk.Generator(5))).take() == fk.Key(5, 1)
+
+
+@pytest.mark.parametrize(
+    "unknown",
+    [
+        (5, 1),
+        {},
+        "state",
+        {"seed": 5, "next_stream": 1},
+        state(stream_version="1"),
+        state(stream_version=True),
+        state(seed=-1),
+        state(seed=2**64),
+        state(seed=5.0),
+        state(seed=True),
+        state(next_stream=0),
+        state(next_stream=2**63 + 1),
+        state(next_stream=None),
+        state(next_stream=True),
+        state(extra=0),
+    ],
+)
+def test_an_unknown_pickled_state_is_refused(unknown: object) -> None:
+    with pytest.raises(ValueError, match="the pickled state of a Generator must be a dict of stream_version, seed and"):
+        pickle.loads(pickled(unknown))
 
 
 def test_a_huge_seed_is_refused_by_its_range() -> None:
@@ -153,7 +232,7 @@ def test_named_streams(name: str, digest: str) -> None:
     generator = fk.Generator(3)
     stream = 2**63 + int.from_bytes(bytes.fromhex(digest), "little") % 2**63
     assert generator.key(name) == fk.Key(3, stream)
-    assert generator.take().stream == 0  # a name takes nothing
+    assert generator.take().stream == 1  # a name takes nothing
 
 
 @pytest.mark.parametrize("name", [b"weight", 3, None])
@@ -170,7 +249,7 @@ def test_threads_never_share_a_stream() -> None:
     generator = fk.Generator(0)
     with ThreadPoolExecutor(8) as pool:
         batches = list(pool.map(lambda _: [generator.take().stream for _ in range(2000)], range(8)))
-    assert sorted(stream for batch in batches for stream in batch) == list(range(16000))
+    assert sorted(stream for batch in batches for stream in batch) == list(range(1, 16001))
 
 
 def test_key_from_every_kind_of_rng() -> None:
@@ -178,7 +257,7 @@ def test_key_from_every_kind_of_rng() -> None:
     assert key_from(9) == key_from(nine) == fk.Key(9, 0)
     assert key_from(fk.Key(9, 4)) == fk.Key(9, 4)
     generator = fk.Generator(9)
-    assert [key_from(generator), key_from(generator)] == [fk.Key(9, 0), fk.Key(9, 1)]
+    assert [key_from(generator), key_from(generator)] == [fk.Key(9, 1), fk.Key(9, 2)]
     assert key_from(None) != key_from(None)
 
 

@@ -125,7 +125,7 @@ theirs, ours, longer = (
 )
 assert ours == theirs and ours is not None, (ours, theirs)
 assert longer.startswith("sharding must have at most 1 axes for shape (64,), got P"), longer
-assert generator.take() == fk.Key(7, 0)
+assert generator.take() == fk.Key(7, 1)
 """
     result = python(PRELUDE + program, **EIGHT)
     assert result.returncode == 0, result.stderr

@@ -87,7 +87,7 @@ def test_who_gives_the_seed(rng: Any, seed: int) -> None:
 def test_a_generator_gives_no_stream_of_its_own() -> None:
     generator = fk.Generator(5)
     fk.init_({"w": marked(8, 8)}, generator)
-    assert generator.take() == fk.Key(5, 0)
+    assert generator.take() == fk.Key(5, 1)
 
 
 def test_a_numpy_generator_gives_a_seed() -> None:

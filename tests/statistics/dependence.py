@@ -107,7 +107,7 @@ def neighbouring_keys(seed: int, size: int) -> list[Finding]:
         "seeds s and s xor 2^i": [fk.Key(seed), *(fk.Key(seed ^ 1 << i) for i in range(64))],
         "streams s and s xor 2^i": [fk.Key(seed, 0), *(fk.Key(seed, 1 << i) for i in range(64))],
         "seed and stream exchanged": [fk.Key(a, b) for a, b in itertools.permutations((0, 1, 2, seed), 2)],
-        "streams in sequence": [generator.take() for _ in range(65)],
+        "streams in sequence": [fk.Key(seed, stream) for stream in range(65)],
         "streams of names": [generator.key(f"model.layers.{i}.weight") for i in range(65)],
     }
     findings = []
