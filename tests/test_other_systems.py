@@ -1,15 +1,19 @@
 """What Linux has and other systems lack is missed by nobody: simulated, for the lack of such machines."""
 
+import os
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from processes import python
+
+from fastkaiming.checkpoint import descriptors
 
 NOT_ON_MACOS = ["os.posix_fallocate", "os.posix_fadvise", "os.O_DIRECT", "os.sched_getaffinity", "os.sched_yield"]
 NOT_ON_WINDOWS = [
     *NOT_ON_MACOS, "os.preadv", "os.pwrite", "os.pread", "os.readv", "os.O_CLOEXEC", "os.O_NOFOLLOW", "os.O_DIRECTORY",
-    "os.fork", "mmap.MAP_PRIVATE", "mmap.MAP_ANONYMOUS", "mmap.MADV_DONTNEED", "mmap.MADV_HUGEPAGE",
+    "os.fork", "os.register_at_fork", "mmap.MAP_PRIVATE", "mmap.MAP_ANONYMOUS", "mmap.MADV_DONTNEED", "mmap.MADV_HUGEPAGE",
 ]  # fmt: skip
 
 WITHOUT = """
@@ -73,3 +77,20 @@ print("as ever")
 def test_fills_and_checkpoints_without_what_linux_has(tmp_path: Path, platform: str, missing: list[str]) -> None:
     result = python(WITHOUT, str(tmp_path), platform, *missing)
     assert result.stdout == "as ever\n", result.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_no_lock_is_taken_where_there_are_forks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child could inherit a lock taken; and two processes that share a descriptor share its position, too."""
+    monkeypatch.setattr(descriptors, "_seeking", None)
+    monkeypatch.delattr(os, "preadv", raising=False)  # as macOS 10 has it
+    opened = descriptors.create(tmp_path / "file")
+    try:
+        assert descriptors.write(opened, memoryview(b"abcdef"), 2) == 6
+        found = np.zeros(4, np.uint8)
+        assert descriptors.read(opened, found, 3) == 4
+        assert found.tobytes() == b"bcde"
+        assert descriptors.read(opened, found, 6) == 2
+        assert os.lseek(opened, 0, os.SEEK_CUR) == 0
+    finally:
+        os.close(opened)

@@ -7,6 +7,8 @@ from pathlib import Path
 from numpy import uint8
 from numpy.typing import NDArray
 
+# For systems that cannot read or write at an offset in one call: Windows, which has no fork either. The lock can
+# therefore never be inherited by a child process while another thread holds it.
 _seeking = threading.Lock()
 
 
@@ -47,9 +49,12 @@ def read(descriptor: int, buffer: NDArray[uint8], offset: int) -> int:
     """Read from a place of a file into a buffer, and return how many bytes were read."""
     if hasattr(os, "preadv"):
         return os.preadv(descriptor, [buffer.data], offset)
-    with _seeking:
-        os.lseek(descriptor, offset, os.SEEK_SET)
-        found = os.read(descriptor, len(buffer))
+    if hasattr(os, "pread"):  # as in Python for macOS 10
+        found = os.pread(descriptor, len(buffer), offset)
+    else:
+        with _seeking:
+            os.lseek(descriptor, offset, os.SEEK_SET)
+            found = os.read(descriptor, len(buffer))
     buffer[: len(found)].data[:] = found
     return len(found)
 
