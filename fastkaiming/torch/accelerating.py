@@ -6,6 +6,7 @@ costs every operation of the block some microseconds; and it is by methods that 
 """
 
 import inspect
+import os
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -33,14 +34,15 @@ class Acceleration:
 
     def is_open(self) -> bool:
         """Tell whether the block has been entered and not left; a context copied from it knows but of the former."""
-        return self._token is not None
+        return self in _open_blocks
+
+    def enclosing(self) -> "Acceleration | None":
+        """Return the block in which this one was entered."""
+        block = None if self._token is None else self._token.old_value
+        return block if isinstance(block, Acceleration) else None
 
     def __enter__(self) -> None:
-        if self.is_open():
-            raise RuntimeError(
-                "a block of accelerate() must be left before it is entered again: call accelerate() anew"
-            )
-        _enter()
+        _enter(self)
         self._token = _innermost.set(self)
 
     def __exit__(
@@ -48,7 +50,7 @@ class Acceleration:
     ) -> None:
         token, self._token = self._token, None
         assert token is not None
-        _leave()
+        _leave(self)
         with suppress(ValueError):  # where it is left in another context than it was entered in, by async fixtures say
             _innermost.reset(token)
 
@@ -87,7 +89,8 @@ def accelerate(function: Callable[..., Any] | None = None) -> Any:
     subclasses other than Parameter and DTensor; what autograd, a transform of :mod:`torch.func`, a tracer or another
     TorchDispatchMode is to see; the functions that make a tensor, such as ``torch.randn``, or fill one by ``out=``; and
     what is not called by the methods' names: ``torch.ops.aten.normal_``, say. Other threads are not affected, unless
-    they run in a copy of the block's context, as those of ``asyncio.to_thread`` do. Blocks can be nested.
+    they run in a copy of the block's context, as those of ``asyncio.to_thread`` do. A forked child process keeps only the
+    blocks that the forking thread is in. Blocks can be nested.
 
     Parameters
     ----------
@@ -118,8 +121,9 @@ def accelerate(function: Callable[..., Any] | None = None) -> Any:
 
 
 _innermost: ContextVar[Acceleration | None] = ContextVar("fastkaiming.torch.innermost", default=None)
-_lock = threading.Lock()
-_open_blocks = 0
+_open_blocks: dict[Acceleration, int] = {}  # each with the thread that entered it
+# A signal handler or a finalizer may need the lock while the code that it interrupts, in the same thread, holds it.
+_lock = threading.RLock()
 
 
 def _is_active() -> bool:
@@ -127,22 +131,58 @@ def _is_active() -> bool:
     return block is not None and block.is_open()
 
 
-def _enter() -> None:
-    global _open_blocks
+def _enter(block: Acceleration) -> None:
     with _lock:
-        _open_blocks += 1
-        if _open_blocks == 1:
-            for replacement in _REPLACEMENTS:
+        if block in _open_blocks:
+            raise RuntimeError(
+                "a block of accelerate() must be left before it is entered again: call accelerate() anew"
+            )
+        _open_blocks[block] = threading.get_ident()
+        _replace_or_restore()
+
+
+def _leave(block: Acceleration) -> None:
+    with _lock:
+        _open_blocks.pop(block, None)  # a forked child may have dropped it
+        _replace_or_restore()
+
+
+def _replace_or_restore() -> None:
+    """Replace torch's functions if any block is open, and restore them if none is, whatever was done before."""
+    while True:
+        is_any_open = bool(_open_blocks)
+        for replacement in _REPLACEMENTS:
+            if is_any_open:
                 replacement.make()
-
-
-def _leave() -> None:
-    global _open_blocks
-    with _lock:
-        _open_blocks -= 1
-        if _open_blocks == 0:
-            for replacement in _REPLACEMENTS:
+            else:
                 replacement.undo()
+        if is_any_open == bool(_open_blocks):  # otherwise a signal handler has entered or left a block meanwhile
+            return
+
+
+def _drop_blocks_of_other_threads() -> None:
+    """Keep, in a forked child, the blocks that its only thread can be in.
+
+    Those are the blocks that the thread entered itself and those that surround its current context, as in a thread of
+    ``asyncio.to_thread``. The other threads do not exist in the child, so nobody would leave their blocks. One of them
+    may have held the lock at the time of the fork, and may have replaced some of torch's functions and not the others.
+    """
+    global _lock
+    _lock = threading.RLock()
+    kept = set()
+    block = _innermost.get()
+    while block is not None and block not in kept:
+        kept.add(block)
+        block = block.enclosing()
+    thread = threading.get_ident()
+    for block, entered_by in list(_open_blocks.items()):
+        if entered_by != thread and block not in kept:
+            del _open_blocks[block]
+    _replace_or_restore()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_drop_blocks_of_other_threads)
 
 
 class _Replacement:
@@ -162,7 +202,8 @@ class _Replacement:
         if getattr(self.place, self.name) is not self.ours:
             return
         if self.is_inherited:
-            delattr(self.place, self.name)
+            with suppress(AttributeError):  # where a signal handler has left a block meanwhile
+                delattr(self.place, self.name)
         else:
             setattr(self.place, self.name, self.theirs)
 
