@@ -13,7 +13,8 @@ from fastkaiming.checkpoint import descriptors
 NOT_ON_MACOS = ["os.posix_fallocate", "os.posix_fadvise", "os.O_DIRECT", "os.sched_getaffinity", "os.sched_yield"]
 NOT_ON_WINDOWS = [
     *NOT_ON_MACOS, "os.preadv", "os.pwrite", "os.pread", "os.readv", "os.O_CLOEXEC", "os.O_NOFOLLOW", "os.O_DIRECTORY",
-    "os.fork", "os.register_at_fork", "mmap.MAP_PRIVATE", "mmap.MAP_ANONYMOUS", "mmap.MADV_DONTNEED", "mmap.MADV_HUGEPAGE",
+    "os.fork", "os.register_at_fork", "mmap.MAP_PRIVATE", "mmap.MAP_ANONYMOUS", "mmap.MADV_DONTNEED",
+    "mmap.MADV_HUGEPAGE",
 ]  # fmt: skip
 
 WITHOUT = """

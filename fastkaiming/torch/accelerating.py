@@ -33,7 +33,7 @@ class Acceleration:
         self._token: Token[Acceleration | None] | None = None  # while the block is open
 
     def is_open(self) -> bool:
-        """Tell whether the block has been entered and not left; a context copied from it knows but of the former."""
+        """Tell whether the block has been entered and not left, which a copy of its context cannot tell by itself."""
         return self in _open_blocks
 
     def enclosing(self) -> "Acceleration | None":
@@ -89,8 +89,8 @@ def accelerate(function: Callable[..., Any] | None = None) -> Any:
     subclasses other than Parameter and DTensor; what autograd, a transform of :mod:`torch.func`, a tracer or another
     TorchDispatchMode is to see; the functions that make a tensor, such as ``torch.randn``, or fill one by ``out=``; and
     what is not called by the methods' names: ``torch.ops.aten.normal_``, say. Other threads are not affected, unless
-    they run in a copy of the block's context, as those of ``asyncio.to_thread`` do. A forked child process keeps only the
-    blocks that the forking thread is in. Blocks can be nested.
+    they run in a copy of the block's context, as those of ``asyncio.to_thread`` do. A forked child process keeps only
+    the blocks that the forking thread is in. Blocks can be nested.
 
     Parameters
     ----------
