@@ -337,7 +337,10 @@ def _moments(distribution: Distribution, dtype: np.dtype[Any]) -> tuple[float, f
     if dtype.itemsize > 2:  # which rounds too finely to tell
         return distribution.mean, distribution.std, _kurtosis(distribution)
     numbers = formats.numbers(dtype)
-    inside = numbers[(distribution.low <= numbers) & (numbers <= distribution.high)]
+    low, high = distribution.low, distribution.high
+    inside = numbers[(low <= numbers) & (numbers <= high)]
+    if isinstance(distribution, Uniform):  # whose upper bound is not stored, nor are both where they are symmetric
+        inside = inside[(inside < high) & ((low < inside) | (low != -high))]
     numbers = inside if inside.size else numbers
     up_to = np.asarray(distribution.cdf((numbers[:-1] + numbers[1:]) / 2))
     probabilities = np.diff(up_to, prepend=0.0, append=1.0)
