@@ -116,14 +116,17 @@ class Normal:
 @final
 @dataclass(frozen=True, slots=True)
 class Uniform:
-    """The uniform distribution from ``low`` to ``high``; where the two are equal, that constant.
+    """The uniform distribution on [``low``, ``high``); where the two are equal, that constant.
+
+    A fill never stores ``high`` where ``low < high``, whatever the dtype, and for symmetric bounds (-b, b) it stores
+    neither bound.
 
     Parameters
     ----------
     low : float, default 0.0
-        The lower end.
+        The lower bound.
     high : float, default 1.0
-        The upper end, not below ``low``.
+        The upper bound, not below ``low``.
 
     Raises
     ------

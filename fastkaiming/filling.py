@@ -54,14 +54,16 @@ def fill_(
         Writable memory: a NumPy array, what lends its memory as a buffer (memoryview, array.array), or on the CPU by
         DLPack (a torch tensor). Its dtype is float32, float64, float16, bfloat16, float8_e4m3fn or float8_e5m2, of
         which the last three are ml_dtypes'; the values of the narrower ones are those of float32, rounded to nearest,
-        within the bounds of the distribution. Any strides, alignment and byte order will do: an element's value depends
+        within the bounds of the distribution. The values of the two float8 dtypes are provisional: they may change
+        before fastkaiming 1.0. Any strides, alignment and byte order will do: an element's value depends
         on its index in ``out`` and not on its place in memory. One without elements is left alone.
     distribution : Normal, Uniform or TruncatedNormal
         What to draw. Its numbers are rounded to the precision of ``out`` first, float32 for the narrower dtypes. A
         bound of TruncatedNormal and the lower bound of Uniform can then be drawn, but neither the upper bound of
         Uniform nor, for symmetric bounds (-b, b), the lower one. Nothing beyond the bounds is drawn.
     rng : int, Key, Generator or numpy.random.Generator, optional
-        Which values to draw. An integer is a seed, a Key a seed and a stream: the same values at every call.
+        Which values to draw. An integer is a seed, a Key a seed and a stream: the same values at every call. Use one
+        key for one array: arrays that are filled from the same key are correlated, even if their distributions differ.
         A Generator gives its next stream and a numpy.random.Generator a 64-bit seed, to an ``out`` without elements
         too, but not when an argument is refused. By default the operating system gives the seed.
     global_shape : sequence of int, optional

@@ -28,6 +28,9 @@ _MOST_WORDS = sys.maxsize // np.dtype(np.uint32).itemsize  # in one array
 class Key:
     """Which random words a fill uses: a seed, and a stream of that seed.
 
+    Use one key for one array. Arrays that are filled from the same key come from the same random words: they are equal
+    if they have the same distribution, and correlated if they do not.
+
     Parameters
     ----------
     seed : int

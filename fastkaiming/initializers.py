@@ -24,17 +24,19 @@ def uniform_(
     index: Sequence[slice] | None = None,
     threads: int | None = None,
 ) -> Target:
-    """Fill ``out`` in place from the uniform distribution from ``low`` to ``high``.
+    """Fill ``out`` in place from the uniform distribution on the half-open interval [``low``, ``high``).
+
+    As in NumPy, PyTorch and JAX, ``high`` itself is never stored where ``low < high``, whatever the dtype. For
+    symmetric bounds (-b, b) neither bound is stored, so that the distribution stays symmetric.
 
     Parameters
     ----------
     out : numpy.ndarray
         The array, as :func:`fill_` takes it.
     low : float, default 0.0
-        The lower end.
+        The lower bound.
     high : float, default 1.0
-        The upper end, not below ``low``. Rounding can reach it: in float32, the uniform from 0 to 1 takes the value 1
-        with probability 2**-24, and never 0.
+        The upper bound, not below ``low``. Where the two are equal, every element is ``low``.
     rng, global_shape, index, threads
         Which values are drawn and by how many threads: see :func:`fill_`.
 

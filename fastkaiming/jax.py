@@ -319,12 +319,12 @@ def _normal(_: tuple[int, ...], stddev: float) -> Distribution:
 
 
 def uniform(scale: float = 1e-2, dtype: Any = None) -> Initializer:
-    """Return an initializer of uniform values from 0 to ``scale``, as :func:`jax.nn.initializers.uniform`.
+    """Return an initializer of uniform values in [0, ``scale``), as :func:`jax.nn.initializers.uniform`.
 
     Parameters
     ----------
     scale : float, default 0.01
-        The upper end, which rounding can reach, or the lower one where it is negative.
+        The upper bound, which is not drawn; where it is negative, the lower bound, and 0 is not drawn.
     dtype : dtype, optional
         The dtype of arrays that are asked for without one.
 
