@@ -74,13 +74,14 @@ def test_everything_is_visited_once_in_pieces_cut_by_the_grain(loops: Path) -> N
         assert outcome["pieces"] == expected, places
         # No more threads than pieces, so that a small fill starts none.
         assert int(outcome["created"]) == max(0, min(threads, expected.count(",")) - 1), places
+        assert outcome["misnumbered"] == "0", places
         assert outcome["result"] == "0"
 
 
 @pytest.mark.parametrize("loops", [[]], indirect=True, ids=[""])  # a thousand are too many for the sanitizer
 def test_no_more_than_1024_threads(loops: Path) -> None:
     (outcome,) = outcomes(loops, ["loop 4000 1 5000 9999 0"])
-    assert outcome["created"] == "1023"
+    assert (outcome["created"], outcome["misnumbered"]) == ("1023", "0")
     assert outcome["pieces"] == cuts(4000, 1)
 
 

@@ -5,38 +5,26 @@
 
 #define FK_INLINE static inline __attribute__((always_inline))
 
-enum { LINE_BYTES = 64, BATCH_BYTES = FK_BATCH_BLOCKS * FK_BLOCK_BYTES };
+_Static_assert(FK_BATCH_BLOCKS % FK_MAX_TILE_BLOCKS == 0, "lists of blocks end with a whole tile, of any power of 2");
+_Static_assert(FK_BATCH_ROWS >= FK_BATCH_BLOCKS, "a batch may have a row for each of its blocks");
+_Static_assert(FK_BATCH_BYTES <= UINT32_MAX, "drawn_at counts all elements of a batch");
 
-typedef struct {
-    const fk_plan *plan;
-    const fk_grid *grid;
-    const fk_draw *draw;
-    uint64_t columns;
-    size_t rows;
-    char *out[FK_BATCH_ROWS];         /* where a row's first element of the batch belongs */
-    const char *from[FK_BATCH_ROWS];  /* where it lies, once all are rounded */
-    uint32_t drawn_at[FK_BATCH_ROWS]; /* how many elements were drawn before it */
-    uint32_t low[FK_BATCH_BLOCKS];
-    _Alignas(LINE_BYTES) char drawn[BATCH_BYTES];
-    _Alignas(LINE_BYTES) char rounded[BATCH_BYTES];
-} batch;
-
-static void take(batch *b, const fk_row *row, uint64_t column, uint64_t at) {
+static void take(fk_batch *b, const fk_row *row, uint64_t column, uint64_t at) {
     b->drawn_at[b->rows] = (uint32_t)at;
     b->out[b->rows++] = row->out + (int64_t)column * b->grid->column.stride;
 }
 
 /* The elements of one row from `column` on. Returns how many elements were drawn. */
-static size_t draw_row(batch *b, const fk_row *row, uint64_t column) {
+static size_t draw_row(fk_batch *b, const fk_row *row, uint64_t column) {
     const uint64_t step = b->grid->column.step, count = (b->columns - 1) * step + 1;
-    fk_draw_run(b->draw, row->index + column * step, count, b->drawn, 0);
+    fk_draw_run(b->draw, row->index + column * step, count, b->drawn, NULL);
     take(b, row, column, 0);
     return (size_t)count;
 }
 
 /* The elements of up to `rows` rows from `column` on, as many of them as one call of the kernel can serve; moves the
  * cursor past them. Neighbours that share a block draw it once. Returns how many elements were drawn. */
-static size_t draw_rows(batch *b, fk_row *row, uint64_t rows, uint64_t column) {
+static size_t draw_rows(fk_batch *b, fk_row *row, uint64_t rows, uint64_t column) {
     const uint64_t block_elements = FK_BLOCK_BYTES / b->draw->element_bytes, step = b->grid->column.step;
     uint64_t high = 0, last = 0;
     size_t blocks = 0;
@@ -60,7 +48,7 @@ static size_t draw_rows(batch *b, fk_row *row, uint64_t rows, uint64_t column) {
 }
 
 /* Round and swap the elements drawn. */
-static void finish(batch *b, size_t drawn) {
+static void finish(fk_batch *b, size_t drawn) {
     const size_t bytes = fk_stored_bytes(b->plan->operation, b->plan->format);
     char *elements = b->drawn, *spare = b->rounded;
     if (b->plan->format != FK_AS_DRAWN && b->draw->element_bytes == sizeof(double)) {
@@ -73,28 +61,29 @@ static void finish(batch *b, size_t drawn) {
         elements = spare;
     }
     if (b->plan->swapped) { b->draw->kernels->swap(elements, drawn, bytes); }
-    for (size_t i = 0; i < b->rows; i++) { b->from[i] = elements + b->drawn_at[i] * bytes; }
+    b->elements = elements;
 }
 
-FK_INLINE void put_along_rows(const batch *b, int64_t stride, size_t apart, size_t bytes) {
+FK_INLINE void put_along_rows(const fk_batch *b, int64_t stride, size_t apart, size_t bytes) {
     for (size_t i = 0; i < b->rows; i++) {
         char *out = b->out[i];
-        const char *from = b->from[i];
+        const char *from = b->elements + b->drawn_at[i] * bytes;
         for (uint64_t k = 0; k < b->columns; k++, out += stride, from += apart) { memcpy(out, from, bytes); }
     }
 }
 
-FK_INLINE void put_across_rows(const batch *b, int64_t stride, size_t apart, size_t bytes) {
+FK_INLINE void put_across_rows(const fk_batch *b, int64_t stride, size_t apart, size_t bytes) {
     const size_t rows = b->rows; /* which the bytes written might be, for all that the compiler knows */
+    const char *const elements = b->elements;
     for (uint64_t k = 0; k < b->columns; k++) {
         const int64_t by = (int64_t)k * stride;
-        const size_t at = k * apart;
-        for (size_t i = 0; i < rows; i++) { memcpy(b->out[i] + by, b->from[i] + at, bytes); }
+        const char *const from = elements + k * apart;
+        for (size_t i = 0; i < rows; i++) { memcpy(b->out[i] + by, from + b->drawn_at[i] * bytes, bytes); }
     }
 }
 
 /* In the order in which memory is denser. `bytes` is known when this is compiled. */
-FK_INLINE void put_elements(const batch *b, size_t bytes) {
+FK_INLINE void put_elements(const fk_batch *b, size_t bytes) {
     const fk_grid *grid = b->grid;
     const int64_t stride = grid->column.stride;
     const size_t apart = grid->column.step * bytes;
@@ -105,10 +94,12 @@ FK_INLINE void put_elements(const batch *b, size_t bytes) {
     }
 }
 
-static void put_in_place(const batch *b) {
+static void put_in_place(const fk_batch *b) {
     const size_t bytes = fk_stored_bytes(b->plan->operation, b->plan->format);
     if (b->grid->column.step == 1 && b->grid->column.stride == (int64_t)bytes) {
-        for (size_t i = 0; i < b->rows; i++) { memcpy(b->out[i], b->from[i], b->columns * bytes); }
+        for (size_t i = 0; i < b->rows; i++) {
+            memcpy(b->out[i], b->elements + b->drawn_at[i] * bytes, b->columns * bytes);
+        }
         return;
     }
     switch (bytes) {
@@ -126,25 +117,24 @@ static uint64_t batch_end(const fk_grid *grid, const fk_row *row, uint64_t colum
     return columns < column_end - column ? column + columns : column_end;
 }
 
-void fk_fill_batches(const fk_plan *plan, const fk_grid *grid, const fk_draw *draw, const fk_box *box) {
-    batch b;
-    b.plan = plan;
-    b.grid = grid;
-    b.draw = draw;
+void fk_fill_batches(const fk_plan *plan, const fk_grid *grid, const fk_draw *draw, const fk_box *box, fk_batch *b) {
+    b->plan = plan;
+    b->grid = grid;
+    b->draw = draw;
     uint64_t end;
     for (uint64_t row = box->row; row < box->row_end; row += grid->batch_rows) {
         const uint64_t rows = row + grid->batch_rows < box->row_end ? grid->batch_rows : box->row_end - row;
         const fk_row first = fk_grid_row(grid, plan, row);
         for (uint64_t column = box->column; column < box->column_end; column = end) {
             end = batch_end(grid, &first, column, box->column_end);
-            b.columns = end - column;
+            b->columns = end - column;
             fk_row cursor = first;
-            for (uint64_t left = rows; left > 0; left -= b.rows) {
-                b.rows = 0;
+            for (uint64_t left = rows; left > 0; left -= b->rows) {
+                b->rows = 0;
                 const size_t drawn =
-                    grid->batch_rows == 1 ? draw_row(&b, &cursor, column) : draw_rows(&b, &cursor, left, column);
-                finish(&b, drawn);
-                put_in_place(&b);
+                    grid->batch_rows == 1 ? draw_row(b, &cursor, column) : draw_rows(b, &cursor, left, column);
+                finish(b, drawn);
+                put_in_place(b);
             }
         }
     }

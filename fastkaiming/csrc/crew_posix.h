@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <time.h>
 
 enum { MOST_HELPERS = 1023 };
@@ -50,7 +51,7 @@ typedef struct {
     int started;
     int placed; /* did the helpers start on some of the usable CPUs? */
     cpus usable;
-    pthread_t helpers[MOST_HELPERS];
+    pthread_t *helpers; /* not on the caller's stack, where so many would be too much for a small one */
 } crew;
 
 static void *help_crew(void *argument) {
@@ -60,8 +61,9 @@ static void *help_crew(void *argument) {
 }
 
 /* Start as many as can be, up to `wanted`, each to run help(argument): EAGAIN (a limit on threads or memory) only means
- * fewer. They start with signals blocked, so that the process's handlers run on the threads that they belong to; all
- * but those of a thread's own faults, whose handlers (of a guard page, a truncated file) have to run where they do. */
+ * fewer, and no memory for their list means none. They start with signals blocked, so that the process's handlers run
+ * on the threads that they belong to; all but those of a thread's own faults, whose handlers (of a guard page, a
+ * truncated file) have to run where they do. */
 static void assemble(crew *c, int wanted, void (*help)(void *), void *argument) {
     static const int own_faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS};
     sigset_t others, before;
@@ -70,7 +72,8 @@ static void assemble(crew *c, int wanted, void (*help)(void *), void *argument) 
     c->argument = argument;
     c->started = 0;
     c->placed = wanted > 0 && usable_cpus(&c->usable);
-    if (wanted <= 0 || pthread_attr_init(&attributes) != 0) { return; }
+    c->helpers = wanted > 0 ? malloc((size_t)wanted * sizeof *c->helpers) : NULL;
+    if (c->helpers == NULL || pthread_attr_init(&attributes) != 0) { return; }
     if (c->placed) { start_beside_caller(&attributes, &c->usable); }
     sigfillset(&others);
     for (size_t i = 0; i < sizeof own_faults / sizeof *own_faults; i++) { sigdelset(&others, own_faults[i]); }
@@ -89,6 +92,7 @@ static void dismiss(crew *c) {
         if (c->placed) { allow_every_cpu(c->helpers[i], &c->usable); }
         pthread_join(c->helpers[i], NULL);
     }
+    free(c->helpers);
 }
 
 /* Run work(argument), and if the calling thread ends in it, clean_up(argument); it may dismiss the crew. */

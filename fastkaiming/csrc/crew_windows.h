@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 
 enum { MOST_HELPERS = 1023 };
 
@@ -20,7 +21,7 @@ typedef struct {
     int caller_ends;
     atomic_int at_work;
     int started;
-    HANDLE helpers[MOST_HELPERS];
+    HANDLE *helpers; /* not on the caller's stack, where so many would be too much for a small one */
 } crew;
 
 static DWORD WINAPI help_crew(void *argument) {
@@ -43,7 +44,8 @@ static void assemble(crew *c, int wanted, void (*help)(void *), void *argument) 
     c->argument = argument;
     c->caller_ends = 0;
     c->started = 0;
-    c->slot = wanted > 0 ? FlsAlloc(clean_up_crew) : FLS_OUT_OF_INDEXES;
+    c->helpers = wanted > 0 ? malloc((size_t)wanted * sizeof *c->helpers) : NULL;
+    c->slot = c->helpers != NULL ? FlsAlloc(clean_up_crew) : FLS_OUT_OF_INDEXES;
     if (c->slot == FLS_OUT_OF_INDEXES) { return; }
     atomic_init(&c->at_work, wanted);
     while (c->started < wanted && (c->helpers[c->started] = CreateThread(NULL, 0, help_crew, c, 0, NULL)) != NULL) {
@@ -59,6 +61,7 @@ static void dismiss(crew *c) {
         if (!c->caller_ends) { WaitForSingleObject(c->helpers[i], INFINITE); }
         CloseHandle(c->helpers[i]);
     }
+    free(c->helpers);
 }
 
 static void run_or_clean_up(crew *c, void (*work)(void *), void (*clean_up)(void *)) {

@@ -3,19 +3,14 @@
 
 #include <string.h>
 
-enum { MAX_TILE_BYTES = 1024 };
+enum { LEAST_STREAMED_BYTES = 2 * FK_LAG_BYTES };
 
-/* A streaming run is drawn a batch at a time into a buffer that stays in the first-level cache. In front of the batch
- * lie the bytes of the last one that are still to go: at most LAG_TILES tiles. */
-enum {
-    LINE_BYTES = 64,
-    LAG_TILES = 3,
-    LAG_BYTES = LAG_TILES * MAX_TILE_BYTES,
-    BATCH_BYTES = 16 * 1024,
-    LEAST_STREAMED_BYTES = 2 * LAG_BYTES,
-};
-_Static_assert(LEAST_STREAMED_BYTES >= LAG_BYTES + LINE_BYTES, "a streamed range has LAG_TILES tiles and a whole line");
-_Static_assert(BATCH_BYTES >= 2 * LAG_BYTES, "a batch has room for more than the first LAG_TILES tiles");
+_Static_assert(LEAST_STREAMED_BYTES >= FK_LAG_BYTES + FK_LINE_BYTES, "a streamed range has the lag and a whole line");
+_Static_assert(FK_STREAM_BATCH_BYTES >= FK_LAG_BYTES + FK_MAX_TILE_BYTES, "a batch holds a tile more than the lag");
+_Static_assert(FK_LAG_TILES >= 3,
+               "a sink that starts in the first tile, or a line behind it, ends before the last one");
+_Static_assert(FK_LAG_BYTES % FK_LINE_BYTES == 0, "a batch begins with a cache line");
+_Static_assert(sizeof(fk_stream_buffer) == FK_LAG_BYTES + FK_STREAM_BATCH_BYTES, "the batch follows the lag at once");
 
 size_t fk_drawn_bytes(fk_operation operation) {
     switch (operation) {
@@ -53,7 +48,7 @@ static size_t tile_bytes(const fk_draw *draw) { return draw->kernels->tile_block
 
 /* Bytes [begin, end) of one tile. */
 static void draw_part_of_tile(const fk_draw *draw, uint64_t block, size_t begin, size_t end, char *out) {
-    _Alignas(LINE_BYTES) char tile[MAX_TILE_BYTES];
+    _Alignas(FK_LINE_BYTES) char tile[FK_MAX_TILE_BYTES];
     draw->kernel(&draw->source, tile, block, NULL, 1, NULL);
     memcpy(out, tile + begin, end - begin);
 }
@@ -77,22 +72,22 @@ static void draw_plain(const fk_draw *draw, uint64_t block, size_t begin, size_t
 }
 
 /* The same bytes, in whole aligned cache lines past the caches, all but the lines that the range begins and ends in.
- * The sink starts less than a tile and a line into the LAG_TILES tiles drawn before it, and then moves as fast as the
- * draw: so it neither overtakes that nor passes `end`. */
-static void draw_streaming(const fk_draw *draw, uint64_t block, size_t begin, size_t end, char *out) {
-    _Alignas(LINE_BYTES) char buffer[LAG_BYTES + BATCH_BYTES];
-    char *const batch = buffer + LAG_BYTES;
+ * The sink starts less than a tile and a line into the FK_LAG_TILES tiles drawn before it, and then moves as fast as
+ * the draw: so it neither overtakes that nor passes `end`. */
+static void draw_streaming(const fk_draw *draw, uint64_t block, size_t begin, size_t end, char *out,
+                           fk_stream_buffer *buffer) {
+    char *const batch = (char *)buffer + FK_LAG_BYTES;
     const size_t tile = tile_bytes(draw), tiles = (end + tile - 1) / tile;
 
-    draw->kernel(&draw->source, batch, block, NULL, LAG_TILES, NULL);
-    const size_t head = (LINE_BYTES - (uintptr_t)out % LINE_BYTES) % LINE_BYTES;
+    draw->kernel(&draw->source, batch, block, NULL, FK_LAG_TILES, NULL);
+    const size_t head = (FK_LINE_BYTES - (uintptr_t)out % FK_LINE_BYTES) % FK_LINE_BYTES;
     memcpy(out, batch + begin, head);
     fk_sink sink = {.from = batch + begin + head, .to = out + head};
 
-    const size_t unsent = LAG_TILES * tile - (begin + head);
-    char *fresh = batch + LAG_TILES * tile;
-    for (size_t drawn = LAG_TILES; drawn < tiles;) {
-        const size_t n = smaller(tiles - drawn, (size_t)(batch + BATCH_BYTES - fresh) / tile);
+    const size_t unsent = FK_LAG_TILES * tile - (begin + head);
+    char *fresh = batch + FK_LAG_TILES * tile;
+    for (size_t drawn = FK_LAG_TILES; drawn < tiles;) {
+        const size_t n = smaller(tiles - drawn, (size_t)(batch + FK_STREAM_BATCH_BYTES - fresh) / tile);
         draw->kernel(&draw->source, fresh, block + drawn * draw->kernels->tile_blocks, NULL, n, &sink);
         drawn += n;
         memmove(batch - unsent, sink.from, unsent);
@@ -100,29 +95,29 @@ static void draw_streaming(const fk_draw *draw, uint64_t block, size_t begin, si
         fresh = batch;
     }
     char *const stop = out + (end - begin);
-    draw->kernels->flush(&sink, (size_t)(stop - sink.to) / LINE_BYTES);
+    draw->kernels->flush(&sink, (size_t)(stop - sink.to) / FK_LINE_BYTES);
     memcpy(sink.to, sink.from, (size_t)(stop - sink.to));
 }
 
 /* A run within the blocks whose numbers have the same upper 32 bits: all that one call of a kernel may span. */
-static void draw_span(const fk_draw *draw, uint64_t first, uint64_t count, char *out, int streaming) {
+static void draw_span(const fk_draw *draw, uint64_t first, uint64_t count, char *out, fk_stream_buffer *buffer) {
     const uint64_t block_elements = FK_BLOCK_BYTES / draw->element_bytes;
     const uint64_t tile_elements = draw->kernels->tile_blocks * block_elements;
     const uint64_t block = (first - first % tile_elements) / block_elements;
     const size_t skipped = (size_t)(first % tile_elements) * draw->element_bytes;
     const size_t bytes = (size_t)count * draw->element_bytes;
-    if (streaming && bytes >= LEAST_STREAMED_BYTES) {
-        draw_streaming(draw, block, skipped, skipped + bytes, out);
+    if (buffer != NULL && bytes >= LEAST_STREAMED_BYTES) {
+        draw_streaming(draw, block, skipped, skipped + bytes, out, buffer);
     } else {
         draw_plain(draw, block, skipped, skipped + bytes, out);
     }
 }
 
-void fk_draw_run(const fk_draw *draw, uint64_t first, uint64_t count, char *out, int streaming) {
+void fk_draw_run(const fk_draw *draw, uint64_t first, uint64_t count, char *out, fk_stream_buffer *buffer) {
     const uint64_t span = (FK_BLOCK_BYTES / draw->element_bytes) << 32;
     while (count > 0) {
         const uint64_t to_end = span - first % span, n = count < to_end ? count : to_end;
-        draw_span(draw, first, n, out, streaming);
+        draw_span(draw, first, n, out, buffer);
         first += n;
         count -= n;
         out += n * draw->element_bytes;

@@ -13,6 +13,12 @@
 
 enum { SMALL_BYTES = 1 << 20, MOST_CELLS = 16, FEW_THREADS = 8 };
 
+/* The memory that one thread works in. It is not on the thread's stack, for which a caller may have chosen 32 KiB. */
+typedef union {
+    fk_batch batch;
+    fk_stream_buffer streaming;
+} scratch;
+
 /* The plans of one fill, and how many cells there are up to the end of each. */
 typedef struct {
     const fk_plan *plans;
@@ -20,6 +26,7 @@ typedef struct {
     uint64_t *cells_up_to;
     int threads;
     const fk_kernels *kernels;
+    scratch *scratch; /* one for each thread, or NULL where no plan needs any */
 } job;
 
 /* Larger fills than this leave the caches anyway. A virtual machine is told of the whole host's last-level cache, of
@@ -51,17 +58,18 @@ static uint64_t elements_of(const fk_plan *plan) {
     return elements;
 }
 
-/* Straight to memory, a row after the other. */
-static void fill_runs(const fk_plan *plan, const fk_grid *grid, const fk_draw *draw, const fk_box *box, int streaming) {
+/* Straight to memory, a row after the other; past the caches where `buffer` is not NULL. */
+static void fill_runs(const fk_plan *plan, const fk_grid *grid, const fk_draw *draw, const fk_box *box,
+                      fk_stream_buffer *buffer) {
     fk_row row = fk_grid_row(grid, plan, box->row);
     for (uint64_t i = box->row; i < box->row_end; i++, fk_next_row(&row)) {
         char *const out = row.out + box->column * draw->element_bytes;
-        fk_draw_run(draw, row.index + box->column, box->column_end - box->column, out, streaming);
+        fk_draw_run(draw, row.index + box->column, box->column_end - box->column, out, buffer);
     }
 }
 
-/* Cells [begin, end) of one plan. Returns their elements. */
-static uint64_t fill_cells_of(const fk_plan *plan, const job *j, uint64_t begin, uint64_t end) {
+/* Cells [begin, end) of one plan, in a thread's scratch memory. Returns their elements. */
+static uint64_t fill_cells_of(const fk_plan *plan, const job *j, scratch *own, uint64_t begin, uint64_t end) {
     const fk_draw draw = fk_draw_of(plan, j->kernels);
     const int streaming = streams(plan, elements_of(plan), j->kernels, j->threads);
     uint64_t done = 0;
@@ -70,9 +78,9 @@ static uint64_t fill_cells_of(const fk_plan *plan, const job *j, uint64_t begin,
     for (uint64_t cell = begin; cell < end; cell++) {
         const fk_box box = fk_grid_cell(&grid, cell);
         if (grid.direct) {
-            fill_runs(plan, &grid, &draw, &box, streaming);
+            fill_runs(plan, &grid, &draw, &box, streaming ? &own->streaming : NULL);
         } else {
-            fk_fill_batches(plan, &grid, &draw, &box);
+            fk_fill_batches(plan, &grid, &draw, &box, &own->batch);
         }
         done += (box.row_end - box.row) * (box.column_end - box.column);
     }
@@ -94,14 +102,15 @@ static size_t plan_of(const job *j, uint64_t cell) {
 }
 
 /* Cells [begin, end) of all plans, in the floating-point environment that the stream is defined in. */
-static uint64_t fill_cells(void *context, uint64_t begin, uint64_t end) {
+static uint64_t fill_cells(void *context, int worker, uint64_t begin, uint64_t end) {
     const job *j = context;
+    scratch *const own = j->scratch != NULL ? &j->scratch[worker] : NULL;
     const fk_fpenv callers = fk_enter_default_fpenv();
     uint64_t done = 0;
     for (size_t i = plan_of(j, begin); begin < end; i++) {
         const uint64_t before = i > 0 ? j->cells_up_to[i - 1] : 0;
         const uint64_t stop = end < j->cells_up_to[i] ? end : j->cells_up_to[i];
-        done += fill_cells_of(&j->plans[i], j, begin - before, stop - before);
+        done += fill_cells_of(&j->plans[i], j, own, begin - before, stop - before);
         begin = stop;
     }
     fk_leave_default_fpenv(&callers);
@@ -115,17 +124,32 @@ static uint64_t grain(uint64_t cells, uint64_t bytes) {
     return cells_of_a_chunk < 1 ? 1 : cells_of_a_chunk < MOST_CELLS ? cells_of_a_chunk : MOST_CELLS;
 }
 
+/* Scratch memory for so many threads, and in `memory` what to free. Windows has no aligned_alloc. */
+static scratch *allocate_scratch(int threads, void **memory) {
+    const size_t alignment = _Alignof(scratch);
+    *memory = malloc((size_t)threads * sizeof(scratch) + alignment - 1);
+    return *memory == NULL ? NULL : (scratch *)(((uintptr_t)*memory + alignment - 1) / alignment * alignment);
+}
+
 fk_status fk_fill(const fk_plan *plans, size_t count, int threads, fk_watch *watch, void *context) {
     uint64_t one, cells = 0, bytes = 0;
+    int needs_scratch = 0, stopped = 0;
+    void *scratch_memory = NULL;
     job j = {.plans = plans, .count = count, .cells_up_to = &one, .threads = threads, .kernels = fk_selected()};
     if (count > 1 && (j.cells_up_to = malloc(count * sizeof one)) == NULL) { return FK_NO_MEMORY; }
     for (size_t i = 0; i < count; i++) {
+        const uint64_t elements = elements_of(&plans[i]);
         fk_grid grid;
         fk_grid_of(&plans[i], &grid);
         j.cells_up_to[i] = cells += grid.cells;
-        bytes += elements_of(&plans[i]) * fk_drawn_bytes(plans[i].operation);
+        bytes += elements * fk_drawn_bytes(plans[i].operation);
+        needs_scratch |= grid.cells > 0 && (!grid.direct || streams(&plans[i], elements, j.kernels, threads));
     }
-    const int stopped = fk_parallel_for(cells, grain(cells, bytes), threads, fill_cells, &j, watch, context);
+    const uint64_t at_a_time = grain(cells, bytes);
+    if (needs_scratch) { j.scratch = allocate_scratch(fk_most_workers(cells, at_a_time, threads), &scratch_memory); }
+    const int refused = needs_scratch && j.scratch == NULL;
+    if (!refused) { stopped = fk_parallel_for(cells, at_a_time, threads, fill_cells, &j, watch, context); }
+    free(scratch_memory);
     if (j.cells_up_to != &one) { free(j.cells_up_to); }
-    return stopped ? FK_CANCELLED : FK_OK;
+    return refused ? FK_NO_MEMORY : stopped ? FK_CANCELLED : FK_OK;
 }

@@ -5,6 +5,11 @@
  * one line of float32 a column was a third slower. */
 enum { CELL_BYTES = 1 << 20, LEAST_DIRECT_BYTES = 1 << 10, ROWS_ACROSS = 64 };
 
+_Static_assert(FK_BATCH_BLOCKS >= 2 * ROWS_ACROSS,
+               "a batch of so many rows has a block of each, and one more where it begins");
+_Static_assert(CELL_BYTES / sizeof(double) >= FK_BATCH_ROWS, "a cell has an element of each row of a batch");
+_Static_assert(CELL_BYTES >= FK_BATCH_BLOCKS * FK_BLOCK_BYTES, "a cell holds a batch");
+
 static uint64_t smaller(uint64_t a, uint64_t b) { return a < b ? a : b; }
 static uint64_t ratio_up(uint64_t a, uint64_t b) { return a / b + (a % b > 0); }
 static uint64_t magnitude(int64_t a) { return a < 0 ? -(uint64_t)a : (uint64_t)a; }

@@ -38,9 +38,12 @@ typedef void fk_round(const void *from, void *to, size_t count);
 /* Turn around the bytes of each element. */
 typedef void fk_swap(void *elements, size_t count, size_t bytes);
 
+/* Buffers elsewhere have space for whole tiles of any instruction set. kernel.inc asserts that its tile is one. */
+enum { FK_MAX_TILE_BLOCKS = 64 };
+
 typedef struct {
     const char *isa;
-    size_t tile_blocks; /* Philox blocks in a tile: a power of 2 */
+    size_t tile_blocks; /* Philox blocks in a tile: a power of 2, at most FK_MAX_TILE_BLOCKS */
     fk_kernel *kernel[FK_OPERATIONS];
     fk_round *round[FK_FORMATS]; /* NULL for FK_AS_DRAWN */
     fk_swap *swap;

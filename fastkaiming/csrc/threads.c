@@ -23,27 +23,42 @@ typedef struct {
     crew *helpers;
     _Atomic uint64_t next_piece;
     _Atomic uint64_t done;
+    atomic_int workers; /* that have a number */
     atomic_int stopped;
 } loop;
 
-static int work_on_one_piece(loop *l) {
+static uint64_t pieces_of(uint64_t size, uint64_t grain) { return size / grain + (size % grain > 0); }
+
+static int most_helpers(uint64_t pieces, int threads) {
+    const uint64_t useful = pieces > 0 ? pieces - 1 : 0;
+    const int started = useful > MOST_HELPERS ? MOST_HELPERS : (int)useful;
+    return started < threads - 1 ? started : threads - 1;
+}
+
+int fk_most_workers(uint64_t size, uint64_t grain, int threads) {
+    return 1 + most_helpers(pieces_of(size, grain), threads);
+}
+
+static int work_on_one_piece(loop *l, int worker) {
     if (atomic_load_explicit(&l->stopped, memory_order_relaxed)) { return 0; }
     const uint64_t piece = atomic_fetch_add_explicit(&l->next_piece, 1, memory_order_relaxed);
     if (piece >= l->pieces) { return 0; }
     const uint64_t begin = piece * l->grain;
     const uint64_t end = piece + 1 == l->pieces ? l->size : begin + l->grain;
-    atomic_fetch_add_explicit(&l->done, l->body(l->context, begin, end), memory_order_relaxed);
+    atomic_fetch_add_explicit(&l->done, l->body(l->context, worker, begin, end), memory_order_relaxed);
     return 1;
 }
 
 static void help(void *argument) {
-    while (work_on_one_piece(argument)) {}
+    loop *l = argument;
+    const int worker = 1 + atomic_fetch_add_explicit(&l->workers, 1, memory_order_relaxed);
+    while (work_on_one_piece(l, worker)) {}
 }
 
 static void work_and_watch(void *argument) {
     loop *l = argument;
     int64_t last = milliseconds();
-    while (work_on_one_piece(l)) {
+    while (work_on_one_piece(l, 0)) {
         if (l->watch == NULL || milliseconds() - last < WATCH_INTERVAL_MS) { continue; }
         const int answer = l->watch(l->watch_context, atomic_load_explicit(&l->done, memory_order_relaxed));
         if (answer != 0) { atomic_store(&l->stopped, answer); }
@@ -64,15 +79,14 @@ int fk_parallel_for(uint64_t size, uint64_t grain, int threads, fk_body *body, v
     loop l = {
         .size = size,
         .grain = grain,
-        .pieces = size / grain + (size % grain > 0),
+        .pieces = pieces_of(size, grain),
         .body = body,
         .context = context,
         .watch = watch,
         .watch_context = watch_context,
         .helpers = &helpers,
     };
-    const int useful = l.pieces > MOST_HELPERS ? MOST_HELPERS : (int)l.pieces - 1;
-    assemble(&helpers, useful < threads - 1 ? useful : threads - 1, help, &l);
+    assemble(&helpers, most_helpers(l.pieces, threads), help, &l);
     /* The watcher may not return: at its end, an interpreter ends the threads that ask for its lock. */
     run_or_clean_up(&helpers, work_and_watch, stop_and_dismiss);
     dismiss(&helpers);

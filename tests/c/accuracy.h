@@ -123,7 +123,8 @@ static uint64_t word_at(const scan *s, uint64_t i) {
 static pthread_mutex_t seen_lock = PTHREAD_MUTEX_INITIALIZER;
 
 /* Begins with what was seen so far: the larger that error is, the fewer words need the exact transform. */
-static uint64_t scan_piece(void *context, uint64_t begin, uint64_t end) {
+static uint64_t scan_piece(void *context, int worker, uint64_t begin, uint64_t end) {
+    (void)worker;
     const scan *s = context;
     pthread_mutex_lock(&seen_lock);
     extremes seen = *s->seen;

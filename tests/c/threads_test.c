@@ -62,12 +62,27 @@ typedef struct {
     piece pieces[MOST_PIECES];
     atomic_int count;
     atomic_int open_in_helpers, faults_closed_in_helpers;
+    int most_workers;
+    pthread_t thread_of[MOST_PIECES]; /* by the number of the worker, which no other thread has */
+    atomic_int numbered[MOST_PIECES], misnumbered;
 } record;
 
-static uint64_t work(void *context, uint64_t begin, uint64_t end) {
+static void check_number(record *r, int worker) {
+    const int is_caller = pthread_equal(pthread_self(), r->caller) != 0;
+    if (worker < 0 || worker >= r->most_workers || (worker == 0) != is_caller) {
+        atomic_fetch_add(&r->misnumbered, 1);
+    } else if (!atomic_exchange(&r->numbered[worker], 1)) {
+        r->thread_of[worker] = pthread_self();
+    } else if (!pthread_equal(r->thread_of[worker], pthread_self())) {
+        atomic_fetch_add(&r->misnumbered, 1);
+    }
+}
+
+static uint64_t work(void *context, int worker, uint64_t begin, uint64_t end) {
     record *r = context;
     const int i = atomic_fetch_add(&r->count, 1);
     if (i < MOST_PIECES) { r->pieces[i] = (piece){begin, end}; }
+    check_number(r, worker);
     if (!pthread_equal(pthread_self(), r->caller)) {
         atomic_fetch_add(&r->open_in_helpers, open_signals(0));
         atomic_fetch_add(&r->faults_closed_in_helpers, 6 - open_signals(1));
@@ -91,6 +106,7 @@ static int run_loop(void) {
     static record r;
     memset(&r, 0, sizeof r);
     r.caller = pthread_self();
+    r.most_workers = fk_most_workers(size, grain, threads);
     created = 0;
     pthread_barrier_t barrier;
     if (parties > 0) {
@@ -101,8 +117,10 @@ static int run_loop(void) {
     const int result = fk_parallel_for(size, grain, threads, work, &r, NULL, NULL);
     if (parties > 0) { pthread_barrier_destroy(&barrier); }
 
-    printf("result=%d created=%d open_in_helpers=%d faults_closed_in_helpers=%d closed_in_caller=%d pieces=", result,
-           created, r.open_in_helpers, r.faults_closed_in_helpers, open_before - open_signals(0) - open_signals(1));
+    printf("result=%d created=%d misnumbered=%d open_in_helpers=%d faults_closed_in_helpers=%d closed_in_caller=%d "
+           "pieces=",
+           result, created, r.misnumbered, r.open_in_helpers, r.faults_closed_in_helpers,
+           open_before - open_signals(0) - open_signals(1));
     if (r.count > MOST_PIECES) { return 1; }
     qsort(r.pieces, (size_t)r.count, sizeof r.pieces[0], by_begin);
     for (int i = 0; i < r.count; i++) { printf("%" PRIu64 ":%" PRIu64 ",", r.pieces[i].begin, r.pieces[i].end); }
@@ -124,7 +142,8 @@ static int watch(void *context, uint64_t done) {
     return ++w->calls == w->call ? w->answer : 0;
 }
 
-static uint64_t take_a_moment(void *context, uint64_t begin, uint64_t end) {
+static uint64_t take_a_moment(void *context, int worker, uint64_t begin, uint64_t end) {
+    (void)worker;
     _Atomic uint64_t *worked = context;
     const struct timespec moment = {.tv_nsec = 2000000};
     nanosleep(&moment, NULL);

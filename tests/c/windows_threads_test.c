@@ -24,9 +24,10 @@ typedef struct {
     atomic_int helped;
 } record;
 
-static uint64_t take_a_moment(void *context, uint64_t begin, uint64_t end) {
+static uint64_t take_a_moment(void *context, int worker, uint64_t begin, uint64_t end) {
     record *r = context;
     Sleep(MOMENT_MS);
+    expect(worker >= 0 && worker < THREADS && (worker == 0) == (GetCurrentThreadId() == r->caller), "a wrong number");
     atomic_fetch_add(&r->worked, end - begin);
     if (GetCurrentThreadId() != r->caller) { atomic_store(&r->helped, 1); }
     return end - begin;
