@@ -47,16 +47,23 @@ static size_t draw_rows(fk_batch *b, fk_row *row, uint64_t rows, uint64_t column
     return blocks * block_elements;
 }
 
+/* Do the elements drawn belong in memory one after the other, each at a multiple of its size? */
+static int belong_together(const fk_batch *b, size_t drawn, size_t bytes) {
+    return b->rows == 1 && drawn == b->columns && b->grid->column.stride == (int64_t)bytes &&
+           (uintptr_t)b->out[0] % bytes == 0;
+}
+
 /* Round and swap the elements drawn. */
 static void finish(fk_batch *b, size_t drawn) {
     const size_t bytes = fk_stored_bytes(b->plan->operation, b->plan->format);
     char *elements = b->drawn, *spare = b->rounded;
-    if (b->plan->format != FK_AS_DRAWN && b->draw->element_bytes == sizeof(double)) {
+    if (b->plan->format > FK_FLOAT32 && b->draw->element_bytes == sizeof(double)) {
         b->draw->kernels->round[FK_FLOAT32](elements, spare, drawn);
         elements = b->rounded;
         spare = b->drawn;
     }
-    if (b->plan->format > FK_FLOAT32) {
+    if (b->plan->format != FK_AS_DRAWN) {
+        if (belong_together(b, drawn, bytes)) { spare = b->out[0]; }
         b->draw->kernels->round[b->plan->format](elements, spare, drawn);
         elements = spare;
     }
@@ -95,6 +102,7 @@ FK_INLINE void put_elements(const fk_batch *b, size_t bytes) {
 }
 
 static void put_in_place(const fk_batch *b) {
+    if (b->elements == b->out[0]) { return; } /* rounded to where they belong */
     const size_t bytes = fk_stored_bytes(b->plan->operation, b->plan->format);
     if (b->grid->column.step == 1 && b->grid->column.stride == (int64_t)bytes) {
         for (size_t i = 0; i < b->rows; i++) {

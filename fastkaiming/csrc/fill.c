@@ -26,7 +26,8 @@ typedef struct {
     uint64_t *cells_up_to;
     int threads;
     const fk_kernels *kernels;
-    scratch *scratch; /* one for each thread, or NULL where no plan needs any */
+    const fk_grid *last; /* the grid of the last plan, which is the only one of most fills */
+    scratch *scratch;    /* one for each thread, or NULL where no plan needs any */
 } job;
 
 /* Larger fills than this leave the caches anyway. A virtual machine is told of the whole host's last-level cache, of
@@ -72,15 +73,19 @@ static void fill_runs(const fk_plan *plan, const fk_grid *grid, const fk_draw *d
 static uint64_t fill_cells_of(const fk_plan *plan, const job *j, scratch *own, uint64_t begin, uint64_t end) {
     const fk_draw draw = fk_draw_of(plan, j->kernels);
     const int streaming = streams(plan, elements_of(plan), j->kernels, j->threads);
+    const fk_grid *grid = j->last;
     uint64_t done = 0;
-    fk_grid grid;
-    fk_grid_of(plan, &grid);
+    fk_grid computed;
+    if (plan != &j->plans[j->count - 1]) {
+        fk_grid_of(plan, &computed);
+        grid = &computed;
+    }
     for (uint64_t cell = begin; cell < end; cell++) {
-        const fk_box box = fk_grid_cell(&grid, cell);
-        if (grid.direct) {
-            fill_runs(plan, &grid, &draw, &box, streaming ? &own->streaming : NULL);
+        const fk_box box = fk_grid_cell(grid, cell);
+        if (grid->direct) {
+            fill_runs(plan, grid, &draw, &box, streaming ? &own->streaming : NULL);
         } else {
-            fk_fill_batches(plan, &grid, &draw, &box, &own->batch);
+            fk_fill_batches(plan, grid, &draw, &box, &own->batch);
         }
         done += (box.row_end - box.row) * (box.column_end - box.column);
     }
@@ -135,11 +140,11 @@ fk_status fk_fill(const fk_plan *plans, size_t count, int threads, fk_watch *wat
     uint64_t one, cells = 0, bytes = 0;
     int needs_scratch = 0, stopped = 0;
     void *scratch_memory = NULL;
-    job j = {.plans = plans, .count = count, .cells_up_to = &one, .threads = threads, .kernels = fk_selected()};
+    fk_grid grid;
+    job j = {plans, count, .cells_up_to = &one, .threads = threads, .kernels = fk_selected(), .last = &grid};
     if (count > 1 && (j.cells_up_to = malloc(count * sizeof one)) == NULL) { return FK_NO_MEMORY; }
     for (size_t i = 0; i < count; i++) {
         const uint64_t elements = elements_of(&plans[i]);
-        fk_grid grid;
         fk_grid_of(&plans[i], &grid);
         j.cells_up_to[i] = cells += grid.cells;
         bytes += elements * fk_drawn_bytes(plans[i].operation);
