@@ -184,6 +184,9 @@ def progress(callback: Callback) -> Iterator[None]:
         Called as ``callback(done, total)``, in elements, on the thread that called the fill: about every 50 ms, and
         with ``done == total`` as the fill ends, however short it was; a fill of no elements reports nothing. If it
         raises, the fill is cancelled, the array left partly written, and the exception comes out of the fill.
+        If it forks (``os.fork``), the fill goes on in both processes: each fills the whole array. The child has no
+        other threads, so it fills the array from its beginning on one thread, and ``done`` may grow from 0 again.
+        The same holds for a signal handler that forks during a fill.
         Fills that the callback itself makes are not reported.
 
     Returns

@@ -155,6 +155,122 @@ def test_forks_while_another_thread_fills() -> None:
     assert result.stdout.split() == [digest_of_fill()] * 6 + ["True"], result.stderr
 
 
+FORKED_WITHIN = f"""{LONG_FILL}
+
+signal.alarm(100)  # rather dead than hanging
+threads, way, raising, several = int(sys.argv[1]), sys.argv[2], sys.argv[3] == "raises", sys.argv[4] == "several"
+children, unfinished = [], []
+
+def fork_once():
+    if children:
+        return
+    unfinished.append(arrays[-1][-1] == 0)
+    children.append(os.fork())
+    if children == [0]:
+        signal.alarm(100)
+        if raising:
+            raise InterruptedError
+
+def report(done, total):
+    if way == "callback" and done < total:
+        fork_once()
+
+def handle(_number, _frame):
+    fork_once()
+
+def send():
+    while not arrays[0][0]:
+        pass
+    os.kill(os.getpid(), signal.SIGUSR1)
+
+signal.signal(signal.SIGUSR1, handle)
+count, seconds = 1 << 20, 0.0
+while seconds < 0.15 * threads:  # pending signals are looked for every 50 ms
+    count *= 2
+    expected = np.zeros(count, np.float32)
+    begun = time.perf_counter()
+    _core.fill(expected, _core.NORMAL_F32, 1, 0, 0, scale=1.0)
+    seconds = time.perf_counter() - begun
+arrays = [np.zeros(count // 4, np.float32) for _ in range(4)] if several else [np.zeros(count, np.float32)]
+plans = [_core.Plan(out, _core.NORMAL_F32, 1, 0, i * arrays[0].size, scale=1.0) for i, out in enumerate(arrays)]
+sender = threading.Thread(target=send)
+if way == "handler":
+    sender.start()
+outcome = "returned"
+try:
+    _core.fill_all(plans, threads, report)
+except InterruptedError:
+    outcome = "raised"
+right = np.array_equal(np.concatenate(arrays), expected)
+if children == [0]:
+    print("child", outcome, right, flush=True)
+    os._exit(0)
+status = os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1])
+print("parent", outcome, right, status)
+assert unfinished == [True]
+"""
+
+
+@linux_only
+@pytest.mark.parametrize("plans", ["one", "several"])
+@pytest.mark.parametrize("way", ["callback", "handler"])
+@pytest.mark.parametrize("threads", ["1", "2", "3"])
+def test_a_fork_within_a_fill_leaves_it_whole_in_both_processes(threads: str, way: str, plans: str) -> None:
+    result = python(FORKED_WITHIN, threads, way, "returns", plans)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines() == ["child returned True", "parent returned True 0"], result.stderr
+
+
+@linux_only
+@pytest.mark.parametrize("way", ["callback", "handler"])
+@pytest.mark.parametrize("threads", ["1", "3"])
+def test_an_exception_in_the_child_of_a_fork_within_a_fill(threads: str, way: str) -> None:
+    result = python(FORKED_WITHIN, threads, way, "raises", "one")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines() == ["child raised False", "parent returned True 0"], result.stderr
+
+
+PROGRESS_IN_A_CHILD = """
+import os, signal, sys
+import numpy as np
+import fastkaiming as fk
+from fastkaiming import _core
+
+signal.alarm(100)
+_core.select_isa("scalar")
+reports, children = [], []
+
+def report(done, total):
+    reports.append((done, total))
+    if not children:
+        children.append(os.fork())
+        if children == [0]:
+            signal.alarm(100)
+            reports.clear()
+
+def model():
+    return {f"{layer}.weight": np.zeros((1 << 10, 1 << 12), np.float32) for layer in range(4)}
+
+expected, weights = model(), model()
+fk.init_(expected, rng=3, threads=1)
+with fk.progress(report):
+    fk.init_(weights, rng=3, threads=3)
+assert all(np.array_equal(weights[name], expected[name]) for name in expected)
+done = [done for done, _ in reports]
+assert done == sorted(set(done))
+assert reports[-1] == (1 << 24, 1 << 24)
+if children == [0]:
+    os._exit(7)
+print(os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]))
+"""
+
+
+@linux_only
+def test_a_fork_while_a_whole_model_is_filled() -> None:
+    result = python(PROGRESS_IN_A_CHILD)
+    assert result.stdout.split() == ["7"], result.stderr
+
+
 # ---- The end of the interpreter ----
 
 

@@ -47,9 +47,10 @@ static size_t draw_rows(fk_batch *b, fk_row *row, uint64_t rows, uint64_t column
     return blocks * block_elements;
 }
 
-/* Do the elements drawn belong in memory one after the other, each at a multiple of its size? */
-static int belong_together(const fk_batch *b, size_t drawn, size_t bytes) {
-    return b->rows == 1 && drawn == b->columns && b->grid->column.stride == (int64_t)bytes &&
+/* Can the elements drawn be rounded to where they belong? They must lie there one after the other, each at a multiple
+ * of its size, and not be swapped afterwards: nobody may see them before that. */
+static int can_be_rounded_in_place(const fk_batch *b, size_t drawn, size_t bytes) {
+    return b->rows == 1 && !b->plan->swapped && drawn == b->columns && b->grid->column.stride == (int64_t)bytes &&
            (uintptr_t)b->out[0] % bytes == 0;
 }
 
@@ -63,7 +64,7 @@ static void finish(fk_batch *b, size_t drawn) {
         spare = b->drawn;
     }
     if (b->plan->format != FK_AS_DRAWN) {
-        if (belong_together(b, drawn, bytes)) { spare = b->out[0]; }
+        if (can_be_rounded_in_place(b, drawn, bytes)) { spare = b->out[0]; }
         b->draw->kernels->round[b->plan->format](elements, spare, drawn);
         elements = spare;
     }

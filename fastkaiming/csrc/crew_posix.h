@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <time.h>
+#include <unistd.h>
 
 enum { MOST_HELPERS = 1023 };
 
@@ -49,7 +50,8 @@ typedef struct {
     void (*help)(void *argument);
     void *argument;
     int started;
-    int placed; /* did the helpers start on some of the usable CPUs? */
+    pid_t process; /* that the helpers are threads of */
+    int placed;    /* did the helpers start on some of the usable CPUs? */
     cpus usable;
     pthread_t *helpers; /* not on the caller's stack, where so many would be too much for a small one */
 } crew;
@@ -71,6 +73,7 @@ static void assemble(crew *c, int wanted, void (*help)(void *), void *argument) 
     c->help = help;
     c->argument = argument;
     c->started = 0;
+    c->process = wanted > 0 ? getpid() : 0;
     c->placed = wanted > 0 && usable_cpus(&c->usable);
     c->helpers = wanted > 0 ? malloc((size_t)wanted * sizeof *c->helpers) : NULL;
     if (c->helpers == NULL || pthread_attr_init(&attributes) != 0) { return; }
@@ -83,6 +86,14 @@ static void assemble(crew *c, int wanted, void (*help)(void *), void *argument) 
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attributes);
+}
+
+/* Has this process been forked since the helpers started, so that they do not exist in it? Then they are forgotten, and
+ * nobody waits for them. */
+static int helpers_are_of_the_parent(crew *c) {
+    if (c->started == 0 || getpid() == c->process) { return 0; }
+    c->started = 0;
+    return 1;
 }
 
 /* Wait until all have ended. */

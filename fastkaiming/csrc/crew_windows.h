@@ -54,6 +54,12 @@ static void assemble(crew *c, int wanted, void (*help)(void *), void *argument) 
     atomic_fetch_sub(&c->at_work, wanted - c->started);
 }
 
+/* Windows cannot fork. */
+static int helpers_are_of_the_parent(const crew *c) {
+    (void)c;
+    return 0;
+}
+
 static void dismiss(crew *c) {
     /* While such a handler runs, no other thread may be able to end: all that it can wait for is the work. */
     while (c->caller_ends && atomic_load(&c->at_work) > 0) { Sleep(1); }

@@ -55,12 +55,22 @@ static void help(void *argument) {
     while (work_on_one_piece(l, worker)) {}
 }
 
+/* The watcher may fork. Of the parent's threads, the child has the calling one alone; what its helpers had begun, and
+ * what they would have begun, is not done in the child's memory. As nobody knows which pieces that were, the child
+ * works on all of them again: the body writes the same values the second time. */
+static void start_again_in_a_child(loop *l) {
+    if (!helpers_are_of_the_parent(l->helpers)) { return; }
+    atomic_store(&l->next_piece, 0);
+    atomic_store(&l->done, 0);
+}
+
 static void work_and_watch(void *argument) {
     loop *l = argument;
     int64_t last = milliseconds();
     while (work_on_one_piece(l, 0)) {
         if (l->watch == NULL || milliseconds() - last < WATCH_INTERVAL_MS) { continue; }
         const int answer = l->watch(l->watch_context, atomic_load_explicit(&l->done, memory_order_relaxed));
+        start_again_in_a_child(l);
         if (answer != 0) { atomic_store(&l->stopped, answer); }
         last = milliseconds();
     }
@@ -69,6 +79,7 @@ static void work_and_watch(void *argument) {
 /* Helpers work on the loop's variables, on the caller's stack, until they are joined. */
 static void stop_and_dismiss(void *argument) {
     loop *l = argument;
+    start_again_in_a_child(l);
     atomic_store(&l->stopped, 1);
     dismiss(l->helpers);
 }

@@ -16,7 +16,9 @@ int fk_most_workers(uint64_t size, uint64_t grain, int threads);
 
 /* Run body over [0, size), `grain` at a time, on at most `threads` threads, the calling one included; fewer where the
  * system refuses to start more. Which thread takes which piece is left to chance. `watch` may be NULL; it is told the
- * sum of what body returned, and may end its thread. Returns 0, or the watcher's answer if that stopped the loop. */
+ * sum of what body returned, and may end its thread. It may fork, too: the child then runs body over the whole range
+ * again, on the calling thread alone, and its sum begins at 0 again. Returns 0, or the watcher's answer if that stopped
+ * the loop. */
 int fk_parallel_for(uint64_t size, uint64_t grain, int threads, fk_body *body, void *context, fk_watch *watch,
                     void *watch_context);
 
