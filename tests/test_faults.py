@@ -133,19 +133,22 @@ print(fastkaiming.get_num_threads())
 
 
 REFUSED_ALLOCATIONS = """
-import ctypes, itertools
+import ctypes, itertools, sys
 import numpy as np
 from fastkaiming import _core
 
 system = ctypes.CDLL(None)
 system.refuse_allocation.argtypes, system.refuse_allocation.restype = [ctypes.c_long], None
-outs = [np.zeros(2 * _core.CHUNK_ELEMENTS + 7, np.float32) for _ in range(2)]
+outs = [np.zeros(2 * _core.CHUNK_ELEMENTS + 7, dtype) for dtype in (np.float32, np.float32, np.float16)]
+roundings = [_core.AS_DRAWN, _core.AS_DRAWN, _core.FLOAT16]
+first, last = (int(argument) for argument in sys.argv[1:])
 
 def fill():
-    _core.fill_all([_core.Plan(out, _core.NORMAL_F32, 1, 0, 0, scale=1.0) for out in outs], threads=3)
+    _core.fill_all([_core.Plan(out, _core.NORMAL_F32, 1, 0, 0, rounding, scale=1.0, store=_core.STORE_STREAMING)
+                    for out, rounding in list(zip(outs, roundings))[first:last]], threads=3)
 
 fill()
-whole = outs[0].copy()
+wholes = [out.copy() for out in outs]
 for nth in itertools.count(1):
     for out in outs:
         out.fill(0)
@@ -160,20 +163,23 @@ for nth in itertools.count(1):
             break
     except MemoryError:  # of this call itself: the fill has none left
         break
-    expected = whole if outcome == "filled" else 0
-    print(outcome, all(np.all(out == expected) for out in outs))
+    print(outcome, all(np.all(out == (whole if outcome == "filled" else 0)) for out, whole in zip(outs, wholes)))
     fill()
-    assert all(np.array_equal(out, whole) for out in outs)
+    assert all(np.array_equal(out, whole) for out, whole in zip(outs, wholes))
 """
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc's own names of malloc")
-def test_each_allocation_refused_in_turn(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("first", "last"),
+    [pytest.param(0, 3, id="several"), pytest.param(0, 1, id="streaming"), pytest.param(2, 3, id="rounded")],
+)
+def test_each_allocation_refused_in_turn(tmp_path: Path, first: int, last: int) -> None:
     library = compiled(tmp_path / "refuse_memory.so", "-shared", "-fPIC", ROOT / "tests" / "c" / "refuse_memory.c")
     environment = {"LD_PRELOAD": str(library), "OPENBLAS_NUM_THREADS": "1"}
     if not sysconfig.get_config_var("Py_GIL_DISABLED"):  # which cannot do without an allocator of its own
         environment["PYTHONMALLOC"] = "malloc"
-    result = python(REFUSED_ALLOCATIONS, **environment)
+    result = python(REFUSED_ALLOCATIONS, str(first), str(last), **environment)
     assert result.returncode == 0, result.stderr
     # Nothing is written, or all of it: what only more threads would have needed is done without.
     assert set(result.stdout.splitlines()) == {"refused True", "filled True"}
