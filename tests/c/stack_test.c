@@ -83,7 +83,8 @@ static const double TAILS[] = {0.2, 0.01, 1e-12};
 static int is_truncated(fk_operation operation) { return operation >= FK_TRUNCATED_F32; }
 
 static int can_be_stored_as(fk_operation operation, fk_format format) {
-    return format == FK_AS_DRAWN || (fk_drawn_bytes(operation) == 4 && operation != FK_WORDS_U32);
+    if (operation == FK_WORDS_U32) { return format == FK_AS_DRAWN; }
+    return format != FK_FLOAT32 || fk_drawn_bytes(operation) == 8;
 }
 
 static void measure(fk_operation operation, fk_format format, const struct layout *layout, double tail, int threads,
