@@ -211,8 +211,8 @@ def test_no_spread_is_a_constant(dtype: Any, constant: fk.Normal | fk.Uniform, v
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("low", [1.0, -3.0])
 def test_the_upper_bound_of_a_uniform_is_not_stored_and_the_lower_one_is(dtype: Any, low: float) -> None:
-    """Between two and three numbers apart, where rounding would give high in a quarter of all cases or more."""
-    for steps in (2, 3):
+    """Bounds two and four numbers apart, where rounding alone would give high in an eighth of all cases or more."""
+    for steps in (2, 4):
         numbers = [dtype(low)]
         for _ in range(steps):
             numbers.append(np.nextafter(numbers[-1], dtype(np.inf)))
