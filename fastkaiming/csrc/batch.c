@@ -82,10 +82,9 @@ FK_INLINE void put_along_rows(const fk_batch *b, int64_t stride, size_t apart, s
 
 FK_INLINE void put_across_rows(const fk_batch *b, int64_t stride, size_t apart, size_t bytes) {
     const size_t rows = b->rows; /* which the bytes written might be, for all that the compiler knows */
-    const char *const elements = b->elements;
-    for (uint64_t k = 0; k < b->columns; k++) {
+    const char *from = b->elements;
+    for (uint64_t k = 0; k < b->columns; k++, from += apart) {
         const int64_t by = (int64_t)k * stride;
-        const char *const from = elements + k * apart;
         for (size_t i = 0; i < rows; i++) { memcpy(b->out[i] + by, from + b->drawn_at[i] * bytes, bytes); }
     }
 }
