@@ -150,6 +150,8 @@ cdef class Plan:
         PyObject_GetBuffer(out, &self.view, PyBUF_WRITABLE | PyBUF_STRIDES)
         if <size_t>self.view.itemsize != fk_stored_bytes(<fk_operation>operation, <fk_format>rounding):
             raise ValueError(f"the buffer has elements of {self.view.itemsize} bytes")
+        if rounding == FK_FLOAT32 and fk_drawn_bytes(<fk_operation>operation) != sizeof(double):
+            raise ValueError("only operations in double precision round to float32")
         self.axes = <fk_axis *>PyMem_Malloc(self.view.ndim * sizeof(fk_axis))
         if self.axes is NULL:
             raise MemoryError

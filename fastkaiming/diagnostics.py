@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fastkaiming import checks, formats
 from fastkaiming.activations import ACTIVATIONS, Activation
 from fastkaiming.distributions import Distribution, Normal, TruncatedNormal, Uniform
+from fastkaiming.draws import uniform_limits
 from fastkaiming.filling import fill_
 from fastkaiming.generator import Rng
 from fastkaiming.quadrature import Points, gauss_legendre
@@ -314,7 +315,7 @@ def _pieces(array: NDArray[Any], axes: Iterable[int]) -> Iterator[NDArray[Any]]:
 
 @np.errstate(all="ignore")
 def _limits(distribution: Distribution, dtype: np.dtype[Any]) -> tuple[float, float]:
-    """Return the least and the greatest value that a distribution can give, rounded to a dtype as values are."""
+    """Return the bounds of a distribution, rounded to a dtype as values are; of a normal, how far its values reach."""
     ends = np.array([distribution.low, distribution.high])
     if isinstance(distribution, Normal):
         sigmas = _MOST_SIGMAS if dtype.itemsize < 8 else _MOST_SIGMAS_OF_DOUBLE
@@ -338,9 +339,11 @@ def _moments(distribution: Distribution, dtype: np.dtype[Any]) -> tuple[float, f
         return distribution.mean, distribution.std, _kurtosis(distribution)
     numbers = formats.numbers(dtype)
     low, high = distribution.low, distribution.high
+    if isinstance(distribution, Uniform):
+        storage = formats.known(dtype)
+        assert storage is not None
+        low, high = uniform_limits(distribution, storage)
     inside = numbers[(low <= numbers) & (numbers <= high)]
-    if isinstance(distribution, Uniform):  # whose upper bound is not stored, nor are both where they are symmetric
-        inside = inside[(inside < high) & ((low < inside) | (low != -high))]
     numbers = inside if inside.size else numbers
     up_to = np.asarray(distribution.cdf((numbers[:-1] + numbers[1:]) / 2))
     probabilities = np.diff(up_to, prepend=0.0, append=1.0)

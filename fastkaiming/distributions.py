@@ -119,7 +119,8 @@ class Uniform:
     """The uniform distribution on [``low``, ``high``); where the two are equal, that constant.
 
     A fill never stores ``high`` where ``low < high``, whatever the dtype, and for symmetric bounds (-b, b) it stores
-    neither bound.
+    neither bound. It refuses bounds between which the dtype has fewer than two numbers to store, because the result
+    would be a constant.
 
     Parameters
     ----------

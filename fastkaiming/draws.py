@@ -50,14 +50,27 @@ def _uniform(uniform: Uniform, storage: Format) -> Draw:
     high = _rounded("high", uniform.high, storage)
     if uniform.low == uniform.high:
         return _constant(low, storage)
+    if low == high != 0.0:  # where both are 0, they underflow
+        name = np.dtype(storage.precision).name
+        raise ValueError(f"low and high must differ after they are rounded to {name}, got {uniform}")
     scale = float(storage.precision(high / 2 - low / 2))
     center = float(storage.precision(low / 2 + high / 2))
     _check_underflow("(high - low) / 2", scale, storage, uniform)
-    most = storage.below(high)
-    least = -most if low == -high else storage.up(low)  # of symmetric bounds neither is stored: so are the values
+    least, most = uniform_limits(uniform, storage)
     if least >= most:
         raise ValueError(f"low and high must leave two or more numbers of {storage.name} to store, got {uniform}")
     return Draw(_OPERATIONS[Uniform, storage.precision], storage.rounding, (scale, center, least, most))
+
+
+def uniform_limits(uniform: Uniform, storage: Format) -> tuple[float, float]:
+    """Return the least and the greatest number of a format that a fill stores where ``low < high``.
+
+    The interval is half-open. Where the bounds are symmetric, the lower one is not stored either, so that the
+    distribution stays symmetric.
+    """
+    low, high = _in_precision(uniform.low, storage), _in_precision(uniform.high, storage)
+    most = storage.below(high)
+    return -most if low == -high else storage.up(low), most
 
 
 def _truncated_normal(truncated: TruncatedNormal, storage: Format) -> Draw:

@@ -4,6 +4,7 @@ What comes out of the checks is a plan of plain numbers: where memory lies, a ke
 precision of the array.
 """
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -58,9 +59,9 @@ def fill_(
         before fastkaiming 1.0. Any strides, alignment and byte order will do: an element's value depends
         on its index in ``out`` and not on its place in memory. One without elements is left alone.
     distribution : Normal, Uniform or TruncatedNormal
-        What to draw. Its numbers are rounded to the precision of ``out`` first, float32 for the narrower dtypes. A
-        bound of TruncatedNormal and the lower bound of Uniform can then be drawn, but neither the upper bound of
-        Uniform nor, for symmetric bounds (-b, b), the lower one. Nothing beyond the bounds is drawn.
+        The distribution of the values. Its numbers are rounded to the precision of ``out`` first, float32 for the
+        narrower dtypes. No value is then beyond the bounds. Values can equal a bound of TruncatedNormal and the lower
+        bound of Uniform, but not the upper bound of Uniform and, for symmetric bounds (-b, b), not the lower one.
     rng : int, Key, Generator or numpy.random.Generator, optional
         Which values to draw. An integer is a seed, a Key a seed and a stream: the same values at every call. Use one
         key for one array: arrays that are filled from the same key are correlated, even if their distributions differ.
@@ -142,14 +143,21 @@ def asked(initializer: Callable[..., object], nothing: NDArray[Any], **place: An
 
 @contextmanager
 def as_one(total: int) -> Iterator[None]:
-    """Report the fills of the ``with`` block as one of so many elements."""
+    """Report the fills of the ``with`` block as one of so many elements.
+
+    If the callback forks, the child raises RuntimeError: threads of the block that work beside the fills do not exist
+    in it.
+    """
     callback = _progress.get()
+    process = os.getpid()
     before = 0
 
     def report(done: int, of_this_fill: int) -> None:
         nonlocal before
         if callback is not None:
             callback(min(before + done, total), total)
+            if os.getpid() != process:
+                raise RuntimeError("a process that was forked in a progress callback cannot go on with its work")
         if done == of_this_fill:
             before += done
 
@@ -186,7 +194,8 @@ def progress(callback: Callback) -> Iterator[None]:
         raises, the fill is cancelled, the array left partly written, and the exception comes out of the fill.
         If it forks (``os.fork``), the fill goes on in both processes: each fills the whole array. The child has no
         other threads, so it fills the array from its beginning on one thread, and ``done`` may grow from 0 again.
-        The same holds for a signal handler that forks during a fill.
+        The same holds for a signal handler that forks during a fill. Work of several fills that is reported as one,
+        such as a checkpoint, goes on in the parent alone; the child raises a RuntimeError.
         Fills that the callback itself makes are not reported.
 
     Returns

@@ -324,7 +324,7 @@ def uniform(scale: float = 1e-2, dtype: Any = None) -> Initializer:
     Parameters
     ----------
     scale : float, default 0.01
-        The upper bound, which is not drawn; where it is negative, the lower bound, and 0 is not drawn.
+        The upper bound; all values are below it. If it is negative, the values lie in [``scale``, 0).
     dtype : dtype, optional
         The dtype of arrays that are asked for without one.
 

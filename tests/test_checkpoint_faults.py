@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import HANG_SECONDS
+from processes import HANG_SECONDS, python
 
 import fastkaiming as fk
 from fastkaiming import checkpoint
@@ -142,6 +142,40 @@ def test_killed_run_resumes(tmp_path: Path) -> None:
     assert set(report.kept) == finished
     assert not list(tmp_path.glob(".*"))
     assert checkpoint.verify(tmp_path).difference is None
+
+
+FORKING = """
+import os, signal, sys
+import fastkaiming as fk
+from fastkaiming import checkpoint
+
+source, out = {"tensors": {f"{n}.weight": [1024, 1024] for n in range(64)}}, sys.argv[1]
+children = []
+
+def callback(done, total):
+    if not children and 0 < done < total:
+        children.append(os.fork())
+        if not children[0]:
+            signal.alarm(60)  # rather dead than hanging
+
+def work(function, *arguments, **named):
+    try:
+        with fk.progress(callback):
+            function(*arguments, **named)
+    except RuntimeError as error:
+        os._exit(7 if not children[0] and "forked in a progress callback" in str(error) else 1)
+    print(os.waitstatus_to_exitcode(os.waitpid(children.pop(), 0)[1]), flush=True)
+
+work(checkpoint.write, source, out, seed=3)
+work(checkpoint.verify, out)
+print(checkpoint.verify(out).difference, os.listdir(out))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_a_child_forked_in_a_callback_ends_and_leaves_the_parents_files_alone(tmp_path: Path) -> None:
+    result = python(FORKING, str(tmp_path), FASTKAIMING_THREADS="2")
+    assert result.stdout.splitlines() == ["7", "7", "None ['model.safetensors']"], result.stderr
 
 
 def test_what_a_stopped_run_left_is_replaced_by_resume_alone(tmp_path: Path) -> None:

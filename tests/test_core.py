@@ -57,6 +57,11 @@ def test_chunks_end_at_multiples_of_the_chunk_in_the_stream(operation: int, dtyp
     assert [end % chunk for end in ends] == [0, 0, 0, 0]
 
 
+def test_only_doubles_are_rounded_to_float32() -> None:
+    with pytest.raises(ValueError, match="only operations in double precision round to float32"):
+        _core.fill(np.zeros(9, np.float32), _core.NORMAL_F32, 1, 0, 0, _core.FLOAT32, scale=1.0)
+
+
 def elements(dtype: Any, count: int) -> NDArray[Any]:
     """Return the first elements of the stream, from the second implementation."""
     place = reference.Place(SEED, STREAM, 0, count)

@@ -258,6 +258,16 @@ def test_kurtosis(distribution: Any, kurtosis: float) -> None:
     assert diagnostics._kurtosis(distribution) == pytest.approx(kurtosis, rel=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2])
+@pytest.mark.parametrize("low", [0.0, -1.0, 0.5, 0.5 + 1e-10, -1.0 - 1e-10])
+def test_uniforms_of_narrow_formats_have_the_moments_that_are_expected(dtype: DTypeLike, low: float) -> None:
+    """Bounds that are numbers of the format, or are so after they are rounded to float32: they are not stored."""
+    for high in (1.0, 1.0 + 1e-10):
+        found = diagnostics.statistics(fk.uniform((512, 512), dtype, low=low, high=high, rng=2), fk.Uniform(low, high))
+        assert abs(found.z_mean) < SIGMAS  # type: ignore[arg-type]
+        assert abs(found.z_std) < SIGMAS  # type: ignore[arg-type]
+
+
 def test_a_wrong_spread_shows() -> None:
     weights = fk.normal((1000, 1000), std=1.01, rng=4)
     found = diagnostics.statistics(weights, fk.Normal(0.0, 1.0))

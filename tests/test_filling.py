@@ -150,7 +150,7 @@ ARGUMENTS: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
         np.float32,
         {"distribution": fk.Uniform(1, 1 + 2.0**-30)},  # one and the same float32
         ValueError,
-        f"(high - low) / 2 must be 0 or at least {2.0**-102} not to underflow float32, got Uniform(low=1.0, ",
+        "low and high must differ after they are rounded to float32, got Uniform(low=1.0, ",
     ),
     (np.float32, {"threads": 0}, ValueError, "threads must be an integer from 1 to 1024, got 0"),
     (np.float32, {"threads": -3}, ValueError, "threads must be an integer from 1 to 1024, got -3"),
@@ -236,6 +236,28 @@ def test_a_uniform_of_a_single_number_is_refused(dtype: Any) -> None:
     assert fk.uniform(5, dtype, low=1.0, high=1.0).tolist() == [1.0] * 5
     with pytest.raises(ValueError, match=message):
         fk.uniform(5, dtype, low=1.0, high=above)
+
+
+def test_bounds_that_only_rounding_makes_equal_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"low and high must differ after they are rounded to float32, got Uniform"):
+        fk.uniform(5, low=1.0, high=1.0 + 1e-12)
+    assert np.ptp(fk.uniform(5, np.float64, low=1.0, high=1.0 + 1e-12, rng=1)) > 0
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
+def test_constants_are_rounded_to_float32_and_then_to_the_format(dtype: Any) -> None:
+    """Like any other value; a single rounding would give the next number, 1 + eps."""
+    eps = float(ml_dtypes.finfo(dtype).eps)
+    value = 1.0 + eps / 2 + 2.0**-40
+    for constant in (fk.Normal(value, 0.0), fk.Uniform(value, value), fk.TruncatedNormal(value, 0.0, 0.0, 2.0)):
+        assert fk.fill_(np.empty(3, dtype), constant, rng=1).astype(np.float64).tolist() == [1.0] * 3
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
+def test_a_truncated_normal_without_spread_keeps_to_the_numbers_within_its_bounds(dtype: Any) -> None:
+    eps = float(ml_dtypes.finfo(dtype).eps)
+    truncated = fk.TruncatedNormal(1.0 + 0.4 * eps, 0.0, 1.0 + 0.3 * eps, 2.0)  # to nearest, it would be 1
+    assert fk.fill_(np.empty(3, dtype), truncated, rng=1).astype(np.float64).tolist() == [1.0 + eps] * 3
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,8 @@ pytestmark = pytest.mark.skipif(
 def test_vectors_on_the_stack_are_aligned(tmp_path: Path, isa: str) -> None:
     """An unaligned one may cross a page, which makes a kernel slow: docs/performance.md, "Aligned stack frames"."""
     kernels = compiled(tmp_path / "kernels.o", "-c", CSRC / f"kernel_{isa}.c")
-    asked = ["objdump", "-d", "--no-show-raw-insn", str(kernels)]
-    listing = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
+    command = ["objdump", "-d", "--no-show-raw-insn", str(kernels)]
+    listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     moves = re.findall(r"\tvmov.*\(%r[sb]p\).*", listing)
     vectors = [move for move in moves if re.search(r"%[yz]mm", move)]
     assert any(re.match(r"\tvmov(ap[sd]|dqa)", move) for move in vectors)

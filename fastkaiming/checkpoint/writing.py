@@ -49,6 +49,7 @@ class Reserved(NamedTuple):
     file: File
     path: Path
     partial: Path
+    process: int  # that has taken it
 
 
 def temporary(path: Path) -> Path:
@@ -63,8 +64,9 @@ def leftovers(directory: Path, pattern: str) -> dict[Path, str]:
 
 def reserve(directory: Path, files: Sequence[File]) -> list[Reserved]:
     """Take the space of all files, or none of it."""
-    reserved = [Reserved(file, directory / file.name, temporary(directory / file.name)) for file in files]
-    for file, path, partial in reserved:
+    process = os.getpid()
+    reserved = [Reserved(file, directory / file.name, temporary(directory / file.name), process) for file in files]
+    for file, path, partial, _ in reserved:
         try:
             _reserve(partial, file.nbytes)
         except KeyboardInterrupt:
@@ -88,10 +90,11 @@ def _reserve(path: Path, nbytes: int) -> None:
 
 
 def discard(reserved: Sequence[Reserved]) -> None:
-    """Remove what was reserved, and is not a whole file."""
+    """Remove what was reserved, and is not a whole file, unless a process does that was forked meanwhile."""
     for each in reserved:
-        with suppress(OSError):
-            each.partial.unlink(missing_ok=True)
+        if each.process == os.getpid():
+            with suppress(OSError):
+                each.partial.unlink(missing_ok=True)
 
 
 def write(key_of: KeyOf, reserved: Sequence[Reserved], threads: int | None = None) -> None:
@@ -105,7 +108,7 @@ def write(key_of: KeyOf, reserved: Sequence[Reserved], threads: int | None = Non
 def _write_file(
     key_of: KeyOf, reserved: Reserved, buffers: list[Bytes], writer: ThreadPoolExecutor, threads: int | None
 ) -> None:
-    file = reserved.file
+    file, process = reserved.file, os.getpid()
     written: list[Future[None]] = [writer.submit(lambda: None) for _ in buffers]
     with _opened(reserved) as (direct, cached):
         try:
@@ -122,8 +125,9 @@ def _write_file(
                     each.result()
                 os.fsync(cached)
         finally:
-            for each in written:
-                each.exception()  # nobody writes to a descriptor that is closed
+            if os.getpid() == process:  # the writer does not exist in a process that a progress callback has forked
+                for each in written:
+                    each.exception()  # nobody writes to a descriptor that is closed
     with _naming(reserved.path):
         reserved.partial.replace(reserved.path)  # Windows renames no open file
         descriptors.sync_names(reserved.path.parent)

@@ -19,7 +19,7 @@ typedef struct {
     uint32_t drawn_at[FK_BATCH_ROWS]; /* how many elements were drawn before it */
     uint32_t low[FK_BATCH_BLOCKS];
     _Alignas(FK_LINE_BYTES) char drawn[FK_BATCH_BYTES];
-    _Alignas(FK_LINE_BYTES) char rounded[FK_BATCH_BYTES / 2]; /* to a format of half the bytes at most */
+    _Alignas(FK_LINE_BYTES) char rounded[FK_BATCH_BYTES / 2]; /* to at most half the bytes of `drawn` */
 } fk_batch;
 
 /* Fill a box of the plan's grid. What `b` holds before and after means nothing. */

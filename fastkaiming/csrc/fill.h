@@ -45,8 +45,8 @@ typedef enum {
 typedef struct {
     double scale;  /* normal, truncated: std; uniform: (high - low) / 2 */
     double center; /* normal, truncated: mean; uniform: (low + high) / 2; constant: the value */
-    double low;    /* uniform, truncated: the least value; of a uniform above the lower bound where center is 0 */
-    double high;   /* uniform, truncated: the greatest value; of a uniform below the upper bound */
+    double low;    /* uniform, truncated: the least number that may be stored */
+    double high;   /* uniform, truncated: the greatest; of a uniform it is below the upper bound */
 
     /* Truncated alone: Phi, and the tail probability, as linear functions of the word. fastkaiming/quantiles.py */
     double slope;        /* the probability of one word; in single precision three times that, and so the anchor */

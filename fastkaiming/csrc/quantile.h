@@ -36,8 +36,9 @@ FK_INLINE v_f32 fk_tail_radius_f32(v_f32 v) {
     return vf_sqrt(fk_minus_2_ln_f32(vf_exponent(twice), vf_sub(vf_significand(twice), vf_set1(2.0f))));
 }
 
-/* Range: v in [2^-60, 1/2], from FK_CENTRAL_F32 on for 1 region; t of the same z, and `negative` with its top bit set
- * where t < 0. Result: within (-9, 9). Max error: 4 ulp of the exact transform of the words, by fk_truncated_f32. */
+/* Range: v in [2^-33, 1/2], from FK_CENTRAL_F32 on for 1 region; t of the same z, and `negative` with its top bit set
+ * where t < 0. Result: within (-6.4, 6.4). Max error: 4 ulp of the exact transform of the words, by fk_truncated_f32.
+ */
 FK_INLINE v_f32 fk_quantile_f32(v_f32 t, v_f32 v, v_u32 negative, int regions) {
     const v_f32 y = vf_fnma(v, v, v), y2 = vf_mul(y, y), y4 = vf_mul(y2, y2);
     const v_f32 n = fk_central_numerator_f32(y, y2, y4), m = fk_central_denominator_f32(y, y2, y4);
@@ -162,8 +163,8 @@ FK_INLINE v_f64 fk_quantile_f64(v_f64 t, v_f64 v, int regions) {
 /* A word to a value of the normal distribution between any bounds.
  *
  * Range: all words; the parameters that fastkaiming/quantiles.py computes, and fk_regions_f64 of them. Result: in
- * [low, high]. Max error: that of z, and half an ulp for the last rounding; where the bounds are not symmetric about
- * the mean, z has an absolute error of 2^-53 besides, which matters next to 0 alone. */
+ * [low, high]. Max error: that of z, and half an ulp for the last rounding. Where the bounds are not symmetric about
+ * the mean, z has an absolute error of about 2^-53 besides, which matters only near 0. */
 FK_LARGE v_f64 fk_truncated_f64(const fk_params *params, v_u64 word, int regions) {
     const v_f64 centred = vd_from_i64(vq_xor(word, vq_set1(UINT64_C(1) << 63)));
     const v_f64 from_end = vd_from_i64(vq_xor(word, vq_sign(word))); /* word or 2^64 - 1 - word */
