@@ -119,8 +119,8 @@ class Uniform:
     """The uniform distribution on [``low``, ``high``); where the two are equal, that constant.
 
     A fill never stores ``high`` where ``low < high``, whatever the dtype, and for symmetric bounds (-b, b) it stores
-    neither bound. It refuses bounds between which the dtype has fewer than two numbers to store, because the result
-    would be a constant.
+    neither bound. A fill raises ValueError if the dtype has fewer than two numbers to store between the bounds, because
+    the result would be a constant.
 
     Parameters
     ----------
@@ -132,9 +132,9 @@ class Uniform:
     Raises
     ------
     TypeError
-        An end that is no real number.
+        A bound that is not a real number.
     ValueError
-        An end that is not finite, or ``low`` above ``high``.
+        A bound that is not finite, or ``low`` above ``high``.
 
     Examples
     --------

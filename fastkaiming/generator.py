@@ -63,11 +63,14 @@ class Key:
 
     @property
     def philox_key(self) -> int:
-        """The 64-bit Philox key that the seed is mixed into; see the section "Words" of the stream's specification."""
+        """The 64-bit key of Philox4x32-10 that the seed is mixed into: docs/stream-v1.md, section 2."""
         return _core.philox_key(self.seed)
 
     def words(self, n: int, start: int = 0) -> NDArray[np.uint32]:
         """Return ``n`` raw words of the stream from word number ``start`` on, the output of Philox4x32-10 itself.
+
+        An element of float32 and of the narrower dtypes takes one word, or shares two with its neighbour if it is
+        normal; one of float64 takes two: docs/stream-v1.md, section 3.
 
         Parameters
         ----------
@@ -122,9 +125,10 @@ class Generator:
     Streams are counted from 1. Stream 0 belongs to the integer itself: a fill with ``rng=n`` and the fills with
     ``Generator(n)`` share no values.
 
-    Threads may share a generator. A copy continues from the same stream as the original, and so does the copy that a
-    forked process inherits; from then on, each counts for itself. A generator can be pickled. It can only be
-    unpickled under the same :data:`STREAM_VERSION`, because another version gives other values for the same streams.
+    Threads may share a generator. Processes may not: a copy continues from the same stream as the original, and so does
+    the one that a forked process inherits or that is sent to a worker, so both then return the same keys. Give each
+    worker a key of its own instead, such as ``generator.key(f"worker/{i}")``. A generator can be pickled. It can only
+    be unpickled under the same :data:`STREAM_VERSION`, because another version gives other values for the same streams.
 
     Parameters
     ----------
