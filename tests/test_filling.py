@@ -1,7 +1,6 @@
 """The door to the core: refusals leave every byte alone, and what passes arrives as the numbers of the contract."""
 
 import array
-import math
 import threading
 from collections.abc import Callable
 from fractions import Fraction
@@ -206,70 +205,6 @@ def test_the_extremes_give_distinct_finite_values(dtype: Any, distribution: fk.N
 )
 def test_no_spread_is_a_constant(dtype: Any, constant: fk.Normal | fk.Uniform, value: float) -> None:
     assert (fk.fill_(marked(dtype=dtype), constant, rng=1) == value).all()
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("low", [1.0, -3.0])
-def test_the_upper_bound_of_a_uniform_is_not_stored_and_the_lower_one_is(dtype: Any, low: float) -> None:
-    """Bounds two and four numbers apart, where rounding alone would give high in an eighth of all cases or more."""
-    for steps in (2, 4):
-        numbers = [dtype(low)]
-        for _ in range(steps):
-            numbers.append(np.nextafter(numbers[-1], dtype(np.inf)))
-        values = fk.uniform_(marked((64, 64), dtype), float(low), float(numbers[-1]), rng=1)
-        assert np.unique(values).tolist() == numbers[:-1]
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_neither_of_symmetric_bounds_is_stored(dtype: Any) -> None:
-    """The farthest values are those of the first and the last word, one number inside of the bounds: all are drawn."""
-    for bound in (1.0, 0.3, float(np.finfo(dtype).max) / 2):
-        drawn_from = fk.Uniform(-bound, bound)
-        values = np.abs(fk.fill_(np.empty(1 << 20, dtype), drawn_from, rng=3))
-        assert 0.999 * bound < values.max() < dtype(bound)
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_a_uniform_of_a_single_number_is_refused(dtype: Any) -> None:
-    above = float(np.nextafter(dtype(1), dtype(2)))
-    message = f"low and high must leave two or more numbers of {np.dtype(dtype).name} to store, got Uniform"
-    assert fk.uniform(5, dtype, low=1.0, high=1.0).tolist() == [1.0] * 5
-    with pytest.raises(ValueError, match=message):
-        fk.uniform(5, dtype, low=1.0, high=above)
-
-
-def test_bounds_that_only_rounding_makes_equal_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"low and high must differ after they are rounded to float32, got Uniform"):
-        fk.uniform(5, low=1.0, high=1.0 + 1e-12)
-    assert np.ptp(fk.uniform(5, np.float64, low=1.0, high=1.0 + 1e-12, rng=1)) > 0
-
-
-@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
-def test_constants_are_rounded_to_float32_and_then_to_the_format(dtype: Any) -> None:
-    """Like any other value; a single rounding would give the next number, 1 + eps."""
-    eps = float(ml_dtypes.finfo(dtype).eps)
-    value = 1.0 + eps / 2 + 2.0**-40
-    for constant in (fk.Normal(value, 0.0), fk.Uniform(value, value), fk.TruncatedNormal(value, 0.0, 0.0, 2.0)):
-        assert fk.fill_(np.empty(3, dtype), constant, rng=1).astype(np.float64).tolist() == [1.0] * 3
-
-
-@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
-def test_a_truncated_normal_without_spread_keeps_to_the_numbers_within_its_bounds(dtype: Any) -> None:
-    eps = float(ml_dtypes.finfo(dtype).eps)
-    truncated = fk.TruncatedNormal(1.0 + 0.4 * eps, 0.0, 1.0 + 0.3 * eps, 2.0)  # to nearest, it would be 1
-    assert fk.fill_(np.empty(3, dtype), truncated, rng=1).astype(np.float64).tolist() == [1.0 + eps] * 3
-
-
-@pytest.mark.parametrize(
-    "bounds",
-    [(0.5, 1.0, -2.0, 2.0), (0.0, 1.0, 0.0, math.inf), (0.0, 0.5, 2.5, 3.0), (0.0, 1.0, -(2.0**-70), 2.0**-70)],
-)
-def test_float32_values_between_asymmetric_bounds_are_the_float64_ones_rounded(
-    bounds: tuple[float, float, float, float],
-) -> None:
-    truncated = fk.TruncatedNormal(*bounds)
-    single, double = (fk.fill_(marked((33, 65), dtype), truncated, rng=8) for dtype in (np.float32, np.float64))
-    assert single.tobytes() == double.astype(np.float32).tobytes()
 
 
 def nearest(value: Fraction, bits: int) -> Fraction:
