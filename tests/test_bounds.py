@@ -46,18 +46,19 @@ def test_bounds_that_only_rounding_makes_equal_are_refused() -> None:
     assert np.ptp(fk.uniform(5, np.float64, low=1.0, high=1.0 + 1e-12, rng=1)) > 0
 
 
-@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
-def test_constants_are_rounded_to_float32_and_then_to_the_format(dtype: Any) -> None:
+NARROW = pytest.mark.parametrize(("dtype", "eps"), [(np.float16, 2.0**-10), (ml_dtypes.bfloat16, 2.0**-7)])
+
+
+@NARROW
+def test_constants_are_rounded_to_float32_and_then_to_the_format(dtype: Any, eps: float) -> None:
     """Like any other value; a single rounding would give the next number, 1 + eps."""
-    eps = float(ml_dtypes.finfo(dtype).eps)
     value = 1.0 + eps / 2 + 2.0**-40
     for constant in (fk.Normal(value, 0.0), fk.Uniform(value, value), fk.TruncatedNormal(value, 0.0, 0.0, 2.0)):
         assert fk.fill_(np.empty(3, dtype), constant, rng=1).astype(np.float64).tolist() == [1.0] * 3
 
 
-@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
-def test_a_truncated_normal_without_spread_keeps_to_the_numbers_within_its_bounds(dtype: Any) -> None:
-    eps = float(ml_dtypes.finfo(dtype).eps)
+@NARROW
+def test_a_truncated_normal_without_spread_keeps_to_the_numbers_within_its_bounds(dtype: Any, eps: float) -> None:
     truncated = fk.TruncatedNormal(1.0 + 0.4 * eps, 0.0, 1.0 + 0.3 * eps, 2.0)  # to nearest, it would be 1
     assert fk.fill_(np.empty(3, dtype), truncated, rng=1).astype(np.float64).tolist() == [1.0 + eps] * 3
 

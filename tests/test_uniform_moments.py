@@ -70,7 +70,8 @@ def value_of(storage: Format, parameters: Parameters, k: NDArray[np.int64]) -> N
     """Return the values of words from the lowest to the highest, which are read as signed numbers."""
     words = ((k - WORDS // 2) % WORDS << 8).astype(np.uint32)
     bits = reference_formats.rounded(uniform_of(words, parameters), storage)
-    return value_of_bits(storage)[bits]
+    values: NDArray[np.float64] = value_of_bits(storage)[bits]
+    return values
 
 
 def moments(counts: Counts) -> tuple[Fraction, Fraction]:

@@ -145,7 +145,7 @@ def test_pipe_writes_the_words_in_order() -> None:
         piped = np.frombuffer(process.stdout.read(4 * count), "<u4")
         process.stdout.close()
         assert process.stderr.read() == b""
-    assert np.array_equal(piped, reference.words(reference.Place(seed=7, stream=0, first=0, count=count)))
+    assert np.array_equal(piped, reference.words(reference.Place(reference.philox_key(7), 0, 0, count)))
 
 
 def test_bins_of_normals_have_all_of_the_probability() -> None:
