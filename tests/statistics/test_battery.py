@@ -38,7 +38,7 @@ def follows_its_neighbour(values: Array) -> Array:
 def larger_where_positive(values: Array) -> Array:
     """Make the radius depend on the angle, but for the first quarter of a turn."""
     pairs = values.reshape(-1, 2)
-    return np.asarray(np.where(np.all(pairs > 0, axis=1)[:, None], np.float32(1.02) * pairs, pairs).reshape(-1))
+    return np.asarray(np.where(np.all(pairs > 0, axis=1)[:, None], np.float32(1.03) * pairs, pairs).reshape(-1))
 
 
 FLAWS: list[tuple[str, Any, Callable[[Array], Array]]] = [
