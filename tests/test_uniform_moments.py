@@ -23,6 +23,9 @@ WORDS = 2**24  # which differ in the bits that a float32 uniform takes
 BOUNDS = [(0.0, 1.0), (-1.0, 1.0), (-0.0383, 0.0383), (-0.25, 0.7), (3.0, 4.5), (-2.0, 0.0)]
 ROW = re.compile(r"^\| (float\w+|bfloat16) \| (\S+) \| (\S+) \| (\S+) \|$", re.MULTILINE)
 
+CASES = [(name, bounds) for name in FORMATS for bounds in BOUNDS]
+every_case = pytest.mark.parametrize(("name", "bounds"), CASES, ids=str)
+
 Counts = Counter[float]
 
 
@@ -90,16 +93,14 @@ def counts(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     source = ROOT / "tests" / "c" / "uniform_counts.c"
     directory = tmp_path_factory.mktemp("uniform")
     program = compiled(directory / f"counts_{isa}", f'-DVERBS="vec_{isa}.h"', *features, source, *objects, "-lm")
-    names = [(name, bounds) for name in FORMATS for bounds in BOUNDS]
     cases = [
         (FORMATS[name], getattr(_core, name.upper()), narrow_uniform_parameters(*bounds, FORMATS[name]))
-        for name, bounds in names
+        for name, bounds in CASES
     ]
-    return dict(zip(names, counted(isa, cases, program), strict=True))
+    return dict(zip(CASES, counted(isa, cases, program), strict=True))
 
 
-@pytest.mark.parametrize("bounds", BOUNDS, ids=str)
-@pytest.mark.parametrize("name", FORMATS)
+@every_case
 def test_every_word_gives_the_references_value(
     counts: dict[Any, Counts], name: str, bounds: tuple[float, float]
 ) -> None:
@@ -108,8 +109,7 @@ def test_every_word_gives_the_references_value(
     assert found == expected(FORMATS[name], narrow_uniform_parameters(*bounds, FORMATS[name]))
 
 
-@pytest.mark.parametrize("bounds", BOUNDS, ids=str)
-@pytest.mark.parametrize("name", FORMATS)
+@every_case
 def test_no_word_gives_the_upper_bound_nor_either_of_symmetric_ones(
     counts: dict[Any, Counts], name: str, bounds: tuple[float, float]
 ) -> None:
