@@ -145,8 +145,8 @@ def asked(initializer: Callable[..., object], nothing: NDArray[Any], **place: An
 def as_one(total: int) -> Iterator[None]:
     """Report the fills of the ``with`` block as one of so many elements.
 
-    If the callback forks, the child raises RuntimeError: threads of the block that work beside the fills do not exist
-    in it.
+    If the callback forks, the child raises a RuntimeError, because the threads that work beside these fills, such as
+    the writer of a checkpoint, do not exist in it.
     """
     callback = _progress.get()
     process = os.getpid()
@@ -157,7 +157,7 @@ def as_one(total: int) -> Iterator[None]:
         if callback is not None:
             callback(min(before + done, total), total)
             if os.getpid() != process:
-                raise RuntimeError("a process that was forked in a progress callback cannot go on with its work")
+                raise RuntimeError("a process that was forked in a progress callback cannot continue this work; its parent does")
         if done == of_this_fill:
             before += done
 

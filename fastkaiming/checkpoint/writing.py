@@ -49,7 +49,7 @@ class Reserved(NamedTuple):
     file: File
     path: Path
     partial: Path
-    process: int  # that has taken it
+    process: int  # the number of the process that has reserved it
 
 
 def temporary(path: Path) -> Path:
@@ -90,7 +90,7 @@ def _reserve(path: Path, nbytes: int) -> None:
 
 
 def discard(reserved: Sequence[Reserved]) -> None:
-    """Remove what was reserved, and is not a whole file, unless a process does that was forked meanwhile."""
+    """Remove the files that this process has reserved and that are not whole yet; a forked child has reserved none."""
     for each in reserved:
         if each.process == os.getpid():
             with suppress(OSError):
