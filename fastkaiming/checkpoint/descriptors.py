@@ -49,7 +49,7 @@ def read(descriptor: int, buffer: NDArray[uint8], offset: int) -> int:
     """Read from a place of a file into a buffer, and return how many bytes were read."""
     if hasattr(os, "preadv"):
         return os.preadv(descriptor, [buffer.data], offset)
-    if hasattr(os, "pread"):  # as in Python for macOS 10
+    if hasattr(os, "pread"):  # preadv is missing before macOS 11
         found = os.pread(descriptor, len(buffer), offset)
     else:
         with _seeking:
