@@ -157,7 +157,9 @@ def as_one(total: int) -> Iterator[None]:
         if callback is not None:
             callback(min(before + done, total), total)
             if os.getpid() != process:
-                raise RuntimeError("a child forked in a progress callback cannot continue this work, but its parent does")
+                raise RuntimeError(
+                    "a child forked in a progress callback cannot continue this work, but its parent does"
+                )
         if done == of_this_fill:
             before += done
 
