@@ -1,10 +1,12 @@
 """Types of the compiled boundary; every argument arrives validated."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, ParamSpec, Self, TypeVar, final
+from contextvars import ContextVar
+from typing import Any, Final, ParamSpec, TypeVar, final
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
+_T = TypeVar("_T")
 
 WORDS_U32: Final[int]
 UNIFORM_F32: Final[int]
@@ -31,23 +33,49 @@ STREAM_VERSION: Final[int]
 CHUNK_ELEMENTS: Final[int]
 
 @final
+class Template:
+    distribution: Final[Any]
+
+    def __init__(
+        self,
+        distribution: object,
+        operation: int,
+        rounding: int,
+        numbers: tuple[float, ...],
+        swapped: bool = False,
+        store: int = ...,
+    ) -> None: ...
+
+@final
 class Plan:
+    template: Final[Template]
     drawn_bytes: Final[int]
 
-    def __new__(
-        cls,
-        out: Any,
-        operation: int,
-        key: int,
-        stream: int,
-        first: int,
-        rounding: int = ...,
-        swapped: bool = False,
-        steps: tuple[int, ...] | None = None,
-        *numbers: float,
-        store: int = ...,
-        **named_numbers: float,
-    ) -> Self: ...
+    def __init__(
+        self, out: Any, template: Template, key: int, stream: int, first: int, steps: tuple[int, ...] | None = None
+    ) -> None: ...
+
+@final
+class Entry:
+    def __init__(
+        self,
+        *,
+        prepare: Callable[[Any, Any, tuple[Any, ...], bool, Any], tuple[Any, Template]],
+        check_memory: Callable[[Any], None],
+        shape_of: Callable[[Any], tuple[int, ...]],
+        place_of: Callable[[tuple[int, ...], Any, Any], tuple[int, tuple[int, ...] | None, Any]],
+        threads_for: Callable[[int | None, int], int],
+        least_shared: int,
+        key_from: Callable[[Any], Any],
+        key_type: type,
+        mode: ContextVar[Any],
+    ) -> None: ...
+    def fill(
+        self, out: _T, rule: Any, settings: tuple[Any, ...], rng: Any, global_shape: Any, index: Any, threads: Any
+    ) -> _T: ...
+    def fill_by_shape(
+        self, out: _T, rule: Any, settings: tuple[Any, ...], rng: Any, global_shape: Any, index: Any, threads: Any
+    ) -> _T: ...
 
 def fill_all(plans: Sequence[Plan], threads: int = 1, progress: Callable[[int, int], object] | None = None) -> None: ...
 def fill(

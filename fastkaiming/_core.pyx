@@ -4,11 +4,19 @@
 import os
 from functools import wraps
 
+cimport cython
 from cpython.buffer cimport PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from cpython.object cimport PyObject
 from cpython.pystate cimport PyThreadState
 from libc.stdint cimport int64_t, uint64_t
+
+from numpy import float64, ndarray
+
+cdef extern from "Python.h":
+    int PyContextVar_Get(object variable, PyObject *default, PyObject **value) except -1
+    void Py_DECREF(PyObject *o)
 
 cdef extern from "Python.h" nogil:
     PyThreadState *PyEval_SaveThread()
@@ -95,124 +103,8 @@ STREAM_VERSION = FK_STREAM_VERSION
 CHUNK_ELEMENTS = fk_chunk_elements()
 
 
-cdef class _Watcher:
-    """What the calling thread looks after in a fill: pending signals, a progress callback, the exception of either."""
-
-    cdef object progress
-    cdef object error
-    cdef uint64_t total
-
-    cdef int look(self, uint64_t done) noexcept:
-        try:
-            PyErr_CheckSignals()
-            if self.progress is not None and done < self.total:
-                self.progress(done, self.total)
-        except BaseException as error:
-            self.error = error
-            return 1
-        return 0
-
-
-ctypedef struct _Calling:
-    PyThreadState *state
-    void *watcher
-
-
-cdef int _look(void *context, uint64_t done) noexcept:
-    """Look with the thread's own state, not by `with gil`, which crashes once a daemon thread's interpreter is gone."""
-    cdef _Calling *calling = <_Calling *>context
-    PyEval_RestoreThread(calling.state)
-    cdef int answer = (<_Watcher>calling.watcher).look(done)
-    calling.state = PyEval_SaveThread()
-    return answer
-
-
-cdef class Plan:
-    """What goes into the elements of a writable buffer, whose memory it holds in place as long as it lives itself.
-
-    The first element has the index `first`, and the next one along each axis an index that is higher by the axis's one
-    of `steps`: by default, those of the buffer's own shape in row-major order.
-    """
-
-    cdef Py_buffer view
-    cdef fk_axis *axes
-    cdef fk_plan plan
-    cdef uint64_t count
-    cdef readonly uint64_t drawn_bytes
-
-    # In the order in which a fill has them at hand: what is passed by name takes as long as the rest of a small plan.
-    def __cinit__(self, out, int operation, uint64_t key, uint64_t stream, uint64_t first,
-                  int rounding=FK_AS_DRAWN, bint swapped=False, steps=None, double scale=0.0, double center=0.0,
-                  double low=0.0, double high=0.0, double slope=0.0, double anchor=0.0,
-                  double lower_slope=0.0, double lower_anchor=0.0, double upper_slope=0.0, double upper_anchor=0.0,
-                  int store=FK_STORE_AUTO):
-        cdef int axis
-        PyObject_GetBuffer(out, &self.view, PyBUF_WRITABLE | PyBUF_STRIDES)
-        if <size_t>self.view.itemsize != fk_stored_bytes(<fk_operation>operation, <fk_format>rounding):
-            raise ValueError(f"the buffer has elements of {self.view.itemsize} bytes")
-        if rounding == FK_FLOAT32 and fk_drawn_bytes(<fk_operation>operation) != sizeof(double):
-            raise ValueError("only operations in double precision round to float32")
-        self.axes = <fk_axis *>PyMem_Malloc(self.view.ndim * sizeof(fk_axis))
-        if self.axes is NULL:
-            raise MemoryError
-        self.count = 1
-        for axis in reversed(range(self.view.ndim)):
-            self.axes[axis].size = self.view.shape[axis]
-            self.axes[axis].stride = self.view.strides[axis]
-            self.axes[axis].step = self.count if steps is None else steps[axis]
-            self.count *= self.axes[axis].size
-        self.drawn_bytes = self.count * fk_drawn_bytes(<fk_operation>operation)
-        self.plan.out = self.view.buf
-        self.plan.axes = self.axes
-        self.plan.axis_count = self.view.ndim
-        self.plan.first = first
-        self.plan.key = key
-        self.plan.stream = stream
-        self.plan.operation = <fk_operation>operation
-        self.plan.params = fk_params(scale, center, low, high, slope, anchor, lower_slope, lower_anchor, upper_slope,
-                                     upper_anchor)
-        self.plan.format = <fk_format>rounding
-        self.plan.swapped = swapped
-        self.plan.store = <fk_store>store
-
-    def __dealloc__(self):
-        PyMem_Free(self.axes)
-        PyBuffer_Release(&self.view)
-
-
-def fill_all(plans, int threads=1, progress=None):
-    """Fill the buffers of a sequence of plans, side by side."""
-    cdef _Watcher watcher = _Watcher.__new__(_Watcher)
-    cdef size_t count = len(plans), i
-    cdef fk_plan *copies = <fk_plan *>PyMem_Malloc(count * sizeof(fk_plan))
-    cdef Plan plan
-    cdef fk_status status
-    cdef _Calling calling
-    if copies is NULL:
-        raise MemoryError
-    try:
-        for i in range(count):
-            plan = <Plan?>plans[i]
-            copies[i] = plan.plan
-            watcher.total += plan.count
-        watcher.progress = progress
-        calling.watcher = <void *>watcher
-        calling.state = PyEval_SaveThread()
-        status = fk_fill(copies, count, threads, _look, &calling)
-        PyEval_RestoreThread(calling.state)
-    finally:
-        PyMem_Free(copies)
-    if status == FK_CANCELLED:
-        raise watcher.error
-    if status == FK_NO_MEMORY:
-        raise MemoryError
-    if progress is not None:
-        progress(watcher.total, watcher.total)
-
-
-def fill(out, *plan, threads=1, progress=None, **numbers):
-    """Fill one buffer, by a plan of these arguments."""
-    fill_all((Plan(out, *plan, **numbers),), threads, progress)
+include "_plans.pxi"
+include "_entry.pxi"
 
 
 def philox_key(uint64_t seed):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from fastkaiming import checks
 from fastkaiming.distributions import Uniform
-from fastkaiming.filling import fill_
+from fastkaiming.filling import fill
 from fastkaiming.generator import Rng
 from fastkaiming.targets import Target
 
@@ -46,8 +46,12 @@ def constant_(
     >>> fk.constant_(np.empty(3, np.float32), 0.5)
     array([0.5, 0.5, 0.5], dtype=float32)
     """
+    return fill(out, _constant, (val,), rng, global_shape, index, threads)
+
+
+def _constant(val: float) -> Uniform:
     value = checks.finite("val", val)
-    return fill_(out, Uniform(value, value), rng=rng, global_shape=global_shape, index=index, threads=threads)
+    return Uniform(value, value)
 
 
 def zeros_(
@@ -82,7 +86,7 @@ def zeros_(
     >>> fk.zeros_(np.empty(3, np.float32))
     array([0., 0., 0.], dtype=float32)
     """
-    return constant_(out, 0.0, rng=rng, global_shape=global_shape, index=index, threads=threads)
+    return fill(out, _constant, (0.0,), rng, global_shape, index, threads)
 
 
 def ones_(
@@ -117,4 +121,4 @@ def ones_(
     >>> fk.ones_(np.empty(3, np.float32))
     array([1., 1., 1.], dtype=float32)
     """
-    return constant_(out, 1.0, rng=rng, global_shape=global_shape, index=index, threads=threads)
+    return fill(out, _constant, (1.0,), rng, global_shape, index, threads)

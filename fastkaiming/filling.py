@@ -1,33 +1,47 @@
-"""The one door to the compiled core: every argument of a fill is checked here, before the first byte is written.
+"""The one entry point to the compiled core: every argument of a fill is checked before the first byte is written.
 
 What comes out of the checks is a plan of plain numbers: where memory lies, a key, and the distribution rounded to the
-precision of the array.
+precision of the array. What the rule of a fill, its settings, and the dtype give is remembered by the core, which calls
+the functions of this module only for the first of several equal fills, and for arguments that are out of the ordinary.
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, TypeAlias, TypeVar
+from operator import attrgetter
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from fastkaiming import _core, checks, formats, shards, targets
-from fastkaiming.distributions import Distribution
-from fastkaiming.draws import Draw, draw
+from fastkaiming.distributions import Distribution, Normal, TruncatedNormal, Uniform
+from fastkaiming.draws import draw
 from fastkaiming.generator import Key, Rng, key_from
 from fastkaiming.targets import Target
 from fastkaiming.threads import MAX_THREADS, get_num_threads
 
 Callback: TypeAlias = Callable[[int, int], object]
-T = TypeVar("T")
+Rule: TypeAlias = Callable[..., Distribution | None]
 
 _BYTES_PER_THREAD = 2 << 20  # a thread takes some 90 us to start; this much takes 200 to 400 us to fill
+_NOTHING = Normal(0.0, 0.0)  # for a fan of 0: the array has no elements, and any distribution would do
+_NUMBERS: Mapping[type, Callable[[Any], tuple[float, ...]]] = {
+    Normal: attrgetter("mean", "std"),
+    Uniform: attrgetter("low", "high"),
+    TruncatedNormal: attrgetter("loc", "scale", "low", "high"),
+}
 
-_progress: ContextVar[Callback | None] = ContextVar("fastkaiming.progress", default=None)
-_gathered: ContextVar[list[_core.Plan] | None] = ContextVar("fastkaiming.gathered", default=None)
-_asked: ContextVar[list[Distribution] | None] = ContextVar("fastkaiming.asked", default=None)
+
+class Mode(NamedTuple):
+    """What a surrounding block wants to be done with fills."""
+
+    progress: Callback | None = None
+    gathered: list[_core.Plan] | None = None  # takes the plans of fills that are made later, or never
+
+
+_mode: ContextVar[Mode | None] = ContextVar("fastkaiming.mode", default=None)
 
 
 def fill_(
@@ -97,25 +111,8 @@ def fill_(
     >>> fk.fill_(weights, fk.Uniform(-0.5, 0.5), rng=42) is weights
     True
     """
-    memory = targets.array(out)
-    storage = targets.format_of(memory)
-    targets.check_memory(memory)
-    drawn = draw(distribution, storage)
-    place = shards.place(memory.shape, global_shape, index)
-    threads = _threads(threads, memory.size * storage.drawn_bytes)
-    key = key_from(rng)
-    if memory.size:
-        plan = _plan(memory, drawn, place, key)
-        gathered = _gathered.get()
-        if gathered is None:
-            _core.fill_all([plan], threads, _progress.get())
-        else:
-            gathered.append(plan)
-    else:
-        asked_for = _asked.get()
-        if asked_for is not None:
-            asked_for.append(distribution)
-    return out
+    rule, settings = _rule_of(distribution)
+    return fill(out, rule, settings, rng, global_shape, index, threads)
 
 
 @contextmanager
@@ -127,18 +124,19 @@ def side_by_side(threads: int | None) -> Iterator[None]:
     if threads is not None:
         checks.integer("threads", threads, 1, MAX_THREADS, "an integer or None")
     plans: list[_core.Plan] = []
-    with _set(_gathered, plans):
+    with _changed(gathered=plans):
         yield
-    if plans:
-        _core.fill_all(plans, _threads(threads, sum(plan.drawn_bytes for plan in plans)), _progress.get())
+    if any(plan.drawn_bytes for plan in plans):
+        _core.fill_all(plans, _threads(threads, sum(plan.drawn_bytes for plan in plans)), _current().progress)
 
 
 def asked(initializer: Callable[..., object], nothing: NDArray[Any], **place: Any) -> Distribution:
     """Return what an initializer would draw from, asked by a part of the whole that has no elements."""
-    found: list[Distribution] = []
-    with _set(_asked, found):
+    plans: list[_core.Plan] = []
+    with _changed(gathered=plans):
         initializer(nothing, **place)
-    return found[-1]
+    found: Distribution = plans[-1].template.distribution
+    return found
 
 
 @contextmanager
@@ -148,7 +146,7 @@ def as_one(total: int) -> Iterator[None]:
     If the callback forks, the child raises a RuntimeError, because the threads that work beside these fills, such as
     the writer of a checkpoint, do not exist in it.
     """
-    callback = _progress.get()
+    callback = _current().progress
     process = os.getpid()
     before = 0
 
@@ -163,13 +161,13 @@ def as_one(total: int) -> Iterator[None]:
         if done == of_this_fill:
             before += done
 
-    with _set(_progress, None if callback is None else report):
+    with _changed(progress=None if callback is None else report):
         yield
 
 
 def report_done(elements: int) -> None:
     """Report a fill of so many elements that other threads have made."""
-    callback = _progress.get()
+    callback = _current().progress
     if callback is not None and elements:
         callback(elements, elements)
 
@@ -221,36 +219,58 @@ def progress(callback: Callback) -> Iterator[None]:
         raise TypeError(f"callback must be callable, not {checks.shown(callback)}")
 
     def report(done: int, total: int) -> None:
-        with _set(_progress, None):  # not about the fills that the callback makes, without end
+        with _changed(progress=None):  # not about the fills that the callback makes, without end
             callback(done, total)
 
-    with _set(_progress, report):
+    with _changed(progress=report):
         yield
+
+
+def _current() -> Mode:
+    return _mode.get() or Mode()
 
 
 @contextmanager
-def _set(variable: ContextVar[T], value: T) -> Iterator[None]:
-    token = variable.set(value)
+def _changed(**changes: Any) -> Iterator[None]:
+    token = _mode.set(_current()._replace(**changes))
     try:
         yield
     finally:
-        variable.reset(token)
+        _mode.reset(token)
 
 
-def _plan(memory: NDArray[Any], drawn: Draw, place: shards.Place, key: Key) -> _core.Plan:
-    """Return a checked fill in the terms of the core."""
-    ahead = memory if place.backwards is None else memory[place.backwards]
-    return _core.Plan(
-        targets.words(ahead),
-        drawn.operation,
-        key.philox_key,
-        key.stream,
-        place.first,
-        drawn.rounding,
-        not memory.dtype.isnative,
-        place.steps,
-        *drawn.numbers,
-    )
+def _rule_of(distribution: Distribution) -> tuple[Rule, tuple[Any, ...]]:
+    """Return a distribution as what gives it and the numbers that it takes, which are remembered by their values."""
+    numbers_of = _NUMBERS.get(type(distribution))
+    if numbers_of is None:
+        return _given, (distribution,)  # refused where its turn comes
+    return type(distribution), numbers_of(distribution)
+
+
+def _given(distribution: Distribution) -> Distribution:
+    return distribution
+
+
+def _prepared(
+    out: Target, rule: Rule, settings: tuple[Any, ...], by_shape: bool, global_shape: Any
+) -> tuple[NDArray[Any], _core.Template]:
+    """Check what a fill draws and where; return its memory, and what is drawn in the terms of the core.
+
+    A rule that depends on the shape returns None where a fan is 0.
+    """
+    if by_shape:
+        settings = (targets.array(out).shape if global_shape is None else _shape_of(global_shape), *settings)
+    distribution = rule(*settings)
+    if by_shape and distribution is None:
+        distribution = _NOTHING
+    memory = targets.array(out)
+    storage = targets.format_of(memory)
+    targets.check_memory(memory)
+    return memory, _core.Template(distribution, *draw(distribution, storage), not memory.dtype.isnative)
+
+
+def _shape_of(global_shape: Any) -> tuple[int, ...]:
+    return checks.shape("global_shape", global_shape)
 
 
 def _threads(threads: int | None, nbytes: int) -> int:
@@ -259,3 +279,18 @@ def _threads(threads: int | None, nbytes: int) -> int:
         return checks.integer("threads", threads, 1, MAX_THREADS, "an integer or None")
     shares = nbytes // _BYTES_PER_THREAD
     return min(shares, get_num_threads()) if shares > 1 else 1
+
+
+_entry = _core.Entry(
+    prepare=_prepared,
+    check_memory=targets.check_memory,
+    shape_of=_shape_of,
+    place_of=shards.place,
+    threads_for=_threads,
+    least_shared=2 * _BYTES_PER_THREAD,
+    key_from=key_from,
+    key_type=Key,
+    mode=_mode,
+)
+fill = _entry.fill  # (out, rule, settings, rng, global_shape, index, threads): from rule(*settings)
+fill_by_shape = _entry.fill_by_shape  # likewise, from rule(shape, *settings) of the shape of the whole

@@ -7,7 +7,6 @@ a fill takes its own by its index: a key is a value, not a state, and gives the 
 import os
 import sys
 from dataclasses import dataclass
-from functools import lru_cache
 from hashlib import blake2b
 from itertools import count
 from typing import Any, TypeAlias, Union, final
@@ -244,21 +243,12 @@ def key_from(rng: Rng) -> Key:
         return rng
     if isinstance(rng, Generator):
         return rng.take()
-    if type(rng) is int:
-        return _remembered(rng)
     if rng is None:
         return _valid_key(_entropy(), 0)
     if isinstance(rng, np.random.Generator):
         return Key(int(rng.integers(_LAST, dtype=np.uint64, endpoint=True)))
-    return _seeded(rng)
-
-
-def _seeded(seed: int) -> Key:
     kinds = "None, an integer, a Key, a Generator or a numpy.random.Generator"
-    return _valid_key(checks.integer("rng", seed, 0, _LAST, kinds), 0)
-
-
-_remembered = lru_cache(maxsize=1024)(_seeded)  # a key takes longer to make than a small array to fill
+    return _valid_key(checks.integer("rng", rng, 0, _LAST, kinds), 0)
 
 
 def _entropy() -> int:

@@ -7,10 +7,10 @@ and returns it; its twin without one takes ``shape, dtype`` instead and returns 
 from collections.abc import Sequence
 
 from fastkaiming.distributions import Normal, TruncatedNormal, Uniform, truncated_normal_numbers
-from fastkaiming.filling import fill_
+from fastkaiming.filling import fill, fill_by_shape
 from fastkaiming.generator import Rng
 from fastkaiming.scaling import Nonlinearity
-from fastkaiming.spread import fill_by, kaiming_rule
+from fastkaiming.spread import kaiming_rule
 from fastkaiming.targets import Target
 
 
@@ -59,7 +59,7 @@ def uniform_(
     >>> bool((abs(noise) < 1.0).all())
     True
     """
-    return fill_(out, Uniform(low, high), rng=rng, global_shape=global_shape, index=index, threads=threads)
+    return fill(out, Uniform, (low, high), rng, global_shape, index, threads)
 
 
 def normal_(
@@ -103,7 +103,7 @@ def normal_(
     >>> bool((noise == fk.normal(1000, std=0.02, rng=42)).all())  # the same seed, the same values
     True
     """
-    return fill_(out, Normal(mean, std), rng=rng, global_shape=global_shape, index=index, threads=threads)
+    return fill(out, Normal, (mean, std), rng, global_shape, index, threads)
 
 
 def trunc_normal_(
@@ -155,9 +155,11 @@ def trunc_normal_(
     >>> float(abs(embeddings).max()) <= float(np.float32(0.04))
     True
     """
-    numbers = truncated_normal_numbers(("mean", "std", "a", "b"), mean, std, a, b)
-    distribution = TruncatedNormal(*numbers)
-    return fill_(out, distribution, rng=rng, global_shape=global_shape, index=index, threads=threads)
+    return fill(out, _truncated_normal, (mean, std, a, b), rng, global_shape, index, threads)
+
+
+def _truncated_normal(mean: float, std: float, a: float, b: float) -> TruncatedNormal:
+    return TruncatedNormal(*truncated_normal_numbers(("mean", "std", "a", "b"), mean, std, a, b))
 
 
 def kaiming_normal_(
@@ -211,7 +213,7 @@ def kaiming_normal_(
     True
     """
     settings = ("normal", a, mode, nonlinearity, gain, fan, layout, groups, transposed)
-    return fill_by(kaiming_rule, out, settings, rng, global_shape, index, threads)
+    return fill_by_shape(out, kaiming_rule, settings, rng, global_shape, index, threads)
 
 
 def kaiming_uniform_(
@@ -267,4 +269,4 @@ def kaiming_uniform_(
     True
     """
     settings = ("uniform", a, mode, nonlinearity, gain, fan, layout, groups, transposed)
-    return fill_by(kaiming_rule, out, settings, rng, global_shape, index, threads)
+    return fill_by_shape(out, kaiming_rule, settings, rng, global_shape, index, threads)

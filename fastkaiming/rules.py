@@ -38,7 +38,7 @@ _NAMED: Mapping[str, Filler] = {"keep": keep} | {
     name.removesuffix("_"): function
     for room in (constants, initializers, variances)
     for name, function in vars(room).items()
-    if name.endswith("_") and not name.startswith("_") and name != "fill_"
+    if name.endswith("_") and not name.startswith("_")
 }
 _OURS = tuple(_NAMED.values())
 

@@ -1,21 +1,14 @@
-"""How widely weights are spread: fans and gains made into a distribution, for a shape or for an array to be filled.
+"""How widely weights are spread: fans and gains made into a distribution for a shape.
 
 A rule returns the distribution for a shape, or None where the fan is 0: a tensor of that shape has no elements.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from functools import lru_cache
-from typing import Any, TypeAlias
+from collections.abc import Sequence
 
 from fastkaiming import _core, checks, scaling
-from fastkaiming.distributions import FAMILIES, Distribution, Normal, centered
-from fastkaiming.filling import fill_
-from fastkaiming.generator import Rng
+from fastkaiming.distributions import FAMILIES, Distribution, centered
 from fastkaiming.scaling import Nonlinearity
-from fastkaiming.targets import Target, array
-
-Rule: TypeAlias = Callable[..., Distribution | None]
 
 
 def kaiming(
@@ -137,31 +130,3 @@ def variance_rule(
     except ValueError:
         numbers = f"gain={gain}, scale={scale} and fan={fan}"
         raise ValueError(f"gain * sqrt(scale / fan) must not overflow {family}, got {numbers}") from None
-
-
-def fill_by(
-    rule: Rule,
-    out: Target,
-    settings: tuple[Any, ...],
-    rng: Rng,
-    global_shape: Sequence[int] | None,
-    index: Sequence[slice] | None,
-    threads: int | None,
-) -> Target:
-    """Fill an array from the distribution that a rule gives for its shape, or for that of the tensor it is part of."""
-    shape = array(out).shape if global_shape is None else checks.shape("global_shape", global_shape)
-    try:
-        chosen = _remembered(rule, shape, *settings)
-    except TypeError:
-        chosen = rule(shape, *settings)  # refuses by name what cannot be hashed, and asks a callable anew
-    return fill_(out, chosen or _NOTHING, rng=rng, global_shape=global_shape, index=index, threads=threads)
-
-
-@lru_cache(maxsize=1024, typed=True)  # typed: True must be refused where 1 is known
-def _remembered(rule: Rule, shape: tuple[int, ...], *settings: Any) -> Distribution | None:
-    if any(map(callable, settings)):
-        raise TypeError("a callable may answer otherwise at the next call")  # and what raises is not remembered
-    return rule(shape, *settings)
-
-
-_NOTHING = Normal(0.0, 0.0)  # drawn where a fan is 0, which is nowhere: any distribution would do

@@ -67,13 +67,6 @@ def check_memory(memory: NDArray[Any]) -> None:
         )
 
 
-def words(memory: NDArray[Any]) -> NDArray[Any]:
-    """Return the array as the core reads it, which knows the machine's own byte order and standard types alone."""
-    if memory.dtype.isnative and memory.dtype.kind == "f" and memory.itemsize > 1:
-        return memory
-    return memory.view(f"u{memory.itemsize}")
-
-
 def _overlaps_itself(memory: NDArray[Any]) -> bool:
     """Tell whether two elements share a byte.
 

@@ -6,8 +6,9 @@ All of them take the weights of a layer, and count its fan as the ``kaiming`` on
 
 from collections.abc import Sequence
 
+from fastkaiming.filling import fill_by_shape
 from fastkaiming.generator import Rng
-from fastkaiming.spread import fill_by, kaiming_rule, variance_rule
+from fastkaiming.spread import kaiming_rule, variance_rule
 from fastkaiming.targets import Target
 
 
@@ -73,7 +74,7 @@ def variance_scaling_(
     True
     """
     settings = (distribution, 1.0, scale, mode, fan, layout, groups, transposed)
-    return fill_by(variance_rule, out, settings, rng, global_shape, index, threads)
+    return fill_by_shape(out, variance_rule, settings, rng, global_shape, index, threads)
 
 
 def xavier_normal_(
@@ -125,7 +126,7 @@ def xavier_normal_(
     True
     """
     settings = ("normal", gain, 1.0, "fan_avg", fan, layout, groups, transposed)
-    return fill_by(variance_rule, out, settings, rng, global_shape, index, threads)
+    return fill_by_shape(out, variance_rule, settings, rng, global_shape, index, threads)
 
 
 def xavier_uniform_(
@@ -177,7 +178,7 @@ def xavier_uniform_(
     True
     """
     settings = ("uniform", gain, 1.0, "fan_avg", fan, layout, groups, transposed)
-    return fill_by(variance_rule, out, settings, rng, global_shape, index, threads)
+    return fill_by_shape(out, variance_rule, settings, rng, global_shape, index, threads)
 
 
 def lecun_normal_(
@@ -226,7 +227,7 @@ def lecun_normal_(
     True
     """
     settings = ("truncated_normal", 1.0, 1.0, "fan_in", fan, layout, groups, transposed)
-    return fill_by(variance_rule, out, settings, rng, global_shape, index, threads)
+    return fill_by_shape(out, variance_rule, settings, rng, global_shape, index, threads)
 
 
 def lecun_uniform_(
@@ -274,7 +275,7 @@ def lecun_uniform_(
     True
     """
     settings = ("uniform", 1.0, 1.0, "fan_in", fan, layout, groups, transposed)
-    return fill_by(variance_rule, out, settings, rng, global_shape, index, threads)
+    return fill_by_shape(out, variance_rule, settings, rng, global_shape, index, threads)
 
 
 def he_normal_(
@@ -327,7 +328,7 @@ def he_normal_(
     True
     """
     settings = ("normal", 0.0, mode, "relu", None, fan, layout, groups, transposed)
-    return fill_by(kaiming_rule, out, settings, rng, global_shape, index, threads)
+    return fill_by_shape(out, kaiming_rule, settings, rng, global_shape, index, threads)
 
 
 def he_uniform_(
@@ -380,4 +381,4 @@ def he_uniform_(
     True
     """
     settings = ("uniform", 0.0, mode, "relu", None, fan, layout, groups, transposed)
-    return fill_by(kaiming_rule, out, settings, rng, global_shape, index, threads)
+    return fill_by_shape(out, kaiming_rule, settings, rng, global_shape, index, threads)

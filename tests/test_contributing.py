@@ -15,7 +15,7 @@ import fastkaiming
 # Modules where they are imported from: tests of an installed package have none of them in the checkout.
 PACKAGE = Path(fastkaiming.__file__).parent
 MODULES = {f"fastkaiming/{path.relative_to(PACKAGE).as_posix()}": path for path in sorted(PACKAGE.rglob("*.py"))}
-SOURCES = [*CSRC.iterdir(), *(ROOT / "fastkaiming").glob("_core.py[ix]")]
+SOURCES = [*CSRC.iterdir(), *(ROOT / "fastkaiming").glob("_core.py[ix]"), *(ROOT / "fastkaiming").glob("_*.pxi")]
 FILES = [*MODULES, *(path.relative_to(ROOT).as_posix() for path in SOURCES)]
 TEXT = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
 WORKFLOW = ROOT / ".github" / "workflows" / "ci.yml"

@@ -20,6 +20,7 @@ LINE = 64
 MARK = 0xA5
 SEED, STREAM = 11, 13
 ISAS = fk.available_isas()
+STANDARD_NORMAL = _core.Template(None, _core.NORMAL_F32, _core.AS_DRAWN, (1.0, 0.0))
 
 # The least fill that streams, one that just takes a second batch in the first-level cache, and one of many batches.
 SIZES = {np.uint32: [1536, 4864, 13000], np.float64: [768, 2432, 6500]}
@@ -229,9 +230,9 @@ def test_plans_are_filled_side_by_side(sizes: list[int], threads: int) -> None:
         dtype, operation = ((np.float32, _core.NORMAL_F32), (np.float64, _core.UNIFORM_F64))[i % 2]
         for kept in (outs, alone):
             kept.append(np.zeros((1 + i % 3, size), dtype).T)
-        given = (operation, SEED, i, 7 * i, _core.AS_DRAWN, False, None, 0.5 + i, 0.0, -0.5 - i, 0.5 + i)
-        plans.append(_core.Plan(outs[-1], *given))
-        _core.fill(alone[-1], *given)
+        numbers, place = (0.5 + i, 0.0, -0.5 - i, 0.5 + i), (SEED, i, 7 * i)
+        plans.append(_core.Plan(outs[-1], _core.Template(None, operation, _core.AS_DRAWN, numbers), *place))
+        _core.fill(alone[-1], operation, *place, _core.AS_DRAWN, False, None, *numbers)
     _core.fill_all(plans, threads, lambda *report: reports.append(report))
     assert [out.tobytes() for out in outs] == [out.tobytes() for out in alone]
     assert reports[-1] == (sum(out.size for out in outs),) * 2
@@ -240,7 +241,7 @@ def test_plans_are_filled_side_by_side(sizes: list[int], threads: int) -> None:
 def test_only_plans_can_be_filled() -> None:
     out = marked((6,))
     with pytest.raises(TypeError, match="tuple"):
-        _core.fill_all([_core.Plan(out, _core.NORMAL_F32, 1, 0, 0), (out,)])  # type: ignore[list-item]
+        _core.fill_all([_core.Plan(out, STANDARD_NORMAL, 1, 0, 0), (out,)])  # type: ignore[list-item]
     assert (out.view(np.uint8) == MARK).all()
 
 

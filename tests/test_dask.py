@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import DTypeLike, NDArray
 
 import fastkaiming as fk
-from fastkaiming import _core, filling
+from fastkaiming import filling
 
 da = pytest.importorskip("dask.array")
 lazy = pytest.importorskip("fastkaiming.dask")
@@ -167,30 +167,40 @@ def test_without_dask_the_error_says_what_to_install() -> None:
 
 
 @pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
-    """Return what the calls of the core are going to be told, plans and threads, where eight threads may be used."""
-    made: list[tuple[int, int]] = []
-    monkeypatch.setattr(filling, "get_num_threads", lambda: 8)
-    monkeypatch.setattr(_core, "fill_all", lambda plans, threads, _: made.append((len(plans), threads)))
-    return made
+def cpu_counts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list that grows with each fill that would use as many threads as there are CPUs."""
+    counts: list[int] = []
+
+    def count() -> int:
+        counts.append(1)
+        return 1
+
+    monkeypatch.setattr(filling, "get_num_threads", count)
+    return counts
 
 
-def test_every_chunk_is_filled_once_by_one_thread(calls: list[tuple[int, int]]) -> None:
-    fk.kaiming_normal((4096, 1024))
-    assert calls == [(1, 8)]  # so would a chunk be
-    calls.clear()
-    lazy.kaiming_normal((3 * 4096, 1024), chunks=(4096, 1024)).compute(scheduler="synchronous")
-    assert calls == [(1, 1)] * 3
+def fills_of(compute: Callable[[], object]) -> list[int]:
+    """Return the elements of each fill that a function makes."""
+    totals: list[int] = []
+    with fk.progress(lambda done, total: totals.append(total) if done == total else None):
+        compute()
+    return totals
 
 
-def test_nothing_is_filled_before_it_is_asked_for(calls: list[tuple[int, int]]) -> None:
-    array = lazy.kaiming_normal((10**6, 10**6), chunks=(10, 10**6))
+def test_every_chunk_is_filled_once_by_one_thread(cpu_counts: list[int]) -> None:
+    assert fills_of(lambda: fk.kaiming_normal((4096, 1024))) == [4096 * 1024]
+    assert cpu_counts == [1]  # so would a chunk be
+    array = lazy.kaiming_normal((3 * 4096, 1024), chunks=(4096, 1024))
+    assert fills_of(lambda: array.compute(scheduler="synchronous")) == [4096 * 1024] * 3
+    assert cpu_counts == [1]
+
+
+def test_nothing_is_filled_before_it_is_asked_for() -> None:
+    array = lazy.kaiming_normal((10**6, 10**5), chunks=(10, 10**5))
     assert array.npartitions == 10**5
     part = array[123_456:123_466, :5]  # lies in two chunks
     assert len(part.__dask_graph__().layers) == 2
-    assert calls == []
-    part.compute(scheduler="synchronous")
-    assert calls == [(1, 1)] * 2
+    assert fills_of(lambda: part.compute(scheduler="synchronous")) == [10**6] * 2
 
 
 def test_a_chunk_of_an_array_beyond_any_memory_is_computed_alone() -> None:

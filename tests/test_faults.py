@@ -144,8 +144,10 @@ roundings = [_core.AS_DRAWN, _core.AS_DRAWN, _core.FLOAT16]
 first, last = (int(argument) for argument in sys.argv[1:])
 
 def fill():
-    _core.fill_all([_core.Plan(out, _core.NORMAL_F32, 1, 0, 0, rounding, scale=1.0, store=_core.STORE_STREAMING)
-                    for out, rounding in list(zip(outs, roundings))[first:last]], threads=3)
+    normals = [_core.Template(None, _core.NORMAL_F32, rounding, (1.0, 0.0), store=_core.STORE_STREAMING)
+               for rounding in roundings]
+    pairs = list(zip(outs, normals))[first:last]
+    _core.fill_all([_core.Plan(out, normal, 1, 0, 0) for out, normal in pairs], threads=3)
 
 fill()
 wholes = [out.copy() for out in outs]

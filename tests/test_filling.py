@@ -12,31 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from reference import philox_key
 
 import fastkaiming as fk
-from fastkaiming import _core, filling
+from fastkaiming import _core, draws, filling, formats
 
 MIB = 1 << 20
-
-
-def drawn(out: NDArray[Any], distribution: fk.Normal | fk.Uniform, **arguments: Any) -> dict[str, Any] | None:
-    """Fill with a stand-in for the compiled core, and return what reached it; None if nothing did."""
-    names = ("operation", "key", "stream", "first", "rounding", "swapped", "steps", "scale", "center", "low", "high")
-    calls: list[dict[str, Any]] = []
-
-    def plan(_out: Any, *arguments: Any) -> dict[str, Any]:
-        return {**dict.fromkeys(names, 0.0), **dict(zip(names, arguments, strict=False))}
-
-    def fill_all(plans: list[dict[str, Any]], threads: int, _progress: object) -> None:
-        calls.extend({**plan, "threads": threads} for plan in plans)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_core, "Plan", plan)
-        patch.setattr(_core, "fill_all", fill_all)
-        assert fk.fill_(out, distribution, **arguments) is out
-    assert len(calls) <= 1
-    return calls[0] if calls else None
 
 
 def marked(shape: tuple[int, ...] = (4, 6), dtype: Any = np.float32) -> NDArray[Any]:
@@ -216,7 +196,6 @@ def nearest(value: Fraction, bits: int) -> Fraction:
     return round(value / quantum) * quantum
 
 
-KEY_OF_SEED_3 = philox_key(3)
 MODERATE = st.floats(-1e6, 1e6).filter(lambda x: x == 0 or abs(x) > 1e-6)
 PRECISIONS = [
     (np.float32, 24, _core.UNIFORM_F32, _core.NORMAL_F32, _core.CONSTANT_F32),
@@ -229,39 +208,38 @@ PRECISIONS = [
 def test_numbers_are_rounded_once_to_the_precision_of_the_array(
     dtype: Any, bits: int, uniform: int, normal: int, constant: int, one: float, other: float
 ) -> None:
-    call = drawn(marked(dtype=dtype), fk.Normal(one, abs(other)), rng=fk.Key(3, 4))
-    assert call is not None
-    assert (call["operation"], call["key"], call["stream"], call["first"]) == (normal, KEY_OF_SEED_3, 4, 0)
-    assert call["center"] == nearest(Fraction(one), bits)
-    assert call["scale"] == nearest(Fraction(abs(other)), bits)
+    storage = formats.known(np.dtype(dtype))
+    assert storage is not None
+    call: Any = tuple(draws.draw(fk.Normal(one, abs(other)), storage))
+    assert call == (normal, _core.AS_DRAWN, (nearest(Fraction(abs(other)), bits), nearest(Fraction(one), bits)))
 
     low, high = (nearest(Fraction(end), bits) for end in sorted((one, other)))
     above_low = float(np.nextafter(dtype(float(low)), dtype(np.inf)))
     if (low == high) != (one == other) or (low < high and above_low == high):
         return  # refused, which has a test of its own
-    call = drawn(marked(dtype=dtype), fk.Uniform(*sorted((one, other))), rng=fk.Key(3, 4))
-    assert call is not None
-    assert (call["key"], call["stream"], call["first"]) == (KEY_OF_SEED_3, 4, 0)
+    call = tuple(draws.draw(fk.Uniform(*sorted((one, other))), storage))
     if low == high:
-        assert (call["operation"], call["center"]) == (constant, low)
+        assert call == (constant, _core.AS_DRAWN, (0.0, low))
         return
-    assert call["operation"] == uniform
     below_high = float(np.nextafter(dtype(float(high)), dtype(-np.inf)))
-    assert (call["low"], call["high"]) == (-below_high if low == -high else low, below_high)
     # The sum and the difference are formed in double, then rounded.
-    assert call["scale"] == nearest(nearest(high / 2 - low / 2, 53), bits)
-    assert call["center"] == nearest(nearest(low / 2 + high / 2, 53), bits)
+    scale = nearest(nearest(high / 2 - low / 2, 53), bits)
+    center = nearest(nearest(low / 2 + high / 2, 53), bits)
+    assert call == (uniform, _core.AS_DRAWN, (scale, center, -below_high if low == -high else low, below_high))
 
 
 def test_equal_numbers_of_different_dtypes_are_rounded_apart() -> None:
-    calls = [drawn(marked(dtype=dtype), fk.Normal(0, 0.1), rng=0) for dtype in (np.float32, np.float64)]
-    assert [call and call["scale"] for call in calls] == [0.10000000149011612, 0.1]
+    scales = [fk.fill_(np.ones(1, dtype), fk.Normal(0.1, 0.0), rng=0).item() for dtype in (np.float32, np.float64)]
+    assert scales == [0.10000000149011612, 0.1]
 
 
 @pytest.mark.parametrize("shape", [(0,), (0, 5), (3, 0, 2)])
 def test_no_elements_is_a_no_op_that_still_takes_its_stream(shape: tuple[int, ...]) -> None:
     generator = fk.Generator(0)
-    assert drawn(np.empty(shape, np.float32), fk.Normal(), rng=generator) is None
+    reports: list[tuple[int, int]] = []
+    with fk.progress(lambda *report: reports.append(report)):
+        fk.fill_(np.empty(shape, np.float32), fk.Normal(), rng=generator)
+    assert reports == []
     assert generator.take().stream == 2
 
 
@@ -297,16 +275,25 @@ def test_threads(
     monkeypatch: pytest.MonkeyPatch, mebibytes: int, cpus: int, threads: int | None, expected: int
 ) -> None:
     monkeypatch.setattr(filling, "get_num_threads", lambda: cpus)
-    call = drawn(np.empty(mebibytes * MIB // 4, np.float32), fk.Normal(), threads=threads)
-    assert call is not None
-    assert call["threads"] == expected
+    assert filling._threads(threads, mebibytes * MIB) == expected
 
 
-def test_a_small_fill_does_not_ask_for_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(filling, "get_num_threads", lambda: pytest.fail("asked for CPUs"))
-    call = drawn(np.empty(4 * MIB // 4 - 1, np.float32), fk.Normal())
-    assert call is not None
-    assert call["threads"] == 1
+@pytest.mark.parametrize(
+    ("nbytes", "threads", "counted"),
+    [(4 * MIB - 4, None, False), (4 * MIB, None, True), (4 * MIB, 1, False)],
+)
+def test_only_a_large_fill_without_a_number_of_threads_counts_the_cpus(
+    monkeypatch: pytest.MonkeyPatch, nbytes: int, threads: int | None, counted: bool
+) -> None:
+    counts: list[int] = []
+
+    def count() -> int:
+        counts.append(1)
+        return 1
+
+    monkeypatch.setattr(filling, "get_num_threads", count)
+    fk.fill_(np.empty(nbytes // 4, np.float32), fk.Normal(), threads=threads)
+    assert bool(counts) is counted
 
 
 def test_progress_reports_the_end_of_every_fill_inside() -> None:

@@ -14,7 +14,7 @@ from processes import CSRC, ROOT, python
 import fastkaiming
 
 PROSE = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
-SOURCES = [*CSRC.iterdir(), *(ROOT / "tests" / "c").iterdir(), ROOT / "fastkaiming" / "_core.pyx"]
+SOURCES = [*CSRC.iterdir(), *(ROOT / "tests" / "c").iterdir(), *(ROOT / "fastkaiming").glob("_*.p[xy][ix]")]
 
 
 @pytest.fixture(scope="module")

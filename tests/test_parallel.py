@@ -322,7 +322,8 @@ def test_memory_outlives_the_last_reference_of_its_owner() -> None:
         raise InterruptedError
 
     alive: list[bool] = []
-    plans = [_core.Plan(owner := np.zeros(UNBOUNDED, np.float32), _core.NORMAL_F32, 1, 0, 0, scale=1.0)]
+    normal = _core.Template(None, _core.NORMAL_F32, _core.AS_DRAWN, (1.0, 0.0))
+    plans = [_core.Plan(owner := np.zeros(UNBOUNDED, np.float32), normal, 1, 0, 0)]
     finalizer = weakref.finalize(owner, list)
     del owner
     with pytest.raises(InterruptedError):

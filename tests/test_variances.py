@@ -1,15 +1,14 @@
 """Xavier, LeCun, He, variance scaling and truncated normals: what each draws from, by hand, and what it refuses."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
+from plans import Plans, put_off
 
 import fastkaiming as fk
-from fastkaiming import initializers, spread
-from fastkaiming.distributions import Distribution
 
 Fill = Callable[..., Any]
 
@@ -19,17 +18,10 @@ LAYER = (3, 3, 16, 32)  # in that layout: 144 and 288, with means of 216 and of 
 
 
 @pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Distribution]:
-    """Return the list of all that is drawn from, and draw nothing."""
-    distributions: list[Distribution] = []
-
-    def fill_(out: Any, distribution: Distribution, **_: object) -> Any:
-        distributions.append(distribution)
-        return out
-
-    monkeypatch.setattr(spread, "fill_", fill_)
-    monkeypatch.setattr(initializers, "fill_", fill_)
-    return distributions
+def plans() -> Iterator[Plans]:
+    """Return the list of the plans of all fills, of which none is made."""
+    with put_off() as plans:
+        yield plans
 
 
 # function, arguments, the family that it draws from, the variance
@@ -67,36 +59,38 @@ def expected_numbers(family: str, std: float) -> tuple[type, dict[str, float]]:
 
 
 @pytest.mark.parametrize(("fill", "arguments", "family", "variance"), VARIANCES)
-def test_distribution(
-    drawn: list[Distribution], fill: Fill, arguments: dict[str, Any], family: str, variance: float
-) -> None:
+def test_distribution(plans: Plans, fill: Fill, arguments: dict[str, Any], family: str, variance: float) -> None:
     out = np.empty(LAYER, np.float32)
     assert fill(out, **LAYOUT, **arguments) is out
     kind, numbers = expected_numbers(family, math.sqrt(variance))
-    assert type(drawn[0]) is kind
+    (drawn,) = plans.distributions()
+    assert type(drawn) is kind
     for name, number in numbers.items():
-        assert math.isclose(getattr(drawn[0], name), number, rel_tol=8e-16)
-    assert drawn[0].mean == 0.0
-    assert math.isclose(drawn[0].std, math.sqrt(variance), rel_tol=2e-15)
+        assert math.isclose(getattr(drawn, name), number, rel_tol=8e-16)
+    assert drawn.mean == 0.0
+    assert math.isclose(drawn.std, math.sqrt(variance), rel_tol=2e-15)
 
 
 @pytest.mark.parametrize(("fill", "arguments", "family", "variance"), VARIANCES)
 def test_a_shard_has_the_fan_of_the_whole(
-    drawn: list[Distribution], fill: Fill, arguments: dict[str, Any], family: str, variance: float
+    plans: Plans, fill: Fill, arguments: dict[str, Any], family: str, variance: float
 ) -> None:
     del family, variance
     index = (slice(None), slice(None), slice(0, 3), slice(1, None, 2))
     fill(np.empty(LAYER, np.float32), **LAYOUT, **arguments)
     fill(np.empty((3, 3, 3, 16), np.float32), **LAYOUT, **arguments, global_shape=list(LAYER), index=index)
-    fill(np.empty((0, 3, 3, 16), np.float32), **LAYOUT, **arguments, global_shape=LAYER, index=index)
-    assert drawn[0] == drawn[1] == drawn[2]
+    nothing = (slice(0), *index[1:])
+    fill(np.empty((0, 3, 3, 16), np.float32), **LAYOUT, **arguments, global_shape=LAYER, index=nothing)
+    of_whole, of_shard, of_nothing = plans.distributions()
+    assert of_whole == of_shard == of_nothing
 
 
 @pytest.mark.parametrize("kaiming", [fk.kaiming_normal_, fk.kaiming_uniform_])
-def test_a_kaiming_shard_has_the_fan_of_the_whole(drawn: list[Distribution], kaiming: Fill) -> None:
+def test_a_kaiming_shard_has_the_fan_of_the_whole(plans: Plans, kaiming: Fill) -> None:
     kaiming(np.empty((8, 5), np.float32), global_shape=(8, 50), index=(slice(None), slice(5, 10)))
     kaiming(np.empty((8, 50), np.float32))
-    assert drawn[0] == drawn[1]
+    shard, whole = plans.distributions()
+    assert shard == whole
 
 
 @pytest.mark.parametrize(("fill", "arguments", "family", "variance"), VARIANCES)
@@ -110,12 +104,12 @@ def test_values_have_the_variance(fill: Fill, arguments: dict[str, Any], family:
         assert 0.99 * bound <= abs(values).max() <= bound * (1 + 1e-15)
 
 
-def test_trunc_normal(drawn: list[Distribution]) -> None:
+def test_trunc_normal(plans: Plans) -> None:
     out = np.empty((4, 4), np.float32)
     assert fk.trunc_normal_(out) is out
     fk.trunc_normal_(out, 1.0, 0.5, 0.0, 4)
     fk.trunc_normal_(out, std=0.02, a=-math.inf)
-    assert drawn == [
+    assert plans.distributions() == [
         fk.TruncatedNormal(0.0, 1.0, -2.0, 2.0),
         fk.TruncatedNormal(1.0, 0.5, 0.0, 4.0),
         fk.TruncatedNormal(0.0, 0.02, -math.inf, 2.0),
@@ -214,12 +208,12 @@ def test_targets_are_refused_as_fill_does(fill: Fill) -> None:
 
 
 @pytest.mark.parametrize("fill", FAMILY)
-def test_needs_two_axes_unless_the_fan_is_given(drawn: list[Distribution], fill: Fill) -> None:
+def test_needs_two_axes_unless_the_fan_is_given(plans: Plans, fill: Fill) -> None:
     bias = np.empty(24, np.float32)
     with pytest.raises(ValueError, match=r"^fans need a shape of at least two axes, got \(24,\)$"):
         fill(bias)
     assert fill(bias, fan=4) is bias
-    assert len(drawn) == 1
+    assert len(plans) == 1
 
 
 @pytest.mark.parametrize("fill", FAMILY)
@@ -229,11 +223,11 @@ def test_weights_without_elements_are_left_alone(shape: tuple[int, ...], fill: F
     assert fill(out) is out
 
 
-def test_a_remembered_rule_is_not_another(drawn: list[Distribution]) -> None:
+def test_a_remembered_rule_is_not_another(plans: Plans) -> None:
     out = np.empty((4, 9), np.float32)
     for fill in (fk.he_uniform_, fk.lecun_uniform_, fk.xavier_uniform_, fk.he_uniform_):
         fill(out)
-    assert [round(distribution.std**2, 12) for distribution in drawn] == [
+    assert [round(distribution.std**2, 12) for distribution in plans.distributions()] == [
         round(variance, 12) for variance in (2 / 9, 1 / 9, 2 / 13, 2 / 9)
     ]
 

@@ -1,0 +1,151 @@
+"""Part of _core.pyx: the entry through which every fill of the package comes, and what it remembers of each."""
+
+
+cdef enum:
+    MOST_TEMPLATES = 4096
+
+
+cdef int _kind(setting) noexcept:
+    """Return a number for the type of a setting by whose value a template is remembered, or 0."""
+    kind = type(setting)
+    if kind is float or kind is float64:
+        return 1
+    if setting is None:
+        return 2
+    if kind is str:
+        return 3
+    if kind is int:
+        return 4
+    if kind is bool:
+        return 5
+    return 0
+
+
+cdef class Entry:
+    """The way of every fill into the core.
+
+    A fill is asked for by a rule and its settings: `rule(*settings)`, or `rule(shape, *settings)`, is a distribution.
+    What that becomes for a dtype, a template, is remembered; so the second of two equal fills does nothing in Python.
+    What happens at the first one, and with arguments that are out of the ordinary, is for the functions given to say:
+
+    prepare(out, rule, settings, by_shape, global_shape)
+        Check the rule's settings and the memory; return the memory as an array, and the template.
+    check_memory(array)
+        Refuse memory that must not be written to.
+    shape_of(global_shape), place_of(shape, global_shape, index)
+        Check the shape of the whole, and return which of its elements the array holds.
+    threads_for(threads, nbytes), least_shared
+        Check the number of threads, or choose it for a fill of `least_shared` bytes or more.
+    key_from(rng), key_type
+        Return a key, which has the type `key_type`, a seed and a stream.
+    mode
+        A ContextVar of None, or of what is to be done with fills: `progress` and `gathered`.
+    """
+
+    cdef object prepare, check_memory, shape_of, place_of, threads_for, key_from, key_type, mode
+    cdef uint64_t least_shared
+    cdef dict templates
+
+    def __init__(self, *, prepare, check_memory, shape_of, place_of, threads_for, uint64_t least_shared, key_from,
+                 key_type, mode):
+        self.prepare = prepare
+        self.check_memory = check_memory
+        self.shape_of = shape_of
+        self.place_of = place_of
+        self.threads_for = threads_for
+        self.least_shared = least_shared
+        self.key_from = key_from
+        self.key_type = key_type
+        self.mode = mode
+        self.templates = {}
+
+    def fill(self, out, rule, tuple settings, rng, global_shape, index, threads):
+        """Fill an array from `rule(*settings)` and return it."""
+        return self.fill_from(out, rule, settings, False, rng, global_shape, index, threads)
+
+    def fill_by_shape(self, out, rule, tuple settings, rng, global_shape, index, threads):
+        """Fill an array from `rule(shape, *settings)`, of the shape of the whole, and return it."""
+        return self.fill_from(out, rule, settings, True, rng, global_shape, index, threads)
+
+    cdef object fill_from(self, out, rule, tuple settings, bint by_shape, rng, global_shape, index, threads):
+        cdef Plan plan = Plan.__new__(Plan)
+        cdef uint64_t first = 0, seed, stream = 0
+        cdef int most_threads = 1
+        cdef bint is_checked = False
+        array, steps = out, None
+        description = self.described(out, rule, settings, by_shape, global_shape)
+        template = None if description is None else self.templates.get(description)
+        if template is None:
+            array, template = self.prepare(out, rule, settings, by_shape, global_shape)
+            is_checked = True
+            if description is not None:
+                self.remember(description, template)
+        if global_shape is not None or index is not None:
+            if not is_checked:
+                self.check_memory(array)
+                is_checked = True
+            first, steps, backwards = self.place_of(array.shape, global_shape, index)
+            if backwards is not None:
+                array = array[backwards]
+        self.borrow(plan, array, is_checked)
+        plan.complete(template, 0, 0, first, steps)
+        if threads is not None or plan.drawn_bytes >= self.least_shared:
+            most_threads = self.threads_for(threads, plan.drawn_bytes)
+        if type(rng) is int and 0 <= rng < 1 << 64:
+            seed = rng
+        else:
+            key = rng if type(rng) is self.key_type else self.key_from(rng)
+            seed, stream = key.seed, key.stream
+        plan.plan.key = fk_philox_key(seed)
+        plan.plan.stream = stream
+        self.carry_out(plan, most_threads)
+        return out
+
+    cdef object described(self, out, rule, tuple settings, bint by_shape, global_shape):
+        """Return all that a template depends on, or None where equal values may mean different things."""
+        cdef uint64_t kinds = 0
+        cdef int kind
+        if not isinstance(out, ndarray):
+            return None
+        for setting in settings:
+            kind = _kind(setting)
+            if kind == 0:
+                return None
+            kinds = 8 * kinds + kind  # 1.0 equals True, but is not to be taken for it
+        shape = None
+        if by_shape:
+            shape = out.shape if global_shape is None else self.shape_of(global_shape)
+        return rule, settings, kinds, out.dtype, shape
+
+    cdef int remember(self, description, template) except -1:
+        if len(self.templates) >= MOST_TEMPLATES:
+            self.templates.clear()
+        self.templates[description] = template
+        return 0
+
+    cdef int borrow(self, Plan plan, array, bint is_checked) except -1:
+        """Take hold of the memory of an array, after the check of what does not simply follow one another in it."""
+        try:
+            plan.borrow(array)
+        except ValueError:
+            self.check_memory(array)  # says why it must not be written to
+            raise
+        if not is_checked and not plan.is_contiguous():
+            self.check_memory(array)
+        return 0
+
+    cdef int carry_out(self, Plan plan, int threads) except -1:
+        """Fill at once, or leave the plan to the surrounding block where that gathers plans."""
+        cdef PyObject *value = NULL
+        PyContextVar_Get(self.mode, NULL, &value)
+        mode = <object>value
+        Py_DECREF(value)
+        progress = None
+        if mode is not None:
+            if mode.gathered is not None:
+                mode.gathered.append(plan)
+                return 0
+            progress = mode.progress
+        if plan.count > 0:
+            _fill(&plan.plan, 1, plan.count, threads, progress)
+        return 0

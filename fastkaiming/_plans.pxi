@@ -1,0 +1,188 @@
+"""Part of _core.pyx: plans, which are checked buffers and numbers, and the call that fills them."""
+
+
+cdef class _Watcher:
+    """What the calling thread looks after in a fill: pending signals, a progress callback, the exception of either."""
+
+    cdef object progress
+    cdef object error
+    cdef uint64_t total
+
+    cdef int look(self, uint64_t done) noexcept:
+        try:
+            PyErr_CheckSignals()
+            if self.progress is not None and done < self.total:
+                self.progress(done, self.total)
+        except BaseException as error:
+            self.error = error
+            return 1
+        return 0
+
+
+ctypedef struct _Calling:
+    PyThreadState *state
+    void *watcher
+
+
+cdef int _look(void *context, uint64_t done) noexcept:
+    """Look with the thread's own state, not by `with gil`, which crashes once a daemon thread's interpreter is gone."""
+    cdef _Calling *calling = <_Calling *>context
+    PyEval_RestoreThread(calling.state)
+    cdef int answer = (<_Watcher>calling.watcher).look(done)
+    calling.state = PyEval_SaveThread()
+    return answer
+
+
+cdef class Template:
+    """What is drawn into the elements of one dtype: all of a plan but the memory, the place in the stream and the key.
+
+    `numbers` are those of `fk_params`, in their order, as many of them as the operation needs.
+    """
+
+    cdef readonly object distribution
+    cdef fk_plan plan
+
+    def __init__(self, distribution, int operation, int rounding, tuple numbers, bint swapped=False,
+                 int store=FK_STORE_AUTO):
+        cdef double *params = <double *>&self.plan.params
+        cdef Py_ssize_t i
+        if rounding == FK_FLOAT32 and fk_drawn_bytes(<fk_operation>operation) != sizeof(double):
+            raise ValueError("only operations in double precision round to float32")
+        if len(numbers) * sizeof(double) > sizeof(fk_params):
+            raise ValueError(f"there are {len(numbers)} numbers")
+        for i in range(len(numbers)):
+            params[i] = numbers[i]
+        self.distribution = distribution
+        self.plan.operation = <fk_operation>operation
+        self.plan.format = <fk_format>rounding
+        self.plan.swapped = swapped
+        self.plan.store = <fk_store>store
+
+
+@cython.freelist(8)
+cdef class Plan:
+    """What goes into the elements of a writable buffer, whose memory it holds in place as long as it lives itself.
+
+    The first element has the index `first`, and the next one along each axis an index that is higher by the axis's one
+    of `steps`: by default, those of the buffer's own shape in row-major order.
+    """
+
+    cdef Py_buffer view
+    cdef fk_axis few[4]  # most arrays have no more axes than these
+    cdef fk_axis *axes
+    cdef fk_plan plan
+    cdef uint64_t count
+    cdef readonly Template template
+    cdef readonly uint64_t drawn_bytes
+
+    def __init__(self, out, Template template, uint64_t key, uint64_t stream, uint64_t first, steps=None):
+        self.borrow(out)
+        self.complete(template, key, stream, first, steps)
+
+    cdef int borrow(self, out) except -1:
+        """Take hold of the memory of a buffer."""
+        cdef int axis
+        PyBuffer_Release(&self.view)
+        PyObject_GetBuffer(out, &self.view, PyBUF_WRITABLE | PyBUF_STRIDES)
+        self.make_room(self.view.ndim)
+        for axis in range(self.view.ndim):
+            self.axes[axis].size = self.view.shape[axis]
+            self.axes[axis].stride = self.view.strides[axis]
+        self.plan.out = self.view.buf
+        return 0
+
+    cdef int make_room(self, int axes) except -1:
+        if self.axes != self.few:
+            PyMem_Free(self.axes)
+        self.axes = self.few
+        if axes > <int>(sizeof(self.few) / sizeof(fk_axis)):
+            self.axes = <fk_axis *>PyMem_Malloc(axes * sizeof(fk_axis))
+            if self.axes is NULL:
+                raise MemoryError
+        self.plan.axis_count = axes
+        return 0
+
+    cdef bint is_contiguous(self):
+        """Tell whether the elements follow one another in memory in row-major order."""
+        cdef int64_t stride = self.view.itemsize
+        cdef int axis
+        for axis in reversed(range(self.plan.axis_count)):
+            if self.axes[axis].size != 1 and self.axes[axis].stride != stride:
+                return False
+            stride *= <int64_t>self.axes[axis].size
+        return True
+
+    cdef int complete(self, Template template, uint64_t key, uint64_t stream, uint64_t first, steps) except -1:
+        """Say what is drawn, and for which place in which stream."""
+        cdef fk_operation operation = template.plan.operation
+        cdef int axis
+        if <size_t>self.view.itemsize != fk_stored_bytes(operation, template.plan.format):
+            raise ValueError(f"the buffer has elements of {self.view.itemsize} bytes")
+        self.template = template
+        self.count = 1
+        for axis in reversed(range(self.plan.axis_count)):
+            self.axes[axis].step = self.count if steps is None else steps[axis]
+            self.count *= self.axes[axis].size
+        self.drawn_bytes = self.count * fk_drawn_bytes(operation)
+        self.plan.axes = self.axes
+        self.plan.first = first
+        self.plan.key = key
+        self.plan.stream = stream
+        self.plan.operation = operation
+        self.plan.params = template.plan.params
+        self.plan.format = template.plan.format
+        self.plan.swapped = template.plan.swapped
+        self.plan.store = template.plan.store
+        return 0
+
+    def __dealloc__(self):
+        if self.axes != self.few:
+            PyMem_Free(self.axes)
+        PyBuffer_Release(&self.view)
+
+
+cdef int _fill(const fk_plan *plans, size_t count, uint64_t elements, int threads, progress) except -1:
+    cdef _Watcher watcher = _Watcher.__new__(_Watcher)
+    cdef _Calling calling
+    cdef fk_status status
+    watcher.total = elements
+    watcher.progress = progress
+    calling.watcher = <void *>watcher
+    calling.state = PyEval_SaveThread()
+    status = fk_fill(plans, count, threads, _look, &calling)
+    PyEval_RestoreThread(calling.state)
+    if status == FK_CANCELLED:
+        raise watcher.error
+    if status == FK_NO_MEMORY:
+        raise MemoryError
+    if progress is not None:
+        progress(elements, elements)
+    return 0
+
+
+def fill_all(plans, int threads=1, progress=None):
+    """Fill the buffers of a sequence of plans, side by side."""
+    cdef size_t count = len(plans), i
+    cdef fk_plan *copies = <fk_plan *>PyMem_Malloc(count * sizeof(fk_plan))
+    cdef uint64_t elements = 0
+    cdef Plan plan
+    if copies is NULL:
+        raise MemoryError
+    try:
+        for i in range(count):
+            plan = <Plan?>plans[i]
+            copies[i] = plan.plan
+            elements += plan.count
+        _fill(copies, count, elements, threads, progress)
+    finally:
+        PyMem_Free(copies)
+
+
+def fill(out, int operation, key, stream, first, int rounding=FK_AS_DRAWN, bint swapped=False, steps=None,
+         double scale=0.0, double center=0.0, double low=0.0, double high=0.0, double slope=0.0, double anchor=0.0,
+         double lower_slope=0.0, double lower_anchor=0.0, double upper_slope=0.0, double upper_anchor=0.0,
+         int store=FK_STORE_AUTO, int threads=1, progress=None):
+    """Fill one buffer, by the numbers of its plan."""
+    numbers = (scale, center, low, high, slope, anchor, lower_slope, lower_anchor, upper_slope, upper_anchor)
+    template = Template(None, operation, rounding, numbers, swapped, store)
+    fill_all((Plan(out, template, key, stream, first, steps),), threads, progress)
