@@ -69,7 +69,7 @@ cdef class Entry:
 
     cdef object fill_from(self, out, rule, tuple settings, bint by_shape, rng, global_shape, index, threads):
         cdef Plan plan = Plan.__new__(Plan)
-        cdef uint64_t first = 0, seed, stream = 0
+        cdef uint64_t first = 0
         cdef int most_threads = 1
         cdef bint is_checked = False
         array, steps = out, None
@@ -91,13 +91,7 @@ cdef class Entry:
         plan.complete(template, 0, 0, first, steps)
         if threads is not None or plan.drawn_bytes >= self.least_shared:
             most_threads = self.threads_for(threads, plan.drawn_bytes)
-        if type(rng) is int and 0 <= rng < 1 << 64:
-            seed = rng
-        else:
-            key = rng if type(rng) is self.key_type else self.key_from(rng)
-            seed, stream = key.seed, key.stream
-        plan.plan.key = fk_philox_key(seed)
-        plan.plan.stream = stream
+        self.draw_with(plan, rng)
         self.carry_out(plan, most_threads)
         return out
 
@@ -105,7 +99,7 @@ cdef class Entry:
         """Return all that a template depends on, or None where equal values may mean different things."""
         cdef uint64_t kinds = 0
         cdef int kind
-        if not isinstance(out, ndarray):
+        if type(out) is not ndarray and not isinstance(out, ndarray):
             return None
         for setting in settings:
             kind = _kind(setting)
@@ -132,6 +126,19 @@ cdef class Entry:
             raise
         if not is_checked and not plan.is_contiguous():
             self.check_memory(array)
+        return 0
+
+    cdef int draw_with(self, Plan plan, rng) except -1:
+        """Set the key of a plan, and take it from `rng` where that is a source of keys."""
+        if type(rng) is int:
+            try:
+                plan.plan.key = fk_philox_key(rng)
+                return 0
+            except OverflowError:
+                pass  # refused by the name of the argument
+        key = rng if type(rng) is self.key_type else self.key_from(rng)
+        plan.plan.key = fk_philox_key(key.seed)
+        plan.plan.stream = key.stream
         return 0
 
     cdef int carry_out(self, Plan plan, int threads) except -1:

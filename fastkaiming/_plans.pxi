@@ -1,6 +1,7 @@
 """Part of _core.pyx: plans, which are checked buffers and numbers, and the call that fills them."""
 
 
+@cython.freelist(8)
 cdef class _Watcher:
     """What the calling thread looks after in a fill: pending signals, a progress callback, the exception of either."""
 

@@ -66,9 +66,10 @@ static void start_again_in_a_child(loop *l) {
 
 static void work_and_watch(void *argument) {
     loop *l = argument;
-    int64_t last = milliseconds();
+    const int watched = l->watch != NULL && l->pieces > 1; /* a single piece ends before there is time to look */
+    int64_t last = watched ? milliseconds() : 0;
     while (work_on_one_piece(l, 0)) {
-        if (l->watch == NULL || milliseconds() - last < WATCH_INTERVAL_MS) { continue; }
+        if (!watched || milliseconds() - last < WATCH_INTERVAL_MS) { continue; }
         const int answer = l->watch(l->watch_context, atomic_load_explicit(&l->done, memory_order_relaxed));
         start_again_in_a_child(l);
         if (answer != 0) { atomic_store(&l->stopped, answer); }
