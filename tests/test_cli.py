@@ -179,9 +179,19 @@ def test_info(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_bench_in_json(capsys: pytest.CaptureFixture[str]) -> None:
-    result = told(capsys, "bench", "--elements", 10_000)
+    result = told(capsys, "bench", "--elements", 10_000, "--threads", 2)
     assert result["as_expected"] is True
-    assert result["second_fill_seconds"] > 0
+    assert result["least_times_numpy"] > 0
+    assert [(row["memory"], row["what"], row["threads"]) for row in result["rows"]] == [
+        ("newly allocated", "NumPy", 1),
+        ("newly allocated", "first memset", 2),
+        ("newly allocated", "memset", 2),
+        ("newly allocated", "first fill", 2),
+        ("already touched", "store bandwidth", 2),
+        ("already touched", "NumPy", 1),
+        ("already touched", "second fill", 2),
+    ]
+    assert all(row["seconds"] > 0 and row["measured_weights"] == 10_000 for row in result["rows"])
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ import math
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 import fastkaiming
 from fastkaiming import _core, checks
 from fastkaiming.cli import output
+from fastkaiming.cli.memset import memset
 from fastkaiming.memory import available_memory
 from fastkaiming.threads import MAX_THREADS
 
@@ -21,7 +24,7 @@ Weights = NDArray[np.float32]
 BILLION = 10**9
 MILLION = 10**6
 PIECE = 2**20  # weights that the statistics take to double precision at a time
-NUMPY_SAMPLE = 2**25  # weights whose time in NumPy stands for that of all
+NUMPY_SAMPLE = 2**25  # weights whose time in NumPy, which takes some 10 ns for each, stands for that of all
 TOLERANCE = 6.0  # standard errors
 
 
@@ -45,18 +48,15 @@ def run(options: argparse.Namespace) -> int:
         elements = affordable(options.elements, available_memory())
         if elements < options.elements:
             print(f"Memory is short: {elements:,} weights instead of {options.elements:,}.")
-        weights = np.empty(matrix(elements), np.float32)
-        rows, columns = weights.shape
+        rows, columns = shape = matrix(elements)
         print(
             f"fastkaiming {fastkaiming.__version__}, {fastkaiming.isa()} kernels, "
             f"{threads} thread{'s' * (threads > 1)}\n"
-            f"kaiming_normal_ on {elements:,} float32 weights: {rows:,} x {columns:,}, {weights.nbytes / 1e9:.2f} GB\n"
+            f"kaiming_normal_ on {elements:,} float32 weights: {rows:,} x {columns:,}, {elements * 4 / 1e9:.2f} GB"
         )
         result |= {"isa": fastkaiming.isa(), "threads": threads, "shape": [rows, columns]}
-        result |= {
-            f"{name.replace(' ', '_')}_seconds": seconds
-            for name, seconds in show_speed(weights, threads, options.seed).items()
-        }
+        weights, times = show_speed(shape, threads, options.seed)
+        result |= times
         result["as_expected"] = show_moments(weights)
     return 0 if result["as_expected"] else 1
 
@@ -83,54 +83,127 @@ def matrix(elements: int) -> tuple[int, int]:
     return rows, elements // rows
 
 
-def show_speed(weights: Weights, threads: int, seed: int) -> dict[str, float]:
-    """Fill the weights on fresh pages, then on warm ones; print and return the times, and those of stores and NumPy."""
-    times: dict[str, float] = {}
+@dataclass(frozen=True)
+class Row:
+    """A measured time, scaled to all weights where a sample was measured."""
 
-    def show(name: str, seconds: float, remark: str) -> None:
-        times[name] = seconds
-        print(f"{name:<13}{seconds:>9.3f} s{weights.nbytes / seconds / 1e9:>9.2f} GB/s   {remark}", flush=True)
+    memory: str
+    what: str
+    threads: int
+    seconds: float
+    measured_weights: int
 
-    fill = functools.partial(fastkaiming.kaiming_normal_, weights, rng=seed, threads=threads)
-    show("first fill", timed("first fill", fill), "on fresh pages")
-    stores, kind = fastest_stores(weights, threads)
-    show("bare stores", stores, f"the store bandwidth, by {kind} stores")
+
+class Rows:
+    """The rows of times and rates, which are printed as they are measured."""
+
+    def __init__(self, elements: int) -> None:
+        self.elements = elements
+        self.memory = ""
+        self.rows: list[Row] = []
+
+    def begin(self, memory: str, heading: str) -> None:
+        """Print the heading of the rows that follow, which are of one kind of memory."""
+        self.memory = memory
+        print(f"\n{heading}:")
+
+    def add(self, what: str, threads: int, seconds: float, remark: str, sample: int = 0) -> float:
+        """Print the row of a time and return the time for all weights, of which a sample may have been measured."""
+        measured = sample or self.elements
+        scaled = seconds * self.elements / measured
+        self.rows.append(Row(self.memory, what, threads, scaled, measured))
+        rate = self.elements * np.float32().nbytes / scaled / 1e9
+        on = f"{threads} thread{'s' * (threads > 1)}"
+        print(f"{what:<16}{scaled:>9.3f} s{rate:>9.2f} GB/s   {on}, {remark}", flush=True)
+        return scaled
+
+
+def show_speed(shape: tuple[int, int], threads: int, seed: int) -> tuple[Weights, dict[str, Any]]:
+    """Measure fastkaiming, memset and NumPy; print the times and return the filled weights and the times."""
+    rows = Rows(math.prod(shape))
+    weights, first = show_new_memory(rows, shape, threads, seed)
+    numpy = show_touched_memory(rows, weights, threads, seed)
+    least = numpy / first
+    print(
+        f"\n{least:.3g} times NumPy's speed in the comparison most favourable to NumPy: "
+        "the first fill, and NumPy on already touched memory"
+    )
+    return weights, {"rows": [asdict(row) for row in rows.rows], "least_times_numpy": least}
+
+
+def show_new_memory(rows: Rows, shape: tuple[int, int], threads: int, seed: int) -> tuple[Weights, float]:
+    """Show rows of newly allocated memory, and return the filled weights and the seconds of the fill.
+
+    The host of a virtual machine may provide memory slowly when it is first used, and take it back within seconds. So
+    as much memory as a row takes is written and freed just before the row is measured.
+    """
+    rows.begin("newly allocated", "Newly allocated memory, which the system provides when it is first written")
+    sample = min(NUMPY_SAMPLE, rows.elements)
+    memset(np.empty(sample, np.float32), threads)
+    taken = numpy_seconds(np.empty(sample, np.float32), fastkaiming.kaiming(shape).std)
+    numpy = rows.add("NumPy", 1, taken, f"scaled from {sample:,} weights", sample)
+    taken = memset_seconds(np.empty(shape, np.float32), threads)
+    rows.add("first memset", threads, taken, "a warm-up: a virtual machine's host may have to provide the memory first")
+    stores = memset_seconds(np.empty(shape, np.float32), threads)
+    rows.add("memset", threads, stores, "in work units of 2 MiB")
+    weights = np.empty(shape, np.float32)
+    first = timed("first fill", functools.partial(fastkaiming.kaiming_normal_, weights, rng=seed, threads=threads))
+    rows.add("first fill", threads, first, f"{stores / first:.0%} of memset's speed, {numpy / first:.3g} times NumPy's")
+    return weights, first
+
+
+def show_touched_memory(rows: Rows, weights: Weights, threads: int, seed: int) -> float:
+    """Show rows of memory that was touched before, and return the seconds that NumPy takes."""
+    rows.begin("already touched", "Already touched memory")
+    bandwidth, kind = fastest_stores(weights, threads)
+    rows.add("store bandwidth", threads, bandwidth, f"by {kind}")
     sample = weights.reshape(-1)[:NUMPY_SAMPLE]
-    numpy = numpy_seconds(sample, fastkaiming.kaiming(weights.shape).std) * weights.size / sample.size
-    show("NumPy", numpy, f"scaled from a sample of {sample.size:,}")
-    second = timed("second fill", fill)
-    versus = f"{stores / second:.0%} of the store bandwidth, {numpy / second:.3g} times NumPy's speed"
-    show("second fill", second, f"on warm pages: {versus}")
-    return times
+    taken = numpy_seconds(sample, fastkaiming.kaiming(weights.shape).std)
+    numpy = rows.add("NumPy", 1, taken, f"scaled from {sample.size:,} weights", sample.size)
+    second = timed("second fill", functools.partial(fastkaiming.kaiming_normal_, weights, rng=seed, threads=threads))
+    versus = f"{bandwidth / second:.0%} of the store bandwidth, {numpy / second:.3g} times NumPy's speed"
+    rows.add("second fill", threads, second, versus)
+    return numpy
 
 
 def timed(name: str, fill: Callable[[], object]) -> float:
     """Return the seconds that a fill takes, and show its progress meanwhile."""
     with output.progress(name):
-        start = time.perf_counter()
-        fill()
-        return time.perf_counter() - start
+        return seconds_of(fill)
+
+
+def seconds_of(action: Callable[[], object]) -> float:
+    """Return the seconds that a call takes."""
+    start = time.perf_counter()
+    action()
+    return time.perf_counter() - start
+
+
+def memset_seconds(weights: Weights, threads: int) -> float:
+    """Return the seconds that memset takes."""
+    return seconds_of(lambda: memset(weights, threads))
 
 
 def fastest_stores(weights: Weights, threads: int) -> tuple[float, str]:
-    """Return the seconds that storing a constant takes, and the kind of store that is faster here."""
+    """Return the seconds that it takes to write the memory without computing anything, and the faster way to do it."""
 
-    def seconds(store: int) -> float:
-        start = time.perf_counter()
-        _core.fill(weights, _core.CONSTANT_F32, 0, 0, 0, center=1.0, threads=threads, store=store)
-        return time.perf_counter() - start
+    def stream() -> None:
+        stores = _core.STORE_STREAMING
+        _core.fill(weights, _core.CONSTANT_F32, 0, 0, 0, center=1.0, threads=threads, store=stores)
 
-    plain = seconds(_core.STORE_PLAIN), "plain"
-    return min(plain, (seconds(_core.STORE_STREAMING), "streaming")) if _core.streams() else plain
+    plain = memset_seconds(weights, threads), "memset"
+    return min(plain, (seconds_of(stream), "streaming stores")) if _core.streams() else plain
 
 
-def numpy_seconds(sample: Weights, std: float) -> float:
-    """Return the seconds that NumPy takes to fill a sample likewise."""
+def numpy_seconds(weights: Weights, std: float) -> float:
+    """Return the seconds that NumPy takes to fill an array likewise."""
     rng = np.random.default_rng()
-    start = time.perf_counter()
-    rng.standard_normal(out=sample, dtype=np.float32)
-    sample *= np.float32(std)
-    return time.perf_counter() - start
+
+    def fill() -> None:
+        rng.standard_normal(out=weights, dtype=np.float32)
+        np.multiply(weights, np.float32(std), out=weights)
+
+    return seconds_of(fill)
 
 
 def show_moments(weights: Weights) -> bool:
