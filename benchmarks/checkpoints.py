@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import ml_dtypes
 import numpy as np
-from floors import MEMORY, SLOWDOWN, SPEED_UP
+from figures import MEMORY, SLOWDOWN, SPEED_UP
 from harness import Case, Contestant, Figure, Timed, median, plain
 from machine import about
 

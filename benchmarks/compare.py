@@ -1,9 +1,9 @@
-"""The grid of peers: libraries that draw weights, in turn on one machine, by distribution, dtype, size and threads.
+"""The grid of libraries that fill weights, in turn on one machine, by distribution, dtype, size and threads.
 
-    python benchmarks/compare.py [--quick] [--only PATTERN] [--peers NAMES] [--rounds N] [--seconds S]
+    python benchmarks/compare.py [--quick] [--only PATTERN] [--libraries NAMES] [--rounds N] [--seconds S]
                                  [--json FILE] [--markdown FILE] [--plots DIRECTORY] [--from-json FILE]
 
-docs/peers.md tells what is measured. A library is a module of the package peers, and runs in a process of its own
+docs/peers.md describes what is measured. A library is a module of the package peers, and runs in a process of its own
 (workers.py); its packages are those of the dependency group `peers`. One that is not installed is named as missing.
 """
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from grid import Outcome
 
 OURS = "ours"
-PEERS = ("numpy", "randomgen", "mkl", "torch", "jax", "tensorflow")  # modules of the package peers
+LIBRARIES = ("numpy", "randomgen", "mkl", "torch", "jax", "tensorflow")  # modules of the package peers
 QUICK_SIZES = (2**12, 2**26)
 ROUNDS, ROUNDS_OF_LARGE, QUICK_ROUNDS = 7, 3, 1
 LARGE = 2**28
@@ -37,10 +37,10 @@ SECONDS, QUICK_SECONDS = 1.0, 0.05
 
 
 def parser() -> argparse.ArgumentParser:
-    command = argparse.ArgumentParser(description="Measure fastkaiming and its peers, cell by cell of a grid.")
+    command = argparse.ArgumentParser(description="Measure fastkaiming and other libraries, cell by cell of a grid.")
     command.add_argument("--quick", action="store_true", help="small arrays: shows that the harness runs, no more")
     command.add_argument("--only", default="", metavar="PATTERN", help="only cells whose name holds this glob")
-    command.add_argument("--peers", metavar="NAMES", help=f"only these, with commas between: {','.join(PEERS)}")
+    command.add_argument("--libraries", metavar="NAMES", help=f"only these, with commas between: {','.join(LIBRARIES)}")
     command.add_argument("--rounds", type=int, metavar="N", help="rounds a cell (default: 7, and 3 from 256 MiB on)")
     command.add_argument("--seconds", type=float, metavar="S", help="skip fills that take longer (default: 1)")
     command.add_argument("--json", type=Path, metavar="FILE", help="write every round's costs")
@@ -74,16 +74,16 @@ class Plan:
     """What is to be measured, by whom, and for how long."""
 
     groups: list[tuple[frozenset[int], list[Cell]]]  # cells of as many threads as CPUs
-    peers: Sequence[str]
+    libraries: Sequence[str]
     rounds: Callable[[Cell], int]
     seconds: float
 
 
 def plan_of(options: argparse.Namespace) -> Plan:
     """Return the plan of the options, or raise what is wrong with them."""
-    peers = options.peers.split(",") if options.peers is not None else PEERS
-    if unknown := [name for name in peers if name not in PEERS]:
-        raise ValueError(f"--peers knows {', '.join(PEERS)}, received {', '.join(map(repr, unknown))}")
+    libraries = options.libraries.split(",") if options.libraries is not None else LIBRARIES
+    if unknown := [name for name in libraries if name not in LIBRARIES]:
+        raise ValueError(f"--libraries must be among {', '.join(LIBRARIES)}, received {', '.join(map(repr, unknown))}")
     if options.rounds is not None and options.rounds < 1:
         raise ValueError(f"--rounds must be at least 1, received {options.rounds}")
     if options.seconds is not None and not options.seconds > 0:
@@ -99,7 +99,7 @@ def plan_of(options: argparse.Namespace) -> Plan:
     groups = [(cores(group[0].job.threads), group) for group in chosen if group]
     if not groups:
         raise ValueError(f"--only {options.only!r} matches no cell")
-    return Plan(groups, peers, rounds, options.seconds or (QUICK_SECONDS if options.quick else SECONDS))
+    return Plan(groups, libraries, rounds, options.seconds or (QUICK_SECONDS if options.quick else SECONDS))
 
 
 def run(plan: Plan, path: Path | None) -> Record:
@@ -107,7 +107,7 @@ def run(plan: Plan, path: Path | None) -> Record:
     outcomes: list[Outcome] = []
     for cpus, group in plan.groups:
         with ExitStack() as stack:
-            names = {library(module).NAME: module for module in (OURS, *plan.peers)}
+            names = {library(module).NAME: module for module in (OURS, *plan.libraries)}
             workers = {name: stack.enter_context(Worker(module, cpus)) for name, module in names.items()}
             libraries = {name: standing_of(worker) for name, worker in workers.items()}
             present = {name: worker for name, worker in workers.items() if not libraries[name].missing}

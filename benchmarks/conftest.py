@@ -17,7 +17,7 @@ LARGEST = 2**30  # bytes
 
 @pytest.fixture(scope="session")
 def memory() -> NDArray[np.uint8]:
-    """Bytes whose pages are all mapped, so that no benchmark pays for the first touch."""
+    """Return memory that was already touched, so that no benchmark pays for page faults."""
     return np.full(LARGEST, 1, np.uint8)
 
 

@@ -1,4 +1,4 @@
-"""What Dask arrays cost on two worker threads, ours against Dask's own, chunk by chunk the same (see harness.py).
+"""What Dask arrays cost on two worker threads, fastkaiming against Dask itself, on the same chunks (see harness.py).
 
     python benchmarks/dask_fills.py [--rounds N] [--quick]
 
@@ -41,10 +41,10 @@ def cases(rows: int, chunk: int) -> list[Case]:
     def array(name: str, lazy: Any) -> Timed:
         return Timed(name, lambda: lazy, compute, rows * COLUMNS)
 
-    def row(dtype: type[np.floating[Any]], floor: float, aim: float) -> Case:
+    def row(dtype: type[np.floating[Any]], minimum: float, target: float) -> Case:
         ours = array("fastkaiming.dask", fk.dask.normal(shape, dtype, chunks=chunks))
         theirs = array("dask.array.random", of_dask.standard_normal(shape, chunks=chunks, dtype=dtype))
-        return Case(f"{np.dtype(dtype)} normal, against Dask's", SPEED_UP, floor, aim, ours, (theirs,))
+        return Case(f"{np.dtype(dtype)} normal, against Dask's", SPEED_UP, minimum, target, ours, (theirs,))
 
     ours = array("fastkaiming.dask", fk.dask.normal(shape, chunks=chunks))
     eager = Timed("fastkaiming", lambda: None, lambda _: fk.normal(shape, rng=0, threads=WORKERS), rows * COLUMNS)

@@ -1,4 +1,4 @@
-"""The cells of the grid of peers, and how one is measured: every contestant in turn, round after round (harness.py)."""
+"""The cells of the grid of libraries, and how one is measured: each in turn, round after round (harness.py)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from harness import UnavailableError, race
 from machine import binary_size
 from peers import ITEMSIZES, Draw, Job
-from workers import Pages
+from workers import Memory
 
 from fastkaiming.memory import available_memory
 
@@ -22,33 +22,33 @@ DRAWS: tuple[Draw, ...] = ("normal", "uniform", "truncated")
 DTYPES = tuple(ITEMSIZES)
 THREADS = (1, 2)
 SIZES = tuple(2**power for power in (12, 16, 20, 24, 28, 30, 32))
-FRESH_FROM = 1 << 26  # bytes; of freed arrays up to 32 MiB, the C library hands a process its own old pages again
+NEW_FROM = 1 << 26  # bytes; the C library makes new arrays of freed ones up to 32 MiB
 OURS = "fastkaiming"
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What is asked for, and in which memory."""
+    """What is filled, and whether its memory is newly allocated."""
 
     job: Job
-    fresh: bool
+    new: bool
 
     @property
     def name(self) -> str:
-        job, pages = self.job, Pages(self.fresh).name
+        job = self.job
         threads = f"{job.threads} thread{'s' * (job.threads > 1)}"
-        return f"{job.dtype} {job.draw}, {binary_size(job.nbytes)}, {threads}, {pages} pages"
+        return f"{job.dtype} {job.draw}, {binary_size(job.nbytes)}, {threads}, {Memory(self.new).name}"
 
 
 def cells(sizes: Sequence[int], threads: int) -> list[Cell]:
-    """Return the cells of so many threads, smaller sizes first, and fresh pages after warm ones."""
+    """Return the cells of so many threads, smaller sizes first, and newly allocated memory after touched memory."""
     return [
-        Cell(Job(draw, dtype, nbytes, threads), fresh)
+        Cell(Job(draw, dtype, nbytes, threads), new)
         for dtype in DTYPES
         for draw in DRAWS
         for nbytes in sizes
-        for fresh in (False, True)
-        if nbytes >= FRESH_FROM or not fresh
+        for new in (False, True)
+        if nbytes >= NEW_FROM or not new
     ]
 
 
@@ -65,7 +65,7 @@ class Outcome:
 
     @staticmethod
     def of_record(record: Mapping[str, Any]) -> Outcome:
-        cell = Cell(Job(**record["cell"]["job"]), record["cell"]["fresh"])
+        cell = Cell(Job(**record["cell"]["job"]), record["cell"]["new"])
         return Outcome(cell, dict(record["costs"]), dict(record["absent"]))
 
 
@@ -84,11 +84,11 @@ class Contestant:
     worker: Worker
     name: str
     job: Job
-    pages: Pages
+    memory: Memory
 
     def cost(self) -> float:
         try:
-            return self.worker.seconds(self.job, self.name, self.pages) / self.job.elements
+            return self.worker.seconds(self.job, self.name, self.memory) / self.job.elements
         except Exception as error:  # a library may fail in ways of its own
             raise FailedError(self.name, first_line(error)) from error
 
@@ -100,7 +100,7 @@ class Track:
         self.workers = workers  # by the name of their library
         self.limit = limit  # seconds that one fill may take
         self._expected: dict[tuple[str, str, str], float] = {}  # seconds an element
-        self._raced: set[Job] = set()  # on warm pages as a rule, before those that are fresh
+        self._raced: set[Job] = set()  # usually in touched memory, which comes before newly allocated memory
 
     def measure(self, cell: Cell, rounds: int) -> Outcome:
         """Race whoever can do it in time."""
@@ -111,10 +111,10 @@ class Track:
             return outcome
         ways = self._ways(outcome)
         kept = memory is None or len({worker for worker, _ in ways}) * cell.job.nbytes < memory // 2
-        entrants = [Contestant(worker, name, cell.job, Pages(cell.fresh, kept)) for worker, name in ways]
+        entrants = [Contestant(worker, name, cell.job, Memory(cell.new, kept)) for worker, name in ways]
         while True:
             try:
-                outcome.costs.update(race(entrants, rounds, warm_up=not cell.fresh or cell.job not in self._raced))
+                outcome.costs.update(race(entrants, rounds, warm_up=not cell.new or cell.job not in self._raced))
                 break
             except FailedError as failed:
                 outcome.absent[failed.name] = failed.reason
@@ -122,7 +122,7 @@ class Track:
         self._raced.add(cell.job)
         for name, costs in outcome.costs.items():
             fill = cell.job.draw, cell.job.dtype, name
-            self._expected[fill] = self._expected.get(fill, min(costs)) if cell.fresh else min(costs)
+            self._expected[fill] = self._expected.get(fill, min(costs)) if cell.new else min(costs)
         for worker in self.workers.values():
             with suppress(UnavailableError):  # of a process that has died
                 worker.forget()

@@ -1,11 +1,11 @@
-"""Paired measurement: every contestant in turn in one process, round after round, and the median of the round ratios.
+"""Paired measurement: every contestant in turn, round after round, and the median of the ratios within a round.
 
-A machine's speed drifts from minute to minute, so two costs are compared only where they were taken side by side. Each
-round runs ours and its peers once, in an order that reverses from round to round, after one round that warms up and is
-thrown away. The figure of a row is the median, over the rounds, of the ratio within a round. Where a row has several
-peers, the cheapest counts.
+A machine's speed drifts from minute to minute, so two costs are compared only if they were measured side by side. Each
+round runs every contestant of a row once, in an order that reverses from round to round. One round before them warms
+up and is discarded. The figure of a row is the median, over the rounds, of the ratio within a round. If fastkaiming is
+compared with several others, the cheapest of them counts.
 
-Nothing here knows what is measured: floors.py brings the contestants and the table.
+Nothing here knows what is measured: the programs bring the contestants and the rows.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-HEADINGS = ("what", "median (quartiles)", "floor", "aim", "reached", "in detail")
+HEADINGS = ("what", "median (quartiles)", "minimum", "target", "reached", "in detail")
 
 
 class UnavailableError(Exception):
@@ -43,18 +43,20 @@ class Timed:
     """A contestant whose cost is time: seconds for each of `units`."""
 
     name: str
-    target: Callable[[], Any]  # called before every run, outside the clock; what it returns is handed to `run`
-    run: Callable[[Any], object]
+    prepare: Callable[[], Any]  # called before every run, outside the clock; its result is the argument of `run`
+    run: Callable[[Any], object]  # its result is freed outside the clock
     units: int  # elements written by a run, or calls made in it
     within: Callable[[], AbstractContextManager[object]] = nullcontext  # entered around the run, outside the clock
     clock: Callable[[], float] = field(default=time.perf_counter, repr=False)
 
     def cost(self) -> float:
-        target = self.target()
+        prepared = self.prepare()
         with self.within():
             start = self.clock()
-            self.run(target)
-            return (self.clock() - start) / self.units
+            made = self.run(prepared)
+            seconds = self.clock() - start
+        del made
+        return seconds / self.units
 
 
 def race(contestants: Sequence[Contestant], rounds: int, *, warm_up: bool = True) -> dict[str, list[float]]:
@@ -72,31 +74,31 @@ def race(contestants: Sequence[Contestant], rounds: int, *, warm_up: bool = True
 class Figure:
     """How a figure is made from the costs of one round, and which way is better."""
 
-    of: Callable[[float, float], float]  # from the cost of ours and the cost that it is held against
+    of: Callable[[float, float], float]  # from the cost of fastkaiming and that of the other
     digits: str  # the format of its number
     unit: str
     higher_is_better: bool
     cost_unit: str
     detail: Callable[[Result], str]  # the absolute numbers behind it
-    yardstick: Callable[[Result], list[float]] = lambda result: result.theirs  # what ours is held against
+    yardstick: Callable[[Result], list[float]] = lambda result: result.theirs  # what fastkaiming is compared with
 
 
 @dataclass(frozen=True)
 class Case:
-    """A row of the table: ours, its peers, and the figure that is asked for."""
+    """A row of the table: fastkaiming, what it is compared with, and the figure that is wanted."""
 
     name: str
     figure: Figure
-    floor: float
-    aim: float
+    minimum: float
+    target: float
     ours: Contestant
-    peers: tuple[Contestant, ...] = ()
+    others: tuple[Contestant, ...] = ()
     itemsize: int = 0  # bytes an element, where the row speaks of bandwidth
     repeats: int = 1  # so many times as many rounds as were asked for, where they are short
 
     def measure(self, rounds: int) -> Result:
         try:
-            return Result(self, race((self.ours, *self.peers), rounds * self.repeats))
+            return Result(self, race((self.ours, *self.others), rounds * self.repeats))
         except UnavailableError as reason:
             return Result(self, {}, str(reason))
 
@@ -114,21 +116,21 @@ class Result:
         return self.costs[self.case.ours.name]
 
     @property
-    def peer(self) -> str | None:
-        """The name of the peer that counts."""
-        return min((peer.name for peer in self.case.peers), key=lambda name: median(self.costs[name]), default=None)
+    def other(self) -> str | None:
+        """The name of the other contestant that counts, which is the cheapest."""
+        return min((other.name for other in self.case.others), key=lambda name: median(self.costs[name]), default=None)
 
     @property
     def theirs(self) -> list[float]:
-        return self.costs[self.peer] if self.peer else [math.nan] * len(self.ours)
+        return self.costs[self.other] if self.other else [math.nan] * len(self.ours)
 
     def against(self, costs: list[float]) -> list[float]:
-        """Return the figure of every round, with ours held against the given costs."""
+        """Return the figure of every round, with fastkaiming compared with the given costs."""
         return [self.case.figure.of(ours, other) for ours, other in zip(self.ours, costs, strict=True)]
 
     @property
     def quartiles(self) -> tuple[float, float, float]:
-        """The quartiles of the figures that floor and aim are for; the middle one is the row's figure."""
+        """The quartiles of the figure over the rounds; the middle one is the row's figure."""
         low, middle, high = np.percentile(self.against(self.case.figure.yardstick(self)), [25, 50, 75])
         return float(low), float(middle), float(high)
 
@@ -136,12 +138,14 @@ class Result:
     def reached(self) -> str:
         sign = 1 if self.case.figure.higher_is_better else -1
         figure = sign * self.quartiles[1]
-        return "aim" if figure >= sign * self.case.aim else "floor" if figure >= sign * self.case.floor else "no"
+        return (
+            "target" if figure >= sign * self.case.target else "minimum" if figure >= sign * self.case.minimum else "no"
+        )
 
     def cells(self) -> tuple[str, ...]:
         """Return the texts of the row, one under each of HEADINGS."""
         case, figure = self.case, self.case.figure
-        wanted = (f"{case.floor:{figure.digits}}{figure.unit}", f"{case.aim:{figure.digits}}{figure.unit}")
+        wanted = tuple(f"{value:{figure.digits}}{figure.unit}" for value in (case.minimum, case.target))
         if self.unavailable:
             return (case.name, "-", *wanted, "-", f"not measured: {self.unavailable}")
         low, middle, high = (f"{quartile:{figure.digits}}" for quartile in self.quartiles)
@@ -151,11 +155,11 @@ class Result:
     def record(self) -> dict[str, Any]:
         """Return everything measured, for JSON."""
         case = self.case
-        wanted = {"name": case.name, "floor": case.floor, "aim": case.aim}
+        wanted = {"name": case.name, "minimum": case.minimum, "target": case.target}
         if self.unavailable:
             return {**wanted, "unavailable": self.unavailable}
         low, middle, high = self.quartiles
-        outcome = {"median": middle, "quartiles": [low, high], "reached": self.reached, "peer": self.peer}
+        outcome = {"median": middle, "quartiles": [low, high], "reached": self.reached, "other": self.other}
         return {**wanted, **outcome, "cost_unit": case.figure.cost_unit, "costs": self.costs}
 
 
@@ -171,5 +175,5 @@ def markdown(results: Sequence[Result]) -> str:
 
 def plain(result: Result) -> str:
     """Return a row in plain text: its name and absolute numbers, then the figure and what was wanted."""
-    name, figure, floor, aim, reached, detail = result.cells()
-    return f"{name}\n    {figure}, floor {floor}, aim {aim}, reached: {reached}\n    {detail}\n"
+    name, figure, minimum, target, reached, detail = result.cells()
+    return f"{name}\n    {figure}, minimum {minimum}, target {target}, reached: {reached}\n    {detail}\n"

@@ -11,7 +11,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 import jax
-from floors import SPEED_UP
+from figures import SPEED_UP
 from harness import Case, Timed, plain
 from machine import in_words, machine
 
@@ -32,7 +32,7 @@ def cases(side: int) -> list[Case]:
     def timed(name: str, made: Callable[[], Any]) -> Timed:
         return Timed(name, list, lambda kept: kept.append(made().block_until_ready()), side * side)  # freed unclocked
 
-    def case(name: str, how: str, floor: float, aim: float) -> Case:
+    def case(name: str, how: str, minimum: float, target: float) -> Case:
         initializer, theirs = (getattr(module, name)() for module in (fastkaiming.jax, jax.nn.initializers))
         compiled = jax.jit(initializer, static_argnums=1)
         ways = {
@@ -40,9 +40,9 @@ def cases(side: int) -> list[Case]:
             "eager": lambda: initializer(key, shape),
             "under jit": lambda: compiled(key, shape),
         }
-        peer = timed(f"jax.nn.initializers.{name}", lambda: theirs(key, shape))
+        other = timed(f"jax.nn.initializers.{name}", lambda: theirs(key, shape))
         return Case(
-            f"float32 {name}, {how}, against JAX", SPEED_UP, floor, aim, timed("fastkaiming", ways[how]), (peer,)
+            f"float32 {name}, {how}, against JAX", SPEED_UP, minimum, target, timed("fastkaiming", ways[how]), (other,)
         )
 
     made = [case(name, "make", 10, 20) for name in NAMES]

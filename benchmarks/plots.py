@@ -1,7 +1,7 @@
-"""The pictures of the grid of peers: GB/s over size, and bars beside the limit that the stores set.
+"""The pictures of the grid of libraries: GB/s over size, and bars beside the limit that the stores set.
 
-Both are of warm pages and of the most threads that were measured. Of a library's generators and methods, the fastest
-stands for it.
+Both are of already touched memory and of the most threads that were measured. Of a library's generators and methods,
+the fastest stands for it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from machine import binary_size
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 from PIL import Image
-from results import BARE
+from results import STORE_BANDWIDTH
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,18 +57,18 @@ def fastest(record: Record, series: Series) -> dict[str, str]:
     return best
 
 
-def warm(record: Record, draw_: str, dtype: str) -> Series | None:
-    """Return the series of warm pages and the most threads, if anybody was measured there."""
+def touched(record: Record, draw_: str, dtype: str) -> Series | None:
+    """Return the series of touched memory and the most threads, if anything was measured there."""
     threads = max(each.cell.job.threads for each in record.outcomes)
-    found = record.find(draw_, dtype, threads, fresh=False)
-    return found if found and found.rates(BARE) else None
+    found = record.find(draw_, dtype, threads, new=False)
+    return found if found and found.rates(STORE_BANDWIDTH) else None
 
 
 def titled(record: Record, figure: Figure, title: str) -> None:
     """Write the title, and below all panels where it was measured, and what is missing."""
     figure.text(0.01, 0.985, title, va="top", fontsize=13, fontweight="bold", color=INK)
     makers = " and ".join(name for name, each in record.libraries.items() if not each.in_place and not each.missing)
-    notes = [f"{record.about()}.", f"New memory each time: {makers}." if makers else "", record.missing()]
+    notes = [f"{record.about()}.", f"Newly allocated memory each time: {makers}." if makers else "", record.missing()]
     words = textwrap.fill(f"{' '.join(filter(None, notes))} Of several generators and methods, the fastest.", 155)
     figure.text(0.01, 0.008, words, va="bottom", fontsize=8, color=FAINT)
 
@@ -86,7 +86,7 @@ def over_size(record: Record) -> Figure:
     """Return lines of GB/s over the size of the array."""
     figure = Figure(figsize=(10, 9))
     grid = figure.add_gridspec(2, 2, left=0.065, right=0.875, top=0.92, bottom=0.11, wspace=0.52, hspace=0.3)
-    found = [(dtype, draw_, warm(record, draw_, dtype)) for dtype, draw_ in PANELS]
+    found = [(dtype, draw_, touched(record, draw_, dtype)) for dtype, draw_ in PANELS]
     panels = [(f"{dtype} {draw_}", series) for dtype, draw_, series in found if series]
     threads = panels[0][1].threads if panels else 0
     for at, (title, series) in enumerate(panels):
@@ -98,9 +98,9 @@ def over_size(record: Record) -> Figure:
 
 
 def size_panel(record: Record, series: Series, ax: Axes) -> None:
-    limit = series.rates(BARE)
+    limit = series.rates(STORE_BANDWIDTH)
     ax.plot(*zip(*limit, strict=True), color=FAINT, linestyle="--", linewidth=1.5)
-    labels = [(BARE, limit[-1], FAINT)]
+    labels = [(STORE_BANDWIDTH, limit[-1], FAINT)]
     for library, name in fastest(record, series).items():
         colour, marker = LOOKS[library]
         ours = library == OURS
@@ -131,7 +131,7 @@ def label_ends(ax: Axes, labels: list[tuple[str, tuple[int, float], str]]) -> No
             va="center",
             fontsize=10,
             fontweight="bold" if name == OURS else "normal",
-            color=FAINT if name == BARE else INK,
+            color=FAINT if name == STORE_BANDWIDTH else INK,
             arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.8, "shrinkA": 1, "shrinkB": 3},
             annotation_clip=False,
         )
@@ -164,7 +164,7 @@ def beside_limit(record: Record) -> Figure:
     figure.subplots_adjust(wspace=0.42, hspace=0.42)
     for row, dtype in zip(axes, DTYPES, strict=True):
         for ax, draw_ in zip(row, DRAWS, strict=True):
-            series = warm(record, draw_, dtype)
+            series = touched(record, draw_, dtype)
             if series is None:
                 ax.set_axis_off()
                 continue
@@ -172,14 +172,16 @@ def beside_limit(record: Record) -> Figure:
             ax.set_title(f"{dtype} {draw_}", loc="left", fontsize=11, color=INK)
     threads = max(each.cell.job.threads for each in record.outcomes)
     size = binary_size(record.large)
-    titled(record, figure, f"GB/s on {size}: {threads} threads, memory that was touched before; dashed: bare stores")
+    titled(
+        record, figure, f"GB/s on {size}: {threads} threads, memory that was touched before; dashed: store bandwidth"
+    )
     return figure
 
 
 def limit_panel(record: Record, series: Series, ax: Axes) -> None:
     best = fastest(record, series)
     libraries = [name for name, standing in record.libraries.items() if not standing.missing]
-    limit = dict(series.rates(BARE))[at_most(series, BARE, record.large)]
+    limit = dict(series.rates(STORE_BANDWIDTH))[at_most(series, STORE_BANDWIDTH, record.large)]
     highest = limit
     for height, library in enumerate(libraries):
         if library not in best:

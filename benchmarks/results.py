@@ -16,8 +16,8 @@ from stores import STORES
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-BARE = "bare stores"
-LARGE = 1 << 30  # bytes of the arrays that libraries are held against each other on, where they can do them in time
+STORE_BANDWIDTH = "store bandwidth"  # of whichever stores were the fastest
+LARGE = 1 << 30  # bytes of the arrays that libraries are compared on, if they fill them in time
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Series:
     draw: Draw
     dtype: str
     threads: int
-    fresh: bool
+    new: bool  # memory
     outcomes: tuple[Outcome, ...]  # smaller sizes first
 
     def names(self) -> list[str]:
@@ -44,7 +44,7 @@ class Series:
         return list(dict.fromkeys(name for each in self.outcomes for name in each.costs if name not in STORES))
 
     def rates(self, name: str) -> list[tuple[int, float]]:
-        """Return sizes in bytes and GB/s; for `BARE`, of whichever stores were the fastest."""
+        """Return sizes in bytes and GB/s; also for `STORE_BANDWIDTH`."""
         found = [(each.cell.job.nbytes, seconds(each, name)) for each in self.outcomes]
         return [(nbytes, 1e-9 * ITEMSIZES[self.dtype] / cost) for nbytes, cost in found if cost is not None]
 
@@ -84,13 +84,13 @@ class Record:
         kinds: dict[tuple[Draw, str, int, bool], list[Outcome]] = {}
         for each in self.outcomes:
             job = each.cell.job
-            kinds.setdefault((job.draw, job.dtype, job.threads, each.cell.fresh), []).append(each)
+            kinds.setdefault((job.draw, job.dtype, job.threads, each.cell.new), []).append(each)
         for kind, outcomes in kinds.items():
             yield Series(*kind, tuple(sorted(outcomes, key=lambda each: each.cell.job.nbytes)))
 
-    def find(self, draw: str, dtype: str, threads: int, fresh: bool) -> Series | None:
-        wanted = (draw, dtype, threads, fresh)
-        found = (each for each in self.series() if (each.draw, each.dtype, each.threads, each.fresh) == wanted)
+    def find(self, draw: str, dtype: str, threads: int, new: bool) -> Series | None:
+        wanted = (draw, dtype, threads, new)
+        found = (each for each in self.series() if (each.draw, each.dtype, each.threads, each.new) == wanted)
         return next(found, None)
 
     def library(self, contestant: str) -> str:
@@ -99,7 +99,7 @@ class Record:
 
     @property
     def large(self) -> int:
-        """The size, in bytes, that libraries are held against each other on."""
+        """The size, in bytes, that libraries are compared on."""
         sizes = {each.cell.job.nbytes for each in self.outcomes}
         return max((size for size in sizes if size <= LARGE), default=min(sizes))
 
@@ -116,7 +116,7 @@ class Record:
 
 def seconds(outcome: Outcome, name: str) -> float | None:
     """Return the median seconds an element."""
-    if name == BARE:
+    if name == STORE_BANDWIDTH:
         stores = [median(costs) for kind, costs in outcome.costs.items() if kind in STORES]
         return min(stores, default=None)
     return median(outcome.costs[name]) if name in outcome.costs else None
@@ -143,5 +143,5 @@ def plain(outcome: Outcome) -> str:
     return "\n".join(lines) + "\n"
 
 
-def heading(nbytes: int, threads: int, fresh: bool) -> str:
-    return f"{binary_size(nbytes)}{', fresh' if fresh else ''}, {threads} thread{'s' * (threads > 1)}"
+def heading(nbytes: int, threads: int, new: bool) -> str:
+    return f"{binary_size(nbytes)}{', newly allocated' if new else ''}, {threads} thread{'s' * (threads > 1)}"

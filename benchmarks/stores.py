@@ -1,23 +1,50 @@
-"""Bare stores of a constant: what the memory allows, and so the limit of every fill."""
+"""Stores of a constant, which are what the memory allows and so the limit of every fill, and newly allocated memory."""
 
 from __future__ import annotations
 
+import functools
+import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from fastkaiming import _core
+from fastkaiming.cli.memset import memset
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
 CONSTANTS = {"float32": _core.CONSTANT_F32, "float64": _core.CONSTANT_F64}
-STORES = {"streaming stores": _core.STORE_STREAMING, "plain stores": _core.STORE_PLAIN}
+
+
+def by_the_core(weights: NDArray[Any], threads: int, store: int) -> None:
+    """Store ones by the compiled core."""
+    _core.fill(weights, CONSTANTS[weights.dtype.name], 0, 0, 0, center=1.0, threads=threads, store=store)
+
+
+STORES: dict[str, Callable[[NDArray[Any], int], None]] = {
+    "memset": memset,
+    "plain stores": functools.partial(by_the_core, store=_core.STORE_PLAIN),
+    "streaming stores": functools.partial(by_the_core, store=_core.STORE_STREAMING),
+}
 
 
 def kinds() -> tuple[str, ...]:
     """Return the kinds of stores that there are here."""
-    return tuple(STORES) if _core.streams() else ("plain stores",)
+    return tuple(STORES) if _core.streams() else ("memset", "plain stores")
 
 
-def store(weights: NDArray[Any], kind: str, threads: int) -> None:
-    """Store ones."""
-    _core.fill(weights, CONSTANTS[weights.dtype.name], 0, 0, 0, center=1.0, threads=threads, store=STORES[kind])
+def touch_and_free(nbytes: int, threads: int = 2) -> None:
+    """Write to that much memory and free it, just before as much newly allocated memory is measured.
+
+    The host of a virtual machine may provide memory slowly when it is first used, and take it back within seconds.
+    """
+    memset(np.empty(nbytes, np.uint8), threads)
+
+
+def newly_allocated(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return an array that nobody has written to, if it is large enough not to be made of freed memory."""
+    touch_and_free(math.prod(shape) * dtype.itemsize)
+    return np.empty(shape, dtype)

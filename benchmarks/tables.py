@@ -1,4 +1,4 @@
-"""The tables of the grid of peers in Markdown: one for each distribution and dtype."""
+"""The tables of the grid of libraries in Markdown: one for each distribution and dtype."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from grid import DRAWS, DTYPES, OURS, THREADS
 from machine import binary_size
-from results import BARE, heading, ratios, seconds
+from results import STORE_BANDWIDTH, heading, ratios, seconds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,30 +52,34 @@ def columns_of(record: Record, draw: str, dtype: str) -> list[Column]:
     """Return the columns of a table: a small, a middling and a large array, on one thread and several."""
     found = []
     for threads in THREADS:
-        for fresh in (False, True):
-            series = record.find(draw, dtype, threads, fresh)
+        for new in (False, True):
+            series = record.find(draw, dtype, threads, new)
             if series is None:
                 continue
             sizes = [each.cell.job.nbytes for each in series.outcomes]
-            wanted = [min(sizes), MIDDLE] if threads == 1 and not fresh else []
+            wanted = [min(sizes), MIDDLE] if threads == 1 and not new else []
             found += [Column(series, size) for size in dict.fromkeys([*wanted, record.large]) if size in sizes]
     return found
 
 
 def table(record: Record, columns: Sequence[Column]) -> str:
-    """Return the rows: the limit, ours, and the others, fastest first by the last column of warm pages."""
+    """Return the rows: the limit, fastkaiming, and the others, fastest first by the last column of touched memory."""
     names = list(dict.fromkeys(name for series, _ in columns for name in series.names() if name != OURS))
-    warm = ([column for column in columns if not column.series.fresh] or columns)[-1]
+    touched = ([column for column in columns if not column.series.new] or columns)[-1]
 
     def slowness(name: str) -> float:
-        outcome = warm.series.largest(name, warm.nbytes)
+        outcome = touched.series.largest(name, touched.nbytes)
         quartiles = outcome and ratios(outcome, name)
         return quartiles[1] if quartiles else float("inf")
 
-    titles = [heading(nbytes, series.threads, series.fresh) for series, nbytes in columns]
+    titles = [heading(nbytes, series.threads, series.new) for series, nbytes in columns]
     rows = [["", *titles], ["---"] * (1 + len(columns))]
-    for name in (BARE, OURS, *sorted(names, key=slowness)):
-        mark = "" if name == BARE or record.libraries[record.library(name)].in_place else " (new memory)"
+    for name in (STORE_BANDWIDTH, OURS, *sorted(names, key=slowness)):
+        mark = (
+            ""
+            if name == STORE_BANDWIDTH or record.libraries[record.library(name)].in_place
+            else " (always newly allocated)"
+        )
         rows.append([name + mark, *(entry(column, name) for column in columns)])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 

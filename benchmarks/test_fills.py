@@ -1,4 +1,4 @@
-"""Fills of warm memory by distribution, dtype, size, instruction set and threads, with NumPy beside.
+"""Fills of already touched memory by distribution, dtype, size, instruction set and threads, with NumPy beside.
 
     python -m pytest benchmarks [-k "normal and float32"] [--benchmark-json FILE]
 

@@ -1,33 +1,29 @@
-"""What torch's models and tensors cost to initialize, under fastkaiming against plain torch (see harness.py).
+"""The time to initialize torch's models and tensors, with fastkaiming against plain torch (see harness.py).
 
-    python benchmarks/torch_fills.py [--rounds N] [--only PATTERN] [--quick]
+    python benchmarks/torch_fills.py [--rounds N] [--quick] [--only PATTERN] [--json FILE] [--markdown FILE]
 
-The models need transformers; their configurations stand here, and nothing is downloaded. A model is built anew in every
-run, in fresh memory, and let go at the end. Both sides have as many threads as torch takes by itself.
+The models need transformers; their configurations are below, and nothing is downloaded. Every run builds a model in
+newly allocated memory. The first build of each side is discarded. Before each build, the previous model is freed, and
+as much memory as the model takes is written and freed (stores.py). Both sides use torch's default number of threads.
 """
 
 from __future__ import annotations
 
-import argparse
-import re
+import functools
+import gc
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+import stores
 import torch
-from harness import Case, Figure, Timed, UnavailableError, median, plain
+from command import parser, run
+from figures import WHOLE_SPEED_UP
+from harness import Case, Timed, UnavailableError
 
 import fastkaiming.torch as ours
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-MILLISECONDS = 1e3
-
-SPEED_UP = Figure(
-    lambda ours, theirs: theirs / ours,
-    *(".2f", "x", True, "seconds"),
-    lambda result: f"{MILLISECONDS * median(result.ours):.4g} ms against {MILLISECONDS * median(result.theirs):.4g} ms",
-)
 
 
 def under_ours(make: Callable[[], object]) -> Callable[[Any], object]:
@@ -38,24 +34,37 @@ def under_ours(make: Callable[[], object]) -> Callable[[Any], object]:
     return run
 
 
-def built(name: str, make: Callable[[], object], floor: float, aim: float, repeats: int = 1) -> Case:
-    """Return a row for code that runs as it is, in the block and out of it."""
-    accelerated = Timed("fastkaiming", lambda: None, under_ours(make), 1)
-    return Case(
-        name, SPEED_UP, floor, aim, accelerated, (Timed("torch", lambda: None, lambda _: make(), 1),), 0, repeats
-    )
+def bytes_of(make: Callable[[], Any]) -> int:
+    """Return the bytes of the parameters of what is built, which is built without memory to find out."""
+    with torch.device("meta"):
+        made = make()
+    modules = made if isinstance(made, list) else [made]
+    return sum(each.numel() * each.element_size() for module in modules for each in module.parameters())
 
 
-def filled(name: str, tensor: Any, floor: float, aim: float, **arguments: float) -> Case:
-    """Return a row for one initializer on memory that was touched before."""
+def built(name: str, make: Callable[[], Any], minimum: float, target: float, repeats: int = 1) -> Case:
+    """Return a row for code that runs as it is, inside and outside of the context manager."""
+    size = functools.cache(functools.partial(bytes_of, make))
+
+    def prepare() -> None:
+        gc.collect()  # frees the previous model, if it refers to itself
+        stores.touch_and_free(size())
+
+    accelerated = Timed("fastkaiming", prepare, under_ours(make), 1)
+    plain = Timed("torch", prepare, lambda _: make(), 1)
+    return Case(name, WHOLE_SPEED_UP, minimum, target, accelerated, (plain,), repeats=repeats)
+
+
+def filled(name: str, tensor: Any, minimum: float, target: float, **arguments: float) -> Case:
+    """Return a row for one initializer on already touched memory."""
     mine, theirs = getattr(ours, name), getattr(torch.nn.init, name)
     title = f"{name} on {' x '.join(map(str, tensor.shape))} {str(tensor.dtype).removeprefix('torch.')}"
     return Case(
         title,
-        SPEED_UP,
-        *(floor, aim),
-        Timed("fastkaiming", lambda: tensor, lambda target: mine(target, **arguments), 1),
-        (Timed("torch", lambda: tensor, lambda target: theirs(target, **arguments), 1),),
+        WHOLE_SPEED_UP,
+        *(minimum, target),
+        Timed("fastkaiming", lambda: tensor, lambda weights: mine(weights, **arguments), 1),
+        (Timed("torch", lambda: tensor, lambda weights: theirs(weights, **arguments), 1),),
     )
 
 
@@ -70,6 +79,10 @@ def from_config(kind: str, **settings: object) -> Callable[[], object]:
         return transformers.AutoModelForCausalLM.from_config(getattr(transformers, kind)(**settings))
 
     return make
+
+
+def linears(side: int) -> list[torch.nn.Linear]:
+    return [torch.nn.Linear(side, side) for _ in range(2000)]
 
 
 def cases(scale: int) -> list[Case]:
@@ -94,10 +107,11 @@ def cases(scale: int) -> list[Case]:
     side = 4096 // scale
     matrix, narrow = torch.zeros(side, side), torch.zeros(side, side, dtype=torch.bfloat16)
     return [
-        built("Llama of 1.24e9 parameters, from_config", llama, 8, 12),
-        built("GPT-2 XL, from_config", gpt2, 12, 16),
+        built("Llama of 1.24e9 parameters, from_config", llama, 9, 13),
+        built("GPT-2 XL, from_config", gpt2, 9, 14),
         built(f"16 x nn.Linear({side}, {side})", lambda: [torch.nn.Linear(side, side) for _ in range(16)], 7, 10),
-        built("2,000 x nn.Linear(16, 16)", lambda: [torch.nn.Linear(16, 16) for _ in range(2000)], 1, 1.2, repeats=3),
+        built("2,000 x nn.Linear(16, 16)", lambda: linears(16), 0.8, 1.0, repeats=3),
+        built("2,000 x nn.Linear(64, 64)", lambda: linears(64), 1.1, 1.5, repeats=3),
         filled("kaiming_normal_", matrix, 10, 14),
         filled("kaiming_normal_", narrow, 10, 14),
         filled("trunc_normal_", matrix, 60, 80, std=0.02, a=-0.04, b=0.04),
@@ -105,15 +119,8 @@ def cases(scale: int) -> list[Case]:
 
 
 def main() -> None:
-    """Print one row after the other."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5, help="rounds of each row (default: %(default)s)")
-    parser.add_argument("--only", default="", metavar="PATTERN", help="only rows whose name has this in it")
-    parser.add_argument("--quick", action="store_true", help="tiny models and tensors, to see that it works")
-    options = parser.parse_args()
-    for case in cases(8 if options.quick else 1):
-        if re.search(options.only, case.name):
-            print(plain(case.measure(options.rounds)), flush=True)
+    command = parser("Measure the initialization of torch's models and tensors, with and without fastkaiming.")
+    run(command, lambda options: cases(8 if options.quick else 1), 5)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from harness import UnavailableError
+from stores import touch_and_free
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,15 +34,15 @@ CPUS = Path("/sys/devices/system/cpu")
 
 
 @dataclass(frozen=True)
-class Pages:
-    """Whose first touch is in the clock: that of fresh memory is, that of warm memory is not."""
+class Memory:
+    """Whether the first touch is in the clock: it is that of newly allocated memory."""
 
-    fresh: bool
-    kept: bool = False  # warm memory stays with the process from run to run of a cell; or else it is made for each
+    new: bool
+    kept: bool = False  # touched memory stays with the process during all runs of a cell, or is made for each run
 
     @property
     def name(self) -> str:
-        return "fresh" if self.fresh else "warm"
+        return "newly allocated memory" if self.new else "already touched memory"
 
 
 def library(module: str) -> Library:
@@ -71,9 +72,9 @@ class Worker:
         """Return the names of the library's ways to do a job."""
         return self._ask(_names, job)
 
-    def seconds(self, job: Job, name: str, pages: Pages) -> float:
+    def seconds(self, job: Job, name: str, memory: Memory) -> float:
         """Return how long a fill took that way."""
-        return self._ask(_seconds, job, name, pages)
+        return self._ask(_seconds, job, name, memory)
 
     def forget(self) -> None:
         """Give memory back."""
@@ -108,7 +109,7 @@ def one_of_each_core() -> list[int]:
 
 # --- in the process --------------------------------------------------------------------------------------------------
 
-_warm: dict[Job, Any] = {}  # the target of the job at hand, which all ways of a library fill in turn
+_touched: dict[Job, Any] = {}  # the target of the present job, which all ways of a library fill in turn
 
 
 @functools.lru_cache(maxsize=1)
@@ -125,17 +126,18 @@ def _names(module: str, job: Job) -> tuple[str, ...]:
 
 
 def _forget(_: str) -> None:
-    _warm.clear()
+    _touched.clear()
     gc.collect()
 
 
-def _seconds(module: str, job: Job, name: str, pages: Pages) -> float:
+def _seconds(module: str, job: Job, name: str, memory: Memory) -> float:
     way = _ways(module, job)[name]
-    return _fresh_seconds(way) if pages.fresh else _warm_seconds(way, job, pages.kept)
+    return _new_seconds(way, job) if memory.new else _touched_seconds(way, job, memory.kept)
 
 
-def _fresh_seconds(way: Way) -> float:
-    """Return how long it takes to get memory and to fill it."""
+def _new_seconds(way: Way, job: Job) -> float:
+    """Return how long it takes to allocate memory and to fill it, just after as much was touched and freed."""
+    touch_and_free(job.nbytes, job.threads)
     start = time.perf_counter()
     weights = way.fill(way.make())
     stop = time.perf_counter()
@@ -143,14 +145,14 @@ def _fresh_seconds(way: Way) -> float:
     return stop - start
 
 
-def _warm_seconds(way: Way, job: Job, kept: bool) -> float:
-    target = _warm.get(job)
+def _touched_seconds(way: Way, job: Job, kept: bool) -> float:
+    target = _touched.get(job)
     if target is None:
         _forget("")
         target = way.make()
         way.touch(target)
         if kept:
-            _warm[job] = target
+            _touched[job] = target
     calls = min(MOST_CALLS, max(1, WHOLE_RUN // job.nbytes))
     start = time.perf_counter()
     for _ in range(calls):

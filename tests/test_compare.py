@@ -1,4 +1,4 @@
-"""The grid of peers: who is measured how, and what its tables and pictures say, on libraries that are made up."""
+"""The grid of libraries: how each is measured, and what its tables and pictures say, with fake libraries."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ from tables import markdown, within  # noqa: E402
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from workers import Pages
+    from workers import Memory
 
 MIB = 1 << 20
 JOB = Job("normal", "float32", MIB, 2)
 
 
 class Library:
-    """Ways that take the nanoseconds an element that they are told to, or raise."""
+    """Ways that take the nanoseconds an element that they are given, or raise."""
 
     def __init__(self, nanoseconds: Mapping[str, float | Exception], refusal: str = "") -> None:
         self.nanoseconds, self.refusal = nanoseconds, refusal
-        self.asked: list[tuple[str, Pages]] = []
+        self.asked: list[tuple[str, Memory]] = []
         self.held = False
 
     def names(self, _: Job) -> tuple[str, ...]:
@@ -50,8 +50,8 @@ class Library:
             raise UnavailableError(self.refusal)
         return tuple(self.nanoseconds)
 
-    def seconds(self, job: Job, name: str, pages: Pages) -> float:
-        self.asked.append((name, pages))
+    def seconds(self, job: Job, name: str, memory: Memory) -> float:
+        self.asked.append((name, memory))
         self.held = True
         cost = self.nanoseconds[name]
         if isinstance(cost, Exception):
@@ -80,9 +80,9 @@ def track(limit: float = 1.0, **libraries: Library) -> Any:
 def test_cells_are_every_draw_dtype_and_size_once() -> None:
     found = cells([1 << 12, 1 << 30], threads=2)
     assert len({cell.name for cell in found}) == len(found) == 3 * 3 * (2 + 1)
-    assert found[0].name == "float32 normal, 4 KiB, 2 threads, warm pages"
-    assert found[-1].name == "bfloat16 truncated, 1 GiB, 2 threads, fresh pages"
-    assert not any(cell.fresh for cell in found if cell.job.nbytes == 1 << 12)
+    assert found[0].name == "float32 normal, 4 KiB, 2 threads, already touched memory"
+    assert found[-1].name == "bfloat16 truncated, 1 GiB, 2 threads, newly allocated memory"
+    assert not any(cell.new for cell in found if cell.job.nbytes == 1 << 12)
 
 
 @pytest.mark.parametrize(
@@ -105,37 +105,37 @@ def test_matrix_of_a_job(dtype: str, nbytes: int, shape: tuple[int, int]) -> Non
 
 def test_a_library_that_dies_ends_no_run() -> None:
     dead = Died({"torch": UnavailableError("its process has died")})
-    outcome = track(torch=dead).measure(Cell(JOB, fresh=False), 2)
+    outcome = track(torch=dead).measure(Cell(JOB, new=False), 2)
     assert outcome.absent == {"torch": "its process has died"}
     assert set(outcome.costs) == {"fastkaiming", "plain stores"}
 
 
 def test_costs_are_for_each_element_and_memory_is_given_back() -> None:
     numpy = Library({"NumPy": 10.0})
-    outcome = track(NumPy=numpy).measure(Cell(JOB, fresh=False), 3)
+    outcome = track(NumPy=numpy).measure(Cell(JOB, new=False), 3)
     assert outcome.costs["NumPy"] == pytest.approx([10e-9] * 3)
     assert outcome.costs["fastkaiming"] == pytest.approx([0.5e-9] * 3)
     assert not outcome.absent
     assert len(numpy.asked) == 4  # the warm-up is one
-    assert numpy.asked[0][1] == workers.Pages(fresh=False, kept=True)
+    assert numpy.asked[0][1] == workers.Memory(new=False, kept=True)
     assert not numpy.held
 
 
-def test_fresh_pages_are_not_warmed_up_where_warm_ones_came_before() -> None:
+def test_new_memory_has_no_warm_up_round_where_touched_memory_came_before() -> None:
     numpy = Library({"NumPy": 10.0})
     racing = track(NumPy=numpy)
-    racing.measure(Cell(JOB, fresh=False), 3)
-    racing.measure(Cell(JOB, fresh=True), 3)
+    racing.measure(Cell(JOB, new=False), 3)
+    racing.measure(Cell(JOB, new=True), 3)
     assert len(numpy.asked) == 4 + 3
-    racing.measure(Cell(replace(JOB, threads=1), fresh=True), 3)
+    racing.measure(Cell(replace(JOB, threads=1), new=True), 3)
     assert len(numpy.asked) == 4 + 3 + 4
 
 
 def test_who_would_take_too_long_is_skipped_and_ours_never() -> None:
     grown = replace(JOB, nbytes=64 * MIB)  # 2**24 elements
     racing = track(limit=0.005, NumPy=Library({"NumPy": 10.0}), torch=Library({"torch": 0.25}))
-    racing.measure(Cell(JOB, fresh=False), 1)
-    outcome = racing.measure(Cell(grown, fresh=False), 1)
+    racing.measure(Cell(JOB, new=False), 1)
+    outcome = racing.measure(Cell(grown, new=False), 1)
     assert outcome.absent == {"NumPy": "skipped: about 0.17 s a fill"}
     assert set(outcome.costs) == {"fastkaiming", "plain stores", "torch"}
 
@@ -143,35 +143,35 @@ def test_who_would_take_too_long_is_skipped_and_ours_never() -> None:
 def test_first_touch_does_not_count_for_who_is_skipped() -> None:
     costs: dict[str, float | Exception] = {"NumPy": 1.0}
     racing = track(limit=0.05, NumPy=Library(costs))
-    racing.measure(Cell(JOB, fresh=False), 1)
+    racing.measure(Cell(JOB, new=False), 1)
     costs["NumPy"] = 10.0
-    racing.measure(Cell(JOB, fresh=True), 1)
-    assert not racing.measure(Cell(replace(JOB, nbytes=64 * MIB), fresh=False), 1).absent
+    racing.measure(Cell(JOB, new=True), 1)
+    assert not racing.measure(Cell(replace(JOB, nbytes=64 * MIB), new=False), 1).absent
 
 
 def test_a_library_that_refuses_and_one_that_fails_leave_the_others_alone() -> None:
     outcome = track(
         NumPy=Library({}, refusal="offers no bfloat16"),
         MKL=Library({"MKL ARS5": RuntimeError("no licence\nfor anything"), "MKL Philox": 5.0}),
-    ).measure(Cell(JOB, fresh=False), 2)
+    ).measure(Cell(JOB, new=False), 2)
     assert outcome.absent == {"NumPy": "offers no bfloat16", "MKL ARS5": "no licence"}
     assert set(outcome.costs) == {"fastkaiming", "plain stores", "MKL Philox"}
     assert all(len(costs) == 2 for costs in outcome.costs.values())
 
 
 @pytest.mark.parametrize(("memory", "kept"), [(9 * MIB, True), (4 * MIB, False), (None, True)])
-def test_warm_memory_is_kept_where_all_libraries_may_hold_some(
+def test_touched_memory_is_kept_where_all_libraries_may_hold_some(
     memory: int | None, kept: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(grid, "available_memory", lambda: memory)
     numpy = Library({"NumPy": 10.0})
-    track(NumPy=numpy).measure(Cell(JOB, fresh=False), 1)
-    assert {pages.kept for _, pages in numpy.asked} == {kept}
+    track(NumPy=numpy).measure(Cell(JOB, new=False), 1)
+    assert {each.kept for _, each in numpy.asked} == {kept}
 
 
 def test_too_large_for_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(grid, "available_memory", lambda: 3 * MIB - 1)
-    outcome = track().measure(Cell(JOB, fresh=False), 1)
+    outcome = track().measure(Cell(JOB, new=False), 1)
     assert not outcome.costs
     assert outcome.absent == {"fastkaiming": "1 MiB thrice are more than the memory that is available"}
 
@@ -181,6 +181,10 @@ class Clock:
 
     now = 0.0
 
+    def touch_and_free(self, nbytes: int, threads: int) -> None:
+        assert (nbytes, threads) == (1 << 16, 2)
+        self.now += 1000.0
+
     def way(self) -> Way:
         def step(seconds: float, result: object) -> object:
             self.now += seconds
@@ -189,15 +193,16 @@ class Clock:
         return Way(lambda target: step(1.0, target), lambda: step(10.0, "target"), lambda _: step(100.0, None))
 
 
-@pytest.mark.parametrize(("fresh", "seconds", "in_all"), [(True, 11.0, 11.0), (False, 1.0, 10 + 100 + 16.0)])
-def test_first_touch_is_in_the_clock_of_fresh_pages_alone(
-    fresh: bool, seconds: float, in_all: float, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("new", "seconds", "in_all"), [(True, 11.0, 1000 + 11.0), (False, 1.0, 10 + 100 + 16.0)])
+def test_first_touch_is_in_the_clock_of_new_memory_alone(
+    new: bool, seconds: float, in_all: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock()
     monkeypatch.setattr("time.perf_counter", lambda: clock.now)
+    monkeypatch.setattr(workers, "touch_and_free", clock.touch_and_free)
     monkeypatch.setattr(workers, "_ways", lambda _, __: {"way": clock.way()})
-    job = replace(JOB, nbytes=1 << 16)  # filled 16 times in a run of warm pages
-    assert workers._seconds("library", job, "way", workers.Pages(fresh)) == seconds
+    job = replace(JOB, nbytes=1 << 16)  # filled 16 times in a run of already touched memory
+    assert workers._seconds("library", job, "way", workers.Memory(new)) == seconds
     assert clock.now == in_all
 
 
@@ -218,7 +223,7 @@ def test_each_thread_has_a_core_of_its_own(tmp_path: Path, monkeypatch: pytest.M
 
 def outcome_of(nbytes: int, absent: Mapping[str, str] | None = None, /, **costs: list[float]) -> Outcome:
     seconds = {name.replace("_", " "): [1e-9 * cost for cost in each] for name, each in costs.items()}
-    return Outcome(Cell(replace(JOB, nbytes=nbytes), fresh=False), seconds, dict(absent or {}))
+    return Outcome(Cell(replace(JOB, nbytes=nbytes), new=False), seconds, dict(absent or {}))
 
 
 @pytest.fixture
@@ -252,10 +257,10 @@ def test_tables(record: Record) -> None:
         "### float32 normal\n\n"
         "|  | 64 MiB, 2 threads |\n"
         "| --- | --- |\n"
-        "| bare stores | 0.2 ns |\n"
+        "| store bandwidth | 0.2 ns |\n"
         "| fastkaiming | 1 ns |\n"
         "| NumPy | 8 ns, 7x (6.5 to 7.5) |\n"
-        "| JAX (new memory) | 20 ns, 20x (20 to 20) at 1 MiB |\n\n"
+        "| JAX (always newly allocated) | 20 ns, 20x (20 to 20) at 1 MiB |\n\n"
         "torch: offers no such thing.\n"
     )
 
@@ -270,7 +275,7 @@ def test_a_page_keeps_what_stands_around_its_tables() -> None:
 
 def test_a_cell_in_plain_text(record: Record) -> None:
     lines = plain(record.outcomes[1]).splitlines()
-    assert lines[0] == "float32 normal, 64 MiB, 2 threads, warm pages"
+    assert lines[0] == "float32 normal, 64 MiB, 2 threads, already touched memory"
     assert [re.sub(" +", " ", line.strip()) for line in lines[1:]] == [
         "fastkaiming 1 ns 4.00 GB/s",
         "plain stores 0.4 ns 10.00 GB/s 0.4x (0.3 to 0.6)",
@@ -291,7 +296,7 @@ def test_pictures_are_small_and_show_every_library(record: Record, tmp_path: Pat
         assert picture.startswith(b"\x89PNG")
         assert len(picture) < 150_000
     size, limit = plots.over_size(record), plots.beside_limit(record)
-    assert {"bare stores", "fastkaiming", "NumPy", "JAX"} == {text.get_text() for text in size.axes[0].texts}
+    assert {"store bandwidth", "fastkaiming", "NumPy", "JAX"} == {text.get_text() for text in size.axes[0].texts}
     bars: Any = limit.axes[0]
     assert [label.get_text() for label in bars.get_yticklabels()] == ["fastkaiming", "NumPy", "torch", "JAX"]
     assert [text.get_text().strip() for text in bars.texts] == ["4", "0.5", "offers no such thing", "0.2 (1 MiB)", "20"]
@@ -328,14 +333,14 @@ def compare_py(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 def test_a_run_and_its_tables_drawn_anew(tmp_path: Path) -> None:
     kept, first, again = tmp_path / "r.json", tmp_path / "first.md", tmp_path / "again.md"
-    what = ("--quick", "--only", "float32 normal*warm*", "--peers", "numpy")
+    what = ("--quick", "--only", "float32 normal*touched*", "--libraries", "numpy")
     threads = "2 threads" if len(workers.one_of_each_core()) > 1 else "1 thread"
     done = compare_py(*what, "--json", kept, "--markdown", first)
     assert (done.returncode, done.stderr) == (0, "")
     found = json.loads(kept.read_text())
     assert [cell["name"] for cell in found["cells"]] == [
-        f"float32 normal, 4 KiB, {threads}, warm pages",
-        f"float32 normal, 64 MiB, {threads}, warm pages",
+        f"float32 normal, 4 KiB, {threads}, already touched memory",
+        f"float32 normal, 64 MiB, {threads}, already touched memory",
     ]
     assert {"fastkaiming", "plain stores", "NumPy"} <= set(found["cells"][0]["costs"])
     assert all(min(costs) > 0 for cell in found["cells"] for costs in cell["costs"].values())
@@ -375,7 +380,10 @@ class TestBadOptions:
         (("--only", "gpu"), "--only 'gpu' matches no cell"),
         (("--rounds", "0"), "--rounds must be at least 1, received 0"),
         (("--seconds", "0"), "--seconds must be above 0, received 0.0"),
-        (("--peers", "numpy,cupy"), "--peers knows numpy, randomgen, mkl, torch, jax, tensorflow, received 'cupy'"),
+        (
+            ("--libraries", "numpy,cupy"),
+            "--libraries must be among numpy, randomgen, mkl, torch, jax, tensorflow, received 'cupy'",
+        ),
         (("--from-json", "no/such.json"), "No such file or directory: 'no/such.json'"),
     ]
 

@@ -6,9 +6,11 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 import fastkaiming
@@ -17,9 +19,14 @@ from fastkaiming import _core
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
+import builds  # noqa: E402
+import calls  # noqa: E402
 import families  # noqa: E402
+import figures  # noqa: E402
 import floors  # noqa: E402
 import machine  # noqa: E402
+import new_memory  # noqa: E402
+import stores  # noqa: E402
 from harness import Case, Figure, Result, Timed, UnavailableError, markdown, plain, race  # noqa: E402
 
 if TYPE_CHECKING:
@@ -27,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class Bench:
-    """Contestants that take the times that they are told to, on one fake clock."""
+    """Contestants that take given times, on one fake clock."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -49,10 +56,10 @@ class Bench:
 
 
 def unavailable(name: str) -> Timed:
-    def target() -> None:
-        raise UnavailableError("no such peer here")
+    def prepare() -> None:
+        raise UnavailableError("no such library here")
 
-    return Timed(name, target, print, 1)
+    return Timed(name, prepare, print, 1)
 
 
 def no_detail(_: Result) -> str:
@@ -66,6 +73,22 @@ ABSOLUTE = Figure(lambda ours, _: ours, ".1f", " s", False, "seconds", no_detail
 
 def test_cost_is_for_each_unit_and_leaves_out_the_preparation() -> None:
     assert Bench().contestant("a", 6.0, units=4).cost() == 1.5
+
+
+def test_cost_leaves_out_the_freeing_of_what_was_made() -> None:
+    bench = Bench()
+
+    class Made:
+        def __del__(self) -> None:
+            bench.now += 100.0
+
+    def run(_: object) -> Made:
+        bench.now += 2.0
+        return Made()
+
+    contestant = Timed("a", lambda: None, run, 1, clock=lambda: bench.now)
+    assert contestant.cost() == 2.0
+    assert bench.now == 102.0
 
 
 def test_rounds_alternate_their_order_after_a_warm_up() -> None:
@@ -82,116 +105,119 @@ def test_figure_is_the_median_of_the_round_ratios() -> None:
     ours, theirs = bench.contestant("ours", 99, 1, 2, 4), bench.contestant("theirs", 99, 4, 4, 12)
     result = Case("row", FASTER, 2, 4, ours, (theirs,)).measure(3)
     assert result.quartiles == (2.5, 3.0, 3.5)
-    assert result.reached == "floor"
+    assert result.reached == "minimum"
 
 
-def test_the_fastest_peer_counts() -> None:
+def test_the_fastest_of_the_others_counts() -> None:
     bench = Bench()
     ours, slow, fast = (bench.contestant(name, 99, *times) for name, *times in (("a", 4, 4), ("b", 1, 9), ("c", 2, 3)))
     result = Case("row", FASTER, 1, 2, ours, (slow, fast)).measure(2)
-    assert result.peer == "c"
+    assert result.other == "c"
     assert result.quartiles[1] == pytest.approx((0.5 + 0.75) / 2)
 
 
-def test_a_row_without_a_peer() -> None:
+def test_a_row_that_is_compared_with_nothing() -> None:
     result = Case("row", ABSOLUTE, 3, 2, Bench().contestant("ours", 99, 3, 1, 2)).measure(3)
-    assert result.peer is None
+    assert result.other is None
     assert result.quartiles == (1.5, 2.0, 2.5)
-    assert result.reached == "aim"
+    assert result.reached == "target"
 
 
 @pytest.mark.parametrize(
-    ("figure", "floor", "aim", "value", "reached"),
+    ("figure", "minimum", "target", "value", "reached"),
     [
-        (FASTER, 2, 4, 4.0, "aim"),
-        (FASTER, 2, 4, 3.9, "floor"),
-        (FASTER, 2, 4, 2.0, "floor"),
+        (FASTER, 2, 4, 4.0, "target"),
+        (FASTER, 2, 4, 3.9, "minimum"),
+        (FASTER, 2, 4, 2.0, "minimum"),
         (FASTER, 2, 4, 1.9, "no"),
-        (SLOWER, 4, 2, 2.0, "aim"),
-        (SLOWER, 4, 2, 2.1, "floor"),
-        (SLOWER, 4, 2, 4.0, "floor"),
+        (SLOWER, 4, 2, 2.0, "target"),
+        (SLOWER, 4, 2, 2.1, "minimum"),
+        (SLOWER, 4, 2, 4.0, "minimum"),
         (SLOWER, 4, 2, 4.1, "no"),
     ],
 )
-def test_floor_and_aim(figure: Figure, floor: float, aim: float, value: float, reached: str) -> None:
+def test_minimum_and_target(figure: Figure, minimum: float, target: float, value: float, reached: str) -> None:
     bench = Bench()
     ours, theirs = bench.contestant("ours"), bench.contestant("theirs")
     costs = {"ours": [1.0], "theirs": [value]} if figure.higher_is_better else {"ours": [value], "theirs": [1.0]}
-    assert Result(Case("row", figure, floor, aim, ours, (theirs,)), costs).reached == reached
+    assert Result(Case("row", figure, minimum, target, ours, (theirs,)), costs).reached == reached
 
 
-def result_of(figure: Figure, ours: list[float], peer: str, theirs: list[float], itemsize: int = 4) -> Result:
+def result_of(figure: Figure, ours: list[float], other: str, theirs: list[float], itemsize: int = 4) -> Result:
     bench = Bench()
-    case = Case("row", figure, 0.42, 0.60, bench.contestant("ours"), (bench.contestant(peer),), itemsize)
-    return Result(case, {"ours": ours, peer: theirs})
+    case = Case("row", figure, 0.42, 0.60, bench.contestant("ours"), (bench.contestant(other),), itemsize)
+    return Result(case, {"ours": ours, other: theirs})
 
 
 def test_share_of_this_runs_store_bandwidth() -> None:
     # 4 bytes in 0.2 ns are 20 GB/s; in 0.1 and 0.125 ns they are 40 and 32 GB/s.
-    result = result_of(floors.SHARE, [0.2e-9, 0.25e-9, 0.2e-9], "plain stores", [0.125e-9, 0.125e-9, 0.1e-9])
+    result = result_of(figures.SHARE, [0.2e-9, 0.25e-9, 0.2e-9], "plain stores", [0.125e-9, 0.125e-9, 0.1e-9])
     assert result.quartiles == pytest.approx((0.5, 0.5, 0.5625))
-    assert floors.SHARE.detail(result) == (
+    assert figures.SHARE.detail(result) == (
         "20.0 GB/s, 0.200 ns an element; 0.50 of this run's 32.0 GB/s (plain stores), 0.54 of the usual 37"
     )
 
 
 @pytest.mark.parametrize(
-    ("streams", "limits"), [(True, {"streaming stores", "plain stores"}), (False, {"plain stores"})]
+    ("streams", "limits"), [(True, {"memset", "plain stores", "streaming stores"}), (False, {"memset", "plain stores"})]
 )
 def test_streaming_stores_compete_where_there_are_any(
     streams: bool, limits: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_core, "streams", lambda: streams)
-    shares = [row for row in floors.cases(floors.QUICK) if row.figure is floors.SHARE]
+    shares = [row for row in floors.cases(floors.QUICK) if row.figure is figures.SHARE]
     assert len(shares) == 10
-    assert all({peer.name for peer in row.peers} == limits for row in shares)
+    assert all({other.name for other in row.others} == limits for row in shares)
 
 
 def test_share_of_the_usual_store_bandwidth_where_this_runs_is_unusual() -> None:
     # 8 bytes in 0.16 ns are 50 GB/s, unusually fast: 0.4 ns, that is 20 GB/s, are held against the usual 37.
-    result = result_of(floors.SHARE, [0.4e-9] * 3, "streaming stores", [0.16e-9] * 3, itemsize=8)
+    result = result_of(figures.SHARE, [0.4e-9] * 3, "streaming stores", [0.16e-9] * 3, itemsize=8)
     assert result.quartiles[1] == pytest.approx(20 / 37)
-    assert floors.SHARE.detail(result) == (
+    assert figures.SHARE.detail(result) == (
         "20.0 GB/s, 0.400 ns an element; 0.40 of this run's 50.0 GB/s (streaming stores), 0.54 of the usual 37"
     )
 
 
 def test_speed_up_and_slowdown() -> None:
-    result = result_of(floors.SPEED_UP, [0.2e-9], "NumPy", [9.8e-9])
+    result = result_of(figures.SPEED_UP, [0.2e-9], "NumPy", [9.8e-9])
     assert result.cells()[1:] == (
-        "49x (49 to 49)", "0.42x", "0.6x", "aim", "0.2 ns an element against 9.8 (NumPy)",
+        "49x (49 to 49)", "0.42x", "0.6x", "target", "0.2 ns an element against 9.8 (NumPy)",
     )  # fmt: skip
-    result = result_of(floors.SLOWDOWN, [3e-9], "plain stores", [2e-9])
+    result = result_of(figures.SLOWDOWN, [3e-9], "plain stores", [2e-9])
     assert result.cells()[1] == "1.5x the time (1.5 to 1.5)"
 
 
 def test_microseconds_and_mebibytes() -> None:
     bench = Bench()
-    call = Result(Case("call", floors.CALL_TIME, 8, 4, bench.contestant("ours")), {"ours": [3.5e-6]})
-    assert call.cells()[1:5] == ("3.50 us (3.50 to 3.50)", "8.00 us", "4.00 us", "aim")
-    memory = Result(Case("memory", floors.MEMORY, 16, 1, bench.contestant("ours")), {"ours": [3 * 2**19]})
-    assert memory.cells()[1:5] == ("1.50 MiB (1.50 to 1.50)", "16.00 MiB", "1.00 MiB", "floor")
+    case = Case("call", figures.CALL_TIME, 8, 4, bench.contestant("ours"), (bench.contestant("torch"),))
+    call = Result(case, {"ours": [3.5e-6, 3.5e-6, 3.5e-6], "torch": [5e-6, 7e-6, 14e-6]})
+    assert call.cells()[1:] == (
+        "3.50 us (3.50 to 3.50)", "8.00 us", "4.00 us", "target", "0.50 of the time of torch, 7.00 us",
+    )  # fmt: skip
+    memory = Result(Case("memory", figures.MEMORY, 16, 1, bench.contestant("ours")), {"ours": [3 * 2**19]})
+    assert memory.cells()[1:5] == ("1.50 MiB (1.50 to 1.50)", "16.00 MiB", "1.00 MiB", "minimum")
 
 
 def test_milliseconds_of_a_model() -> None:
     case = Case("model", families.WHOLE_CALL, 150, 60, Bench().contestant("ours"))
     model = Result(case, {"ours": [0.05, 0.07, 0.08]})
     assert model.cells()[1:] == (
-        "70.0 ms (60.0 to 75.0)", "150.0 ms", "60.0 ms", "floor", "3 calls of init_, 7.00 us an array",
+        "70.0 ms (60.0 to 75.0)", "150.0 ms", "60.0 ms", "minimum", "3 calls of init_, 7.00 us an array",
     )  # fmt: skip
 
 
 def rows_of_families() -> dict[str, Case]:
-    rows = families.cases(floors.shared_bytes, floors.QUICK, (), floors.SHARE, floors.SPEED_UP)
+    rows = families.cases(floors.shared_bytes, floors.QUICK, (), figures.SHARE, figures.SPEED_UP)
     return {row.name: row for row in rows}
 
 
-def test_truncated_rows_draw_between_their_bounds() -> None:
-    shares = [row for row in rows_of_families().values() if row.figure is floors.SHARE]
+def test_truncated_rows_are_filled_between_their_bounds() -> None:
+    shares = [row for row in rows_of_families().values() if row.figure is figures.SHARE]
     expected = {(-2, 2): 0.88, (-0.2, 0.2): 0.02, (-1, 2.5): 0.76, (2, 9): 0.34}
     for row, (bounds, std) in zip(shares, expected.items(), strict=True):
         assert isinstance(row.ours, Timed)
-        weights = row.ours.target()
+        weights = row.ours.prepare()
         row.ours.run(weights)
         assert bounds[0] <= weights.min() < weights.max() <= bounds[1]
         assert weights.std() == pytest.approx(std, rel=0.05)
@@ -200,7 +226,7 @@ def test_truncated_rows_draw_between_their_bounds() -> None:
 def test_a_model_of_ten_thousand_arrays_of_4_kib() -> None:
     model = rows_of_families()["init_ of 10,000 arrays of 4 KiB, whole call"].ours
     assert isinstance(model, Timed)
-    params = model.target()
+    params = model.prepare()
     assert len(params) == 10_000
     assert {(weights.nbytes, weights.dtype.name) for weights in params.values()} == {(4096, "float32")}
     params["layers.9999.weight"].fill(0)
@@ -215,27 +241,106 @@ def test_without_torch_its_row_is_not_measured(monkeypatch: pytest.MonkeyPatch) 
     assert result.cells()[1:] == ("-", "60x", "90x", "-", "not measured: torch is not installed")
 
 
+def rows_of_new_memory(baseline: str | None = None) -> dict[str, Case]:
+    return {row.name: row for row in new_memory.cases(2**20, baseline)}
+
+
+def test_memory_is_touched_and_freed_just_before_newly_allocated_memory_is_filled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    log: list[object] = []
+    monkeypatch.setattr(stores, "memset", lambda memory, _: log.append(memory.nbytes))
+    row = rows_of_new_memory()["float32 normal, 1 MiB of newly allocated memory, against memset"]
+    assert [contestant.name for contestant in (row.ours, *row.others)] == ["fastkaiming", "memset"]
+    for contestant in (row.ours, *row.others):
+        assert isinstance(contestant, Timed)
+        replace(contestant, run=lambda weights: log.append(weights.shape)).cost()
+    assert log == [2**20, (512, 512)] * 2
+
+
+def test_rows_of_a_baseline_are_there_where_one_is_given() -> None:
+    without, both = rows_of_new_memory(), rows_of_new_memory("python-of-the-baseline")
+    added = {name: row for name, row in both.items() if name not in without}
+    assert len(added) == 2 + 6 * 2 + 1
+    for name, row in added.items():
+        ours, theirs = (each for each in (row.ours, *row.others) if isinstance(each, builds.Build))
+        assert (ours.python, theirs.python) == (sys.executable, "python-of-the-baseline")
+        assert ours.fill == theirs.fill
+        assert ours.huge_pages == theirs.huge_pages == ("without huge pages" not in name)
+        assert ours.fill.new_memory == ("newly allocated" in name)
+
+
+def filled_by_a_process(**how: Any) -> float:
+    return builds.Build("a build", builds.Fill("uniform", "float32", 2**20, new_memory=True), **how).cost()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="prctl is a call of Linux")
+def test_a_process_has_no_huge_pages_where_none_are_asked_for() -> None:
+    for huge_pages in (True, False):
+        assert 0 < filled_by_a_process(huge_pages=huge_pages) < 1
+        status = Path(f"/proc/{builds.process_of(sys.executable, huge_pages).pid}/status").read_text()
+        assert f"THP_enabled:\t{huge_pages:d}\n" in status
+
+
+def test_a_baseline_that_cannot_run_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UnavailableError, match="no_such_python"):
+        filled_by_a_process(python=str(tmp_path / "no_such_python"))
+    ends_at_once = tmp_path / "python"
+    ends_at_once.write_text("#!/bin/sh\n")
+    ends_at_once.chmod(0o755)
+    with pytest.raises(UnavailableError, match=f"the process of {ends_at_once} has died"):
+        filled_by_a_process(python=str(ends_at_once))
+
+
+def test_a_baseline_imports_its_own_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[dict[str, str]] = []
+    monkeypatch.setenv("PYTHONPATH", "here")
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, env, **__: started.append(env))
+    for python in (sys.executable, "another"):
+        builds.process_of.__wrapped__(python, True)
+    assert [env.get("PYTHONPATH") for env in started] == ["here", None]
+
+
+def test_batches_of_calls_on_arrays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calls, "CALLS", 2)
+    uniform, normal = calls.cases()[:2]
+    for row, side, least in ((uniform, 16, 0.0), (normal, 64, -8.0)):
+        for contestant in (row.ours, *row.others):
+            assert isinstance(contestant, Timed)
+            weights = contestant.prepare()
+            weights.fill(np.nan)
+            contestant.run(weights)
+            assert weights.shape == (side, side)
+            assert least <= weights.min() < weights.max() < 8
+
+
+def test_without_torch_its_calls_are_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    for row in calls.cases()[2:]:
+        assert row.measure(1).cells()[-1] == "not measured: torch is not installed"
+
+
 @pytest.fixture
 def results() -> list[Result]:
     bench = Bench()
     good = Case("first", FASTER, 2, 4, bench.contestant("ours", 9, 2, 2), (bench.contestant("theirs", 9, 6, 6),))
-    missing = Case("second", SLOWER, 1.5, 1.2, bench.contestant("ours", 9), (unavailable("peer"),))
+    missing = Case("second", SLOWER, 1.5, 1.2, bench.contestant("ours", 9), (unavailable("other"),))
     return [case.measure(2) for case in (good, missing)]
 
 
 def test_markdown_table(results: list[Result]) -> None:
     assert markdown(results) == (
-        "| what | median (quartiles) | floor | aim | reached | in detail |\n"
+        "| what | median (quartiles) | minimum | target | reached | in detail |\n"
         "| --- | --- | --- | --- | --- | --- |\n"
-        "| first | 3.00x (3.00 to 3.00) | 2.00x | 4.00x | floor | detail |\n"
-        "| second | - | 1.50x | 1.20x | - | not measured: no such peer here |\n"
+        "| first | 3.00x (3.00 to 3.00) | 2.00x | 4.00x | minimum | detail |\n"
+        "| second | - | 1.50x | 1.20x | - | not measured: no such library here |\n"
     )
 
 
 def test_plain_rows(results: list[Result]) -> None:
     assert [plain(result) for result in results] == [
-        "first\n    3.00x (3.00 to 3.00), floor 2.00x, aim 4.00x, reached: floor\n    detail\n",
-        "second\n    -, floor 1.50x, aim 1.20x, reached: -\n    not measured: no such peer here\n",
+        "first\n    3.00x (3.00 to 3.00), minimum 2.00x, target 4.00x, reached: minimum\n    detail\n",
+        "second\n    -, minimum 1.50x, target 1.20x, reached: -\n    not measured: no such library here\n",
     ]
 
 
@@ -243,16 +348,16 @@ def test_records_hold_every_round(results: list[Result]) -> None:
     assert [result.record() for result in results] == [
         {
             "name": "first",
-            "floor": 2,
-            "aim": 4,
+            "minimum": 2,
+            "target": 4,
             "median": 3.0,
             "quartiles": [3.0, 3.0],
-            "reached": "floor",
-            "peer": "theirs",
+            "reached": "minimum",
+            "other": "theirs",
             "cost_unit": "seconds",
             "costs": {"ours": [2.0, 2.0], "theirs": [6.0, 6.0]},
         },
-        {"name": "second", "floor": 1.5, "aim": 1.2, "unavailable": "no such peer here"},
+        {"name": "second", "minimum": 1.5, "target": 1.2, "unavailable": "no such library here"},
     ]
 
 
@@ -277,15 +382,16 @@ def floors_py(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_quick_run_of_the_whole_table(tmp_path: Path) -> None:
-    done = floors_py("--quick", "--rounds", "2", "--json", tmp_path / "r.json", "--markdown", tmp_path / "r.md")
+    files = "--json", tmp_path / "r.json", "--markdown", tmp_path / "r.md"
+    done = floors_py("--quick", "--rounds", "2", *files, "--baseline", sys.executable)
     assert (done.returncode, done.stderr) == (0, "")
     record: dict[str, Any] = json.loads((tmp_path / "r.json").read_text())
     assert record["machine"]["fastkaiming"] == fastkaiming.__version__
     assert record["machine"]["ISA"] == fastkaiming.isa()
     assert (record["quick"], record["rounds"]) == (True, 2)
     measured = [row for row in record["rows"] if "unavailable" not in row]
-    assert len(record["rows"]) == 23
-    assert len(measured) >= 18  # without AVX2, without torch and without a resettable memory peak
+    assert len(record["rows"]) == 48
+    assert len(measured) >= 40  # without AVX2, torch, MKL and a resettable memory peak
     for row in measured:
         rounds = 40 if row["cost_unit"] == "seconds a call" else 2
         assert all(len(costs) == rounds and min(costs) >= 0 for costs in row["costs"].values()), row["name"]
@@ -294,7 +400,7 @@ def test_quick_run_of_the_whole_table(tmp_path: Path) -> None:
 
 
 def test_only_the_rows_asked_for() -> None:
-    done = floors_py("--quick", "--rounds", "1", "--only", "FLOAT32*numpy")
+    done = floors_py("--quick", "--rounds", "1", "--only", "FLOAT32 normal*numpy")
     assert done.returncode == 0
     assert done.stdout.count("reached: ") == 1
     assert "\nfloat32 normal, against NumPy\n" in done.stdout

@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 from grid import DRAWS, DTYPES
 from harness import UnavailableError
+from new_memory import FASTEST_OF_MKL
 from peers import Job
 from stores import STORES
 from workers import library
@@ -160,6 +161,12 @@ def mkl_fills(threads: int) -> dict[tuple[str, str], list[NDArray[Any]]]:
             for name, way in library("mkl").ways(job).items():
                 found[name, dtype] = [way.fill(way.make()) for _ in range(2)]
     return found
+
+
+def test_the_fastest_way_of_mkl_is_among_its_ways() -> None:
+    for draw, name in FASTEST_OF_MKL.items():
+        rows = everything("mkl")[draw, "float32"]
+        assert name in [row.name for row in rows if not isinstance(row, str)]
 
 
 def test_threads_of_mkl_draw_what_one_stream_would() -> None:

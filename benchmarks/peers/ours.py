@@ -1,4 +1,4 @@
-"""fastkaiming itself, and the bare stores that limit every fill, on the same memory."""
+"""fastkaiming itself, and stores of a constant to the same memory, which limit every fill."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def ways(job: Job) -> dict[str, Way]:
     stored = "float64" if ITEMSIZES[job.dtype] == 8 else "float32"
 
     def store(kind: str) -> Way:
-        return array_way(job, lambda target: stores.store(target.view(np.dtype(stored)), kind, job.threads))
+        return array_way(job, lambda target: stores.STORES[kind](target.view(np.dtype(stored)), job.threads))
 
     def fill(target: NDArray[Any]) -> None:
         draw(target, **scale, rng=0, threads=job.threads)
