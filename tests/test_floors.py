@@ -24,6 +24,7 @@ import calls  # noqa: E402
 import families  # noqa: E402
 import figures  # noqa: E402
 import floors  # noqa: E402
+import layouts  # noqa: E402
 import machine  # noqa: E402
 import new_memory  # noqa: E402
 import stores  # noqa: E402
@@ -205,6 +206,21 @@ def test_milliseconds_of_a_model() -> None:
     assert model.cells()[1:] == (
         "70.0 ms (60.0 to 75.0)", "150.0 ms", "60.0 ms", "minimum", "3 calls of init_, 7.00 us an array",
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("draw", ["normal", "uniform"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_narrow_rows_fill_as_many_elements_of_float32_likewise(dtype: str, draw: str) -> None:
+    rows = {row.name: row for row in layouts.cases(floors.shared_bytes, 2**16, figures.SPEED_UP)}
+    row = rows[f"{dtype} {draw}, elements a second against float32's"]
+    for contestant, stored in zip((row.ours, *row.others), (dtype, "float32"), strict=True):
+        assert isinstance(contestant, Timed)
+        weights = contestant.prepare()
+        contestant.run(weights)
+        assert (weights.dtype.name, weights.size, contestant.units) == (stored, 2**14, 2**14)
+        values = weights.astype(np.float64)
+        assert values.mean() == pytest.approx(0.5 if draw == "uniform" else 0.0, abs=0.02)
+        assert values.std() == pytest.approx(12**-0.5 if draw == "uniform" else 0.02, rel=0.05)
 
 
 def rows_of_families() -> dict[str, Case]:
