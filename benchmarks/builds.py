@@ -1,7 +1,8 @@
 """Fills in a process of its own: by another build of fastkaiming, or without huge pages.
 
-As a program, this is that process. It asks for fills on standard input, one of JSON a line, and answers with seconds.
-Both sides of a comparison run in such processes. An older build takes part, so only public names are used here.
+Run as a program, this file is that process: it reads requests for fills from standard input, one JSON object a line,
+and answers each with its seconds. Both sides of a comparison run in such processes. The other build may be older, so
+only public names are used here.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ def touched(nbytes: int) -> NDArray[np.uint8]:
 def seconds(fill: Fill) -> float:
     if fill.new_memory:
         touched.cache_clear()
-        np.empty(fill.nbytes, np.uint8).fill(1)  # and freed: why, touch_and_free in stores.py says
+        np.empty(fill.nbytes, np.uint8).fill(1)  # and freed, as touch_and_free in stores.py does
     memory = np.empty(fill.nbytes, np.uint8) if fill.new_memory else touched(fill.nbytes)
     weights = memory.view(known(fill.dtype)).reshape(-1, 4096)
     start = time.perf_counter()

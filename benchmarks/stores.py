@@ -1,4 +1,4 @@
-"""Stores of a constant, which are what the memory allows and so the limit of every fill, and newly allocated memory."""
+"""Stores of a constant, whose speed is the limit of every fill, and newly allocated memory."""
 
 from __future__ import annotations
 
@@ -45,6 +45,6 @@ def touch_and_free(nbytes: int, threads: int = 2) -> None:
 
 
 def newly_allocated(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Return an array that nobody has written to, if it is large enough not to be made of freed memory."""
+    """Return an array without contents, just after as much memory was touched and freed."""
     touch_and_free(math.prod(shape) * dtype.itemsize)
     return np.empty(shape, dtype)
