@@ -60,7 +60,7 @@ class Entry:
     def __init__(
         self,
         *,
-        prepare: Callable[[Any, Any, tuple[Any, ...], bool, Any], tuple[Any, Template]],
+        prepare: Callable[[Any, Any, tuple[Any, ...], bool, Any], tuple[Any, Template | None]],
         check_memory: Callable[[Any], None],
         shape_of: Callable[[Any], tuple[int, ...]],
         place_of: Callable[[tuple[int, ...], Any, Any], tuple[int, tuple[int, ...] | None, Any]],
@@ -69,6 +69,8 @@ class Entry:
         key_from: Callable[[Any], Any],
         key_type: type,
         mode: ContextVar[Any],
+        tensor_types: tuple[type, ...] = (),
+        exchange: object = None,
     ) -> None: ...
     def fill(
         self, out: _T, rule: Any, settings: tuple[Any, ...], rng: Any, global_shape: Any, index: Any, threads: Any

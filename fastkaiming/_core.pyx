@@ -6,11 +6,12 @@ from functools import wraps
 
 cimport cython
 from cpython.buffer cimport PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.exc cimport PyErr_CheckSignals
+from cpython.exc cimport PyErr_CheckSignals, PyErr_Clear
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject
 from cpython.pystate cimport PyThreadState
-from libc.stdint cimport int64_t, uint64_t
+from cpython.pycapsule cimport PyCapsule_GetPointer
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from numpy import float64, ndarray
 
@@ -30,6 +31,32 @@ cdef extern from "fpenv.h" nogil:
 
 cdef extern from "key.h" nogil:
     uint64_t fk_philox_key(uint64_t seed)
+
+cdef extern from "dlpack.h":
+    enum: FK_DLPACK_MAJOR_VERSION, FK_DLPACK_CPU
+
+    ctypedef struct DLDevice:
+        int32_t device_type
+
+    ctypedef struct DLDataType:
+        uint8_t code, bits
+        uint16_t lanes
+
+    ctypedef struct DLTensor:
+        void *data
+        DLDevice device
+        int32_t ndim
+        DLDataType dtype
+        int64_t *shape
+        int64_t *strides
+        uint64_t byte_offset
+
+    ctypedef struct DLPackVersion:
+        uint32_t major
+
+    ctypedef struct DLPackExchangeAPI:
+        DLPackVersion version
+        int (*dltensor_from_py_object_no_sync)(void *object, DLTensor *tensor)
 
 cdef extern from "fill.h":
     ctypedef int fk_watch(void *context, uint64_t elements_done)

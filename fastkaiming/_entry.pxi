@@ -29,7 +29,7 @@ cdef class Entry:
     What happens at the first one, and with arguments that are out of the ordinary, is for the functions given to say:
 
     prepare(out, rule, settings, by_shape, global_shape)
-        Check the rule's settings and the memory; return the memory as an array, and the template.
+        Check the rule's settings and the memory; return the memory as an array, and the template or None.
     check_memory(array)
         Refuse memory that must not be written to.
     shape_of(global_shape), place_of(shape, global_shape, index)
@@ -37,17 +37,25 @@ cdef class Entry:
     threads_for(threads, nbytes), least_shared
         Check the number of threads, or choose it for a fill of `least_shared` bytes or more.
     key_from(rng), key_type
-        Return a key, which has the type `key_type`, a seed and a stream.
+        Return a seed, or a key, which has the type `key_type`, a seed and a stream.
     mode
         A ContextVar of None, or of what is to be done with fills: `progress` and `gathered`.
+    tensor_types, exchange
+        Types of tensors that lend their memory by DLPack, and the capsule `__dlpack_c_exchange_api__` of these types.
+        Arrays of NumPy lend theirs as buffers.
+
+    Where `prepare` returns no template, nothing is filled and None is returned.
     """
 
     cdef object prepare, check_memory, shape_of, place_of, threads_for, key_from, key_type, mode
+    cdef tuple tensor_types
+    cdef object capsule
+    cdef const DLPackExchangeAPI *exchange
     cdef uint64_t least_shared
     cdef dict templates
 
     def __init__(self, *, prepare, check_memory, shape_of, place_of, threads_for, uint64_t least_shared, key_from,
-                 key_type, mode):
+                 key_type, mode, tensor_types=(), exchange=None):
         self.prepare = prepare
         self.check_memory = check_memory
         self.shape_of = shape_of
@@ -57,6 +65,14 @@ cdef class Entry:
         self.key_from = key_from
         self.key_type = key_type
         self.mode = mode
+        self.tensor_types = tensor_types
+        if exchange is not None:
+            self.capsule = exchange
+            self.exchange = <const DLPackExchangeAPI *>PyCapsule_GetPointer(exchange, "dlpack_exchange_api")
+            if self.exchange.version.major != FK_DLPACK_MAJOR_VERSION:
+                self.exchange = NULL
+            elif self.exchange.dltensor_from_py_object_no_sync is NULL:
+                self.exchange = NULL
         self.templates = {}
 
     def fill(self, out, rule, tuple settings, rng, global_shape, index, threads):
@@ -71,35 +87,48 @@ cdef class Entry:
         cdef Plan plan = Plan.__new__(Plan)
         cdef uint64_t first = 0
         cdef int most_threads = 1
-        cdef bint is_checked = False
-        array, steps = out, None
-        description = self.described(out, rule, settings, by_shape, global_shape)
-        template = None if description is None else self.templates.get(description)
+        array, steps, template = out, None, None
+        description = self.described(plan, out, rule, settings, by_shape, global_shape)
+        if description is not None:
+            template = self.templates.get(description)
         if template is None:
             array, template = self.prepare(out, rule, settings, by_shape, global_shape)
-            is_checked = True
+            if template is None:
+                return None
             if description is not None:
                 self.remember(description, template)
+            plan.borrow(array)
+        elif not plan.is_contiguous():
+            self.check_memory(array)
         if global_shape is not None or index is not None:
-            if not is_checked:
-                self.check_memory(array)
-                is_checked = True
             first, steps, backwards = self.place_of(array.shape, global_shape, index)
             if backwards is not None:
-                array = array[backwards]
-        self.borrow(plan, array, is_checked)
-        plan.complete(template, 0, 0, first, steps)
+                plan.borrow(array[backwards])
+        plan.complete(template, first, steps)
         if threads is not None or plan.drawn_bytes >= self.least_shared:
             most_threads = self.threads_for(threads, plan.drawn_bytes)
         self.draw_with(plan, rng)
         self.carry_out(plan, most_threads)
         return out
 
-    cdef object described(self, out, rule, tuple settings, bint by_shape, global_shape):
-        """Return all that a template depends on, or None where equal values may mean different things."""
+    cdef object described(self, Plan plan, out, rule, tuple settings, bint by_shape, global_shape):
+        """Take hold of the memory, and return all that a template depends on.
+
+        Return None where the memory cannot be had so simply, and where equal settings may mean different things.
+        """
         cdef uint64_t kinds = 0
         cdef int kind
-        if type(out) is not ndarray and not isinstance(out, ndarray):
+        if self.exchange is not NULL and type(out) in self.tensor_types:
+            dtype = plan.borrow_tensor(self.exchange, out)
+            if dtype == 0:
+                return None
+        elif type(out) is ndarray or isinstance(out, ndarray):
+            try:
+                plan.borrow(out)
+            except ValueError:  # it is read-only
+                return None
+            dtype = out.dtype
+        else:
             return None
         for setting in settings:
             kind = _kind(setting)
@@ -108,8 +137,8 @@ cdef class Entry:
             kinds = 8 * kinds + kind  # 1.0 equals True, but is not to be taken for it
         shape = None
         if by_shape:
-            shape = out.shape if global_shape is None else self.shape_of(global_shape)
-        return rule, settings, kinds, out.dtype, shape
+            shape = plan.shape() if global_shape is None else self.shape_of(global_shape)
+        return rule, settings, kinds, dtype, shape
 
     cdef int remember(self, description, template) except -1:
         if len(self.templates) >= MOST_TEMPLATES:
@@ -117,28 +146,18 @@ cdef class Entry:
         self.templates[description] = template
         return 0
 
-    cdef int borrow(self, Plan plan, array, bint is_checked) except -1:
-        """Take hold of the memory of an array, after the check of what does not simply follow one another in it."""
-        try:
-            plan.borrow(array)
-        except ValueError:
-            self.check_memory(array)  # says why it must not be written to
-            raise
-        if not is_checked and not plan.is_contiguous():
-            self.check_memory(array)
-        return 0
-
     cdef int draw_with(self, Plan plan, rng) except -1:
         """Set the key of a plan, and take it from `rng` where that is a source of keys."""
-        if type(rng) is int:
+        key = rng if type(rng) is int or type(rng) is self.key_type else self.key_from(rng)
+        if type(key) is int:
             try:
-                plan.plan.key = fk_philox_key(rng)
-                return 0
+                plan.plan.key = fk_philox_key(key)
             except OverflowError:
-                pass  # refused by the name of the argument
-        key = rng if type(rng) is self.key_type else self.key_from(rng)
-        plan.plan.key = fk_philox_key(key.seed)
-        plan.plan.stream = key.stream
+                self.key_from(rng)  # says by its name what the argument must be
+                raise
+        else:
+            plan.plan.key = fk_philox_key(key.seed)
+            plan.plan.stream = key.stream
         return 0
 
     cdef int carry_out(self, Plan plan, int threads) except -1:

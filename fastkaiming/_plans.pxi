@@ -69,6 +69,8 @@ cdef class Plan:
     """
 
     cdef Py_buffer view
+    cdef object owner  # of memory that is not lent as a buffer
+    cdef int64_t itemsize
     cdef fk_axis few[4]  # most arrays have no more axes than these
     cdef fk_axis *axes
     cdef fk_plan plan
@@ -78,19 +80,50 @@ cdef class Plan:
 
     def __init__(self, out, Template template, uint64_t key, uint64_t stream, uint64_t first, steps=None):
         self.borrow(out)
-        self.complete(template, key, stream, first, steps)
+        self.complete(template, first, steps)
+        self.plan.key = key
+        self.plan.stream = stream
 
     cdef int borrow(self, out) except -1:
         """Take hold of the memory of a buffer."""
         cdef int axis
         PyBuffer_Release(&self.view)
         PyObject_GetBuffer(out, &self.view, PyBUF_WRITABLE | PyBUF_STRIDES)
+        self.itemsize = self.view.itemsize
         self.make_room(self.view.ndim)
         for axis in range(self.view.ndim):
             self.axes[axis].size = self.view.shape[axis]
             self.axes[axis].stride = self.view.strides[axis]
         self.plan.out = self.view.buf
         return 0
+
+    cdef int borrow_tensor(self, const DLPackExchangeAPI *exchange, tensor) except -1:
+        """Take hold of the memory of a tensor whose elements follow one another; return a number for its dtype.
+
+        Return 0 where the tensor has no such memory, or no elements.
+        """
+        cdef DLTensor lent
+        cdef int64_t stride
+        cdef int axis
+        if exchange.dltensor_from_py_object_no_sync(<void *>tensor, &lent) != 0:
+            PyErr_Clear()  # the tensor has no strides, say
+            return 0
+        if lent.data is NULL or lent.device.device_type != FK_DLPACK_CPU or lent.dtype.lanes != 1:
+            return 0
+        self.owner = tensor
+        self.itemsize = stride = lent.dtype.bits // 8
+        self.make_room(lent.ndim)
+        for axis in reversed(range(lent.ndim)):
+            self.axes[axis].size = lent.shape[axis]
+            self.axes[axis].stride = stride
+            if lent.strides is not NULL and lent.shape[axis] != 1 and lent.strides[axis] * self.itemsize != stride:
+                return 0
+            stride *= lent.shape[axis]
+        self.plan.out = <char *>lent.data + lent.byte_offset
+        return lent.dtype.code << 8 | lent.dtype.bits
+
+    cdef tuple shape(self):
+        return tuple([self.axes[axis].size for axis in range(self.plan.axis_count)])
 
     cdef int make_room(self, int axes) except -1:
         if self.axes != self.few:
@@ -105,7 +138,7 @@ cdef class Plan:
 
     cdef bint is_contiguous(self):
         """Tell whether the elements follow one another in memory in row-major order."""
-        cdef int64_t stride = self.view.itemsize
+        cdef int64_t stride = self.itemsize
         cdef int axis
         for axis in reversed(range(self.plan.axis_count)):
             if self.axes[axis].size != 1 and self.axes[axis].stride != stride:
@@ -113,12 +146,12 @@ cdef class Plan:
             stride *= <int64_t>self.axes[axis].size
         return True
 
-    cdef int complete(self, Template template, uint64_t key, uint64_t stream, uint64_t first, steps) except -1:
-        """Say what is drawn, and for which place in which stream."""
+    cdef int complete(self, Template template, uint64_t first, steps) except -1:
+        """Say what is drawn, and for which place in the stream; the key is left to be set."""
         cdef fk_operation operation = template.plan.operation
         cdef int axis
-        if <size_t>self.view.itemsize != fk_stored_bytes(operation, template.plan.format):
-            raise ValueError(f"the buffer has elements of {self.view.itemsize} bytes")
+        if <size_t>self.itemsize != fk_stored_bytes(operation, template.plan.format):
+            raise ValueError(f"the buffer has elements of {self.itemsize} bytes")
         self.template = template
         self.count = 1
         for axis in reversed(range(self.plan.axis_count)):
@@ -127,8 +160,6 @@ cdef class Plan:
         self.drawn_bytes = self.count * fk_drawn_bytes(operation)
         self.plan.axes = self.axes
         self.plan.first = first
-        self.plan.key = key
-        self.plan.stream = stream
         self.plan.operation = operation
         self.plan.params = template.plan.params
         self.plan.format = template.plan.format

@@ -261,12 +261,17 @@ def _prepared(
     if by_shape:
         settings = (targets.array(out).shape if global_shape is None else _shape_of(global_shape), *settings)
     distribution = rule(*settings)
-    if by_shape and distribution is None:
+    if distribution is None and by_shape:
         distribution = _NOTHING
     memory = targets.array(out)
     storage = targets.format_of(memory)
     targets.check_memory(memory)
-    return memory, _core.Template(distribution, *draw(distribution, storage), not memory.dtype.isnative)
+    return memory, template(distribution, memory.dtype, storage)
+
+
+def template(distribution: Distribution, dtype: np.dtype[Any], storage: formats.Format) -> _core.Template:
+    """Return what is drawn for elements of a dtype, in the terms of the core."""
+    return _core.Template(distribution, *draw(distribution, storage), not dtype.isnative)
 
 
 def _shape_of(global_shape: Any) -> tuple[int, ...]:
@@ -281,16 +286,24 @@ def _threads(threads: int | None, nbytes: int) -> int:
     return min(shares, get_num_threads()) if shares > 1 else 1
 
 
-_entry = _core.Entry(
-    prepare=_prepared,
-    check_memory=targets.check_memory,
-    shape_of=_shape_of,
-    place_of=shards.place,
-    threads_for=_threads,
-    least_shared=2 * _BYTES_PER_THREAD,
-    key_from=key_from,
-    key_type=Key,
-    mode=_mode,
-)
+def entry(
+    prepare: Callable[..., tuple[Any, _core.Template | None]], key_from: Callable[[Any], Key | int], **tensors: Any
+) -> _core.Entry:
+    """Return a way into the core; what it asks of the two functions is said there."""
+    return _core.Entry(
+        prepare=prepare,
+        check_memory=targets.check_memory,
+        shape_of=_shape_of,
+        place_of=shards.place,
+        threads_for=_threads,
+        least_shared=2 * _BYTES_PER_THREAD,
+        key_from=key_from,
+        key_type=Key,
+        mode=_mode,
+        **tensors,
+    )
+
+
+_entry = entry(_prepared, key_from)
 fill = _entry.fill  # (out, rule, settings, rng, global_shape, index, threads): from rule(*settings)
 fill_by_shape = _entry.fill_by_shape  # likewise, from rule(shape, *settings) of the shape of the whole

@@ -85,7 +85,7 @@ def test_a_callable_is_asked_at_every_fill() -> None:
 
 @pytest.mark.parametrize("nothing", [None, 0, 0.0, "", (), [], {}])
 def test_nothing_is_no_distribution(nothing: Any) -> None:
-    with pytest.raises(TypeError, match="^distribution must be a Normal, Uniform or TruncatedNormal, not "):
+    with pytest.raises(TypeError, match=r"^distribution must be a Normal, Uniform or TruncatedNormal, not "):
         fk.fill_(np.empty(3, np.float32), nothing)
 
 

@@ -140,6 +140,14 @@ def test_each_call_draws_one_word() -> None:
     assert torch.equal(generator.get_state(), reference.get_state())
 
 
+def test_a_bound_that_is_a_tensor_is_read_at_each_call() -> None:
+    bound, tensor = torch.tensor(1.0), torch.empty(1000)
+    for value in (1.0, 0.125):
+        bound.fill_(value)
+        ours.uniform_(tensor, 0.0, bound)
+        assert 0.9 * value < tensor.max() < value
+
+
 def views() -> dict[str, Any]:
     memory = torch.zeros(12, 10, 8)
     return {
@@ -268,12 +276,15 @@ def left_to_torch() -> dict[str, Any]:
         "no elements": torch.empty(0, 3),
         "a subclass": torch.zeros(3, 3).as_subclass(Subclass),
         "complex numbers": torch.zeros(3, 3, dtype=torch.complex64),
+        "memory of negatives": torch.zeros(1, dtype=torch.complex64).conj().imag.reshape(()),
+        "contiguous memory of negatives": torch._neg_view(torch.zeros(3, 3)),
     }
 
 
 @pytest.mark.parametrize("kind", left_to_torch())
 def test_what_is_left_to_torch(kind: str) -> None:
     filled = [left_to_torch()[kind], left_to_torch()[kind]]
+    ours.normal_(torch.zeros(filled[0].shape))  # so that what is drawn for an ordinary tensor is remembered
     for function, tensor in zip((ours.normal_, theirs.normal_), filled, strict=True):
         torch.manual_seed(SEED)
         assert function(tensor) is tensor

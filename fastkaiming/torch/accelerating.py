@@ -16,12 +16,14 @@ from types import TracebackType
 from typing import Any, TypeVar, overload
 
 import torch
+from torch.compiler import is_compiling
 from torch.nn import init
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
 from fastkaiming import checks
-from fastkaiming.torch import tensors
+from fastkaiming.torch import initializers
 from fastkaiming.torch.initializers import StandIn, drawn, truncated_normal_drawn
+from fastkaiming.torch.tensors import may_be_ours
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -31,10 +33,6 @@ class Acceleration:
 
     def __init__(self) -> None:
         self._token: Token[Acceleration | None] | None = None  # while the block is open
-
-    def is_open(self) -> bool:
-        """Tell whether the block has been entered and not left, which a copy of its context cannot tell by itself."""
-        return self in _open_blocks
 
     def enclosing(self) -> "Acceleration | None":
         """Return the block in which this one was entered."""
@@ -127,8 +125,7 @@ _lock = threading.RLock()
 
 
 def _is_active() -> bool:
-    block = _innermost.get()
-    return block is not None and block.is_open()
+    return _innermost.get() in _open_blocks  # a copy of a block's context can outlive the block
 
 
 def _enter(block: Acceleration) -> None:
@@ -214,7 +211,7 @@ def _method(ask: Callable[..., Any]) -> Callable[[Any], Any]:
     def ours_of(theirs: Any) -> Any:
         @wraps(theirs)
         def method(self: Any, *args: Any, generator: torch.Generator | None = None, **named: Any) -> Any:
-            if torch.compiler.is_compiling() or not _is_active() or not tensors.may_be_ours(self):
+            if is_compiling() or not _is_active() or not may_be_ours(self):
                 return theirs(self, *args, generator=generator, **named)
             if has_torch_function_variadic(self):
                 return handle_torch_function(method, (self,), self, *args, generator=generator, **named)
@@ -229,7 +226,22 @@ def _method(ask: Callable[..., Any]) -> Callable[[Any], Any]:
 
 def _is_recorded(tensor: torch.Tensor) -> bool:
     """Tell whether autograd wants to see the fill."""
-    return bool(tensor.requires_grad and torch.is_grad_enabled())
+    return tensor.requires_grad and torch.is_grad_enabled()
+
+
+def _initializer(ours: Callable[..., Any]) -> Callable[[Any], Any]:
+    """Return what makes a function of torch.nn.init ours, which would call a method of the tensor otherwise."""
+
+    def ours_of(theirs: Any) -> Any:
+        @wraps(theirs)
+        def function(tensor: Any, *args: Any, **named: Any) -> Any:
+            if is_compiling() or not _is_active() or has_torch_function_variadic(tensor):
+                return theirs(tensor, *args, **named)
+            return ours(tensor, *args, **named)
+
+        return function
+
+    return ours_of
 
 
 def _truncated(theirs: Any) -> Any:
@@ -237,7 +249,7 @@ def _truncated(theirs: Any) -> Any:
 
     @wraps(theirs)
     def function(tensor: Any, *args: Any, **named: Any) -> Any:
-        if torch.compiler.is_compiling() or not _is_active() or not tensors.may_be_ours(tensor):
+        if is_compiling() or not _is_active() or not may_be_ours(tensor):
             return theirs(tensor, *args, **named)
         if not _is_recorded(tensor) and truncated_normal_drawn(tensor, *args, **named):
             return tensor
@@ -250,4 +262,5 @@ _REPLACEMENTS = (
     _Replacement(torch.Tensor, "normal_", _method(StandIn.normal_)),
     _Replacement(torch.Tensor, "uniform_", _method(StandIn.uniform_)),
     _Replacement(init, "_no_grad_trunc_normal_", _truncated),
+    *(_Replacement(init, ours.__name__, _initializer(ours)) for ours in initializers.BY_METHODS),
 )

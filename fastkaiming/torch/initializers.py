@@ -10,16 +10,21 @@ from functools import lru_cache, wraps
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
+from torch.compiler import is_compiling
 from torch.nn import init
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
+from fastkaiming import _core, filling
 from fastkaiming.distributions import Distribution, Normal, TruncatedNormal, Uniform
 from fastkaiming.draws import draw
 from fastkaiming.torch import tensors
+from fastkaiming.torch.tensors import may_be_ours
 
 Function = Callable[..., Any]
 
 _ENDS = {"from": 0.0, "to": 1.0}
+_increment_version = torch._C._increment_version  # of a tuple; torch.autograd.graph's makes one first
 
 
 class StandIn:
@@ -60,39 +65,73 @@ def drawn(
     generator: torch.Generator | None,
 ) -> bool:
     """Fill a tensor that may be ours with what ``ask`` tells a stand-in for it; return False where torch has to."""
-    answer = _answer_to(ask, tensor, args, named)
-    return answer is not None and tensors.fill_(tensor, answer, generator)
+    if generator is not None and not isinstance(generator, torch.Generator):
+        return False
+    if named:
+        ask, args = _by_names(ask, tuple(named)), (*args, *named.values())
+    if type(tensor) in tensors.PLAIN:
+        filled = _fill(tensor, ask, args, generator, None, None, None) is not None
+    else:
+        filled = _fill_blocks(tensor, _answer(ask, tensor, args), generator)
+    if filled:
+        _increment_version((tensor,))
+    return filled
 
 
-def _answer_to(
-    ask: Function, tensor: torch.Tensor, args: tuple[Any, ...], named: Mapping[str, Any]
-) -> Distribution | None:
-    kinds = (*map(type, args), *map(type, named.values()))  # True equals 1, but is no number to torch
-    try:
-        return _remembered_answer(ask, tensor.shape, tensor.dtype, args, tuple(named.items()), kinds)
-    except TypeError:  # what cannot be hashed is no number
+def _fill_blocks(tensor: torch.Tensor, answer: Distribution | None, generator: torch.Generator | None) -> bool:
+    """Fill this process's part of a DTensor."""
+    blocks = None if answer is None else tensors.blocks_of(tensor)
+    if answer is None or blocks is None:
+        return False
+    seed = tensors.seed_from(generator)
+    for memory, place in blocks:
+        filling.fill_(memory, answer, rng=seed, **place)
+    return True
+
+
+@lru_cache(maxsize=1024)
+def _by_names(ask: Function, names: tuple[str, ...]) -> Function:
+    """Return a function that takes the arguments of these names as its last ones."""
+
+    def asked(stand_in: StandIn, *settings: Any) -> None:
+        args, named = settings[: -len(names)], settings[-len(names) :]
+        ask(stand_in, *args, **dict(zip(names, named, strict=True)))
+
+    return asked
+
+
+def _answer(rule: Function, tensor: torch.Tensor, settings: tuple[Any, ...]) -> Distribution | None:
+    """Return what a tensor is to be filled from, or None where torch has to say it."""
+    if tensor.dtype not in tensors.DTYPES or tensor.is_nested or 0 in tensor.shape:
         return None
-
-
-@lru_cache(maxsize=4096)
-def _remembered_answer(
-    ask: Function,
-    shape: torch.Size,
-    dtype: torch.dtype,
-    args: tuple[Any, ...],
-    named: tuple[tuple[str, Any], ...],
-    _kinds: tuple[type, ...],
-) -> Distribution | None:
-    if dtype not in tensors.DTYPES or 0 in shape:
-        return None
-    stand_in = StandIn(shape, dtype)
+    stand_in = StandIn(tensor.shape, tensor.dtype)
     try:
-        ask(stand_in, *args, **dict(named))
+        rule(stand_in, *settings)
         if stand_in.answer is not None:
-            draw(stand_in.answer, tensors.format_of(dtype))
+            draw(stand_in.answer, tensors.format_of(tensor.dtype))
     except Exception:  # whatever it is, torch raises it again when it is called in earnest
         return None
     return stand_in.answer
+
+
+def _prepared(
+    tensor: torch.Tensor, rule: Function, settings: tuple[Any, ...], *_: Any
+) -> tuple[NDArray[Any] | None, _core.Template | None]:
+    """Return the memory of a tensor and what is drawn into it, or nothing of both where torch has to fill it."""
+    answer = _answer(rule, tensor, settings)
+    blocks = None if answer is None else tensors.blocks_of(tensor)
+    if answer is None or blocks is None:
+        return None, None
+    memory = blocks[0].memory
+    return memory, filling.template(answer, memory.dtype, tensors.format_of(tensor.dtype))
+
+
+_fill = filling.entry(
+    _prepared,
+    tensors.seed_from,
+    tensor_types=tensors.PLAIN,
+    exchange=getattr(torch.Tensor, "__dlpack_c_exchange_api__", None),
+).fill_by_shape
 
 
 def named_here(function: Function) -> Function:
@@ -123,7 +162,7 @@ def _ours(theirs: Function) -> Function:
     @named_here
     @wraps(theirs)
     def initializer(tensor: Any, *args: Any, **named: Any) -> Any:
-        if torch.compiler.is_compiling() or not tensors.may_be_ours(tensor):
+        if is_compiling() or not may_be_ours(tensor):
             return theirs(tensor, *args, **named)
         if has_torch_function_variadic(tensor):
             return handle_torch_function(initializer, (tensor,), tensor, *args, **named)
@@ -143,6 +182,7 @@ xavier_uniform_ = _ours(init.xavier_uniform_)
 xavier_normal_ = _ours(init.xavier_normal_)
 kaiming_uniform_ = _ours(init.kaiming_uniform_)
 kaiming_normal_ = _ours(init.kaiming_normal_)
+BY_METHODS = (uniform_, normal_, xavier_uniform_, xavier_normal_, kaiming_uniform_, kaiming_normal_)
 
 _theirs_truncated = init.trunc_normal_
 
@@ -159,7 +199,7 @@ def trunc_normal_(
 ) -> Any:
     """Fill as torch.nn.init.trunc_normal_ does."""
     numbers = (mean, std, a, b)
-    if torch.compiler.is_compiling() or not tensors.may_be_ours(tensor):
+    if is_compiling() or not may_be_ours(tensor):
         return _theirs_truncated(tensor, *numbers, generator=generator)
     if has_torch_function_variadic(tensor):
         return handle_torch_function(trunc_normal_, (tensor,), tensor, *numbers, generator=generator)
@@ -173,12 +213,18 @@ def truncated_normal_drawn(
 ) -> bool:
     """Fill a tensor that may be ours, and warn as torch does; return False where torch has to."""
     numbers = (mean, std, a, b)
-    valid = _answer_to(StandIn.truncated, tensor, numbers, {})
-    far_out = valid and (mean < a - 2 * std or mean > b + 2 * std)
-    if far_out and tensors.blocks_of(tensor) is not None:
+    if _is_far_out(*numbers) and tensors.blocks_of(tensor) is not None and _answer(StandIn.truncated, tensor, numbers):
         warnings.warn(
             "mean is more than 2 std from [a, b] in nn.init.trunc_normal_. "
             "The distribution of values may be incorrect.",
             stacklevel=3,
         )
     return drawn(StandIn.truncated, tensor, numbers, {}, generator)
+
+
+def _is_far_out(mean: Any, std: Any, a: Any, b: Any) -> bool:
+    """Tell whether torch warns of the bounds of a truncated normal distribution."""
+    try:
+        return bool(mean < a - 2 * std or mean > b + 2 * std)
+    except (TypeError, ValueError):  # they are no numbers, which torch says when it is called in earnest
+        return False

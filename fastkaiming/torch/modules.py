@@ -6,7 +6,7 @@ from typing import TypeAlias
 import torch
 from torch import nn
 
-from fastkaiming import aliases, checks, hugepages
+from fastkaiming import aliases, checks
 from fastkaiming.generator import Rng
 from fastkaiming.rules import (
     DEFAULT_RULES,
@@ -162,8 +162,6 @@ def _blocks(name: str, parameter: torch.Tensor) -> Blocks:
     blocks = tensors.blocks_of(parameter)
     if blocks is None or parameter.is_meta:
         raise _refusal(name, parameter)
-    for block in blocks:
-        hugepages.advise(block.memory)
     return blocks
 
 

@@ -1,7 +1,8 @@
 """Tensors as memory: which ones are ours to fill, and where their elements stand in the whole tensor."""
 
+import ctypes
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import ml_dtypes
@@ -12,9 +13,7 @@ from torch._C import _functorch
 from torch._ops import _len_torch_dispatch_stack_pre_dispatch
 from torch.autograd import forward_ad
 
-from fastkaiming import filling, formats, hugepages, targets
-from fastkaiming.distributions import Distribution
-from fastkaiming.generator import Key
+from fastkaiming import formats, targets
 from fastkaiming.torch import dtensors
 
 DTYPES: Mapping[torch.dtype, np.dtype[Any]] = {
@@ -23,14 +22,18 @@ DTYPES: Mapping[torch.dtype, np.dtype[Any]] = {
     torch.float16: np.dtype(np.float16),
     torch.bfloat16: np.dtype(ml_dtypes.bfloat16),
 }
-_PLAIN = (torch.Tensor, torch.nn.Parameter)
-_LAST = 2**64 - 1
+PLAIN = (torch.Tensor, torch.nn.Parameter)
+
+# Functions of torch that each fill calls, without the search for their names.
+_dispatch_modes = torch._C._len_torch_dispatch_stack
+_function_modes = torch._C._len_torch_function_stack
+_is_tracing = torch._C._is_tracing
 
 _thread = threading.local()
 
 
 class Block(NamedTuple):
-    """Memory to be filled, and the keywords by which :func:`fill_` is told which part of the whole tensor it is."""
+    """Memory to be filled, and the keywords that say which part of the whole tensor it is."""
 
     memory: NDArray[Any]
     place: Mapping[str, Any]
@@ -39,19 +42,24 @@ class Block(NamedTuple):
 def may_be_ours(tensor: Any) -> bool:
     """Tell whether a tensor is of a kind that can be ours to fill, and nobody watches what is done to it."""
     return (
-        (type(tensor) in _PLAIN or dtensors.is_dtensor(tensor))
-        and not tensor.is_nested
-        and torch._C._len_torch_dispatch_stack() == 0
-        and (torch._C._len_torch_function_stack() == 0 or _len_torch_dispatch_stack_pre_dispatch() == 0)
+        (type(tensor) in PLAIN or dtensors.is_dtensor(tensor))
+        and not _dispatch_modes()
+        and (not _function_modes() or not _len_torch_dispatch_stack_pre_dispatch())
         and _functorch.peek_interpreter_stack() is None
         and forward_ad._current_level < 0
-        and not torch.jit.is_tracing()
+        and not _is_tracing()
+        and not tensor.is_neg()  # of which memory holds the negatives of the values
+        and not _is_read_only(tensor)
     )
+
+
+def _is_read_only(tensor: torch.Tensor) -> bool:
+    return tensor.is_inference() and not torch.is_inference_mode_enabled()
 
 
 def blocks_of(tensor: torch.Tensor) -> Sequence[Block] | None:
     """Return the memory of a tensor, or None where it is not ours to fill: another device, dtype or subclass."""
-    if type(tensor) in _PLAIN:
+    if type(tensor) in PLAIN:
         memory = _memory(tensor)
         return None if memory is None else (Block(memory, {}),)
     if not dtensors.is_dtensor(tensor):
@@ -71,7 +79,7 @@ def _view(memory: NDArray[Any], here: tuple[Any, ...]) -> NDArray[Any]:
 
 def _memory(tensor: torch.Tensor) -> NDArray[Any] | None:
     dtype = DTYPES.get(tensor.dtype)
-    if dtype is None or not tensor.is_cpu or (tensor.is_inference() and not torch.is_inference_mode_enabled()):
+    if dtype is None or not tensor.is_cpu or _is_read_only(tensor):
         return None
     try:
         data = tensor.data
@@ -84,25 +92,24 @@ def _memory(tensor: torch.Tensor) -> NDArray[Any] | None:
     return memory
 
 
-def fill_(tensor: torch.Tensor, distribution: Distribution, generator: torch.Generator | None) -> bool:
-    """Fill a tensor by one seed of torch's generator; return False, and draw nothing, where torch has to do it."""
-    blocks = blocks_of(tensor)
-    if blocks is None or not isinstance(generator, torch.Generator | None):
-        return False
-    key = Key(seed_from(generator))
-    for memory, place in blocks:
-        hugepages.advise(memory)
-        filling.fill_(memory, distribution, rng=key, **place)
-    torch.autograd.graph.increment_version(tensor)
-    return True
-
-
 def seed_from(generator: torch.Generator | None) -> int:
     """Draw 64 bits from a generator, or from the one that ``torch.manual_seed`` sets."""
-    if not hasattr(_thread, "word"):
-        with torch.inference_mode(False):  # or it could not be written to outside of that
-            _thread.word = torch.empty((), dtype=torch.int64, device="cpu")
-    return int(_thread.word.random_(-(2**63), None, generator=generator)) & _LAST
+    try:
+        draw, bits = _thread.word
+    except AttributeError:
+        draw, bits = _thread.word = _word()
+    if generator is None:
+        draw(-(2**63), None)  # a keyword takes a tenth of the time
+    else:
+        draw(-(2**63), None, generator=generator)
+    return bits.value
+
+
+def _word() -> tuple[Callable[..., torch.Tensor], ctypes.c_uint64]:
+    """Return the method that draws the bits of a tensor of one element, and these bits as an unsigned number."""
+    with torch.inference_mode(False):  # or it could not be written to outside of that
+        word = torch.empty((), dtype=torch.int64, device="cpu")
+    return word.random_, ctypes.c_uint64.from_address(word.data_ptr())
 
 
 def format_of(dtype: torch.dtype) -> formats.Format:
