@@ -61,6 +61,7 @@ cdef class Template:
 
 
 @cython.freelist(8)
+@cython.no_gc  # nothing that a plan holds can refer to it
 cdef class Plan:
     """What goes into the elements of a writable buffer, whose memory it holds in place as long as it lives itself.
 
@@ -190,6 +191,25 @@ cdef int _fill(const fk_plan *plans, size_t count, uint64_t elements, int thread
     if progress is not None:
         progress(elements, elements)
     return 0
+
+
+def span(array):
+    """Return the addresses of the first byte of a buffer and of the one behind its last."""
+    cdef Py_buffer view
+    cdef uintptr_t start, end
+    cdef int64_t distance
+    cdef int axis
+    PyObject_GetBuffer(array, &view, PyBUF_STRIDES)
+    start = end = <uintptr_t>view.buf
+    for axis in range(view.ndim):
+        distance = (view.shape[axis] - 1) * view.strides[axis]
+        if distance < 0:
+            start += distance
+        else:
+            end += distance
+    end += view.itemsize
+    PyBuffer_Release(&view)
+    return start, end
 
 
 def fill_all(plans, int threads=1, progress=None):

@@ -8,13 +8,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fastkaiming import _core
+
 
 def shared(arrays: Mapping[str, NDArray[Any]]) -> dict[str, str]:
     """Return the names of memory that has another name, the first one in the order of strings."""
     first_names: dict[str, str] = {}
     before: list[tuple[int, str]] = []  # what reaches beyond the start of the array at hand
     comb = cache(lambda name: _comb(arrays[name]))
-    for start, end, name in sorted((*_span(array), name) for name, array in arrays.items() if array.size):
+    for start, end, name in sorted((*_core.span(array), name) for name, array in arrays.items() if array.size):
         before = [(its_end, other) for its_end, other in before if its_end > start]
         for _, other in before:
             if _alike(arrays[name], arrays[other]):
@@ -26,17 +28,6 @@ def shared(arrays: Mapping[str, NDArray[Any]]) -> dict[str, str]:
         else:
             before.append((end, name))
     return first_names
-
-
-def _span(array: NDArray[Any]) -> tuple[int, int]:
-    """Return the addresses that an array lies between."""
-    start = end = array.__array_interface__["data"][0]
-    if array.flags.c_contiguous:
-        return start, start + array.nbytes
-    for size, stride in zip(array.shape, array.strides, strict=True):
-        start += min(0, (size - 1) * stride)
-        end += max(0, (size - 1) * stride)
-    return start, end + array.itemsize
 
 
 class _Comb(NamedTuple):
@@ -55,7 +46,7 @@ def _comb(array: NDArray[Any]) -> _Comb:
             width += stride * (size - 1)
         else:
             step = gcd(step, stride)
-    return _Comb(_span(array)[0], width, step)
+    return _Comb(_core.span(array)[0], width, step)
 
 
 def _interleave(a: _Comb, b: _Comb) -> bool:
@@ -67,6 +58,6 @@ def _interleave(a: _Comb, b: _Comb) -> bool:
 
 def _alike(a: NDArray[Any], b: NDArray[Any]) -> bool:
     """Tell whether two arrays are the same elements of the same memory."""
-    if a.shape != b.shape or a.dtype != b.dtype or _span(a) != _span(b):
+    if a.shape != b.shape or a.dtype != b.dtype or _core.span(a) != _core.span(b):
         return False
     return all(size == 1 or step == its for size, step, its in zip(a.shape, a.strides, b.strides, strict=True))

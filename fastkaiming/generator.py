@@ -99,10 +99,14 @@ class Key:
 
 def _valid_key(seed: int, stream: int) -> Key:
     """Return a key of numbers that need no check."""
-    key = object.__new__(Key)
-    object.__setattr__(key, "seed", seed)
-    object.__setattr__(key, "stream", stream)
+    key = _new_key(Key)
+    _set_seed(key, seed)
+    _set_stream(key, stream)
     return key
+
+
+_new_key = object.__new__
+_set_seed, _set_stream = (vars(Key)[name].__set__ for name in ("seed", "stream"))  # of its slots
 
 
 def _streams_from(stream: int) -> "count[int]":
