@@ -262,7 +262,7 @@ def slope(fill: Any) -> Any:
     ],
     ids=["functionalize", "vmap", "compile", "trace", "forward mode", "make_fx"],
 )
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:.torch.jit:FutureWarning")
 def test_what_torch_transforms_it_draws(transformed: Callable[[Any], Any]) -> None:
     found = []
     for function in (ours.normal_, theirs.normal_):
