@@ -21,8 +21,7 @@ from torch.nn import init
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
 from fastkaiming import checks
-from fastkaiming.torch import initializers
-from fastkaiming.torch.initializers import StandIn, drawn, truncated_normal_drawn
+from fastkaiming.torch.initializers import StandIn, drawn, drawn_as, truncated_normal_drawn
 from fastkaiming.torch.tensors import may_be_ours
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -229,19 +228,18 @@ def _is_recorded(tensor: torch.Tensor) -> bool:
     return tensor.requires_grad and torch.is_grad_enabled()
 
 
-def _initializer(ours: Callable[..., Any]) -> Callable[[Any], Any]:
-    """Return what makes a function of torch.nn.init ours, which would call a method of the tensor otherwise."""
+def _initializer(theirs: Any) -> Any:
+    """Make a function of torch.nn.init ours, whose Python takes longer than the fill of a small tensor."""
+    drawn_from = drawn_as(theirs)
 
-    def ours_of(theirs: Any) -> Any:
-        @wraps(theirs)
-        def function(tensor: Any, *args: Any, **named: Any) -> Any:
-            if is_compiling() or not _is_active() or has_torch_function_variadic(tensor):
-                return theirs(tensor, *args, **named)
-            return ours(tensor, *args, **named)
+    @wraps(theirs)
+    def function(tensor: Any, *args: Any, **named: Any) -> Any:
+        is_ours = (
+            not is_compiling() and _is_active() and may_be_ours(tensor) and not has_torch_function_variadic(tensor)
+        )
+        return tensor if is_ours and drawn_from(tensor, args, named) else theirs(tensor, *args, **named)
 
-        return function
-
-    return ours_of
+    return function
 
 
 def _truncated(theirs: Any) -> Any:
@@ -262,5 +260,10 @@ _REPLACEMENTS = (
     _Replacement(torch.Tensor, "normal_", _method(StandIn.normal_)),
     _Replacement(torch.Tensor, "uniform_", _method(StandIn.uniform_)),
     _Replacement(init, "_no_grad_trunc_normal_", _truncated),
-    *(_Replacement(init, ours.__name__, _initializer(ours)) for ours in initializers.BY_METHODS),
+    _Replacement(init, "uniform_", _initializer),
+    _Replacement(init, "normal_", _initializer),
+    _Replacement(init, "xavier_uniform_", _initializer),
+    _Replacement(init, "xavier_normal_", _initializer),
+    _Replacement(init, "kaiming_uniform_", _initializer),
+    _Replacement(init, "kaiming_normal_", _initializer),
 )

@@ -155,9 +155,28 @@ def deprecated(function: Function) -> Function:
     return initializer
 
 
+def drawn_as(theirs: Function) -> Callable[[torch.Tensor, tuple[Any, ...], Mapping[str, Any]], bool]:
+    """Return what fills a tensor that may be ours as an initializer of torch's would, or returns False."""
+    most = theirs.__code__.co_argcount - 2  # between the tensor, which comes first, and the generator, which comes last
+
+    def drawn_from(tensor: torch.Tensor, args: tuple[Any, ...], named: Mapping[str, Any]) -> bool:
+        if len(args) > most:
+            return (
+                len(args) == most + 1
+                and "generator" not in named
+                and drawn(theirs, tensor, args[:most], named, args[most])
+            )
+        if "generator" in named:
+            others = dict(named)
+            return drawn(theirs, tensor, args, others, others.pop("generator"))
+        return drawn(theirs, tensor, args, named, None)
+
+    return drawn_from
+
+
 def _ours(theirs: Function) -> Function:
     """Return an initializer of torch's whose random numbers are ours."""
-    most = theirs.__code__.co_argcount - 2  # between the tensor, which comes first, and the generator, which comes last
+    drawn_from = drawn_as(theirs)
 
     @named_here
     @wraps(theirs)
@@ -166,12 +185,7 @@ def _ours(theirs: Function) -> Function:
             return theirs(tensor, *args, **named)
         if has_torch_function_variadic(tensor):
             return handle_torch_function(initializer, (tensor,), tensor, *args, **named)
-        settings = dict(named)
-        generator = args[most] if len(args) > most else settings.pop("generator", None)
-        valid = len(args) <= most + 1 and "generator" not in settings
-        if valid and drawn(theirs, tensor, args[:most], settings, generator):
-            return tensor
-        return theirs(tensor, *args, **named)
+        return tensor if drawn_from(tensor, args, named) else theirs(tensor, *args, **named)
 
     return initializer
 
@@ -182,7 +196,6 @@ xavier_uniform_ = _ours(init.xavier_uniform_)
 xavier_normal_ = _ours(init.xavier_normal_)
 kaiming_uniform_ = _ours(init.kaiming_uniform_)
 kaiming_normal_ = _ours(init.kaiming_normal_)
-BY_METHODS = (uniform_, normal_, xavier_uniform_, xavier_normal_, kaiming_uniform_, kaiming_normal_)
 
 _theirs_truncated = init.trunc_normal_
 

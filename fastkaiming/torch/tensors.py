@@ -102,7 +102,8 @@ def seed_from(generator: torch.Generator | None) -> int:
         draw(-(2**63), None)  # a keyword takes a tenth of the time
     else:
         draw(-(2**63), None, generator=generator)
-    return bits.value
+    seed: int = bits.value
+    return seed
 
 
 def _word() -> tuple[Callable[..., torch.Tensor], ctypes.c_uint64]:
