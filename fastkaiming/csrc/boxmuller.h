@@ -30,9 +30,8 @@ FK_INLINE v_f32 fk_radius_f32(v_u32 a, v_u32 b) {
     const v_f32 fraction = vf_sub(vf_from_bits(vw_and_or(b, vw_set1(0xFF), vw_set1(0x37800000))),
                                   vf_set1(0x1.fffffep-17f)); /* ((b mod 256) + 1/2) 2^-39, exactly */
     const v_f32 y = vf_fma(vf_from_i32(a), vf_set1(0x1p-31f), fraction);
-    const v_m32 upper = vf_negative(y);
-    const v_f32 g = vf_select(upper, y, vf_sub(vf_significand(y), vf_set1(2.0f)));
-    return vf_sqrt(fk_minus_2_ln_f32(vf_exponent_or_0(upper, y), g));
+    const v_f32 g = vf_by_sign(y, y, vf_sub(vf_significand(y), vf_set1(2.0f)));
+    return vf_sqrt(fk_minus_2_ln_f32(vf_exponent_or_0(y), g));
 }
 
 /* Angle: t = int32((b << 2) | 2), w = t 2^-31, phi = w pi/4 in (-pi/4, pi/4).
@@ -97,13 +96,12 @@ FK_INLINE v_f64 fk_minus_2_ln_f64(v_f64 exponent, v_u64 k, v_f64 f) {
  * Range: all words. Result: [2^-32, 9.5]. Max error: 4 ulp of the exact transform of the words. */
 FK_INLINE v_f64 fk_radius_f64(v_u64 w0) {
     const v_f64 y = vd_fma(vd_from_i64(w0), vd_set1(0x1p-63), vd_set1(0x1p-64));
-    const v_m64 upper = vd_negative(y);
-    const v_u64 k = vd_interval(upper, w0, y);
+    const v_u64 k = vd_interval(w0, y);
     const v_f64 half_c = vd_lookup16(fk_half_reciprocal, k);
     const v_f64 minus_one = vd_set1(-1.0);
-    const v_f64 offset = vd_select(upper, vd_fma(half_c, vd_set1(2.0), minus_one), minus_one);
-    const v_f64 f = vd_fma(vd_select(upper, y, vd_significand(y)), half_c, offset);
-    return vd_sqrt(fk_minus_2_ln_f64(vd_exponent_or_0(upper, y), k, f));
+    const v_f64 offset = vd_by_sign(y, vd_fma(half_c, vd_set1(2.0), minus_one), minus_one);
+    const v_f64 f = vd_fma(vd_by_sign(y, y, vd_significand(y)), half_c, offset);
+    return vd_sqrt(fk_minus_2_ln_f64(vd_exponent_or_0(y), k, f));
 }
 
 /* Range: all words. Results: cos in [0.707, 1], sin in +-[2^-62.3, 0.707]. Max error: 4 ulp each. */

@@ -49,11 +49,11 @@ FK_INLINE v_f32 fk_quantile_f32(v_f32 t, v_f32 v, v_u32 negative, int regions) {
     const v_f32 u23 = vf_fma(r, vf_set1(-0x1.ec93eep-11f), vf_set1(-0x1.348852p-2f));
     const v_f32 v01 = vf_fma(r, vf_set1(0x1.419294p+1f), vf_set1(1.0f));
     const v_f32 v23 = vf_fma(r, vf_set1(0x1.f2d7ecp-5f), vf_set1(0x1.0848acp+0f));
-    const v_m32 tail = vf_negative(vf_sub(v, vf_set1(FK_CENTRAL_F32)));
-    const v_f32 numerator = vf_select(tail, vf_fma(r2, u23, u01), n);
-    const v_f32 quotient = vf_div(numerator, vf_select(tail, vf_fma(r2, v23, v01), m));
+    const v_f32 beyond_central = vf_sub(v, vf_set1(FK_CENTRAL_F32)); /* negative in the tails */
+    const v_f32 numerator = vf_by_sign(beyond_central, vf_fma(r2, u23, u01), n);
+    const v_f32 quotient = vf_div(numerator, vf_by_sign(beyond_central, vf_fma(r2, v23, v01), m));
     const v_f32 beyond = vf_flip_sign(vf_add(r, quotient), negative);
-    return vf_select(tail, beyond, vf_fma(t, quotient, t));
+    return vf_by_sign(beyond_central, beyond, vf_fma(t, quotient, t));
 }
 
 FK_INLINE v_f32 fk_value_f32(const fk_params *params, v_f32 z) {
@@ -150,11 +150,10 @@ FK_INLINE v_f64 fk_quantile_f64(v_f64 t, v_f64 v, int regions) {
     v_f64 x = vd_fnma(t, t, vd_set1(0x1.71eb851eb851fp-3)), factor = t;
     if (regions > 1) {
         const v_f64 r = fk_tail_radius_f64(v), beyond_central = vd_sub(v, vd_set1(FK_CENTRAL_F64));
-        const v_m64 tail = vd_negative(beyond_central);
         region = vq_top_bit(vd_to_bits(beyond_central));
         if (regions > 2) { region = vq_add(region, vq_top_bit(vd_to_bits(vd_sub(vd_set1(5.0), r)))); }
-        x = vd_select(tail, vd_sub(r, fk_of_region(fk_as241_shift, region, regions)), x);
-        factor = vd_select(tail, vd_flip_sign(vd_set1(1.0), vd_to_bits(t)), t);
+        x = vd_by_sign(beyond_central, vd_sub(r, fk_of_region(fk_as241_shift, region, regions)), x);
+        factor = vd_by_sign(beyond_central, vd_flip_sign(vd_set1(1.0), vd_to_bits(t)), t);
     }
     return vd_div(vd_mul(factor, fk_as241(fk_as241_numerator, region, x, regions)),
                   fk_as241(fk_as241_denominator, region, x, regions));
@@ -168,9 +167,8 @@ FK_INLINE v_f64 fk_quantile_f64(v_f64 t, v_f64 v, int regions) {
 FK_LARGE v_f64 fk_truncated_f64(const fk_params *params, v_u64 word, int regions) {
     const v_f64 centred = vd_from_i64(vq_xor(word, vq_set1(UINT64_C(1) << 63)));
     const v_f64 from_end = vd_from_i64(vq_xor(word, vq_sign(word))); /* word or 2^64 - 1 - word */
-    const v_m64 lower = vd_negative(centred);
-    const v_f64 slope = vd_select(lower, vd_set1(params->lower_slope), vd_set1(params->upper_slope));
-    const v_f64 anchor = vd_select(lower, vd_set1(params->lower_anchor), vd_set1(params->upper_anchor));
+    const v_f64 slope = vd_by_sign(centred, vd_set1(params->lower_slope), vd_set1(params->upper_slope));
+    const v_f64 anchor = vd_by_sign(centred, vd_set1(params->lower_anchor), vd_set1(params->upper_anchor));
     const v_f64 t = vd_fma(centred, vd_set1(params->slope), vd_set1(params->anchor));
     const v_f64 z = fk_quantile_f64(t, vd_fma(from_end, slope, anchor), regions);
     const v_f64 value = vd_fma(vd_set1(params->scale), z, vd_set1(params->center));

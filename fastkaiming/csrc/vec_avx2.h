@@ -86,8 +86,11 @@ static inline v_f32 vf_div(v_f32 a, v_f32 b) { return _mm256_div_ps(a, b); }
 static inline v_f32 vf_sqrt(v_f32 a) { return _mm256_sqrt_ps(a); }
 static inline v_f32 vf_min(v_f32 a, v_f32 b) { return _mm256_min_ps(a, b); }
 static inline v_f32 vf_max(v_f32 a, v_f32 b) { return _mm256_max_ps(a, b); }
-static inline v_m32 vf_negative(v_f32 a) { return a; }
 static inline v_f32 vf_select(v_m32 m, v_f32 set, v_f32 clear) { return _mm256_blendv_ps(clear, set, m); }
+
+static inline v_f32 vf_by_sign(v_f32 a, v_f32 negative, v_f32 positive) {
+    return _mm256_blendv_ps(positive, negative, a);
+}
 
 static inline v_f32 vf_flip_sign(v_f32 a, v_u32 sign) {
     return _mm256_xor_ps(a, _mm256_and_ps(_mm256_castsi256_ps(sign), _mm256_set1_ps(-0.0f)));
@@ -99,10 +102,7 @@ static inline v_f32 vf_exponent(v_f32 a) {
     return _mm256_cvtepi32_ps(_mm256_sub_epi32(biased, _mm256_set1_epi32(127)));
 }
 
-/* `zero` must cover negative lanes. */
-static inline v_f32 vf_exponent_or_0(v_m32 zero, v_f32 a) {
-    return _mm256_blendv_ps(vf_exponent(a), _mm256_setzero_ps(), zero);
-}
+static inline v_f32 vf_exponent_or_0(v_f32 a) { return vf_by_sign(a, _mm256_setzero_ps(), vf_exponent(a)); }
 
 static inline v_f32 vf_significand(v_f32 a) {
     const __m256 fraction = _mm256_and_ps(a, _mm256_castsi256_ps(_mm256_set1_epi32(0x007FFFFF)));
@@ -132,7 +132,6 @@ static inline v_f64 vd_sqrt(v_f64 a) { return _mm256_sqrt_pd(a); }
 static inline v_f64 vd_min(v_f64 a, v_f64 b) { return _mm256_min_pd(a, b); }
 static inline v_f64 vd_max(v_f64 a, v_f64 b) { return _mm256_max_pd(a, b); }
 static inline v_u64 vd_to_bits(v_f64 a) { return _mm256_castpd_si256(a); }
-static inline v_m64 vd_negative(v_f64 a) { return a; }
 static inline v_f64 vd_select(v_m64 m, v_f64 set, v_f64 clear) { return _mm256_blendv_pd(clear, set, m); }
 
 /* There is no conversion from 64-bit integers: the upper half becomes 2^84 + 2^63 + upper 2^32 and the lower one
@@ -142,6 +141,10 @@ static inline v_f64 vd_from_i64(v_u64 a) {
     const __m256i lower = _mm256_blend_epi32(a, _mm256_set1_epi64x(0x4330000000000000), 0xAA);
     const __m256d offsets = _mm256_set1_pd(0x1.00000801p+84); /* 2^84 + 2^63 + 2^52 */
     return _mm256_add_pd(_mm256_sub_pd(_mm256_castsi256_pd(upper), offsets), _mm256_castsi256_pd(lower));
+}
+
+static inline v_f64 vd_by_sign(v_f64 a, v_f64 negative, v_f64 positive) {
+    return _mm256_blendv_pd(positive, negative, a);
 }
 
 static inline v_f64 vd_flip_sign(v_f64 a, v_u64 sign) {
@@ -155,20 +158,17 @@ static inline v_f64 vd_exponent(v_f64 a) {
     return _mm256_sub_pd(shifted, _mm256_set1_pd(0x1p+52 + 1023));
 }
 
-/* `zero` must cover negative lanes. */
-static inline v_f64 vd_exponent_or_0(v_m64 zero, v_f64 a) {
-    return _mm256_blendv_pd(vd_exponent(a), _mm256_setzero_pd(), zero);
-}
+static inline v_f64 vd_exponent_or_0(v_f64 a) { return vd_by_sign(a, _mm256_setzero_pd(), vd_exponent(a)); }
 
 static inline v_f64 vd_significand(v_f64 a) {
     const __m256d fraction = _mm256_and_pd(a, _mm256_castsi256_pd(_mm256_set1_epi64x(0x000FFFFFFFFFFFFF)));
     return _mm256_or_pd(fraction, _mm256_set1_pd(1.0));
 }
 
-static inline v_u64 vd_interval(v_m64 m, v_u64 word, v_f64 a) {
+static inline v_u64 vd_interval(v_u64 word, v_f64 a) {
     const __m256d of_word = _mm256_castsi256_pd(_mm256_srli_epi64(word, 59));
     const __m256d of_significand = _mm256_castsi256_pd(_mm256_srli_epi64(_mm256_castpd_si256(a), 48));
-    return _mm256_castpd_si256(_mm256_blendv_pd(of_significand, of_word, m));
+    return _mm256_castpd_si256(vd_by_sign(a, of_word, of_significand));
 }
 
 static inline v_u64 vd_interval_of(v_f64 a) { return _mm256_srli_epi64(_mm256_castpd_si256(a), 48); }

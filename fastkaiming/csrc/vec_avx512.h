@@ -81,8 +81,15 @@ static inline v_f32 vf_div(v_f32 a, v_f32 b) { return _mm512_div_ps(a, b); }
 static inline v_f32 vf_sqrt(v_f32 a) { return _mm512_sqrt_ps(a); }
 static inline v_f32 vf_min(v_f32 a, v_f32 b) { return _mm512_min_ps(a, b); }
 static inline v_f32 vf_max(v_f32 a, v_f32 b) { return _mm512_max_ps(a, b); }
-static inline v_m32 vf_negative(v_f32 a) { return _mm512_movepi32_mask(_mm512_castps_si512(a)); }
 static inline v_f32 vf_select(v_m32 m, v_f32 set, v_f32 clear) { return _mm512_mask_blend_ps(m, clear, set); }
+
+/* The mask of the positive lanes is the one that the masked subtraction and getexp need: the mask of the negative ones
+ * would have to be inverted first. */
+static inline v_m32 vf_positive(v_f32 a) { return _mm512_cmp_ps_mask(a, _mm512_setzero_ps(), _CMP_GE_OQ); }
+
+static inline v_f32 vf_by_sign(v_f32 a, v_f32 negative, v_f32 positive) {
+    return _mm512_mask_blend_ps(vf_positive(a), negative, positive);
+}
 
 static inline v_f32 vf_flip_sign(v_f32 a, v_u32 sign) {
     const __m512i bit = _mm512_set1_epi32(INT32_MIN);
@@ -90,8 +97,7 @@ static inline v_f32 vf_flip_sign(v_f32 a, v_u32 sign) {
 }
 
 static inline v_f32 vf_exponent(v_f32 a) { return _mm512_getexp_ps(a); }
-static inline v_f32 vf_exponent_or_0(v_m32 zero, v_f32 a) { return _mm512_maskz_getexp_ps(_knot_mask16(zero), a); }
-
+static inline v_f32 vf_exponent_or_0(v_f32 a) { return _mm512_maskz_getexp_ps(vf_positive(a), a); }
 static inline v_f32 vf_significand(v_f32 a) { return _mm512_getmant_ps(a, _MM_MANT_NORM_1_2, _MM_MANT_SIGN_zero); }
 
 static inline v_f32 vf_load(const float *p) { return _mm512_loadu_ps(p); }
@@ -119,8 +125,13 @@ static inline v_f64 vd_fnma(v_f64 a, v_f64 b, v_f64 c) { return _mm512_fnmadd_pd
 static inline v_f64 vd_sqrt(v_f64 a) { return _mm512_sqrt_pd(a); }
 static inline v_f64 vd_min(v_f64 a, v_f64 b) { return _mm512_min_pd(a, b); }
 static inline v_f64 vd_max(v_f64 a, v_f64 b) { return _mm512_max_pd(a, b); }
-static inline v_m64 vd_negative(v_f64 a) { return _mm512_movepi64_mask(_mm512_castpd_si512(a)); }
 static inline v_f64 vd_select(v_m64 m, v_f64 set, v_f64 clear) { return _mm512_mask_blend_pd(m, clear, set); }
+
+static inline v_m64 vd_positive(v_f64 a) { return _mm512_cmp_pd_mask(a, _mm512_setzero_pd(), _CMP_GE_OQ); }
+
+static inline v_f64 vd_by_sign(v_f64 a, v_f64 negative, v_f64 positive) {
+    return _mm512_mask_blend_pd(vd_positive(a), negative, positive);
+}
 
 static inline v_f64 vd_flip_sign(v_f64 a, v_u64 sign) {
     const __m512i bit = _mm512_set1_epi64(INT64_MIN);
@@ -128,11 +139,11 @@ static inline v_f64 vd_flip_sign(v_f64 a, v_u64 sign) {
 }
 
 static inline v_f64 vd_exponent(v_f64 a) { return _mm512_getexp_pd(a); }
-static inline v_f64 vd_exponent_or_0(v_m64 zero, v_f64 a) { return _mm512_maskz_getexp_pd(_knot_mask8(zero), a); }
+static inline v_f64 vd_exponent_or_0(v_f64 a) { return _mm512_maskz_getexp_pd(vd_positive(a), a); }
 static inline v_f64 vd_significand(v_f64 a) { return _mm512_getmant_pd(a, _MM_MANT_NORM_1_2, _MM_MANT_SIGN_zero); }
 
-static inline v_u64 vd_interval(v_m64 m, v_u64 word, v_f64 a) {
-    return _mm512_mask_srli_epi64(_mm512_srli_epi64(_mm512_castpd_si512(a), 48), m, word, 59);
+static inline v_u64 vd_interval(v_u64 word, v_f64 a) {
+    return _mm512_mask_srli_epi64(_mm512_srli_epi64(word, 59), vd_positive(a), _mm512_castpd_si512(a), 48);
 }
 
 static inline v_u64 vd_interval_of(v_f64 a) { return _mm512_srli_epi64(_mm512_castpd_si512(a), 48); }

@@ -80,6 +80,10 @@ static inline v_f32 vf_max(v_f32 a, v_f32 b) { return vmaxq_f32(a, b); }
 static inline v_m32 vf_negative(v_f32 a) { return vreinterpretq_u32_s32(vshrq_n_s32(vreinterpretq_s32_f32(a), 31)); }
 static inline v_f32 vf_select(v_m32 m, v_f32 set, v_f32 clear) { return vbslq_f32(m, set, clear); }
 
+static inline v_f32 vf_by_sign(v_f32 a, v_f32 negative, v_f32 positive) {
+    return vbslq_f32(vf_negative(a), negative, positive);
+}
+
 static inline v_f32 vf_flip_sign(v_f32 a, v_u32 sign) {
     return vreinterpretq_f32_u32(veorq_u32(vreinterpretq_u32_f32(a), vandq_u32(sign, vdupq_n_u32(0x80000000u))));
 }
@@ -90,9 +94,8 @@ static inline v_f32 vf_exponent(v_f32 a) {
     return vcvtq_f32_s32(vsubq_s32(biased, vdupq_n_s32(127)));
 }
 
-/* `zero` must cover negative lanes. */
-static inline v_f32 vf_exponent_or_0(v_m32 zero, v_f32 a) {
-    return vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(vf_exponent(a)), zero));
+static inline v_f32 vf_exponent_or_0(v_f32 a) {
+    return vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(vf_exponent(a)), vf_negative(a)));
 }
 
 static inline v_f32 vf_significand(v_f32 a) {
@@ -123,6 +126,10 @@ static inline v_f64 vd_max(v_f64 a, v_f64 b) { return vmaxq_f64(a, b); }
 static inline v_m64 vd_negative(v_f64 a) { return vreinterpretq_u64_s64(vshrq_n_s64(vreinterpretq_s64_f64(a), 63)); }
 static inline v_f64 vd_select(v_m64 m, v_f64 set, v_f64 clear) { return vbslq_f64(m, set, clear); }
 
+static inline v_f64 vd_by_sign(v_f64 a, v_f64 negative, v_f64 positive) {
+    return vbslq_f64(vd_negative(a), negative, positive);
+}
+
 static inline v_f64 vd_flip_sign(v_f64 a, v_u64 sign) {
     return vreinterpretq_f64_u64(veorq_u64(vreinterpretq_u64_f64(a), vandq_u64(sign, vdupq_n_u64(UINT64_C(1) << 63))));
 }
@@ -132,8 +139,8 @@ static inline v_f64 vd_exponent(v_f64 a) {
     return vcvtq_f64_s64(vsubq_s64(biased, vdupq_n_s64(1023)));
 }
 
-static inline v_f64 vd_exponent_or_0(v_m64 zero, v_f64 a) {
-    return vreinterpretq_f64_u64(vbicq_u64(vreinterpretq_u64_f64(vd_exponent(a)), zero));
+static inline v_f64 vd_exponent_or_0(v_f64 a) {
+    return vreinterpretq_f64_u64(vbicq_u64(vreinterpretq_u64_f64(vd_exponent(a)), vd_negative(a)));
 }
 
 static inline v_f64 vd_significand(v_f64 a) {
@@ -141,8 +148,8 @@ static inline v_f64 vd_significand(v_f64 a) {
     return vreinterpretq_f64_u64(vorrq_u64(fraction, vdupq_n_u64(UINT64_C(0x3FF0000000000000))));
 }
 
-static inline v_u64 vd_interval(v_m64 m, v_u64 word, v_f64 a) {
-    return vbslq_u64(m, vshrq_n_u64(word, 59), vshrq_n_u64(vreinterpretq_u64_f64(a), 48));
+static inline v_u64 vd_interval(v_u64 word, v_f64 a) {
+    return vbslq_u64(vd_negative(a), vshrq_n_u64(word, 59), vshrq_n_u64(vreinterpretq_u64_f64(a), 48));
 }
 
 static inline v_u64 vd_interval_of(v_f64 a) { return vshrq_n_u64(vreinterpretq_u64_f64(a), 48); }

@@ -163,9 +163,13 @@ static inline v_f32 vf_fnma(v_f32 a, v_f32 b, v_f32 c) {
     FK_LANES(v_f32, FK_W32, fk_fma_f32(-a.lane[i], b.lane[i], c.lane[i]));
 }
 
-static inline v_m32 vf_negative(v_f32 a) { FK_LANES(v_m32, FK_W32, (int)(fk_bits_of_float(a.lane[i]) >> 31)); }
 static inline v_f32 vf_select(v_m32 m, v_f32 set, v_f32 clear) {
     FK_LANES(v_f32, FK_W32, m.lane[i] ? set.lane[i] : clear.lane[i]);
+}
+
+/* `negative` where a < 0, else `positive`. Range: all numbers but -0, which counts as either. */
+static inline v_f32 vf_by_sign(v_f32 a, v_f32 negative, v_f32 positive) {
+    FK_LANES(v_f32, FK_W32, fk_bits_of_float(a.lane[i]) >> 31 ? negative.lane[i] : positive.lane[i]);
 }
 
 /* a, its sign turned where the top bit of `sign` is set. */
@@ -173,14 +177,12 @@ static inline v_f32 vf_flip_sign(v_f32 a, v_u32 sign) {
     FK_LANES(v_f32, FK_W32, fk_float_from_bits(fk_bits_of_float(a.lane[i]) ^ (sign.lane[i] & 0x80000000u)));
 }
 
-/* floor(log2 a) of a positive normal number; then of |a|, 0 where `zero` is set. */
+/* floor(log2 a) of a positive normal number; then also of a negative one, as 0. */
 static inline v_f32 vf_exponent(v_f32 a) {
     FK_LANES(v_f32, FK_W32, (float)((int)(fk_bits_of_float(a.lane[i]) >> 23) - 127));
 }
 
-static inline v_f32 vf_exponent_or_0(v_m32 zero, v_f32 a) {
-    FK_LANES(v_f32, FK_W32, zero.lane[i] ? 0.0f : (float)((int)(fk_bits_of_float(a.lane[i]) >> 23 & 0xFF) - 127));
-}
+static inline v_f32 vf_exponent_or_0(v_f32 a) { return vf_by_sign(a, vf_set1(0), vf_exponent(a)); }
 
 /* |a| scaled by a power of 2 into [1, 2), of a normal number. */
 static inline v_f32 vf_significand(v_f32 a) {
@@ -229,9 +231,12 @@ static inline v_f64 vd_fnma(v_f64 a, v_f64 b, v_f64 c) {
 static inline v_f64 vd_sqrt(v_f64 a) { FK_LANES(v_f64, FK_W64, sqrt(a.lane[i])); }
 static inline v_f64 vd_min(v_f64 a, v_f64 b) { FK_LANES(v_f64, FK_W64, a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i]); }
 static inline v_f64 vd_max(v_f64 a, v_f64 b) { FK_LANES(v_f64, FK_W64, a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]); }
-static inline v_m64 vd_negative(v_f64 a) { FK_LANES(v_m64, FK_W64, (int)(fk_bits_of_double(a.lane[i]) >> 63)); }
 static inline v_f64 vd_select(v_m64 m, v_f64 set, v_f64 clear) {
     FK_LANES(v_f64, FK_W64, m.lane[i] ? set.lane[i] : clear.lane[i]);
+}
+
+static inline v_f64 vd_by_sign(v_f64 a, v_f64 negative, v_f64 positive) {
+    FK_LANES(v_f64, FK_W64, fk_bits_of_double(a.lane[i]) >> 63 ? negative.lane[i] : positive.lane[i]);
 }
 
 static inline v_f64 vd_flip_sign(v_f64 a, v_u64 sign) {
@@ -242,19 +247,18 @@ static inline v_f64 vd_exponent(v_f64 a) {
     FK_LANES(v_f64, FK_W64, (double)((int)(fk_bits_of_double(a.lane[i]) >> 52) - 1023));
 }
 
-static inline v_f64 vd_exponent_or_0(v_m64 zero, v_f64 a) {
-    FK_LANES(v_f64, FK_W64, zero.lane[i] ? 0.0 : (double)((int)(fk_bits_of_double(a.lane[i]) >> 52 & 0x7FF) - 1023));
-}
+static inline v_f64 vd_exponent_or_0(v_f64 a) { return vd_by_sign(a, vd_set1(0), vd_exponent(a)); }
 
 static inline v_f64 vd_significand(v_f64 a) {
     const uint64_t fraction = UINT64_C(0x000FFFFFFFFFFFFF), one = UINT64_C(0x3FF0000000000000);
     FK_LANES(v_f64, FK_W64, fk_double_from_bits((fk_bits_of_double(a.lane[i]) & fraction) | one));
 }
 
-/* The four bits behind the leading one: those of `word`, whose bit 63 is set, where m is; else, or in vd_interval_of
- * always, those of a's significand. Only the low four bits of a lane count. */
-static inline v_u64 vd_interval(v_m64 m, v_u64 word, v_f64 a) {
-    FK_LANES(v_u64, FK_W64, m.lane[i] ? word.lane[i] >> 59 : fk_bits_of_double(a.lane[i]) >> 48);
+/* The four bits behind the leading one: those of `word`, whose bit 63 is set, where a < 0; else, or in vd_interval_of
+ * always, those of a's significand. Range: a is not 0. Only the low four bits of a lane count. */
+static inline v_u64 vd_interval(v_u64 word, v_f64 a) {
+    FK_LANES(v_u64, FK_W64,
+             fk_bits_of_double(a.lane[i]) >> 63 ? word.lane[i] >> 59 : fk_bits_of_double(a.lane[i]) >> 48);
 }
 
 static inline v_u64 vd_interval_of(v_f64 a) { FK_LANES(v_u64, FK_W64, fk_bits_of_double(a.lane[i]) >> 48); }
