@@ -34,8 +34,8 @@ OPERATIONS = {
 SINGLE = (_core.UNIFORM_F32, _core.NORMAL_F32, _core.CONSTANT_F32)
 WORD_BYTES = 4
 KINDS = {  # by the start of the mnemonic, the first that fits
-    "multiply": r"vpmul",
-    "shift": r"vps[rl][la]|vpro[rl]",
+    "multiply": r"vpmul|vpmadd52",
+    "shift": r"vps[rl][la]|vpro[rl]|vpsh[lr]d",
     "shuffle": r"vpshuf|vpunpck|vunpck|vperm|vmovs[hl]dup|vpblendd|vshuf|vinsert|vextract|vgather|vpmovz|valign",
     "logic": r"vp?xor|vp?and|vp?or|vptern",
     "arithmetic": r"vfn?m|vmul[ps]|vadd[ps]|vsub[ps]|vpadd|vpsub|vmin|vmax|vdiv",
@@ -110,7 +110,7 @@ def kind_of(instruction: str) -> str | None:
 
 def widths(isa: str) -> tuple[int, int]:
     """Return the words of a vector, and those that a kernel draws at a time, from its header."""
-    header = (CSRC / f"vec_{isa}.h").read_text()
+    header = (CSRC / f"vec_{isa.removesuffix('ifma')}.h").read_text()
     lanes, groups = (int(re.findall(rf"#define {name} (\d+)", header)[0]) for name in ("FK_W64", "FK_GROUPS"))
     return 2 * lanes, 4 * lanes * groups
 
@@ -240,7 +240,7 @@ def main() -> None:
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there too")
     parser.add_argument("--quick", action="store_true", help="small arrays: shows that it runs, no more")
     options = parser.parse_args()
-    isas = [isa for isa in _core.available_isas() if isa in ("avx512", "avx2")]
+    isas = [isa for isa in _core.available_isas() if isa.startswith("avx")]
     if not isas:
         parser.error("this machine has neither AVX-512 nor AVX2")
     found = table(isas, 1 << 19, 1 << (22 if options.quick else 28))

@@ -153,7 +153,7 @@ def in_default_environment(function):
 
 
 def select_isa(name):
-    """Use the kernels of that name from now on, or for None the widest that run here; return the name used before."""
+    """Use the kernels of that name from now on, or for None the fastest that run here; return the name used before."""
     before = isa()
     encoded = None if name is None else name.encode()
     cdef fk_status status = fk_select_isa(NULL if encoded is None else <const char *>encoded)
@@ -172,12 +172,12 @@ def streams():
 def isa():
     """Return the name of the instruction set whose kernels are in use.
 
-    That is the widest one that this machine can run, unless the environment variable ``FASTKAIMING_ISA`` names another.
+    That is the first of `available_isas`, unless the environment variable ``FASTKAIMING_ISA`` names another.
 
     Returns
     -------
     str
-        "avx512", "avx2", "neon" or "scalar".
+        "avx512ifma", "avx512", "avx2", "neon" or "scalar".
 
     Examples
     --------
@@ -194,7 +194,7 @@ def available_isas():
     Returns
     -------
     tuple of str
-        The widest first; the last is always "scalar".
+        The fastest first; the last is always "scalar".
 
     Examples
     --------

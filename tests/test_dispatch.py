@@ -17,7 +17,8 @@ from processes import CSRC, ROOT, answers, compiled, python
 import fastkaiming as fk
 from fastkaiming import _core
 
-WIDEST_FIRST = ["avx512", "avx2", "neon", "scalar"]
+FASTEST_FIRST = ["avx512ifma", "avx512", "avx2", "neon", "scalar"]
+FASTEST_FIRST_ON_AMD = ["avx512", "avx512ifma", "avx2", "neon", "scalar"]
 FOREIGN = "avx2" if platform.machine() in ("aarch64", "arm64") else "neon"
 
 x86_only = pytest.mark.skipif(platform.machine() != "x86_64", reason="CPUID is an instruction of x86")
@@ -26,6 +27,9 @@ x86_only = pytest.mark.skipif(platform.machine() != "x86_64", reason="CPUID is a
 FMA, OSXSAVE, AVX, F16C = 1 << 12, 1 << 27, 1 << 28, 1 << 29
 # Leaf 7, EBX.
 AVX2, AVX512F, AVX512DQ, AVX512BW, AVX512VL = 1 << 5, 1 << 16, 1 << 17, 1 << 30, 1 << 31
+AVX512IFMA = 1 << 21
+# Leaf 7, ECX.
+AVX512VBMI2 = 1 << 6
 # Volume 1, section 13.3: the states that the operating system saves, in XCR0.
 X87, SSE, YMM, OPMASK, ZMM_UPPER_HALVES, ZMM_16_TO_31 = 1 << 0, 1 << 1, 1 << 2, 1 << 5, 1 << 6, 1 << 7
 
@@ -34,33 +38,37 @@ LEAF7 = AVX2 | AVX512F | AVX512DQ | AVX512BW | AVX512VL
 XCR0 = SSE | YMM | OPMASK | ZMM_UPPER_HALVES | ZMM_16_TO_31
 ALL = 0xFFFFFFFF
 
-SCALAR_ONLY, UP_TO_AVX2, UP_TO_AVX512 = "avx2=0 avx512=0", "avx2=1 avx512=0", "avx2=1 avx512=1"
+SCALAR_ONLY, UP_TO_AVX2 = "avx2=0 avx512=0 avx512ifma=0", "avx2=1 avx512=0 avx512ifma=0"
+UP_TO_AVX512, UP_TO_IFMA = "avx2=1 avx512=1 avx512ifma=0", "avx2=1 avx512=1 avx512ifma=1"
 
-SIMULATED_CPUS = {
-    "nothing at all": (0, 0, None, SCALAR_ONLY),
-    "no leaf 1": (None, ALL, None, SCALAR_ONLY),
-    "no leaf 7": (ALL, None, ALL, SCALAR_ONLY),
-    "everything": (ALL, ALL, ALL, UP_TO_AVX512),
-    "no more than AVX-512 needs": (LEAF1, LEAF7, XCR0, UP_TO_AVX512),
-    "no more than AVX2 needs": (LEAF1, AVX2, SSE | YMM, UP_TO_AVX2),
-    "Sandy Bridge: AVX alone": (AVX | OSXSAVE, 0, X87 | SSE | YMM, SCALAR_ONLY),
-    "AVX2 without FMA": (ALL & ~FMA, ALL, ALL, SCALAR_ONLY),
-    "AVX2 without AVX": (ALL & ~AVX, ALL, ALL, SCALAR_ONLY),
-    "AVX2 without F16C": (ALL & ~F16C, ALL, ALL, SCALAR_ONLY),
-    "FMA without AVX2": (ALL, ALL & ~AVX2, ALL, SCALAR_ONLY),
-    "no OSXSAVE": (ALL & ~OSXSAVE, ALL, None, SCALAR_ONLY),
-    "YMM not saved": (ALL, ALL, ALL & ~YMM, SCALAR_ONLY),
-    "XMM not saved": (ALL, ALL, ALL & ~SSE, SCALAR_ONLY),
-    "nothing but x87 saved": (ALL, ALL, X87, SCALAR_ONLY),
-    "opmasks not saved": (ALL, ALL, ALL & ~OPMASK, UP_TO_AVX2),
-    "upper halves of ZMM not saved": (ALL, ALL, ALL & ~ZMM_UPPER_HALVES, UP_TO_AVX2),
-    "ZMM 16 to 31 not saved": (ALL, ALL, ALL & ~ZMM_16_TO_31, UP_TO_AVX2),
-    "AVX-512 without F": (ALL, ALL & ~AVX512F, ALL, UP_TO_AVX2),
-    "AVX-512 without DQ": (ALL, ALL & ~AVX512DQ, ALL, UP_TO_AVX2),
-    "AVX-512 without BW": (ALL, ALL & ~AVX512BW, ALL, UP_TO_AVX2),
-    "AVX-512 without VL": (ALL, ALL & ~AVX512VL, ALL, UP_TO_AVX2),
-    "Knights Landing: AVX-512 F alone": (LEAF1, AVX2 | AVX512F, XCR0, UP_TO_AVX2),
-    "AVX-512 without AVX2": (ALL, ALL & ~AVX2, ALL, SCALAR_ONLY),
+SIMULATED_CPUS = {  # leaf 1's ECX, leaf 7's EBX and ECX, XCR0: and what runs
+    "nothing at all": (0, 0, 0, None, SCALAR_ONLY),
+    "no leaf 1": (None, ALL, ALL, None, SCALAR_ONLY),
+    "no leaf 7": (ALL, None, None, ALL, SCALAR_ONLY),
+    "everything": (ALL, ALL, ALL, ALL, UP_TO_IFMA),
+    "no more than IFMA kernels need": (LEAF1, LEAF7 | AVX512IFMA, AVX512VBMI2, XCR0, UP_TO_IFMA),
+    "no more than AVX-512 needs": (LEAF1, LEAF7, 0, XCR0, UP_TO_AVX512),
+    "no more than AVX2 needs": (LEAF1, AVX2, 0, SSE | YMM, UP_TO_AVX2),
+    "Sandy Bridge: AVX alone": (AVX | OSXSAVE, 0, 0, X87 | SSE | YMM, SCALAR_ONLY),
+    "AVX2 without FMA": (ALL & ~FMA, ALL, ALL, ALL, SCALAR_ONLY),
+    "AVX2 without AVX": (ALL & ~AVX, ALL, ALL, ALL, SCALAR_ONLY),
+    "AVX2 without F16C": (ALL & ~F16C, ALL, ALL, ALL, SCALAR_ONLY),
+    "FMA without AVX2": (ALL, ALL & ~AVX2, ALL, ALL, SCALAR_ONLY),
+    "no OSXSAVE": (ALL & ~OSXSAVE, ALL, ALL, None, SCALAR_ONLY),
+    "YMM not saved": (ALL, ALL, ALL, ALL & ~YMM, SCALAR_ONLY),
+    "XMM not saved": (ALL, ALL, ALL, ALL & ~SSE, SCALAR_ONLY),
+    "nothing but x87 saved": (ALL, ALL, ALL, X87, SCALAR_ONLY),
+    "opmasks not saved": (ALL, ALL, ALL, ALL & ~OPMASK, UP_TO_AVX2),
+    "upper halves of ZMM not saved": (ALL, ALL, ALL, ALL & ~ZMM_UPPER_HALVES, UP_TO_AVX2),
+    "ZMM 16 to 31 not saved": (ALL, ALL, ALL, ALL & ~ZMM_16_TO_31, UP_TO_AVX2),
+    "AVX-512 without F": (ALL, ALL & ~AVX512F, ALL, ALL, UP_TO_AVX2),
+    "AVX-512 without DQ": (ALL, ALL & ~AVX512DQ, ALL, ALL, UP_TO_AVX2),
+    "AVX-512 without BW": (ALL, ALL & ~AVX512BW, ALL, ALL, UP_TO_AVX2),
+    "AVX-512 without VL": (ALL, ALL & ~AVX512VL, ALL, ALL, UP_TO_AVX2),
+    "Knights Landing: AVX-512 F alone": (LEAF1, AVX2 | AVX512F, 0, XCR0, UP_TO_AVX2),
+    "AVX-512 without AVX2": (ALL, ALL & ~AVX2, ALL, ALL, SCALAR_ONLY),
+    "VBMI2 without IFMA": (ALL, ALL & ~AVX512IFMA, ALL, ALL, UP_TO_AVX512),
+    "Cannon Lake: IFMA without VBMI2": (ALL, ALL, ALL & ~AVX512VBMI2, ALL, UP_TO_AVX512),
 }
 
 
@@ -74,10 +82,13 @@ def selection() -> Iterator[None]:
 @x86_only
 def test_simulated_cpus(tmp_path: Path) -> None:
     program = compiled(tmp_path / "dispatch", ROOT / "tests" / "c" / "dispatch_test.c", CSRC / "dispatch.c")
-    registers = [cpu[:3] for cpu in SIMULATED_CPUS.values()]
-    questions = [" ".join("-" if value is None else f"{value:x}" for value in three) for three in registers]
+    registers = [cpu[:4] for cpu in SIMULATED_CPUS.values()]
+    questions = [" ".join("-" if value is None else f"{value:x}" for value in four) for four in registers]
     for maker, gains in {"GenuineIntel": 1, "AuthenticAMD": 0, "AuthenticAMX": 1, "-": 1}.items():
-        expected = {name: f"{cpu[3]} streaming={gains}" for name, cpu in SIMULATED_CPUS.items()}
+        expected = {
+            name: f"{cpu[4]} gain={int(gains and cpu[4] == UP_TO_IFMA)} streaming={gains}"
+            for name, cpu in SIMULATED_CPUS.items()
+        }
         found = answers(program, [f"{maker} {question}" for question in questions])
         assert dict(zip(SIMULATED_CPUS, found, strict=True)) == expected
 
@@ -107,14 +118,21 @@ def test_this_cpu_as_the_kernel_of_the_system_sees_it() -> None:
     info = Path("/proc/cpuinfo")
     if not info.exists():
         pytest.skip("the system has no /proc/cpuinfo")
-    flags = next(set(line.split()) for line in info.read_text().splitlines() if line.startswith("flags"))
+    lines = info.read_text().splitlines()
+    flags = next(set(line.split()) for line in lines if line.startswith("flags"))
     avx2 = {"avx2", "fma", "f16c"} <= flags
     avx512 = avx2 and {"avx512f", "avx512dq", "avx512bw", "avx512vl"} <= flags
-    assert fk.available_isas() == ("avx512",) * avx512 + ("avx2",) * avx2 + ("scalar",)
+    ifma = avx512 and {"avx512ifma", "avx512_vbmi2"} <= flags
+    runs = {"avx512ifma": ifma, "avx512": avx512, "avx2": avx2, "scalar": True}
+    amd = any(line.startswith("vendor_id") and "AuthenticAMD" in line for line in lines)
+    order = FASTEST_FIRST_ON_AMD if amd else FASTEST_FIRST
+    assert fk.available_isas() == tuple(name for name in order if runs.get(name))
 
 
-def test_instruction_sets_come_widest_first_and_end_with_the_one_of_any_machine() -> None:
-    assert list(fk.available_isas()) == [name for name in WIDEST_FIRST if name in fk.available_isas()]
+def test_instruction_sets_come_fastest_first_and_end_with_the_one_of_any_machine() -> None:
+    assert list(fk.available_isas()) in [
+        [name for name in order if name in fk.available_isas()] for order in (FASTEST_FIRST, FASTEST_FIRST_ON_AMD)
+    ]
     assert fk.available_isas()[-1] == "scalar"
 
 
@@ -145,12 +163,14 @@ def test_the_variable_names_what_runs(isa: str, digest: str) -> None:
 
 
 @pytest.mark.parametrize("environment", [{}, {"FASTKAIMING_ISA": ""}], ids=["unset", "empty"])
-def test_the_widest_runs_without_the_variable(environment: dict[str, str], digest: str) -> None:
+def test_the_fastest_runs_without_the_variable(environment: dict[str, str], digest: str) -> None:
     result = python(FILL, **environment)
     assert result.stdout.split() == [fk.available_isas()[0], digest], result.stderr
 
 
-@pytest.mark.parametrize("name", ["sse9", "AVX2", " scalar", "avx", "avx5122", "avx2,scalar", "0", FOREIGN])
+@pytest.mark.parametrize(
+    "name", ["sse9", "AVX2", " scalar", "avx", "avx5122", "avx512_ifma", "avx2,scalar", "0", FOREIGN]
+)
 def test_the_variable_refuses_an_unknown_name_on_import(name: str) -> None:
     result = python(FILL, FASTKAIMING_ISA=name)
     assert result.returncode == 1
@@ -171,6 +191,9 @@ def masked_cpu(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("variable", "bit", "refused", "left"),
     [
+        pytest.param("MASKED_LEAF7_EBX", AVX512IFMA, "avx512ifma", ["avx512", "avx2", "scalar"], id="AVX512IFMA"),
+        pytest.param("MASKED_LEAF7_ECX", AVX512VBMI2, "avx512ifma", ["avx512", "avx2", "scalar"], id="AVX512VBMI2"),
+        pytest.param("MASKED_LEAF7_EBX", AVX512DQ, "avx512ifma", ["avx2", "scalar"], id="IFMA without AVX512DQ"),
         pytest.param("MASKED_LEAF7_EBX", AVX512DQ, "avx512", ["avx2", "scalar"], id="AVX512DQ"),
         pytest.param("MASKED_LEAF7_EBX", AVX512VL, "avx512", ["avx2", "scalar"], id="AVX512VL"),
         pytest.param("MASKED_LEAF7_EBX", AVX2, "avx2", ["scalar"], id="AVX2"),
@@ -189,6 +212,24 @@ def test_a_cpu_that_lacks_it(
     assert result.stdout.split() == [left[0], digest], result.stderr
 
     assert_refused(python(FILL, **lesser, FASTKAIMING_ISA=refused), refused, left)
+
+
+@x86_only
+@pytest.mark.skipif(platform.system() != "Linux", reason="only Linux lets a process rename the CPU's maker")
+@pytest.mark.parametrize(
+    ("maker", "order"), [("GenuineIntel", FASTEST_FIRST), ("AuthenticAMD", FASTEST_FIRST_ON_AMD)], ids=["Intel", "AMD"]
+)
+def test_kernels_with_ifma_come_first_on_other_makers_than_amd(
+    masked_cpu: Path, digest: str, maker: str, order: list[str]
+) -> None:
+    renamed = {"LD_PRELOAD": str(masked_cpu), "MASKED_MAKER": maker}
+    result = python(f"{FILL}\nprint(*fk.available_isas())", **renamed)
+    if result.returncode == 77:
+        pytest.skip("this machine cannot make CPUID fault")
+    order = [name for name in order if name in fk.available_isas()]
+    assert result.stdout.split() == [order[0], digest, *order], result.stderr
+    for isa in order:
+        assert python(FILL, **renamed, FASTKAIMING_ISA=isa).stdout.split() == [isa, digest]
 
 
 def assert_refused(result: subprocess.CompletedProcess[str], refused: str, left: list[str]) -> None:

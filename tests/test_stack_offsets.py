@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.mark.parametrize("isa", ["avx2", "avx512"])
+@pytest.mark.parametrize("isa", ["avx2", "avx512", "avx512ifma"])
 def test_vectors_on_the_stack_are_aligned(tmp_path: Path, isa: str) -> None:
     """An unaligned one may cross a page, which makes a kernel slow: docs/performance.md, "Aligned stack frames"."""
     kernels = compiled(tmp_path / "kernels.o", "-c", CSRC / f"kernel_{isa}.c")

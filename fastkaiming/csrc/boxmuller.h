@@ -38,7 +38,7 @@ FK_INLINE v_f32 fk_radius_f32(v_u32 a, v_u32 b) {
  *
  * Range: all words. Results: cos in [0.707, 1], sin in +-[2^-30.3, 0.707]. Max error: 2 ulp each. */
 FK_INLINE void fk_cos_sin_f32(v_u32 b, v_f32 *cosine, v_f32 *sine) {
-    const v_f32 w = vf_mul(vf_from_i32(vw_or(vw_shl(b, 2), vw_set1(2))), vf_set1(0x1p-31f));
+    const v_f32 w = vf_mul(vf_from_i32(vw_shl_or(b, 2, 2)), vf_set1(0x1p-31f));
     const v_f32 z = vf_mul(w, w), z2 = vf_mul(z, z);
 
     const v_f32 s = vf_fma(z2, vf_set1(-0x1.2ddcecp-15f), vf_fma(z, vf_set1(0x1.46607ep-9f), vf_set1(-0x1.4abbcp-4f)));
@@ -106,7 +106,7 @@ FK_INLINE v_f64 fk_radius_f64(v_u64 w0) {
 
 /* Range: all words. Results: cos in [0.707, 1], sin in +-[2^-62.3, 0.707]. Max error: 4 ulp each. */
 FK_INLINE void fk_cos_sin_f64(v_u64 w1, v_f64 *cosine, v_f64 *sine) {
-    const v_f64 w = vd_mul(vd_from_i64(vq_or(vq_shl(w1, 2), vq_set1(2))), vd_set1(0x1p-63));
+    const v_f64 w = vd_mul(vd_from_i64(vq_shl_or(w1, 2, 2)), vd_set1(0x1p-63));
     const v_f64 z = vd_mul(w, w), z2 = vd_mul(z, z), z4 = vd_mul(z2, z2);
 
     const v_f64 s01 = vd_fma(z, vd_set1(0x1.466bc67758dfap-9), vd_set1(-0x1.4abbce625be47p-4));

@@ -24,7 +24,7 @@ static uint64_t machine_xgetbv(void) {
 static const fk_cpu this_machine = {machine_cpuid, machine_xgetbv};
 
 /* Intel Software Developer's Manual, volume 1, sections 14.3 (AVX), 14.4 (F16C), 14.5 (FMA), 14.7 (AVX2) and
- * 15.2 (AVX-512). */
+ * 15.2 (AVX-512); volume 2A, "CPUID", leaf 7 (AVX512_IFMA, AVX512_VBMI2). */
 enum {
     LEAF1_ECX_FMA = 1 << 12,
     LEAF1_ECX_OSXSAVE = 1 << 27,
@@ -33,7 +33,9 @@ enum {
     LEAF7_EBX_AVX2 = 1 << 5,
     LEAF7_EBX_AVX512F = 1 << 16,
     LEAF7_EBX_AVX512DQ = 1 << 17,
+    LEAF7_EBX_AVX512IFMA = 1 << 21,
     LEAF7_EBX_AVX512BW = 1 << 30,
+    LEAF7_ECX_AVX512VBMI2 = 1 << 6,
     XCR0_XMM_YMM = 0x06,
     XCR0_OPMASK_ZMM = 0xE0,
 };
@@ -54,14 +56,28 @@ int fk_cpu_runs_avx512(const fk_cpu *cpu) {
            has(leaf7[1], LEAF7_EBX_AVX512F | LEAF7_EBX_AVX512DQ | LEAF7_EBX_AVX512BW | LEAF7_EBX_AVX512VL);
 }
 
-/* On few of AMD's cores, plain stores of full lines are as fast, though memory reads the lines first, and they spare
- * the way through a buffer: measured on Zen 4, docs/performance.md. */
-int fk_cpu_gains_by_streaming(const fk_cpu *cpu) {
-    uint32_t leaf0[4];
-    return !(cpu->cpuid(0, 0, leaf0) && leaf0[1] == signature_AMD_ebx && leaf0[2] == signature_AMD_ecx &&
-             leaf0[3] == signature_AMD_edx);
+int fk_cpu_runs_avx512ifma(const fk_cpu *cpu) {
+    uint32_t leaf7[4];
+    return fk_cpu_runs_avx512(cpu) && cpu->cpuid(7, 0, leaf7) && has(leaf7[1], LEAF7_EBX_AVX512IFMA) &&
+           has(leaf7[2], LEAF7_ECX_AVX512VBMI2);
 }
 
+static int is_amd(const fk_cpu *cpu) {
+    uint32_t leaf0[4];
+    return cpu->cpuid(0, 0, leaf0) && leaf0[1] == signature_AMD_ebx && leaf0[2] == signature_AMD_ecx &&
+           leaf0[3] == signature_AMD_edx;
+}
+
+/* The kernels with IFMA multiply where the others shift. Intel's cores have more ports for a multiplication than for a
+ * shift of 512 bits, AMD's do not: docs/performance.md. */
+int fk_cpu_gains_by_ifma(const fk_cpu *cpu) { return fk_cpu_runs_avx512ifma(cpu) && !is_amd(cpu); }
+
+/* On few of AMD's cores, plain stores of full lines are as fast, though memory reads the lines first, and they spare
+ * the way through a buffer: measured on Zen 4, docs/performance.md. */
+int fk_cpu_gains_by_streaming(const fk_cpu *cpu) { return !is_amd(cpu); }
+
+static int gains_by_ifma(void) { return fk_cpu_gains_by_ifma(&this_machine); }
+static int only_runs_ifma(void) { return fk_cpu_runs_avx512ifma(&this_machine) && !gains_by_ifma(); }
 static int runs_avx512(void) { return fk_cpu_runs_avx512(&this_machine); }
 static int runs_avx2(void) { return fk_cpu_runs_avx2(&this_machine); }
 
@@ -82,14 +98,14 @@ int fk_gains_by_streaming(void) { return 0; }
 
 static int runs_always(void) { return 1; }
 
-/* Widest first. */
+/* The fastest first. Where a CPU runs the kernels with IFMA but does not gain by them, they come second. */
 static const struct {
     const fk_kernels *kernels;
     int (*runs_here)(void);
 } compiled_in[] = {
 #if defined(__x86_64__)
-    {&fk_kernels_avx512, runs_avx512},
-    {&fk_kernels_avx2, runs_avx2},
+    {&fk_kernels_avx512ifma, gains_by_ifma},  {&fk_kernels_avx512, runs_avx512},
+    {&fk_kernels_avx512ifma, only_runs_ifma}, {&fk_kernels_avx2, runs_avx2},
 #elif defined(__aarch64__)
     {&fk_kernels_neon, runs_always}, /* Advanced SIMD is part of the base architecture */
 #endif

@@ -99,13 +99,13 @@ typedef struct {
  * told of elements. Returns FK_OK, FK_CANCELLED, or FK_NO_MEMORY before anything is written. */
 fk_status fk_fill(const fk_plan *plans, size_t count, int threads, fk_watch *watch, void *context);
 
-/* Choose the kernels of every later fill by name; NULL chooses the widest that this machine can run. */
+/* Choose the kernels of every later fill by name; NULL chooses the fastest that this machine can run. */
 fk_status fk_select_isa(const char *name);
 
-/* The name carried by the selected kernels themselves: "scalar", "avx2", "avx512" or "neon". */
+/* The name carried by the selected kernels themselves: "scalar", "avx2", "avx512", "avx512ifma" or "neon". */
 const char *fk_selected_isa(void);
 
-/* The i-th kernel table compiled in that this machine can run, widest first; NULL past the last. */
+/* The i-th kernel table compiled in that this machine can run, fastest first; NULL past the last. */
 const char *fk_available_isa(int i);
 
 /* Bytes of one element as the operation draws it, and as the format stores it. */

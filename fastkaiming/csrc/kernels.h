@@ -54,6 +54,7 @@ extern const fk_kernels fk_kernels_scalar;
 #if defined(__x86_64__)
 extern const fk_kernels fk_kernels_avx2;
 extern const fk_kernels fk_kernels_avx512;
+extern const fk_kernels fk_kernels_avx512ifma;
 #elif defined(__aarch64__)
 extern const fk_kernels fk_kernels_neon;
 #endif

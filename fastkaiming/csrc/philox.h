@@ -2,8 +2,9 @@
  *
  * Source: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC11, section 3.3.
  *
- * Only the low half of a lane is meaningful; the high half may hold anything, because the 32 x 32 -> 64 multiplication
- * reads low halves only and every other operation of a round is a bitwise xor. That saves all masking.
+ * Only the low half of a lane is meaningful. The 32 x 32 -> 64 multiplication reads low halves only, and every other
+ * operation of a round is a bitwise xor, so the high half may hold anything that the vector operations of an
+ * instruction set allow (vq_xor_factor).
  */
 #ifndef FASTKAIMING_PHILOX_H
 #define FASTKAIMING_PHILOX_H
@@ -61,23 +62,23 @@ FK_INLINE fk_words fk_philox(const fk_schedule *s, const v_u64 product[FK_GROUPS
     enum { LAST = FK_PHILOX_ROUNDS - 1 };
     v_u64 x[4][FK_GROUPS];
     FK_EACH_GROUP(g) {
-        const v_u64 c2 = vq_xor(vq_high32(product[g]), vq_set1(s->into_c2[0]));
+        const v_u64 c2 = vq_xor_factor(vq_high32(product[g]), vq_set1(s->into_c2[0]));
         x[1][g] = vq_mul32(c2, m1);
-        x[0][g] = vq_xor(vq_high32(x[1][g]), vq_set1(s->into_c0[1]));
-        x[2][g] = vq_xor(product[g], vq_set1(s->into_c2[1]));
+        x[0][g] = vq_xor_factor(vq_mul32_high(x[1][g], c2, FK_PHILOX_M1), vq_set1(s->into_c0[1]));
+        x[2][g] = vq_xor_factor(product[g], vq_set1(s->into_c2[1]));
     }
     FK_EACH_GROUP(g) {
-        const v_u64 p0 = vq_mul32(x[0][g], m0), p1 = vq_mul32(x[2][g], m1);
-        x[0][g] = vq_xor3(vq_high32(p1), x[1][g], vq_set1(s->into_c0[2]));
-        x[2][g] = vq_xor(vq_high32(p0), vq_set1(s->into_c2[2]));
+        const v_u64 a = x[0][g], b = x[2][g], p0 = vq_mul32(a, m0), p1 = vq_mul32(b, m1);
+        x[0][g] = vq_xor3_factor(vq_mul32_high(p1, b, FK_PHILOX_M1), x[1][g], vq_set1(s->into_c0[2]));
+        x[2][g] = vq_xor_factor(vq_mul32_high(p0, a, FK_PHILOX_M0), vq_set1(s->into_c2[2]));
         x[1][g] = p1;
         x[3][g] = p0;
     }
     FK_UNROLL for (int round = 3; round < LAST; round++) {
         FK_EACH_GROUP(g) {
-            const v_u64 p0 = vq_mul32(x[0][g], m0), p1 = vq_mul32(x[2][g], m1);
-            x[0][g] = vq_xor3(vq_high32(p1), x[1][g], vq_set1(s->into_c0[round]));
-            x[2][g] = vq_xor3(vq_high32(p0), x[3][g], vq_set1(s->into_c2[round]));
+            const v_u64 a = x[0][g], b = x[2][g], p0 = vq_mul32(a, m0), p1 = vq_mul32(b, m1);
+            x[0][g] = vq_xor3_factor(vq_mul32_high(p1, b, FK_PHILOX_M1), x[1][g], vq_set1(s->into_c0[round]));
+            x[2][g] = vq_xor3_factor(vq_mul32_high(p0, a, FK_PHILOX_M0), x[3][g], vq_set1(s->into_c2[round]));
             x[1][g] = p1;
             x[3][g] = p0;
         }

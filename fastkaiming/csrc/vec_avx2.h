@@ -209,4 +209,6 @@ static inline void v_stream_line(void *out, const void *from) {
 
 static inline void v_stream_fence(void) { _mm_sfence(); }
 
+#include "vec_composed.h"
+
 #endif

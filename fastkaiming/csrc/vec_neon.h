@@ -178,4 +178,6 @@ static inline void vd_store4(double *p, v_f64 even_a, v_f64 odd_a, v_f64 even_b,
 static inline void v_stream_line(void *out, const void *from) { memcpy(out, from, 64); }
 static inline void v_stream_fence(void) {}
 
+#include "vec_composed.h"
+
 #endif

@@ -1,8 +1,8 @@
 /* dispatch_test.c - dispatch.c on simulated CPUs.
  *
- * Reads a CPU a line: its maker's 12 letters, CPUID leaf 1's ECX, leaf 7's EBX, and XCR0, in hexadecimal; "-" is a leaf
- * that the CPU does not have, or an XGETBV that it does not know. Prints which kernels that CPU can run, and whether it
- * gains by streaming stores. */
+ * Reads a CPU a line: its maker's 12 letters, CPUID leaf 1's ECX, leaf 7's EBX and ECX, and XCR0, in hexadecimal; "-"
+ * is a leaf that the CPU does not have, or an XGETBV that it does not know. Prints which kernels that CPU can run, and
+ * whether it gains by IFMA and by streaming stores. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,11 +15,12 @@ const fk_kernels fk_kernels_scalar = {.isa = "scalar"};
 #if defined(__x86_64__)
 const fk_kernels fk_kernels_avx2 = {.isa = "avx2"};
 const fk_kernels fk_kernels_avx512 = {.isa = "avx512"};
+const fk_kernels fk_kernels_avx512ifma = {.isa = "avx512ifma"};
 #elif defined(__aarch64__)
 const fk_kernels fk_kernels_neon = {.isa = "neon"};
 #endif
 
-static char maker[13], leaf1_ecx[17], leaf7_ebx[17], xcr0[17];
+static char maker[13], leaf1_ecx[17], leaf7_ebx[17], leaf7_ecx[17], xcr0[17];
 
 /* Intel Software Developer's Manual, volume 2A, "CPUID": leaf 0 spells it in EBX, EDX, ECX. */
 static int answer_maker(uint32_t registers[4]) {
@@ -30,6 +31,8 @@ static int answer_maker(uint32_t registers[4]) {
     return 1;
 }
 
+enum { EBX = 1, ECX = 2 };
+
 /* The registers that nobody should look at hold the opposite. */
 static int answer(const char *hexadecimal, int which, uint32_t registers[4]) {
     if (strcmp(hexadecimal, "-") == 0) { return 0; }
@@ -38,11 +41,17 @@ static int answer(const char *hexadecimal, int which, uint32_t registers[4]) {
     return 1;
 }
 
+static int answer_leaf7(uint32_t registers[4]) {
+    uint32_t ecx[4];
+    if (!answer(leaf7_ebx, EBX, registers) || !answer(leaf7_ecx, ECX, ecx)) { return 0; }
+    registers[ECX] = ecx[ECX];
+    return 1;
+}
+
 static int simulated_cpuid(uint32_t leaf, uint32_t subleaf, uint32_t registers[4]) {
-    enum { EBX = 1, ECX = 2 };
     if (leaf == 0) { return answer_maker(registers); }
     if (leaf == 1) { return answer(leaf1_ecx, ECX, registers); }
-    if (leaf == 7 && subleaf == 0) { return answer(leaf7_ebx, EBX, registers); }
+    if (leaf == 7 && subleaf == 0) { return answer_leaf7(registers); }
     fprintf(stderr, "dispatch_test: CPUID leaf %" PRIu32 ", subleaf %" PRIu32 " was not simulated\n", leaf, subleaf);
     exit(1);
 }
@@ -57,8 +66,9 @@ static uint64_t simulated_xgetbv(void) {
 
 int main(void) {
     const fk_cpu cpu = {simulated_cpuid, simulated_xgetbv};
-    while (scanf("%12s %16s %16s %16s", maker, leaf1_ecx, leaf7_ebx, xcr0) == 4) {
-        printf("avx2=%d avx512=%d streaming=%d\n", fk_cpu_runs_avx2(&cpu), fk_cpu_runs_avx512(&cpu),
+    while (scanf("%12s %16s %16s %16s %16s", maker, leaf1_ecx, leaf7_ebx, leaf7_ecx, xcr0) == 5) {
+        printf("avx2=%d avx512=%d avx512ifma=%d gain=%d streaming=%d\n", fk_cpu_runs_avx2(&cpu),
+               fk_cpu_runs_avx512(&cpu), fk_cpu_runs_avx512ifma(&cpu), fk_cpu_gains_by_ifma(&cpu),
                fk_cpu_gains_by_streaming(&cpu));
     }
     return 0;

@@ -283,7 +283,7 @@ int main(int argc, char **argv) {
     int threads = (int)whole(argv[2]), verified = 0, mismatched = 0;
     FILE *table = fopen(argv[1], "r");
     if (!table) stop("cannot read", argv[1]);
-    if (strcmp(fk_selected_isa(), fk_available_isa(0))) stop("not the widest was selected", fk_selected_isa());
+    if (strcmp(fk_selected_isa(), fk_available_isa(0))) stop("not the fastest was selected", fk_selected_isa());
 
     char line[512];
     while (fgets(line, sizeof line, table)) {

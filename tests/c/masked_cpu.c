@@ -1,7 +1,8 @@
 /* masked_cpu.c - preloaded into a process, hides features of the CPU from it.
  *
- * CPUID is made to fault, and the handler answers with the CPU's registers less the bits in $MASKED_LEAF1_ECX and
- * $MASKED_LEAF7_EBX (hexadecimal). Where CPUID cannot be made to fault, the process ends with status 77. */
+ * CPUID is made to fault, and the handler answers with the CPU's registers less the bits in $MASKED_LEAF1_ECX,
+ * $MASKED_LEAF7_EBX and $MASKED_LEAF7_ECX (hexadecimal), and with the maker's name in $MASKED_MAKER (12 letters), if
+ * set. Where CPUID cannot be made to fault, the process ends with status 77. */
 #if defined(__x86_64__) && defined(__linux__)
 #define _GNU_SOURCE
 #include <asm/prctl.h>
@@ -13,7 +14,8 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-static unsigned masked_leaf1_ecx, masked_leaf7_ebx;
+static unsigned masked_leaf1_ecx, masked_leaf7_ebx, masked_leaf7_ecx;
+static const char *maker;
 
 static long let_cpuid(int work) { return syscall(SYS_arch_prctl, ARCH_SET_CPUID, work); }
 
@@ -31,7 +33,15 @@ static void answer_cpuid(int number, siginfo_t *info, void *context) {
     __cpuid_count(leaf, subleaf, eax, ebx, ecx, edx);
     let_cpuid(0);
     if (leaf == 1) { ecx &= ~masked_leaf1_ecx; }
-    if (leaf == 7 && subleaf == 0) { ebx &= ~masked_leaf7_ebx; }
+    if (leaf == 7 && subleaf == 0) {
+        ebx &= ~masked_leaf7_ebx;
+        ecx &= ~masked_leaf7_ecx;
+    }
+    if (leaf == 0 && maker != NULL) {
+        memcpy(&ebx, maker, 4);
+        memcpy(&edx, maker + 4, 4);
+        memcpy(&ecx, maker + 8, 4);
+    }
     registers[REG_RAX] = eax;
     registers[REG_RBX] = ebx;
     registers[REG_RCX] = ecx;
@@ -47,6 +57,8 @@ static unsigned mask(const char *variable) {
 __attribute__((constructor)) static void hide(void) {
     masked_leaf1_ecx = mask("MASKED_LEAF1_ECX");
     masked_leaf7_ebx = mask("MASKED_LEAF7_EBX");
+    masked_leaf7_ecx = mask("MASKED_LEAF7_ECX");
+    maker = getenv("MASKED_MAKER");
     struct sigaction action = {.sa_sigaction = answer_cpuid, .sa_flags = SA_SIGINFO};
     sigaction(SIGSEGV, &action, NULL);
     if (let_cpuid(0) != 0) { _exit(77); }

@@ -1,0 +1,10 @@
+/* kernel_avx512ifma.c - the kernels in AVX-512 F, DQ, BW, VL, IFMA and VBMI2: Ice Lake and later, Zen 4 and later. */
+#if defined(__x86_64__)
+#include <immintrin.h>
+#define FK_TARGET "avx512f,avx512dq,avx512bw,avx512vl,avx512ifma,avx512vbmi2,fma"
+#include "target_begin.h"
+#include "vec_avx512ifma.h"
+#define FK_ISA avx512ifma
+#include "kernel.inc"
+#include "target_end.h"
+#endif
