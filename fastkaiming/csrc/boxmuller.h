@@ -57,9 +57,9 @@ FK_INLINE void fk_normal_pair_f32(v_u32 a, v_u32 b, v_f32 *even, v_f32 *odd) {
     v_f32 c, n;
     fk_cos_sin_f32(b, &c, &n);
     const v_f32 rho = vf_flip_sign(fk_radius_f32(a, b), b);
-    const v_m32 swap = vw_bit(b, 30);
-    *even = vf_mul(rho, vf_select(swap, n, c));
-    *odd = vf_mul(rho, vf_select(swap, c, n));
+    vf_swap_where(vw_bit(b, 30), &c, &n);
+    *even = vf_mul(rho, c);
+    *odd = vf_mul(rho, n);
 }
 
 /* Double precision.
@@ -127,9 +127,9 @@ FK_INLINE void fk_normal_pair_f64(v_u64 w0, v_u64 w1, v_f64 *even, v_f64 *odd) {
     v_f64 c, n;
     fk_cos_sin_f64(w1, &c, &n);
     const v_f64 rho = vd_flip_sign(fk_radius_f64(w0), w1);
-    const v_m64 swap = vq_bit(w1, 62);
-    *even = vd_mul(rho, vd_select(swap, n, c));
-    *odd = vd_mul(rho, vd_select(swap, c, n));
+    vd_swap_where(vq_bit(w1, 62), &c, &n);
+    *even = vd_mul(rho, c);
+    *odd = vd_mul(rho, n);
 }
 
 #endif

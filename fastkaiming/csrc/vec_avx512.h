@@ -81,7 +81,12 @@ static inline v_f32 vf_div(v_f32 a, v_f32 b) { return _mm512_div_ps(a, b); }
 static inline v_f32 vf_sqrt(v_f32 a) { return _mm512_sqrt_ps(a); }
 static inline v_f32 vf_min(v_f32 a, v_f32 b) { return _mm512_min_ps(a, b); }
 static inline v_f32 vf_max(v_f32 a, v_f32 b) { return _mm512_max_ps(a, b); }
-static inline v_f32 vf_select(v_m32 m, v_f32 set, v_f32 clear) { return _mm512_mask_blend_ps(m, clear, set); }
+
+static inline void vf_swap_where(v_m32 m, v_f32 *a, v_f32 *b) {
+    const v_f32 before = *a;
+    *a = _mm512_mask_blend_ps(m, before, *b);
+    *b = _mm512_mask_blend_ps(m, *b, before);
+}
 
 /* The mask of the positive lanes is the one that the masked subtraction and getexp need: the mask of the negative ones
  * would have to be inverted first. */
@@ -125,7 +130,12 @@ static inline v_f64 vd_fnma(v_f64 a, v_f64 b, v_f64 c) { return _mm512_fnmadd_pd
 static inline v_f64 vd_sqrt(v_f64 a) { return _mm512_sqrt_pd(a); }
 static inline v_f64 vd_min(v_f64 a, v_f64 b) { return _mm512_min_pd(a, b); }
 static inline v_f64 vd_max(v_f64 a, v_f64 b) { return _mm512_max_pd(a, b); }
-static inline v_f64 vd_select(v_m64 m, v_f64 set, v_f64 clear) { return _mm512_mask_blend_pd(m, clear, set); }
+
+static inline void vd_swap_where(v_m64 m, v_f64 *a, v_f64 *b) {
+    const v_f64 before = *a;
+    *a = _mm512_mask_blend_pd(m, before, *b);
+    *b = _mm512_mask_blend_pd(m, *b, before);
+}
 
 static inline v_m64 vd_positive(v_f64 a) { return _mm512_cmp_pd_mask(a, _mm512_setzero_pd(), _CMP_GE_OQ); }
 

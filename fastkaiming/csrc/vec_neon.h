@@ -78,7 +78,12 @@ static inline v_f32 vf_sqrt(v_f32 a) { return vsqrtq_f32(a); }
 static inline v_f32 vf_min(v_f32 a, v_f32 b) { return vminq_f32(a, b); }
 static inline v_f32 vf_max(v_f32 a, v_f32 b) { return vmaxq_f32(a, b); }
 static inline v_m32 vf_negative(v_f32 a) { return vreinterpretq_u32_s32(vshrq_n_s32(vreinterpretq_s32_f32(a), 31)); }
-static inline v_f32 vf_select(v_m32 m, v_f32 set, v_f32 clear) { return vbslq_f32(m, set, clear); }
+
+static inline void vf_swap_where(v_m32 m, v_f32 *a, v_f32 *b) {
+    const v_f32 before = *a;
+    *a = vbslq_f32(m, *b, before);
+    *b = vbslq_f32(m, before, *b);
+}
 
 static inline v_f32 vf_by_sign(v_f32 a, v_f32 negative, v_f32 positive) {
     return vbslq_f32(vf_negative(a), negative, positive);
@@ -124,7 +129,12 @@ static inline v_f64 vd_sqrt(v_f64 a) { return vsqrtq_f64(a); }
 static inline v_f64 vd_min(v_f64 a, v_f64 b) { return vminq_f64(a, b); }
 static inline v_f64 vd_max(v_f64 a, v_f64 b) { return vmaxq_f64(a, b); }
 static inline v_m64 vd_negative(v_f64 a) { return vreinterpretq_u64_s64(vshrq_n_s64(vreinterpretq_s64_f64(a), 63)); }
-static inline v_f64 vd_select(v_m64 m, v_f64 set, v_f64 clear) { return vbslq_f64(m, set, clear); }
+
+static inline void vd_swap_where(v_m64 m, v_f64 *a, v_f64 *b) {
+    const v_f64 before = *a;
+    *a = vbslq_f64(m, *b, before);
+    *b = vbslq_f64(m, before, *b);
+}
 
 static inline v_f64 vd_by_sign(v_f64 a, v_f64 negative, v_f64 positive) {
     return vbslq_f64(vd_negative(a), negative, positive);

@@ -163,8 +163,13 @@ static inline v_f32 vf_fnma(v_f32 a, v_f32 b, v_f32 c) {
     FK_LANES(v_f32, FK_W32, fk_fma_f32(-a.lane[i], b.lane[i], c.lane[i]));
 }
 
-static inline v_f32 vf_select(v_m32 m, v_f32 set, v_f32 clear) {
-    FK_LANES(v_f32, FK_W32, m.lane[i] ? set.lane[i] : clear.lane[i]);
+/* Swap a and b where m is set. */
+static inline void vf_swap_where(v_m32 m, v_f32 *a, v_f32 *b) {
+    const v_f32 before[2] = {*a, *b};
+    for (int i = 0; i < FK_W32; i++) {
+        a->lane[i] = before[m.lane[i] != 0].lane[i];
+        b->lane[i] = before[m.lane[i] == 0].lane[i];
+    }
 }
 
 /* `negative` where a < 0, else `positive`. Range: all numbers but -0, which counts as either. */
@@ -231,8 +236,13 @@ static inline v_f64 vd_fnma(v_f64 a, v_f64 b, v_f64 c) {
 static inline v_f64 vd_sqrt(v_f64 a) { FK_LANES(v_f64, FK_W64, sqrt(a.lane[i])); }
 static inline v_f64 vd_min(v_f64 a, v_f64 b) { FK_LANES(v_f64, FK_W64, a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i]); }
 static inline v_f64 vd_max(v_f64 a, v_f64 b) { FK_LANES(v_f64, FK_W64, a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]); }
-static inline v_f64 vd_select(v_m64 m, v_f64 set, v_f64 clear) {
-    FK_LANES(v_f64, FK_W64, m.lane[i] ? set.lane[i] : clear.lane[i]);
+
+static inline void vd_swap_where(v_m64 m, v_f64 *a, v_f64 *b) {
+    const v_f64 before[2] = {*a, *b};
+    for (int i = 0; i < FK_W64; i++) {
+        a->lane[i] = before[m.lane[i] != 0].lane[i];
+        b->lane[i] = before[m.lane[i] == 0].lane[i];
+    }
 }
 
 static inline v_f64 vd_by_sign(v_f64 a, v_f64 negative, v_f64 positive) {
