@@ -1,6 +1,7 @@
 # cython: language_level=3, freethreading_compatible=True, boundscheck=False, wraparound=False, auto_pickle=False
 """The boundary: takes a pointer, makes one call without the GIL, turns a status into an exception."""
 
+import errno
 import os
 from functools import wraps
 
@@ -65,7 +66,7 @@ cdef extern from "fill.h" nogil:
     enum: FK_STREAM_VERSION
 
     ctypedef enum fk_status:
-        FK_OK, FK_CANCELLED, FK_ISA_UNKNOWN, FK_ISA_UNSUPPORTED, FK_NO_MEMORY
+        FK_OK, FK_CANCELLED, FK_ISA_UNKNOWN, FK_ISA_UNSUPPORTED, FK_NO_MEMORY, FK_FAULT
 
     ctypedef enum fk_operation:
         FK_WORDS_U32, FK_UNIFORM_F32, FK_UNIFORM_F64, FK_NORMAL_F32, FK_NORMAL_F64, FK_CONSTANT_F32, FK_CONSTANT_F64

@@ -188,6 +188,9 @@ cdef int _fill(const fk_plan *plans, size_t count, uint64_t elements, int thread
         raise watcher.error
     if status == FK_NO_MEMORY:
         raise MemoryError
+    if status == FK_FAULT:
+        raise OSError(errno.EFAULT, "memory of the array could not be written: if it is a memory-mapped file, the file "
+                                    "was truncated or its disk is full")
     if progress is not None:
         progress(elements, elements)
     return 0

@@ -60,8 +60,14 @@ def fill_(
 
     Other Python threads run during a fill. What keeps the memory of ``out`` in place meanwhile is NumPy's own check of
     references, by which ``out.resize`` raises: do not resize ``out`` with ``refcheck=False``, or free behind NumPy's
-    back the memory that it lies in, before the fill returns. Nor truncate a file that is mapped there: at a write
-    beyond its end, as at one for which the disk has no room, the system ends the process by SIGBUS.
+    back the memory that it lies in, before the fill returns.
+
+    If ``out`` is a memory-mapped file, Linux 5.14 and later report a file that was cut short, or a disk that is full,
+    before the elements there are written: the fill raises OSError and leaves ``out`` partly written. Memory is checked
+    in units of up to 2 MiB, each just before it is filled. Not everything can be checked: if the file is truncated
+    while a unit is being filled, if the disk is full but the page was read before, if ``out`` takes less than 1 MiB, or
+    if its elements take less than half of the memory that they are spread over, the system ends the process with
+    SIGBUS, as it does on other systems.
 
     Parameters
     ----------
@@ -102,6 +108,8 @@ def fill_(
     ValueError
         An argument out of range, an ``out`` that is read-only or overlaps itself or is not of the shape that ``index``
         selects, or a distribution whose values would over- or underflow the dtype.
+    OSError
+        The memory of ``out`` cannot be written, because it is a mapped file that was cut short or whose disk is full.
 
     Examples
     --------

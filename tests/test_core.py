@@ -40,22 +40,26 @@ def test_stream_version() -> None:
 @pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize("isa", ["scalar"], indirect=True)  # slow enough to report within the fill
 @pytest.mark.parametrize(
-    ("operation", "dtype", "chunk"),
+    ("operation", "dtype", "rounding"),
     [
-        (_core.NORMAL_F32, np.float32, _core.CHUNK_ELEMENTS),
-        (_core.NORMAL_F64, np.float64, _core.CHUNK_ELEMENTS // 2),
+        (_core.NORMAL_F32, np.float32, _core.AS_DRAWN),
+        (_core.NORMAL_F64, np.float64, _core.AS_DRAWN),
+        (_core.NORMAL_F32, np.float16, _core.FLOAT16),
+        (_core.NORMAL_F32, np.uint8, _core.FLOAT8_E5M2),
     ],
 )
-def test_chunks_end_at_multiples_of_the_chunk_in_the_stream(operation: int, dtype: Any, chunk: int) -> None:
+def test_work_units_end_at_multiples_of_their_size_in_memory(operation: int, dtype: Any, rounding: int) -> None:
     def report(done: int, _total: int) -> None:
-        ends.append(first + done)
+        ends.append(out.ctypes.data + done * out.itemsize)
         raise InterruptedError
 
     ends: list[int] = []
-    for first in (0, 1, chunk - 1, 3 * chunk + 500):
+    zeros = np.zeros(1 << 26, dtype)
+    for begin in (0, 1, 3 * 2**18 + 500):
+        out = zeros[begin:]
         with pytest.raises(InterruptedError):
-            _core.fill(np.zeros(1 << 26, dtype), operation, 1, 0, first, scale=1.0, progress=report)
-    assert [end % chunk for end in ends] == [0, 0, 0, 0]
+            _core.fill(out, operation, 1, 0, begin, rounding, scale=1.0, progress=report)
+    assert [end % (4 * _core.CHUNK_ELEMENTS) for end in ends] == [0, 0, 0]
 
 
 def test_only_doubles_are_rounded_to_float32() -> None:

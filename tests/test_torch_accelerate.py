@@ -1,9 +1,7 @@
 """accelerate(): whose fills are ours, within the block and nowhere else."""
 
 import contextvars
-import ctypes
 import math
-import mmap
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -316,27 +314,6 @@ def test_bad_arguments_get_torchs_errors() -> None:
             call()
         assert str(found.value) == str(expected.value)
     assert not tensor.any()
-
-
-def test_large_fresh_tensors_get_huge_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fastkaiming import hugepages
-
-    asked: list[tuple[int, int]] = []
-
-    def madvise(address: int, length: int, advice: int) -> None:
-        assert advice == mmap.MADV_HUGEPAGE
-        assert ctypes.string_at(address, 64) == bytes(64)  # nothing is filled yet
-        asked.append((address, length))
-
-    monkeypatch.setattr(hugepages, "_madvise", lambda: madvise)
-    with ours.accelerate():
-        small, large = torch.zeros(1000).normal_(), torch.zeros(5 << 10, 1 << 10).T.normal_()
-    ((address, length),) = asked
-    assert large.data_ptr() <= address < address + length <= large.data_ptr() + 20 * 2**20
-    assert address % 2**21 == length % 2**21 == 0
-    assert length >= 18 * 2**20
-    assert 0.5 < large.std() < 1.5
-    assert small.std() > 0.5
 
 
 def test_models_of_transformers() -> None:

@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastkaiming import hugepages
 from fastkaiming.checkpoint import descriptors
 from fastkaiming.checkpoint.headers import LAST_BYTE
 from fastkaiming.checkpoint.pieces import boxes, shape_of
@@ -169,9 +168,7 @@ def _buffer(files: Sequence[File]) -> Bytes:
         memory = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     else:
         memory = mmap.mmap(-1, nbytes)
-    buffer = np.frombuffer(memory, np.uint8)
-    hugepages.advise(buffer)
-    return buffer
+    return np.frombuffer(memory, np.uint8)
 
 
 def fill(buffer: Bytes, file: File, begin: int, key_of: KeyOf, threads: int | None) -> None:

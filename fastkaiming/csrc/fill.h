@@ -18,6 +18,7 @@ typedef enum {
     FK_ISA_UNKNOWN,     /* no kernel table of that name was compiled in */
     FK_ISA_UNSUPPORTED, /* compiled in, but this CPU or this operating system cannot run it */
     FK_NO_MEMORY,
+    FK_FAULT, /* the system could not give the memory of some elements; part of the buffer is written */
 } fk_status;
 
 /* What is drawn, in which precision: one kernel each. */
@@ -96,7 +97,7 @@ typedef struct {
 } fk_plan;
 
 /* Fill the arrays of all plans, side by side on at most `threads` threads, the caller included. `watch`, or NULL, is
- * told of elements. Returns FK_OK, FK_CANCELLED, or FK_NO_MEMORY before anything is written. */
+ * told of elements. Returns FK_OK, FK_CANCELLED, FK_FAULT, or FK_NO_MEMORY before anything is written. */
 fk_status fk_fill(const fk_plan *plans, size_t count, int threads, fk_watch *watch, void *context);
 
 /* Choose the kernels of every later fill by name; NULL chooses the fastest that this machine can run. */
@@ -115,7 +116,7 @@ size_t fk_stored_bytes(fk_operation operation, fk_format format);
 /* Can the selected kernels store past the caches? Where not, FK_STORE_STREAMING is FK_STORE_PLAIN. */
 int fk_streams(void);
 
-/* Elements of 4 bytes that a thread takes at a time; tests put their cuts around it. */
+/* Elements of 4 bytes that a thread takes at a time, at the most; tests put their cuts around it. */
 size_t fk_chunk_elements(void);
 
 #endif

@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "draw.h"
+#include "pages.h"
 
 /* What the first-level cache holds of a fill that does not go straight to memory. */
 enum { FK_BATCH_BLOCKS = 1024, FK_BATCH_ROWS = FK_BATCH_BLOCKS };
@@ -21,10 +22,10 @@ typedef struct {
     int across_rows; /* is memory denser from row to row than from column to column? */
     int direct;      /* do the elements of a row lie in memory as the kernel draws them? */
 
-    /* The grid is cut into cells, the unit of work that threads take: columns where column + phase is a multiple of
-     * cell_columns. A cell that is not direct is cut into batches, what is drawn at once. A batch of several rows lists
-     * its blocks, a batch of one row takes whole tiles of consecutive ones. */
-    uint64_t cell_rows, cell_columns, phase, cells_across, cells;
+    /* The grid is cut into cells, the work units that threads take: between columns where column + column_phase is a
+     * multiple of cell_columns, and likewise between rows. A cell that is not direct is cut into batches, what is drawn
+     * at once. A batch of several rows lists its blocks, a batch of one row takes whole tiles of consecutive ones. */
+    uint64_t cell_rows, cell_columns, row_phase, column_phase, cells_across, cells;
     uint64_t batch_rows, batch_columns;
 } fk_grid;
 
@@ -39,9 +40,20 @@ typedef struct {
     char *out;
 } fk_row;
 
-void fk_grid_of(const fk_plan *plan, fk_grid *grid);
+/* The least and the greatest size of a cell, in bytes of memory. The greatest is that of a huge page. */
+enum { FK_LEAST_CELL_BYTES = 1 << 18, FK_MOST_CELL_BYTES = 1 << 21 };
+
+/* `cell_bytes`, a power of 2 from the least to the greatest, is what a cell has at most of the memory of elements. */
+void fk_grid_of(const fk_plan *plan, uint64_t cell_bytes, fk_grid *grid);
 
 fk_box fk_grid_cell(const fk_grid *grid, uint64_t cell);
+
+/* All of the grid, which has elements. */
+fk_box fk_grid_whole(const fk_grid *grid);
+
+/* The memory from a box's first element to its last, where elements are at least half of it; an empty span elsewhere.
+ * A box that begins or ends within an axis of rows may have somewhat less memory than that. */
+fk_span fk_grid_span(const fk_grid *grid, const fk_plan *plan, const fk_box *box);
 
 fk_row fk_grid_row(const fk_grid *grid, const fk_plan *plan, uint64_t row);
 void fk_next_row(fk_row *row);

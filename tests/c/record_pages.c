@@ -1,0 +1,51 @@
+/* record_pages.c - preloaded into a process, records what it asks the system about the pages of its memory, and refuses
+ * MADV_POPULATE_WRITE as an older kernel does, if it is told to. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum { POPULATE_WRITE = 23, MINCORE = -1, MOST = 4096 };
+
+/* `kind` is the advice given by madvise, or MINCORE. */
+typedef struct { uintptr_t address, length, kind; } request;
+
+int requests(const request **made);
+void start_recording(int refusing);
+
+static request recorded[MOST];
+static atomic_int count;
+static atomic_int refuses;
+
+void start_recording(int refusing) {
+    atomic_store(&count, 0);
+    atomic_store(&refuses, refusing);
+}
+
+/* Returns how many there were since then. */
+int requests(const request **made) {
+    *made = recorded;
+    return atomic_load(&count);
+}
+
+static void record(void *address, size_t length, int kind) {
+    const int at = atomic_fetch_add(&count, 1);
+    if (at < MOST) { recorded[at] = (request){(uintptr_t)address, length, (uintptr_t)kind}; }
+}
+
+int madvise(void *address, size_t length, int advice) {
+    record(address, length, advice);
+    if (advice == POPULATE_WRITE && atomic_load(&refuses)) {
+        errno = EINVAL;
+        return -1;
+    }
+    return (int)syscall(SYS_madvise, address, length, advice);
+}
+
+int mincore(void *address, size_t length, unsigned char *present) {
+    record(address, length, MINCORE);
+    return (int)syscall(SYS_mincore, address, length, present);
+}
