@@ -205,7 +205,7 @@ print(digest())
 
 
 def test_mapped_file_that_is_truncated_during_a_fill(tmp_path: Path) -> None:
-    """The documented end where no page is checked before: what the system does to whoever writes beyond a file's end."""
+    """The documented end where no page is checked: what the system does to whoever writes beyond the end of a file."""
     program = f"""{LONG_FILL}
 import faulthandler
 
