@@ -35,9 +35,9 @@ fk_pages fk_populate(fk_span span) {
     const uintptr_t page = page_bytes();
     const fk_span pages = {span.begin / page * page, (span.end + page - 1) / page * page};
     if (all_present(pages)) { return FK_PAGES_PRESENT; }
+    /* Where the kernel is older, or refuses for another reason, pages are mapped as they are written. */
     const int refused = madvise((void *)pages.begin, pages.end - pages.begin, MADV_POPULATE_WRITE) != 0;
-    return refused && errno == EFAULT ? FK_PAGES_FAULT
-                                      : FK_PAGES_NEW; /* an older kernel maps them as they are written */
+    return refused && errno == EFAULT ? FK_PAGES_FAULT : FK_PAGES_NEW;
 }
 
 void fk_advise_huge_pages(fk_span span) {
