@@ -102,7 +102,9 @@ static uint64_t fill_cells_of(const fk_plan *plan, job *j, scratch *own, uint64_
             break;
         }
         if (grid->direct) {
-            fill_runs(plan, grid, &draw, &box, streaming && pages == FK_PAGES_PRESENT ? &own->streaming : NULL);
+            /* Pages that the system has just zeroed are in the cache. */
+            const int in_cache = pages == FK_PAGES_NEW && plan->store != FK_STORE_STREAMING;
+            fill_runs(plan, grid, &draw, &box, streaming && !in_cache ? &own->streaming : NULL);
         } else {
             fk_fill_batches(plan, grid, &draw, &box, &own->batch);
         }

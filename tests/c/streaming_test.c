@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "dispatch.h"
 
@@ -32,11 +33,12 @@ const fk_kernels *fk_selected(void) { return &kernels; }
 int fk_gains_by_streaming(void) { return gains; }
 
 int main(void) {
-    int threads, mib, store;
-    while (scanf("%d %d %d %d", &gains, &threads, &mib, &store) == 4) {
+    int threads, mib, store, touched;
+    while (scanf("%d %d %d %d %d", &gains, &threads, &mib, &store, &touched) == 5) {
         const fk_axis axis = {.size = (uint64_t)mib << 18, .stride = 4, .step = 1};
         float *const out = malloc(axis.size * sizeof *out);
         if (out == NULL) { return 1; }
+        if (touched) { memset(out, 1, axis.size * sizeof *out); }
         const fk_plan plan = {
             .out = out, .axes = &axis, .axis_count = 1, .operation = FK_NORMAL_F32, .store = (fk_store)store};
         atomic_store(&streamed, 0);
