@@ -103,6 +103,7 @@ cdef extern from "fill.h" nogil:
     const char *fk_available_isa(int i)
     size_t fk_drawn_bytes(fk_operation operation)
     size_t fk_stored_bytes(fk_operation operation, fk_format format)
+    bint fk_can_round(fk_operation operation, fk_format format)
     bint fk_streams()
     size_t fk_chunk_elements()
 

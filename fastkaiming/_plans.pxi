@@ -47,8 +47,8 @@ cdef class Template:
                  int store=FK_STORE_AUTO):
         cdef double *params = <double *>&self.plan.params
         cdef Py_ssize_t i
-        if rounding == FK_FLOAT32 and fk_drawn_bytes(<fk_operation>operation) != sizeof(double):
-            raise ValueError("only operations in double precision round to float32")
+        if not fk_can_round(<fk_operation>operation, <fk_format>rounding):
+            raise ValueError("the values of this operation are not rounded to this format")
         if len(numbers) * sizeof(double) > sizeof(fk_params):
             raise ValueError(f"there are {len(numbers)} numbers")
         for i in range(len(numbers)):

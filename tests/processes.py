@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -28,6 +29,12 @@ def compiled(output: Path, *arguments: str | Path) -> Path:
         pytest.skip(f"no C compiler: {compiler[0]}")
     subprocess.run([*compiler, f"@{CSRC}/cflags.rsp", f"-I{CSRC}", *arguments, "-o", output], check=True)
     return output
+
+
+def vectors_of(isa: str) -> list[str]:
+    """Return how a program is compiled for the vector operations of an instruction set."""
+    targets = re.findall(r'#define FK_TARGET "(.*)"', (CSRC / f"kernel_{isa}.c").read_text())
+    return [f'-DVERBS="vec_{isa}.h"', *(f"-m{feature}" for target in targets for feature in target.split(","))]
 
 
 def core_objects(directories: pytest.TempPathFactory) -> list[Path]:

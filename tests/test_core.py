@@ -62,9 +62,18 @@ def test_work_units_end_at_multiples_of_their_size_in_memory(operation: int, dty
     assert [end % (4 * _core.CHUNK_ELEMENTS) for end in ends] == [0, 0, 0]
 
 
-def test_only_doubles_are_rounded_to_float32() -> None:
-    with pytest.raises(ValueError, match="only operations in double precision round to float32"):
-        _core.fill(np.zeros(9, np.float32), _core.NORMAL_F32, 1, 0, 0, _core.FLOAT32, scale=1.0)
+@pytest.mark.parametrize(
+    ("operation", "rounding", "dtype"),
+    [
+        (_core.NORMAL_F32, _core.FLOAT32, np.float32),
+        (_core.NORMAL_F64, _core.FLOAT32, np.float32),
+        (_core.CONSTANT_F64, _core.FLOAT16, np.float16),
+        (_core.WORDS_U32, _core.FLOAT16, np.float16),
+    ],
+)
+def test_operations_round_to_the_formats_that_they_have_stores_for(operation: int, rounding: int, dtype: Any) -> None:
+    with pytest.raises(ValueError, match="the values of this operation are not rounded to this format"):
+        _core.fill(np.zeros(9, dtype), operation, 1, 0, 0, rounding, scale=1.0)
 
 
 def elements(dtype: Any, count: int) -> NDArray[Any]:

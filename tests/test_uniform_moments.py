@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import reference_formats
 from numpy.typing import NDArray
-from processes import CSRC, ROOT, compiled, core_objects
+from processes import ROOT, compiled, vectors_of
 from reference import Parameters, uniform_of, uniform_parameters
 from reference_formats import FORMATS, Format, narrow_uniform_parameters, numbers
 
@@ -29,13 +29,13 @@ every_case = pytest.mark.parametrize(("name", "bounds"), CASES, ids=str)
 Counts = Counter[float]
 
 
-def counted(isa: str, cases: list[tuple[Format, int, Parameters]], program: Path) -> list[Counts]:
+def counted(cases: list[tuple[Format, int, Parameters]], program: Path) -> list[Counts]:
     """Return how often the kernels store each number, by looking at every word."""
     lines = [
         " ".join([str(index), *(float(number).hex() for number in vars(parameters).values())])
         for _, index, parameters in cases
     ]
-    output = subprocess.run([program, isa], input="\n".join(lines), check=True, capture_output=True, text=True).stdout
+    output = subprocess.run([program], input="\n".join(lines), check=True, capture_output=True, text=True).stdout
     found = []
     for (storage, _, _), line in zip(cases, output.splitlines(), strict=True):
         pairs = np.array(line.split(), np.int64).reshape(-1, 2)
@@ -86,18 +86,13 @@ def moments(counts: Counts) -> tuple[Fraction, Fraction]:
 
 @pytest.fixture(scope="module", params=fk.available_isas())
 def counts(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[Any, Counts]:
-    isa = request.param
-    targets = re.findall(r'#define FK_TARGET "(.*)"', (CSRC / f"kernel_{isa}.c").read_text())
-    features = [f"-m{feature}" for target in targets for feature in target.split(",")]
-    objects = core_objects(tmp_path_factory)
     source = ROOT / "tests" / "c" / "uniform_counts.c"
-    directory = tmp_path_factory.mktemp("uniform")
-    program = compiled(directory / f"counts_{isa}", f'-DVERBS="vec_{isa}.h"', *features, source, *objects, "-lm")
+    program = compiled(tmp_path_factory.mktemp("uniform") / "counts", *vectors_of(request.param), source, "-lm")
     cases = [
         (FORMATS[name], getattr(_core, name.upper()), narrow_uniform_parameters(*bounds, FORMATS[name]))
         for name, bounds in CASES
     ]
-    return dict(zip(CASES, counted(isa, cases, program), strict=True))
+    return dict(zip(CASES, counted(cases, program), strict=True))
 
 
 @every_case

@@ -1,4 +1,4 @@
-/* batch.c - a batch is drawn into the first-level cache, rounded to its format, swapped, and put in its place. */
+/* batch.c - a batch is drawn into the first-level cache, swapped, and put in its place. */
 #include "batch.h"
 
 #include <string.h>
@@ -25,7 +25,7 @@ static size_t draw_row(fk_batch *b, const fk_row *row, uint64_t column) {
 /* The elements of up to `rows` rows from `column` on, as many of them as one call of the kernel can serve; moves the
  * cursor past them. Neighbours that share a block draw it once. Returns how many elements were drawn. */
 static size_t draw_rows(fk_batch *b, fk_row *row, uint64_t rows, uint64_t column) {
-    const uint64_t block_elements = FK_BLOCK_BYTES / b->draw->element_bytes, step = b->grid->column.step;
+    const uint64_t block_elements = b->draw->block_elements, step = b->grid->column.step;
     uint64_t high = 0, last = 0;
     size_t blocks = 0;
     for (; b->rows < rows; fk_next_row(row)) {
@@ -47,42 +47,17 @@ static size_t draw_rows(fk_batch *b, fk_row *row, uint64_t rows, uint64_t column
     return blocks * block_elements;
 }
 
-/* Can the elements drawn be rounded to where they belong? They must lie there one after the other, each at a multiple
- * of its size, and not be swapped afterwards: nobody may see them before that. */
-static int can_be_rounded_in_place(const fk_batch *b, size_t drawn, size_t bytes) {
-    return b->rows == 1 && !b->plan->swapped && drawn == b->columns && b->grid->column.stride == (int64_t)bytes &&
-           (uintptr_t)b->out[0] % bytes == 0;
-}
-
-/* Round and swap the elements drawn. */
-static void finish(fk_batch *b, size_t drawn) {
-    const size_t bytes = fk_stored_bytes(b->plan->operation, b->plan->format);
-    char *elements = b->drawn, *spare = b->rounded;
-    if (b->plan->format > FK_FLOAT32 && b->draw->element_bytes == sizeof(double)) {
-        b->draw->kernels->round[FK_FLOAT32](elements, spare, drawn);
-        elements = b->rounded;
-        spare = b->drawn;
-    }
-    if (b->plan->format != FK_AS_DRAWN) {
-        if (can_be_rounded_in_place(b, drawn, bytes)) { spare = b->out[0]; }
-        b->draw->kernels->round[b->plan->format](elements, spare, drawn);
-        elements = spare;
-    }
-    if (b->plan->swapped) { b->draw->kernels->swap(elements, drawn, bytes); }
-    b->elements = elements;
-}
-
 FK_INLINE void put_along_rows(const fk_batch *b, int64_t stride, size_t apart, size_t bytes) {
     for (size_t i = 0; i < b->rows; i++) {
         char *out = b->out[i];
-        const char *from = b->elements + b->drawn_at[i] * bytes;
+        const char *from = b->drawn + b->drawn_at[i] * bytes;
         for (uint64_t k = 0; k < b->columns; k++, out += stride, from += apart) { memcpy(out, from, bytes); }
     }
 }
 
 FK_INLINE void put_across_rows(const fk_batch *b, int64_t stride, size_t apart, size_t bytes) {
     const size_t rows = b->rows; /* which the bytes written might be, for all that the compiler knows */
-    const char *from = b->elements;
+    const char *from = b->drawn;
     for (uint64_t k = 0; k < b->columns; k++, from += apart) {
         const int64_t by = (int64_t)k * stride;
         for (size_t i = 0; i < rows; i++) { memcpy(b->out[i] + by, from + b->drawn_at[i] * bytes, bytes); }
@@ -102,11 +77,10 @@ FK_INLINE void put_elements(const fk_batch *b, size_t bytes) {
 }
 
 static void put_in_place(const fk_batch *b) {
-    if (b->elements == b->out[0]) { return; } /* rounded to where they belong */
-    const size_t bytes = fk_stored_bytes(b->plan->operation, b->plan->format);
+    const size_t bytes = b->draw->element_bytes;
     if (b->grid->column.step == 1 && b->grid->column.stride == (int64_t)bytes) {
         for (size_t i = 0; i < b->rows; i++) {
-            memcpy(b->out[i], b->elements + b->drawn_at[i] * bytes, b->columns * bytes);
+            memcpy(b->out[i], b->drawn + b->drawn_at[i] * bytes, b->columns * bytes);
         }
         return;
     }
@@ -126,7 +100,6 @@ static uint64_t batch_end(const fk_grid *grid, const fk_row *row, uint64_t colum
 }
 
 void fk_fill_batches(const fk_plan *plan, const fk_grid *grid, const fk_draw *draw, const fk_box *box, fk_batch *b) {
-    b->plan = plan;
     b->grid = grid;
     b->draw = draw;
     uint64_t end;
@@ -141,7 +114,7 @@ void fk_fill_batches(const fk_plan *plan, const fk_grid *grid, const fk_draw *dr
                 b->rows = 0;
                 const size_t drawn =
                     grid->batch_rows == 1 ? draw_row(b, &cursor, column) : draw_rows(b, &cursor, left, column);
-                finish(b, drawn);
+                if (plan->swapped) { draw->kernels->swap(b->drawn, drawn, draw->element_bytes); }
                 put_in_place(b);
             }
         }

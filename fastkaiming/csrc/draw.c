@@ -21,29 +21,30 @@ size_t fk_drawn_bytes(fk_operation operation) {
     }
 }
 
+int fk_can_round(fk_operation operation, fk_format format) {
+    if (format == FK_AS_DRAWN || operation == FK_TRUNCATED_F64) { return 1; }
+    return format != FK_FLOAT32 && fk_drawn_bytes(operation) == sizeof(float) && operation != FK_WORDS_U32;
+}
+
 size_t fk_stored_bytes(fk_operation operation, fk_format format) {
-    switch (format) {
-    case FK_FLOAT32: return 4;
-    case FK_FLOAT16:
-    case FK_BFLOAT16: return 2;
-    case FK_FLOAT8_E4M3FN:
-    case FK_FLOAT8_E5M2: return 1;
-    default: return fk_drawn_bytes(operation);
-    }
+    return fk_element_bytes(fk_drawn_bytes(operation), format);
 }
 
 fk_draw fk_draw_of(const fk_plan *plan, const fk_kernels *kernels) {
     return (fk_draw){
         .kernels = kernels,
         .kernel = kernels->kernel[plan->operation],
-        .source = {plan->key, plan->stream, plan->params},
-        .element_bytes = fk_drawn_bytes(plan->operation),
+        .source = {plan->key, plan->stream, plan->params, plan->format},
+        .element_bytes = fk_stored_bytes(plan->operation, plan->format),
+        .block_elements = FK_BLOCK_BYTES / fk_drawn_bytes(plan->operation),
     };
 }
 
 static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
 
-static size_t tile_bytes(const fk_draw *draw) { return draw->kernels->tile_blocks * FK_BLOCK_BYTES; }
+static size_t block_bytes(const fk_draw *draw) { return draw->block_elements * draw->element_bytes; }
+
+static size_t tile_bytes(const fk_draw *draw) { return draw->kernels->tile_blocks * block_bytes(draw); }
 
 /* Bytes [begin, end) of one tile. */
 static void draw_part_of_tile(const fk_draw *draw, uint64_t block, size_t begin, size_t end, char *out) {
@@ -94,15 +95,14 @@ static void draw_streaming(const fk_draw *draw, uint64_t block, size_t begin, si
         fresh = batch;
     }
     char *const stop = out + (end - begin);
-    draw->kernels->flush(&sink, (size_t)(stop - sink.to) / FK_LINE_BYTES);
+    draw->kernels->flush(&sink, (size_t)(stop - sink.to) / FK_LINE_BYTES * FK_LINE_BYTES);
     memcpy(sink.to, sink.from, (size_t)(stop - sink.to));
 }
 
 /* A run within the blocks whose numbers have the same upper 32 bits: all that one call of a kernel may span. */
 static void draw_span(const fk_draw *draw, uint64_t first, uint64_t count, char *out, fk_stream_buffer *buffer) {
-    const uint64_t block_elements = FK_BLOCK_BYTES / draw->element_bytes;
-    const uint64_t tile_elements = draw->kernels->tile_blocks * block_elements;
-    const uint64_t block = (first - first % tile_elements) / block_elements;
+    const uint64_t tile_elements = draw->kernels->tile_blocks * draw->block_elements;
+    const uint64_t block = (first - first % tile_elements) / draw->block_elements;
     const size_t skipped = (size_t)(first % tile_elements) * draw->element_bytes;
     const size_t bytes = (size_t)count * draw->element_bytes;
     if (buffer != NULL && bytes >= LEAST_STREAMED_BYTES) {
@@ -113,7 +113,7 @@ static void draw_span(const fk_draw *draw, uint64_t first, uint64_t count, char 
 }
 
 void fk_draw_run(const fk_draw *draw, uint64_t first, uint64_t count, char *out, fk_stream_buffer *buffer) {
-    const uint64_t span = (FK_BLOCK_BYTES / draw->element_bytes) << 32;
+    const uint64_t span = (uint64_t)draw->block_elements << 32;
     while (count > 0) {
         const uint64_t to_end = span - first % span, n = count < to_end ? count : to_end;
         draw_span(draw, first, n, out, buffer);
@@ -127,6 +127,6 @@ void fk_draw_blocks(const fk_draw *draw, uint32_t high, uint32_t *low, size_t co
     const size_t tile = draw->kernels->tile_blocks;
     for (size_t i = count; i % tile > 0; i++) { low[i] = low[count - 1]; }
     for (size_t i = 0; i < count; i += tile) {
-        draw->kernel(&draw->source, out + i * FK_BLOCK_BYTES, (uint64_t)high << 32, low + i, 1, NULL);
+        draw->kernel(&draw->source, out + i * block_bytes(draw), (uint64_t)high << 32, low + i, 1, NULL);
     }
 }

@@ -4,6 +4,7 @@
 
 #include "kernels.h"
 
+/* A block has 16 bytes at the most: fewer where its elements are rounded. */
 enum { FK_BLOCK_BYTES = 16, FK_LINE_BYTES = 64, FK_MAX_TILE_BYTES = FK_MAX_TILE_BLOCKS * FK_BLOCK_BYTES };
 
 /* What a run that streams is drawn into, a batch at a time, to stay in the first-level cache. In front of the batch lie
@@ -24,7 +25,7 @@ typedef struct {
     const fk_kernels *kernels;
     fk_kernel *kernel;
     fk_source source;
-    size_t element_bytes;
+    size_t element_bytes, block_elements;
 } fk_draw;
 
 fk_draw fk_draw_of(const fk_plan *plan, const fk_kernels *kernels);

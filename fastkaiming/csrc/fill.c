@@ -54,7 +54,7 @@ static uint64_t cacheable_bytes(void) {
 static int streams(const fk_plan *plan, uint64_t elements, const fk_kernels *kernels, int threads) {
     if (kernels->flush == NULL || plan->store == FK_STORE_PLAIN) { return 0; }
     if (plan->store == FK_STORE_STREAMING) { return 1; }
-    const uint64_t bytes = elements * fk_drawn_bytes(plan->operation);
+    const uint64_t bytes = elements * fk_stored_bytes(plan->operation, plan->format);
     if (bytes <= SMALL_BYTES || bytes <= cacheable_bytes()) { return 0; } /* a small fill does not even ask */
     return threads > FEW_THREADS || fk_gains_by_streaming();
 }

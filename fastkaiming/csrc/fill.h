@@ -58,9 +58,9 @@ typedef struct {
     double upper_anchor;
 } fk_params;
 
-/* What an element is rounded to on its way to memory, to nearest, ties to even. FK_FLOAT32 is for operations in double
- * precision. The narrower formats take float32 values, to which the values of such operations are rounded first; none
- * of them may round to more than the format's greatest number. */
+/* What an element is rounded to on its way to memory, to nearest, ties to even. FK_FLOAT32 is for FK_TRUNCATED_F64. The
+ * narrower formats take the values of operations in single precision, and those of FK_TRUNCATED_F64 once they are
+ * rounded to float32; none of them may round to more than the format's greatest number. */
 typedef enum {
     FK_AS_DRAWN = 0,
     FK_FLOAT32,
@@ -108,6 +108,9 @@ const char *fk_selected_isa(void);
 
 /* The i-th kernel table compiled in that this machine can run, fastest first; NULL past the last. */
 const char *fk_available_isa(int i);
+
+/* Is there a store of this operation's values in that format? */
+int fk_can_round(fk_operation operation, fk_format format);
 
 /* Bytes of one element as the operation draws it, and as the format stores it. */
 size_t fk_drawn_bytes(fk_operation operation);

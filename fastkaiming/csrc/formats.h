@@ -1,61 +1,66 @@
-/* formats.h - numbers rounded to a narrower format, and elements to the other byte order.
+/* formats.h - vectors of values to elements in memory: rounded to the format that is stored, packed, in natural order.
  *
- * Plain loops, left to the compiler to make vectors of, but for binary16.
+ * Rounding is to nearest, ties to even, in the 32-bit lane of the value. docs/stream-v1.md, section 7, names the
+ * formats.
  */
 #ifndef FASTKAIMING_FORMATS_H
 #define FASTKAIMING_FORMATS_H
 
-#include <stddef.h>
-#include <stdint.h>
+#include "kernels.h"
 
-#include "rounding.h"
+/* Which counter of a pair of groups, the first one being 0, a 32-bit lane of the pair's vectors holds, such that
+ * elements of so many bytes get into natural order with no shuffle across the K 128-bit lanes of a vector. Packed, the
+ * four elements of a counter fill as many 32-bit lanes as an element has bytes. Interleaving that many vectors within
+ * 128-bit lanes puts 4 / bytes counters beside one another, which have to be consecutive. */
+FK_INLINE int fk_counter_of_lane(int lane, int bytes) {
+    const int K = FK_W64 / 2, beside = 4 / bytes, i = lane % 4, k = lane / 4;
+    return beside * (K * (i / beside) + k) + i % beside;
+}
 
-#define FK_ROUND_TO(format, element, fraction_bits, bias)                                                              \
-    static void FK_WITH_ISA(fk_round_to_##format, FK_ISA)(const void *from, void *to, size_t count) {                  \
-        const float *in = from;                                                                                        \
-        element *restrict out = to;                                                                                    \
-        for (size_t i = 0; i < count; i++) {                                                                           \
-            out[i] = (element)fk_rounded_f32(in[i], 8 * (int)sizeof(element), fraction_bits, bias);                    \
-        }                                                                                                              \
+/* The uppermost byte of each lane is the number in a format of 8 bits, so many of them fraction, and exponents biased
+ * by `bias`; the other bytes are 0.
+ *
+ * The addition of a number whose last place is that of the result rounds: 2^CUT times the power of 2 that the value has
+ * as its exponent, or that the format's least normal number is. The significand, with its leading bit, is then in the
+ * sum's lowest bits, and the sum's exponent field, moved next to the bits of the fraction, is added to it. That field
+ * is biased by SURPLUS more than the result's. What is missing to a multiple of 256 is an even number, and in units of
+ * the last place part of what the value was added to.
+ *
+ * Range: magnitudes that round to a finite number of the format. Max error: half an ulp of the format. */
+#define FK_ROUND_TO_FLOAT8(format, fraction_bits, bias)                                                                \
+    FK_INLINE v_u32 fk_rounded_##format(v_f32 value) {                                                                 \
+        enum { CUT = 23 - (fraction_bits), LEAST = 128 - (bias), SURPLUS = ((LEAST + CUT) << (fraction_bits)) % 256 }; \
+        const float rounder = (float)(1 << CUT) + (float)(256 - SURPLUS) / (1 << (fraction_bits));                     \
+        const v_u32 bits = vf_to_bits(value);                                                                          \
+        const v_u32 power = vw_max(vw_and(bits, vw_set1(0x7F800000)), vw_set1((uint32_t)LEAST << 23));                 \
+        const v_f32 magnitude = vf_from_bits(vw_and(bits, vw_set1(0x7FFFFFFF)));                                       \
+        const v_u32 sum = vf_to_bits(vf_fma(vf_from_bits(power), vf_set1(rounder), magnitude));                        \
+        return vw_and_or(bits, vw_set1(0x80000000), vw_shl(vw_add(sum, vw_shr(sum, CUT)), 24));                        \
     }
 
-/* The upper half of a binary32, and E4M3 (without infinities) and E5M2 of Micikevicius et al., "FP8 formats for deep
- * learning", 2022 (arXiv:2209.05433), table 1. */
-FK_ROUND_TO(bfloat16, uint16_t, 7, 127)
-FK_ROUND_TO(float8_e4m3fn, uint8_t, 3, 7)
-FK_ROUND_TO(float8_e5m2, uint8_t, 2, 15)
+/* E4M3 (without infinities) and E5M2 of Micikevicius et al., "FP8 formats for deep learning", 2022 (arXiv:2209.05433),
+ * table 1. */
+FK_ROUND_TO_FLOAT8(float8_e4m3fn, 3, 7)
+FK_ROUND_TO_FLOAT8(float8_e5m2, 2, 15)
 
-/* IEEE 754 binary16, for which there are instructions. */
-static void FK_WITH_ISA(fk_round_to_float16, FK_ISA)(const void *from, void *to, size_t count) {
-    enum { LANES = 2 * FK_W64 };
-    const float *in = from;
-    uint16_t *restrict out = to;
-    size_t i = 0;
-    for (; i + LANES <= count; i += LANES) { vf_store_f16(out + i, vf_load(in + i)); }
-    for (; i < count; i++) { out[i] = (uint16_t)fk_rounded_f32(in[i], 16, 10, 15); }
-}
-
-static void FK_WITH_ISA(fk_round_to_float32, FK_ISA)(const void *from, void *to, size_t count) {
-    const double *in = from;
-    float *restrict out = to;
-    for (size_t i = 0; i < count; i++) { out[i] = (float)in[i]; }
-}
-
-static void FK_WITH_ISA(fk_swap, FK_ISA)(void *elements, size_t count, size_t bytes) {
-    uint16_t *half = elements;
-    uint32_t *single = elements;
-    uint64_t *twice = elements;
-    switch (bytes) {
-    case 2:
-        for (size_t i = 0; i < count; i++) { half[i] = __builtin_bswap16(half[i]); }
+/* Store four vectors of values of single precision, a block's four elements, in the order of fk_counter_of_lane. */
+FK_INLINE void fk_store_f32(fk_format format, char *out, const v_f32 value[4]) {
+    v_u32 x[4];
+    switch (format) {
+    case FK_FLOAT16:
+        vw_store2((uint16_t *)out, vf_pack_f16(value[0], value[1]), vf_pack_f16(value[2], value[3]));
         break;
-    case 4:
-        for (size_t i = 0; i < count; i++) { single[i] = __builtin_bswap32(single[i]); }
+    case FK_BFLOAT16:
+        vw_store2((uint16_t *)out, vf_pack_bf16(value[0], value[1]), vf_pack_bf16(value[2], value[3]));
         break;
-    case 8:
-        for (size_t i = 0; i < count; i++) { twice[i] = __builtin_bswap64(twice[i]); }
+    case FK_FLOAT8_E4M3FN:
+    case FK_FLOAT8_E5M2:
+        FK_UNROLL for (int i = 0; i < 4; i++) {
+            x[i] = format == FK_FLOAT8_E5M2 ? fk_rounded_float8_e5m2(value[i]) : fk_rounded_float8_e4m3fn(value[i]);
+        }
+        vw_store1((uint8_t *)out, vw_stack8(x[3], vw_stack8(x[2], vw_stack8(x[1], x[0]))));
         break;
-    default: break; /* a byte has one order */
+    default: vf_store4((float *)out, value[0], value[1], value[2], value[3]);
     }
 }
 

@@ -104,9 +104,9 @@ void fk_grid_of(const fk_plan *plan, uint64_t cell_bytes, fk_grid *grid) {
         grid->cells = 0;
         return;
     }
-    grid->direct = plan->format == FK_AS_DRAWN && !plan->swapped && (uintptr_t)plan->out % drawn == 0 &&
-                   grid->column.step == 1 && grid->column.stride == (int64_t)drawn && (grid->rows == 1 || long_rows);
-    for (int i = 0; i < grid->row_axes; i++) { grid->direct &= magnitude(grid->row[i].stride) % drawn == 0; }
+    grid->direct = !plan->swapped && (uintptr_t)plan->out % stored == 0 && grid->column.step == 1 &&
+                   grid->column.stride == (int64_t)stored && (grid->rows == 1 || long_rows);
+    for (int i = 0; i < grid->row_axes; i++) { grid->direct &= magnitude(grid->row[i].stride) % stored == 0; }
     cut_into_batches(grid, block_elements, grid->across_rows ? smaller(grid->rows, ROWS_ACROSS) : 1);
     cut_into_cells(grid, plan->out, cell_bytes / stored, block_elements);
 }

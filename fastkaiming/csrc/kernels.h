@@ -7,12 +7,26 @@
 
 #include "fill.h"
 
-/* Which numbers: the Philox key and the upper half of its counter, and the distribution's parameters. */
+/* Which numbers: the Philox key and the upper half of its counter, the distribution's parameters, and the format that
+ * the numbers are stored in. */
 typedef struct {
     uint64_t key;
     uint64_t stream;
     fk_params params;
+    fk_format format;
 } fk_source;
+
+/* Bytes of an element that was drawn in so many, and rounded to a format. */
+static inline size_t fk_element_bytes(size_t drawn, fk_format format) {
+    switch (format) {
+    case FK_FLOAT32: return 4;
+    case FK_FLOAT16:
+    case FK_BFLOAT16: return 2;
+    case FK_FLOAT8_E4M3FN:
+    case FK_FLOAT8_E5M2: return 1;
+    default: return drawn;
+    }
+}
 
 /* Where finished lines go when a fill streams: the kernel writes its tiles to a scratch buffer and, tile by tile, moves
  * as many bytes of earlier tiles on to memory. Interleaved so, most of the stores' time hides behind the draws; in a
@@ -29,11 +43,8 @@ typedef struct {
 typedef void fk_kernel(const fk_source *source, void *out, uint64_t block, const uint32_t *listed, size_t tiles,
                        fk_sink *sink);
 
-/* Move `lines` cache lines through the sink and wait until all its stores are ordered before what follows. */
-typedef void fk_flush(fk_sink *sink, size_t lines);
-
-/* Round numbers to a narrower format: float64 numbers to float32, float32 numbers to the others. */
-typedef void fk_round(const void *from, void *to, size_t count);
+/* Move `bytes`, whole cache lines, through the sink and wait until all its stores are ordered before what follows. */
+typedef void fk_flush(fk_sink *sink, size_t bytes);
 
 /* Turn around the bytes of each element. */
 typedef void fk_swap(void *elements, size_t count, size_t bytes);
@@ -45,7 +56,6 @@ typedef struct {
     const char *isa;
     size_t tile_blocks; /* Philox blocks in a tile: a power of 2, at most FK_MAX_TILE_BLOCKS */
     fk_kernel *kernel[FK_OPERATIONS];
-    fk_round *round[FK_FORMATS]; /* NULL for FK_AS_DRAWN */
     fk_swap *swap;
     fk_flush *flush; /* NULL where the ISA has no stores past the caches */
 } fk_kernels;

@@ -54,12 +54,24 @@ static inline v_u64 vq_xor3_low(v_u64 a, v_u64 b, v_u64 c) {
 
 static inline v_u32 vw_set1(uint32_t x) { return _mm256_set1_epi32((int)x); }
 static inline v_u32 vw_or(v_u32 a, v_u32 b) { return _mm256_or_si256(a, b); }
+static inline v_u32 vw_and(v_u32 a, v_u32 b) { return _mm256_and_si256(a, b); }
+static inline v_u32 vw_add(v_u32 a, v_u32 b) { return _mm256_add_epi32(a, b); }
+static inline v_u32 vw_max(v_u32 a, v_u32 b) { return _mm256_max_epu32(a, b); }
 static inline v_u32 vw_xor(v_u32 a, v_u32 b) { return _mm256_xor_si256(a, b); }
 static inline v_u32 vw_xor3(v_u32 a, v_u32 b, v_u32 c) { return vq_xor3(a, b, c); }
 static inline v_u32 vw_and_or(v_u32 a, v_u32 mask, v_u32 b) { return _mm256_or_si256(_mm256_and_si256(a, mask), b); }
 static inline v_u32 vw_shl(v_u32 a, int n) { return _mm256_slli_epi32(a, n); }
+static inline v_u32 vw_shr(v_u32 a, int n) { return _mm256_srli_epi32(a, n); }
 static inline v_u32 vw_sar(v_u32 a, int n) { return _mm256_srai_epi32(a, n); }
 static inline v_m32 vw_bit(v_u32 a, int n) { return _mm256_castsi256_ps(_mm256_slli_epi32(a, 31 - n)); }
+
+static inline v_u32 vw_stack16(v_u32 upper, v_u32 lower) {
+    return _mm256_blend_epi16(_mm256_srli_epi32(lower, 16), upper, 0xAA);
+}
+
+static inline v_u32 vw_stack8(v_u32 upper, v_u32 lower) {
+    return vw_and_or(upper, _mm256_set1_epi32((int)0xFF000000), _mm256_srli_epi32(lower, 8));
+}
 
 static inline void vw_store4(uint32_t *p, v_u32 a, v_u32 b, v_u32 c, v_u32 d) {
     const __m256i ab0 = _mm256_unpacklo_epi32(a, b), ab1 = _mm256_unpackhi_epi32(a, b);
@@ -71,11 +83,19 @@ static inline void vw_store4(uint32_t *p, v_u32 a, v_u32 b, v_u32 c, v_u32 d) {
     _mm256_storeu_si256(out + 3, _mm256_unpackhi_epi64(ab1, cd1));
 }
 
+static inline void vw_store2(uint16_t *p, v_u32 ab, v_u32 cd) {
+    _mm256_storeu_si256((__m256i *)p, _mm256_unpacklo_epi32(ab, cd));
+    _mm256_storeu_si256((__m256i *)p + 1, _mm256_unpackhi_epi32(ab, cd));
+}
+
+static inline void vw_store1(uint8_t *p, v_u32 abcd) { _mm256_storeu_si256((__m256i *)p, abcd); }
+
 /* Single precision. */
 
 static inline v_f32 vf_set1(float x) { return _mm256_set1_ps(x); }
 static inline v_f32 vf_from_i32(v_u32 a) { return _mm256_cvtepi32_ps(a); }
 static inline v_f32 vf_from_bits(v_u32 a) { return _mm256_castsi256_ps(a); }
+static inline v_u32 vf_to_bits(v_f32 a) { return _mm256_castps_si256(a); }
 static inline v_f32 vf_add(v_f32 a, v_f32 b) { return _mm256_add_ps(a, b); }
 static inline v_f32 vf_sub(v_f32 a, v_f32 b) { return _mm256_sub_ps(a, b); }
 static inline v_f32 vf_mul(v_f32 a, v_f32 b) { return _mm256_mul_ps(a, b); }
@@ -115,11 +135,21 @@ static inline v_f32 vf_significand(v_f32 a) {
     return _mm256_or_ps(fraction, _mm256_set1_ps(1.0f));
 }
 
-static inline v_f32 vf_load(const float *p) { return _mm256_loadu_ps(p); }
-
-static inline void vf_store_f16(uint16_t *p, v_f32 a) {
-    _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+static inline v_u32 vf_pack_f16(v_f32 even, v_f32 odd) {
+    const __m128i low = _mm256_cvtps_ph(even, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    const __m128i high = _mm256_cvtps_ph(odd, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    return vw_or(_mm256_cvtepu16_epi32(low), vw_shl(_mm256_cvtepu16_epi32(high), 16));
 }
+
+/* Half an ulp less one is added, and one more where the result would be odd: by an OR with bit 0, which matters only
+ * where it is 0. */
+static inline __m256i vf_round_bf16(__m256 a) {
+    const __m256i bits = _mm256_castps_si256(a);
+    const __m256i tied = vw_and_or(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1), bits);
+    return _mm256_add_epi32(tied, _mm256_set1_epi32(0x7FFF));
+}
+
+static inline v_u32 vf_pack_bf16(v_f32 even, v_f32 odd) { return vw_stack16(vf_round_bf16(odd), vf_round_bf16(even)); }
 
 static inline void vf_store4(float *p, v_f32 a, v_f32 b, v_f32 c, v_f32 d) {
     vw_store4((uint32_t *)p, _mm256_castps_si256(a), _mm256_castps_si256(b), _mm256_castps_si256(c),
@@ -138,6 +168,7 @@ static inline v_f64 vd_sqrt(v_f64 a) { return _mm256_sqrt_pd(a); }
 static inline v_f64 vd_min(v_f64 a, v_f64 b) { return _mm256_min_pd(a, b); }
 static inline v_f64 vd_max(v_f64 a, v_f64 b) { return _mm256_max_pd(a, b); }
 static inline v_u64 vd_to_bits(v_f64 a) { return _mm256_castpd_si256(a); }
+static inline v_u64 vd_to_f32(v_f64 a) { return _mm256_cvtepu32_epi64(_mm_castps_si128(_mm256_cvtpd_ps(a))); }
 
 static inline void vd_swap_where(v_m64 m, v_f64 *a, v_f64 *b) {
     const v_f64 both = _mm256_xor_pd(*a, *b);
@@ -208,14 +239,12 @@ static inline void vd_store4(double *p, v_f64 even_a, v_f64 odd_a, v_f64 even_b,
     _mm256_storeu_pd(p + 12, _mm256_unpackhi_pd(even_b, odd_b));
 }
 
-/* One cache line past the caches. */
+/* A vector past the caches. */
 
 #define FK_CAN_STREAM 1
 
-static inline void v_stream_line(void *out, const void *from) {
-    const __m256i low = _mm256_loadu_si256((const __m256i *)from), high = _mm256_loadu_si256((const __m256i *)from + 1);
-    _mm256_stream_si256((__m256i *)out, low);
-    _mm256_stream_si256((__m256i *)out + 1, high);
+static inline void v_stream(void *out, const void *from) {
+    _mm256_stream_si256((__m256i *)out, _mm256_loadu_si256((const __m256i *)from));
 }
 
 static inline void v_stream_fence(void) { _mm_sfence(); }

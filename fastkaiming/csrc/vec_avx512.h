@@ -53,9 +53,22 @@ static inline v_u32 vw_and_or(v_u32 a, v_u32 mask, v_u32 b) { return _mm512_tern
 static inline v_u32 vw_xor(v_u32 a, v_u32 b) { return _mm512_xor_si512(a, b); }
 static inline v_u32 vw_xor3(v_u32 a, v_u32 b, v_u32 c) { return _mm512_ternarylogic_epi32(a, b, c, 0x96); }
 static inline v_u32 vw_or(v_u32 a, v_u32 b) { return _mm512_or_si512(a, b); }
+static inline v_u32 vw_and(v_u32 a, v_u32 b) { return _mm512_and_si512(a, b); }
+static inline v_u32 vw_add(v_u32 a, v_u32 b) { return _mm512_add_epi32(a, b); }
+static inline v_u32 vw_max(v_u32 a, v_u32 b) { return _mm512_max_epu32(a, b); }
 #define vw_shl(a, n) _mm512_slli_epi32(a, n)
+#define vw_shr(a, n) _mm512_srli_epi32(a, n)
 #define vw_sar(a, n) _mm512_srai_epi32(a, n)
 #define vw_bit(a, n) _mm512_test_epi32_mask(a, _mm512_set1_epi32(1 << (n)))
+
+/* By bytes within 128-bit lanes. */
+static inline v_u32 vw_stack16(v_u32 upper, v_u32 lower) {
+    return _mm512_mask_alignr_epi8(upper, 0x3333333333333333, lower, lower, 2);
+}
+
+static inline v_u32 vw_stack8(v_u32 upper, v_u32 lower) {
+    return _mm512_mask_alignr_epi8(upper, 0x7777777777777777, lower, lower, 1);
+}
 
 static inline void vw_store4(uint32_t *p, v_u32 a, v_u32 b, v_u32 c, v_u32 d) {
     const __m512i ab0 = _mm512_unpacklo_epi32(a, b), ab1 = _mm512_unpackhi_epi32(a, b);
@@ -66,11 +79,19 @@ static inline void vw_store4(uint32_t *p, v_u32 a, v_u32 b, v_u32 c, v_u32 d) {
     _mm512_storeu_si512(p + 48, _mm512_unpackhi_epi64(ab1, cd1));
 }
 
+static inline void vw_store2(uint16_t *p, v_u32 ab, v_u32 cd) {
+    _mm512_storeu_si512(p, _mm512_unpacklo_epi32(ab, cd));
+    _mm512_storeu_si512(p + 32, _mm512_unpackhi_epi32(ab, cd));
+}
+
+static inline void vw_store1(uint8_t *p, v_u32 abcd) { _mm512_storeu_si512(p, abcd); }
+
 /* Single precision. */
 
 static inline v_f32 vf_set1(float x) { return _mm512_set1_ps(x); }
 static inline v_f32 vf_from_i32(v_u32 a) { return _mm512_cvtepi32_ps(a); }
 static inline v_f32 vf_from_bits(v_u32 a) { return _mm512_castsi512_ps(a); }
+static inline v_u32 vf_to_bits(v_f32 a) { return _mm512_castps_si512(a); }
 static inline v_f32 vf_add(v_f32 a, v_f32 b) { return _mm512_add_ps(a, b); }
 static inline v_f32 vf_sub(v_f32 a, v_f32 b) { return _mm512_sub_ps(a, b); }
 static inline v_f32 vf_mul(v_f32 a, v_f32 b) { return _mm512_mul_ps(a, b); }
@@ -105,10 +126,23 @@ static inline v_f32 vf_exponent(v_f32 a) { return _mm512_getexp_ps(a); }
 static inline v_f32 vf_exponent_or_0(v_f32 a) { return _mm512_maskz_getexp_ps(vf_positive(a), a); }
 static inline v_f32 vf_significand(v_f32 a) { return _mm512_getmant_ps(a, _MM_MANT_NORM_1_2, _MM_MANT_SIGN_zero); }
 
-static inline v_f32 vf_load(const float *p) { return _mm512_loadu_ps(p); }
+/* The halves of `odd` are put into the upper halves of lanes by a permutation: its indices are those of the lanes. */
+static inline v_u32 vf_pack_f16(v_f32 even, v_f32 odd) {
+    const __m256i low = _mm512_cvtps_ph(even, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    const __m256i high = _mm512_cvtps_ph(odd, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    const __m512i lane = _mm512_set_epi32(15 << 16, 14 << 16, 13 << 16, 12 << 16, 11 << 16, 10 << 16, 9 << 16, 8 << 16,
+                                          7 << 16, 6 << 16, 5 << 16, 4 << 16, 3 << 16, 2 << 16, 1 << 16, 0);
+    return _mm512_mask_permutexvar_epi16(_mm512_cvtepu16_epi32(low), 0xAAAAAAAA, lane, _mm512_castsi256_si512(high));
+}
 
-static inline void vf_store_f16(uint16_t *p, v_f32 a) {
-    _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+/* Two numbers at a time, in 16-bit lanes: the upper half goes up by one where the lower half is above 0x8000, or equal
+ * to it and the upper half is odd. */
+static inline v_u32 vf_pack_bf16(v_f32 even, v_f32 odd) {
+    const __m512i a = _mm512_castps_si512(even), b = _mm512_castps_si512(odd);
+    const __m512i upper = vw_stack16(b, a), lower = _mm512_mask_alignr_epi8(a, 0xCCCCCCCCCCCCCCCC, b, b, 14);
+    const __m512i one = _mm512_set1_epi16(1), half = _mm512_set1_epi16(INT16_MIN);
+    const __m512i least = _mm512_ternarylogic_epi32(upper, one, half, 0xAE); /* half, and one more where it is even */
+    return _mm512_mask_add_epi16(upper, _mm512_cmpge_epu16_mask(lower, least), upper, one);
 }
 
 static inline void vf_store4(float *p, v_f32 a, v_f32 b, v_f32 c, v_f32 d) {
@@ -122,6 +156,7 @@ static inline v_f64 vd_set1(double x) { return _mm512_set1_pd(x); }
 static inline v_f64 vd_from_i64(v_u64 a) { return _mm512_cvtepi64_pd(a); }
 
 static inline v_u64 vd_to_bits(v_f64 a) { return _mm512_castpd_si512(a); }
+static inline v_u64 vd_to_f32(v_f64 a) { return _mm512_cvtepu32_epi64(_mm256_castps_si256(_mm512_cvtpd_ps(a))); }
 static inline v_f64 vd_sub(v_f64 a, v_f64 b) { return _mm512_sub_pd(a, b); }
 static inline v_f64 vd_div(v_f64 a, v_f64 b) { return _mm512_div_pd(a, b); }
 static inline v_f64 vd_mul(v_f64 a, v_f64 b) { return _mm512_mul_pd(a, b); }
@@ -178,11 +213,11 @@ static inline void vd_store4(double *p, v_f64 even_a, v_f64 odd_a, v_f64 even_b,
     _mm512_storeu_pd(p + 24, _mm512_unpackhi_pd(even_b, odd_b));
 }
 
-/* One cache line past the caches. */
+/* A vector past the caches. */
 
 #define FK_CAN_STREAM 1
 
-static inline void v_stream_line(void *out, const void *from) {
+static inline void v_stream(void *out, const void *from) {
     _mm512_stream_si512((__m512i *)out, _mm512_loadu_si512(from));
 }
 

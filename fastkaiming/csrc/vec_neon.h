@@ -51,22 +51,37 @@ static inline v_u64 vq_xor3_low(v_u64 a, v_u64 b, v_u64 c) {
 
 static inline v_u32 vw_set1(uint32_t x) { return vdupq_n_u32(x); }
 static inline v_u32 vw_or(v_u32 a, v_u32 b) { return vorrq_u32(a, b); }
+static inline v_u32 vw_and(v_u32 a, v_u32 b) { return vandq_u32(a, b); }
+static inline v_u32 vw_add(v_u32 a, v_u32 b) { return vaddq_u32(a, b); }
+static inline v_u32 vw_max(v_u32 a, v_u32 b) { return vmaxq_u32(a, b); }
 static inline v_u32 vw_xor(v_u32 a, v_u32 b) { return veorq_u32(a, b); }
 static inline v_u32 vw_xor3(v_u32 a, v_u32 b, v_u32 c) { return veorq_u32(a, veorq_u32(b, c)); }
 static inline v_u32 vw_and_or(v_u32 a, v_u32 mask, v_u32 b) { return vorrq_u32(vandq_u32(a, mask), b); }
 #define vw_shl(a, n) vshlq_n_u32(a, n)
+#define vw_shr(a, n) vshrq_n_u32(a, n)
 #define vw_sar(a, n) vreinterpretq_u32_s32(vshrq_n_s32(vreinterpretq_s32_u32(a), n))
 #define vw_bit(a, n) vtstq_u32(a, vdupq_n_u32(1u << (n)))
+
+static inline v_u32 vw_stack16(v_u32 upper, v_u32 lower) { return vsriq_n_u32(upper, lower, 16); }
+static inline v_u32 vw_stack8(v_u32 upper, v_u32 lower) { return vsriq_n_u32(upper, lower, 8); }
 
 static inline void vw_store4(uint32_t *p, v_u32 a, v_u32 b, v_u32 c, v_u32 d) {
     vst4q_u32(p, ((uint32x4x4_t){{a, b, c, d}}));
 }
+
+static inline void vw_store2(uint16_t *p, v_u32 ab, v_u32 cd) {
+    vst1q_u16(p, vreinterpretq_u16_u32(vzip1q_u32(ab, cd)));
+    vst1q_u16(p + 8, vreinterpretq_u16_u32(vzip2q_u32(ab, cd)));
+}
+
+static inline void vw_store1(uint8_t *p, v_u32 abcd) { vst1q_u8(p, vreinterpretq_u8_u32(abcd)); }
 
 /* Single precision. */
 
 static inline v_f32 vf_set1(float x) { return vdupq_n_f32(x); }
 static inline v_f32 vf_from_i32(v_u32 a) { return vcvtq_f32_s32(vreinterpretq_s32_u32(a)); }
 static inline v_f32 vf_from_bits(v_u32 a) { return vreinterpretq_f32_u32(a); }
+static inline v_u32 vf_to_bits(v_f32 a) { return vreinterpretq_u32_f32(a); }
 static inline v_f32 vf_add(v_f32 a, v_f32 b) { return vaddq_f32(a, b); }
 static inline v_f32 vf_sub(v_f32 a, v_f32 b) { return vsubq_f32(a, b); }
 static inline v_f32 vf_mul(v_f32 a, v_f32 b) { return vmulq_f32(a, b); }
@@ -108,8 +123,19 @@ static inline v_f32 vf_significand(v_f32 a) {
     return vreinterpretq_f32_u32(vorrq_u32(fraction, vdupq_n_u32(0x3F800000)));
 }
 
-static inline v_f32 vf_load(const float *p) { return vld1q_f32(p); }
-static inline void vf_store_f16(uint16_t *p, v_f32 a) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(a))); }
+static inline v_u32 vf_pack_f16(v_f32 even, v_f32 odd) {
+    const uint16x4_t low = vreinterpret_u16_f16(vcvt_f16_f32(even)), high = vreinterpret_u16_f16(vcvt_f16_f32(odd));
+    return vsliq_n_u32(vmovl_u16(low), vmovl_u16(high), 16);
+}
+
+/* Half an ulp less one is added, and one more where the result would be odd: by an OR with bit 0, which matters only
+ * where it is 0. */
+static inline uint32x4_t vf_round_bf16(float32x4_t a) {
+    const uint32x4_t bits = vreinterpretq_u32_f32(a);
+    return vaddq_u32(vw_and_or(vshrq_n_u32(bits, 16), vdupq_n_u32(1), bits), vdupq_n_u32(0x7FFF));
+}
+
+static inline v_u32 vf_pack_bf16(v_f32 even, v_f32 odd) { return vw_stack16(vf_round_bf16(odd), vf_round_bf16(even)); }
 
 static inline void vf_store4(float *p, v_f32 a, v_f32 b, v_f32 c, v_f32 d) {
     vst4q_f32(p, ((float32x4x4_t){{a, b, c, d}}));
@@ -120,6 +146,7 @@ static inline void vf_store4(float *p, v_f32 a, v_f32 b, v_f32 c, v_f32 d) {
 static inline v_f64 vd_set1(double x) { return vdupq_n_f64(x); }
 static inline v_f64 vd_from_i64(v_u64 a) { return vcvtq_f64_s64(vreinterpretq_s64_u64(a)); }
 static inline v_u64 vd_to_bits(v_f64 a) { return vreinterpretq_u64_f64(a); }
+static inline v_u64 vd_to_f32(v_f64 a) { return vmovl_u32(vreinterpret_u32_f32(vcvt_f32_f64(a))); }
 static inline v_f64 vd_sub(v_f64 a, v_f64 b) { return vsubq_f64(a, b); }
 static inline v_f64 vd_div(v_f64 a, v_f64 b) { return vdivq_f64(a, b); }
 static inline v_f64 vd_mul(v_f64 a, v_f64 b) { return vmulq_f64(a, b); }
@@ -185,7 +212,7 @@ static inline void vd_store4(double *p, v_f64 even_a, v_f64 odd_a, v_f64 even_b,
 /* AArch64 cores find streams of full lines by themselves. */
 
 #define FK_CAN_STREAM 0
-static inline void v_stream_line(void *out, const void *from) { memcpy(out, from, 64); }
+static inline void v_stream(void *out, const void *from) { memcpy(out, from, sizeof(v_u64)); }
 static inline void v_stream_fence(void) {}
 
 #include "vec_composed.h"

@@ -13,15 +13,13 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "rounding.h"
-
 #if FLT_EVAL_METHOD != 0 && FLT_EVAL_METHOD != 1
 #error "this target computes doubles in a wider format and rounds twice, as x87 does: other bits"
 #endif
 
-/* Lanes of 64 bits, and how many such vectors the kernel works on side by side: an even number. */
+/* Lanes of 64 bits, and how many such vectors the kernel works on side by side: a multiple of 4. */
 #define FK_W64 2
-#define FK_GROUPS 2
+#define FK_GROUPS 4
 #define FK_W32 (2 * FK_W64)
 
 /* How a transform is defined that is so long that copies of it, lane by lane, take the compiler a minute. */
@@ -87,22 +85,52 @@ static inline v_u64 vq_xor3_low(v_u64 a, v_u64 b, v_u64 c) {
 
 static inline v_u32 vw_set1(uint32_t x) { FK_LANES(v_u32, FK_W32, x); }
 static inline v_u32 vw_or(v_u32 a, v_u32 b) { FK_LANES(v_u32, FK_W32, a.lane[i] | b.lane[i]); }
+static inline v_u32 vw_and(v_u32 a, v_u32 b) { FK_LANES(v_u32, FK_W32, a.lane[i] & b.lane[i]); }
+static inline v_u32 vw_add(v_u32 a, v_u32 b) { FK_LANES(v_u32, FK_W32, a.lane[i] + b.lane[i]); }
 static inline v_u32 vw_xor(v_u32 a, v_u32 b) { FK_LANES(v_u32, FK_W32, a.lane[i] ^ b.lane[i]); }
 static inline v_u32 vw_xor3(v_u32 a, v_u32 b, v_u32 c) { FK_LANES(v_u32, FK_W32, a.lane[i] ^ b.lane[i] ^ c.lane[i]); }
 static inline v_u32 vw_and_or(v_u32 a, v_u32 mask, v_u32 b) {
     FK_LANES(v_u32, FK_W32, (a.lane[i] & mask.lane[i]) | b.lane[i]);
 }
 static inline v_u32 vw_shl(v_u32 a, int n) { FK_LANES(v_u32, FK_W32, a.lane[i] << n); }
+static inline v_u32 vw_shr(v_u32 a, int n) { FK_LANES(v_u32, FK_W32, a.lane[i] >> n); }
 static inline v_u32 vw_sar(v_u32 a, int n) { FK_LANES(v_u32, FK_W32, (uint32_t)((int32_t)a.lane[i] >> n)); }
+
+/* The greater of two unsigned numbers. */
+static inline v_u32 vw_max(v_u32 a, v_u32 b) { FK_LANES(v_u32, FK_W32, a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]); }
+
 static inline v_m32 vw_bit(v_u32 a, int n) { FK_LANES(v_m32, FK_W32, (int)(a.lane[i] >> n & 1)); }
 
-/* Store a[0] b[0] c[0] d[0] a[1] ... as seen in the order of counters: with K 128-bit lanes, lane 4k + i of each
- * argument belongs to counter K i + k. Any alignment of the element will do. */
+/* The upper half of `upper`, or its uppermost byte, and below that the upper bits of `lower`. */
+static inline v_u32 vw_stack16(v_u32 upper, v_u32 lower) {
+    FK_LANES(v_u32, FK_W32, (upper.lane[i] & 0xFFFF0000) | lower.lane[i] >> 16);
+}
+
+static inline v_u32 vw_stack8(v_u32 upper, v_u32 lower) {
+    FK_LANES(v_u32, FK_W32, (upper.lane[i] & 0xFF000000) | lower.lane[i] >> 8);
+}
+
+/* Store a[0] b[0] c[0] d[0] a[1] ... in the order of counters, of which fk_counter_of_lane (formats.h) tells which lane
+ * holds which: elements of 32 bits, or two elements of 16 bits a lane, or four of 8 bits, the first one in the lowest
+ * bits. Any alignment of the element will do. */
 static inline void vw_store4(uint32_t *p, v_u32 a, v_u32 b, v_u32 c, v_u32 d) {
     for (int i = 0; i < FK_W32; i++) {
         const uint32_t block[4] = {a.lane[i], b.lane[i], c.lane[i], d.lane[i]};
         memcpy(p + 4 * i, block, sizeof block);
     }
+}
+
+static inline void vw_store2(uint16_t *p, v_u32 ab, v_u32 cd) {
+    for (int i = 0; i < FK_W32; i++) {
+        p[4 * i] = (uint16_t)ab.lane[i];
+        p[4 * i + 1] = (uint16_t)(ab.lane[i] >> 16);
+        p[4 * i + 2] = (uint16_t)cd.lane[i];
+        p[4 * i + 3] = (uint16_t)(cd.lane[i] >> 16);
+    }
+}
+
+static inline void vw_store1(uint8_t *p, v_u32 abcd) {
+    for (int i = 0; i < 4 * FK_W32; i++) { p[i] = (uint8_t)(abcd.lane[i / 4] >> 8 * (i % 4)); }
 }
 
 /* Single precision. */
@@ -142,6 +170,7 @@ static inline uint32_t fk_bits_of_float(float x) {
 static inline v_f32 vf_set1(float x) { FK_LANES(v_f32, FK_W32, x); }
 static inline v_f32 vf_from_i32(v_u32 a) { FK_LANES(v_f32, FK_W32, (float)(int32_t)a.lane[i]); }
 static inline v_f32 vf_from_bits(v_u32 a) { FK_LANES(v_f32, FK_W32, fk_float_from_bits(a.lane[i])); }
+static inline v_u32 vf_to_bits(v_f32 a) { FK_LANES(v_u32, FK_W32, fk_bits_of_float(a.lane[i])); }
 static inline v_f32 vf_add(v_f32 a, v_f32 b) { FK_LANES(v_f32, FK_W32, a.lane[i] + b.lane[i]); }
 static inline v_f32 vf_sub(v_f32 a, v_f32 b) { FK_LANES(v_f32, FK_W32, a.lane[i] - b.lane[i]); }
 static inline v_f32 vf_mul(v_f32 a, v_f32 b) { FK_LANES(v_f32, FK_W32, a.lane[i] * b.lane[i]); }
@@ -194,11 +223,35 @@ static inline v_f32 vf_significand(v_f32 a) {
     FK_LANES(v_f32, FK_W32, fk_float_from_bits((fk_bits_of_float(a.lane[i]) & 0x007FFFFFu) | 0x3F800000u));
 }
 
-static inline v_f32 vf_load(const float *p) { FK_LANES(v_f32, FK_W32, p[i]); }
+/* The bits of a number as IEEE 754 binary16, rounded to nearest, ties to even.
+ *
+ * The addition of a number whose last place is that of the result rounds: its exponent is 13 above that of the number,
+ * or of the least normal number of binary16. The sum's lowest bits are then the significand.
+ *
+ * Range: magnitudes that round to 65504 at most. Max error: half an ulp of binary16. */
+static inline uint32_t fk_bits_of_f16(float a) {
+    const uint32_t bits = fk_bits_of_float(a), field = bits & 0x7F800000, least_normal = 113u << 23;
+    const uint32_t rounder = (field > least_normal ? field : least_normal) + (13u << 23);
+    const uint32_t sum = fk_bits_of_float(fk_float_from_bits(bits & 0x7FFFFFFF) + fk_float_from_bits(rounder));
+    return bits >> 31 << 15 | ((sum & 0xFFF) + ((rounder - (126u << 23)) >> 13));
+}
 
-/* Store as IEEE 754 binary16, rounded to nearest, ties to even. Range: magnitudes that round to 65504 at most. */
-static inline void vf_store_f16(uint16_t *p, v_f32 a) {
-    for (int i = 0; i < FK_W32; i++) { p[i] = (uint16_t)fk_rounded_f32(a.lane[i], 16, 10, 15); }
+/* The same as bfloat16, the upper half of a binary32: half an ulp less one is added, and one more where the upper half
+ * is odd.
+ *
+ * Range: magnitudes that round to 2^128 - 2^120 at most. Max error: half an ulp of bfloat16. */
+static inline uint32_t fk_bits_of_bf16(float a) {
+    const uint32_t bits = fk_bits_of_float(a);
+    return (bits + 0x7FFF + (bits >> 16 & 1)) >> 16;
+}
+
+/* Two vectors of numbers rounded to 16 bits, those of `even` in the low halves of lanes. */
+static inline v_u32 vf_pack_bf16(v_f32 even, v_f32 odd) {
+    FK_LANES(v_u32, FK_W32, fk_bits_of_bf16(even.lane[i]) | fk_bits_of_bf16(odd.lane[i]) << 16);
+}
+
+static inline v_u32 vf_pack_f16(v_f32 even, v_f32 odd) {
+    FK_LANES(v_u32, FK_W32, fk_bits_of_f16(even.lane[i]) | fk_bits_of_f16(odd.lane[i]) << 16);
 }
 
 static inline void vf_store4(float *p, v_f32 a, v_f32 b, v_f32 c, v_f32 d) {
@@ -226,6 +279,10 @@ static inline v_f64 vd_set1(double x) { FK_LANES(v_f64, FK_W64, x); }
 static inline v_f64 vd_from_i64(v_u64 a) { FK_LANES(v_f64, FK_W64, (double)(int64_t)a.lane[i]); }
 
 static inline v_u64 vd_to_bits(v_f64 a) { FK_LANES(v_u64, FK_W64, fk_bits_of_double(a.lane[i])); }
+
+/* The bits of the lane as a number of single precision, in its low half; the high half may hold anything. */
+static inline v_u64 vd_to_f32(v_f64 a) { FK_LANES(v_u64, FK_W64, fk_bits_of_float((float)a.lane[i])); }
+
 static inline v_f64 vd_sub(v_f64 a, v_f64 b) { FK_LANES(v_f64, FK_W64, a.lane[i] - b.lane[i]); }
 static inline v_f64 vd_div(v_f64 a, v_f64 b) { FK_LANES(v_f64, FK_W64, a.lane[i] / b.lane[i]); }
 static inline v_f64 vd_mul(v_f64 a, v_f64 b) { FK_LANES(v_f64, FK_W64, a.lane[i] * b.lane[i]); }
@@ -291,10 +348,10 @@ static inline void vd_store4(double *p, v_f64 even_a, v_f64 odd_a, v_f64 even_b,
     }
 }
 
-/* One cache line of 64 bytes past the caches, and the order of such stores before later ones: not in plain C. */
+/* As many bytes as a vector has past the caches, and the order of such stores before later ones: not in plain C. */
 
 #define FK_CAN_STREAM 0
-static inline void v_stream_line(void *out, const void *from) { memcpy(out, from, 64); }
+static inline void v_stream(void *out, const void *from) { memcpy(out, from, sizeof(v_u64)); }
 static inline void v_stream_fence(void) {}
 
 #include "vec_composed.h"

@@ -2,7 +2,7 @@
  *
  * Reads a question a line:
  *
- *     ISA FORMAT STRIDE
+ *     FORMAT STRIDE
  *
  * FORMAT is the number of a narrow format in fk_format. Looks at every STRIDE-th magnitude of binary32 up to the
  * format's greatest number, and at each number halfway between two neighbours of the format with its own two
@@ -10,14 +10,14 @@
  * last one of these.
  *
  * The judge divides x by the format's last place around it and rounds to a whole number by the addition of 2^52, all of
- * it in binary64, where nothing else is rounded.
+ * it in binary64, where nothing else is rounded. stored.h says how to compile this for an instruction set.
  */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "dispatch.h"
+#include "stored.h"
 
 enum { AT_A_TIME = 4096 };
 
@@ -33,7 +33,7 @@ static const struct format {
 
 typedef struct {
     const struct format *format;
-    fk_round *round;
+    fk_format number;
     float numbers[AT_A_TIME];
     size_t count;
     uint64_t looked_at, wrong;
@@ -72,11 +72,12 @@ static uint32_t expected(const struct format *format, float x) {
 }
 
 static void judge(trial *t) {
-    uint16_t halves[AT_A_TIME];
-    uint8_t bytes[AT_A_TIME];
-    t->round(t->numbers, t->format->bits == 8 ? (void *)bytes : (void *)halves, t->count);
+    const size_t bytes = fk_element_bytes(sizeof(float), t->number);
+    _Alignas(uint16_t) char stored[AT_A_TIME * sizeof(uint16_t)];
+    memset(t->numbers + t->count, 0, (AT_A_TIME - t->count) * sizeof *t->numbers);
+    for (size_t i = 0; i < AT_A_TIME; i += STORED_AT_ONCE) { store(t->number, t->numbers + i, stored + i * bytes); }
     for (size_t i = 0; i < t->count; i++) {
-        const uint32_t got = t->format->bits == 8 ? bytes[i] : halves[i];
+        const uint32_t got = bytes == 1 ? ((uint8_t *)stored)[i] : ((uint16_t *)stored)[i];
         if (got == expected(t->format, t->numbers[i])) { continue; }
         t->wrong++;
         t->last_wrong = bits_of(t->numbers[i]);
@@ -109,18 +110,17 @@ static void look_at_ties(trial *t) {
 }
 
 int main(void) {
-    char isa[16];
     int format;
     uint32_t stride;
-    while (scanf("%15s %d %" SCNu32, isa, &format, &stride) == 3) {
-        if (fk_select_isa(isa) != FK_OK || format <= FK_FLOAT32 || format >= FK_FORMATS) {
-            fprintf(stderr, "formats_test: cannot test format %d on %s\n", format, isa);
+    while (scanf("%d %" SCNu32, &format, &stride) == 2) {
+        if (format <= FK_FLOAT32 || format >= FK_FORMATS) {
+            fprintf(stderr, "formats_test: cannot test format %d\n", format);
             return 1;
         }
         static trial t;
         memset(&t, 0, sizeof t);
         t.format = &FORMATS[format];
-        t.round = fk_selected()->round[format];
+        t.number = (fk_format)format;
         measure_places(t.format);
         look_at_all(&t, stride);
         look_at_ties(&t);

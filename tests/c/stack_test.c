@@ -82,11 +82,6 @@ static const double TAILS[] = {0.2, 0.01, 1e-12};
 
 static int is_truncated(fk_operation operation) { return operation >= FK_TRUNCATED_F32; }
 
-static int can_be_stored_as(fk_operation operation, fk_format format) {
-    if (operation == FK_WORDS_U32) { return format == FK_AS_DRAWN; }
-    return format != FK_FLOAT32 || fk_drawn_bytes(operation) == 8;
-}
-
 static void measure(fk_operation operation, fk_format format, const struct layout *layout, double tail, int threads,
                     char *memory, size_t nothing) {
     const int64_t bytes = (int64_t)fk_stored_bytes(operation, format);
@@ -133,7 +128,7 @@ int main(void) {
         if (fk_select_isa(isa) != FK_OK) { stop("cannot select an instruction set"); }
         for (int operation = 0; operation < FK_OPERATIONS; operation++) {
             for (int format = 0; format < FK_FORMATS; format++) {
-                if (!can_be_stored_as((fk_operation)operation, (fk_format)format)) { continue; }
+                if (!fk_can_round((fk_operation)operation, (fk_format)format)) { continue; }
                 for (int layout = 0; layout < COUNT_OF_LAYOUTS; layout++) {
                     for (int tail = 0; tail < (is_truncated((fk_operation)operation) ? 3 : 1); tail++) {
                         measure((fk_operation)operation, (fk_format)format, &LAYOUTS[layout], TAILS[tail], 1, memory,

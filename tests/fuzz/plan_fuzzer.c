@@ -142,9 +142,8 @@ static fk_params params_of(fk_operation operation) {
 static void take_draw(input *in, fill_case *c) {
     fk_plan *plan = &c->plan;
     plan->operation = (fk_operation)below(in, FK_OPERATIONS);
-    const int is_single = fk_drawn_bytes(plan->operation) == 4;
     plan->format = plan->operation == FK_WORDS_U32 ? FK_AS_DRAWN : (fk_format)below(in, FK_FORMATS);
-    if (is_single && plan->format == FK_FLOAT32) { plan->format = FK_AS_DRAWN; }
+    if (!fk_can_round(plan->operation, plan->format)) { plan->format = FK_AS_DRAWN; }
     plan->params = params_of(plan->operation);
     plan->key = edge(in, UINT64_MAX);
     plan->stream = edge(in, UINT64_MAX);

@@ -1,0 +1,34 @@
+/* stored.h - what fk_store_f32 makes of numbers that are given in the order in which they are stored.
+ *
+ * Included once, by a program that is compiled with the vector operations and the target of an instruction set:
+ * -DVERBS='"vec_avx2.h"' -mavx2 -mfma -mf16c.
+ */
+#ifndef FASTKAIMING_TESTS_STORED_H
+#define FASTKAIMING_TESTS_STORED_H
+
+#include <string.h>
+
+#ifndef VERBS
+#define VERBS "vec_scalar.h"
+#endif
+#define FK_INLINE static inline __attribute__((always_inline))
+#define FK_UNROLL
+#include VERBS
+
+#include "formats.h"
+
+enum { LANES = 2 * FK_W64, STORED_AT_ONCE = 4 * LANES };
+
+/* Store STORED_AT_ONCE numbers. `out` has the alignment of its element. */
+static void store(fk_format format, const float *numbers, char *out) {
+    float lanes[4][LANES];
+    v_f32 vectors[4];
+    for (int lane = 0; lane < LANES; lane++) {
+        const int counter = fk_counter_of_lane(lane, (int)fk_element_bytes(sizeof(float), format));
+        for (int i = 0; i < 4; i++) { lanes[i][lane] = numbers[4 * counter + i]; }
+    }
+    memcpy(vectors, lanes, sizeof vectors);
+    fk_store_f32(format, out, vectors);
+}
+
+#endif
