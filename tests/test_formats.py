@@ -5,6 +5,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from fractions import Fraction
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,24 @@ def test_a_fill_is_the_float32_fill_cast(name: str, order: str, distribution: An
         out = ORDERS[order](shape, DTYPES[name])
         assert fk.fill_(out, distribution, rng=KEY, threads=threads) is out
         assert out.astype(DTYPES[name]).tobytes() == wanted.tobytes(), (shape, threads)
+
+
+@narrow
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("distribution", [fk.Normal(0, 0.02), fk.TruncatedNormal(0.5, 1, -2, 2)], ids=repr)
+def test_streaming_stores_give_the_same_bytes(name: str, distribution: Any) -> None:
+    """From any place in a cache line and in a tile, which is as short as half a line for some of these formats."""
+    storage = formats.known(DTYPES[name])
+    assert storage is not None
+    drawn, count = draws.draw(distribution, storage), 30_011
+    for first, start in product((0, 1, 37, 2**34 - 11_003), (0, 1, 29, 63)):
+        filled = []
+        for store in (_core.STORE_PLAIN, _core.STORE_STREAMING):
+            out = np.zeros(count + 64, DTYPES[name])
+            place = out[start : start + count].view(FORMATS[name].word)
+            _core.fill(place, drawn.operation, 1, 2, first, drawn.rounding, False, None, *drawn.numbers, store=store)
+            filled.append(out.tobytes())
+        assert filled[0] == filled[1], (first, start)
 
 
 def without_bounds(values: NDArray[Any], uniform: fk.Uniform, storage: Format) -> NDArray[Any]:

@@ -1,7 +1,7 @@
 /* formats.h - vectors of values to elements in memory: rounded to the format that is stored, packed, in natural order.
  *
- * Rounding is to nearest, ties to even, in the 32-bit lane of the value. docs/stream-v1.md, section 7, names the
- * formats.
+ * Rounding is to nearest, ties to even. docs/stream-v1.md, section 3, names the formats. Those of 16 bits are vector
+ * operations, as instruction sets differ in what they have for them.
  */
 #ifndef FASTKAIMING_FORMATS_H
 #define FASTKAIMING_FORMATS_H
@@ -20,21 +20,21 @@ FK_INLINE int fk_counter_of_lane(int lane, int bytes) {
 /* The uppermost byte of each lane is the number in a format of 8 bits, so many of them fraction, and exponents biased
  * by `bias`; the other bytes are 0.
  *
- * The addition of a number whose last place is that of the result rounds: 2^CUT times the power of 2 that the value has
- * as its exponent, or that the format's least normal number is. The significand, with its leading bit, is then in the
- * sum's lowest bits, and the sum's exponent field, moved next to the bits of the fraction, is added to it. That field
- * is biased by SURPLUS more than the result's. What is missing to a multiple of 256 is an even number, and in units of
- * the last place part of what the value was added to.
+ * The addition of a number whose last place is that of the result rounds: its exponent is above that of the value, or
+ * of the format's least normal number, by the bits that are cut off. The sum's lowest bits are then the significand,
+ * with its leading bit, and the sum's exponent field, moved next to the bits of the fraction, is added to them. That
+ * field is biased by SURPLUS more than the result's: what is missing to a multiple of 256, an even number, was put into
+ * the last places of what the value was added to.
  *
  * Range: magnitudes that round to a finite number of the format. Max error: half an ulp of the format. */
 #define FK_ROUND_TO_FLOAT8(format, fraction_bits, bias)                                                                \
     FK_INLINE v_u32 fk_rounded_##format(v_f32 value) {                                                                 \
         enum { CUT = 23 - (fraction_bits), LEAST = 128 - (bias), SURPLUS = ((LEAST + CUT) << (fraction_bits)) % 256 }; \
-        const float rounder = (float)(1 << CUT) + (float)(256 - SURPLUS) / (1 << (fraction_bits));                     \
         const v_u32 bits = vf_to_bits(value);                                                                          \
         const v_u32 power = vw_max(vw_and(bits, vw_set1(0x7F800000)), vw_set1((uint32_t)LEAST << 23));                 \
+        const v_u32 rounder = vw_add(power, vw_set1(((uint32_t)CUT << 23) + 256 - SURPLUS));                           \
         const v_f32 magnitude = vf_from_bits(vw_and(bits, vw_set1(0x7FFFFFFF)));                                       \
-        const v_u32 sum = vf_to_bits(vf_fma(vf_from_bits(power), vf_set1(rounder), magnitude));                        \
+        const v_u32 sum = vf_to_bits(vf_add(vf_from_bits(rounder), magnitude));                                        \
         return vw_and_or(bits, vw_set1(0x80000000), vw_shl(vw_add(sum, vw_shr(sum, CUT)), 24));                        \
     }
 
@@ -44,7 +44,7 @@ FK_ROUND_TO_FLOAT8(float8_e4m3fn, 3, 7)
 FK_ROUND_TO_FLOAT8(float8_e5m2, 2, 15)
 
 /* Store four vectors of values of single precision, a block's four elements, in the order of fk_counter_of_lane. */
-FK_INLINE void fk_store_f32(fk_format format, char *out, const v_f32 value[4]) {
+FK_LARGE void fk_store_f32(fk_format format, char *out, const v_f32 value[4]) {
     v_u32 x[4];
     switch (format) {
     case FK_FLOAT16:

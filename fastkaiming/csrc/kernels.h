@@ -32,7 +32,7 @@ static inline size_t fk_element_bytes(size_t drawn, fk_format format) {
  * as many bytes of earlier tiles on to memory. Interleaved so, most of the stores' time hides behind the draws; in a
  * loop of their own none would: docs/performance.md. */
 typedef struct {
-    const char *from; /* in the scratch buffer, more than a tile behind the one being drawn */
+    const char *from; /* in the scratch buffer, a tile or more before the end of the one being drawn */
     char *to;         /* aligned to a cache line of 64 bytes */
 } fk_sink;
 
@@ -49,8 +49,9 @@ typedef void fk_flush(fk_sink *sink, size_t bytes);
 /* Turn around the bytes of each element. */
 typedef void fk_swap(void *elements, size_t count, size_t bytes);
 
-/* Buffers elsewhere have space for whole tiles of any instruction set. kernel.inc asserts that its tile is one. */
-enum { FK_MAX_TILE_BLOCKS = 64 };
+/* Buffers elsewhere have space for whole tiles of any instruction set, and what streams counts on a tile of so many
+ * bytes, whatever its format. kernel.inc asserts both of its tile. */
+enum { FK_MAX_TILE_BLOCKS = 64, FK_LEAST_STREAMED_TILE_BYTES = 32 };
 
 typedef struct {
     const char *isa;

@@ -57,7 +57,7 @@ typedef struct {
 
 /* From M0 * (low word of the block number), for each lane. Rounds run side by side over the groups: one group is a
  * single chain of latencies. */
-FK_INLINE fk_words fk_philox(const fk_schedule *s, const v_u64 product[FK_GROUPS]) {
+FK_LARGE fk_words fk_philox(const fk_schedule *s, const v_u64 product[FK_GROUPS]) {
     const v_u64 m0 = vq_set1(FK_PHILOX_M0), m1 = vq_set1(FK_PHILOX_M1);
     enum { LAST = FK_PHILOX_ROUNDS - 1 };
     v_u64 x[4][FK_GROUPS];
