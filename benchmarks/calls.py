@@ -69,14 +69,15 @@ def array_calls(name: str, side: int, run: Callable[[Weights], None]) -> Timed:
 def tensor_calls(
     name: str,
     module: str,
+    side: int,
     run: Callable[[tuple[Any, Any]], None],
     within: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> Timed:
-    """Return a batch of calls on a tensor of 16 x 16, by the functions of a module or by the tensor's method."""
+    """Return a batch of calls on a tensor, by the functions of a module or by the tensor's method."""
 
     def prepare() -> tuple[Any, Any]:
         torch = needed("torch")
-        return needed(module), torch.zeros(16, 16)
+        return needed(module), torch.zeros(side, side)
 
     return Timed(name, prepare, run, CALLS, within)
 
@@ -113,16 +114,22 @@ def cases() -> list[Case]:
             array_calls("fastkaiming", 64, kaiming_normal),
             array_calls("NumPy's Generator.standard_normal(out=)", 64, numpy_normal),
         ),
-        row(
-            "fastkaiming.torch.kaiming_uniform_ on 16 x 16 float32",
-            *(5.0, 3.5),
-            tensor_calls("fastkaiming", our_init, kaiming_uniform),
-            tensor_calls("torch.nn.init.kaiming_uniform_", torch_init, kaiming_uniform),
+        *(
+            row(
+                f"fastkaiming.torch.kaiming_uniform_ on {side} x {side} float32",
+                *limits,
+                tensor_calls("fastkaiming", our_init, side, kaiming_uniform),
+                tensor_calls("torch.nn.init.kaiming_uniform_", torch_init, side, kaiming_uniform),
+            )
+            for side, limits in ((16, (5.0, 3.5)), (64, (6.0, 4.5)))
         ),
-        row(
-            "tensor.uniform_() on 16 x 16 float32 under accelerate()",
-            *(4.5, 3.0),
-            tensor_calls("fastkaiming", our_init, uniform_method, accelerate),
-            tensor_calls("torch's tensor.uniform_()", torch_init, uniform_method),
+        *(
+            row(
+                f"tensor.uniform_() on {side} x {side} float32 under accelerate()",
+                *limits,
+                tensor_calls("fastkaiming", our_init, side, uniform_method, accelerate),
+                tensor_calls("torch's tensor.uniform_()", torch_init, side, uniform_method),
+            )
+            for side, limits in ((16, (4.5, 3.0)), (64, (5.5, 4.0)))
         ),
     ]

@@ -19,6 +19,7 @@ import torch
 from command import parser, run
 from figures import WHOLE_SPEED_UP
 from harness import Case, Timed, UnavailableError
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 import fastkaiming.torch as ours
 
@@ -35,11 +36,17 @@ def under_ours(make: Callable[[], object]) -> Callable[[Any], object]:
 
 
 def bytes_of(make: Callable[[], Any]) -> int:
-    """Return the bytes of the parameters of what is built, which is built without memory to find out."""
-    with torch.device("meta"):
-        made = make()
-    modules = made if isinstance(made, list) else [made]
-    return sum(each.numel() * each.element_size() for module in modules for each in module.parameters())
+    """Return the bytes of all parameters that a build allocates, also of those that tied weights replace in the end."""
+    registered: dict[int, torch.nn.Parameter] = {}
+    hook = register_module_parameter_registration_hook(
+        lambda _module, _name, parameter: registered.setdefault(id(parameter), parameter)
+    )
+    try:
+        with torch.device("meta"):
+            make()
+    finally:
+        hook.remove()
+    return sum(each.numel() * each.element_size() for each in registered.values())
 
 
 def built(name: str, make: Callable[[], Any], minimum: float, target: float, repeats: int = 1) -> Case:

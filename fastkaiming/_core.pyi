@@ -70,6 +70,7 @@ class Entry:
         key_type: type,
         mode: ContextVar[Any],
         tensor_types: tuple[type, ...] = (),
+        storage_of: Callable[[Any], object] | None = None,
         exchange: object = None,
     ) -> None: ...
     def fill(

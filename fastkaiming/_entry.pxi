@@ -1,4 +1,4 @@
-"""Part of _core.pyx: the entry through which every fill of the package comes, and what it remembers of each."""
+"""Part of _core.pyx: the entry of every fill of the package, and what it remembers of each."""
 
 
 cdef enum:
@@ -22,11 +22,11 @@ cdef int _kind(setting) noexcept:
 
 
 cdef class Entry:
-    """The way of every fill into the core.
+    """The entry of every fill to the core.
 
-    A fill is asked for by a rule and its settings: `rule(*settings)`, or `rule(shape, *settings)`, is a distribution.
-    What that becomes for a dtype, a template, is remembered; so the second of two equal fills does nothing in Python.
-    What happens at the first one, and with arguments that are out of the ordinary, is for the functions given to say:
+    A fill is described by a rule and its settings: `rule(*settings)`, or `rule(shape, *settings)`, is a distribution.
+    What is drawn from it for a dtype, a template, is remembered, so the second of two equal fills runs no Python code.
+    The first one, and unusual arguments, are handled by the functions that the entry is made with:
 
     prepare(out, rule, settings, by_shape, global_shape)
         Check the rule's settings and the memory; return the memory as an array, and the template or None.
@@ -40,22 +40,22 @@ cdef class Entry:
         Return a seed, or a key, which has the type `key_type`, a seed and a stream.
     mode
         A ContextVar of None, or of what is to be done with fills: `progress` and `gathered`.
-    tensor_types, exchange
-        Types of tensors that lend their memory by DLPack, and the capsule `__dlpack_c_exchange_api__` of these types.
-        Arrays of NumPy lend theirs as buffers.
+    tensor_types, storage_of, exchange
+        Types of tensors that lend their memory by DLPack, a function that returns the owner of a tensor's memory, and
+        the capsule `__dlpack_c_exchange_api__` of these types. Arrays of NumPy lend their memory as buffers.
 
     Where `prepare` returns no template, nothing is filled and None is returned.
     """
 
     cdef object prepare, check_memory, shape_of, place_of, threads_for, key_from, key_type, mode
     cdef tuple tensor_types
-    cdef object capsule
+    cdef object storage_of, capsule
     cdef const DLPackExchangeAPI *exchange
     cdef uint64_t least_shared
-    cdef dict templates
+    cdef object templates  # a dict, whose methods are safe among threads without the GIL
 
     def __init__(self, *, prepare, check_memory, shape_of, place_of, threads_for, uint64_t least_shared, key_from,
-                 key_type, mode, tensor_types=(), exchange=None):
+                 key_type, mode, tensor_types=(), storage_of=None, exchange=None):
         self.prepare = prepare
         self.check_memory = check_memory
         self.shape_of = shape_of
@@ -66,6 +66,7 @@ cdef class Entry:
         self.key_type = key_type
         self.mode = mode
         self.tensor_types = tensor_types
+        self.storage_of = storage_of
         if exchange is not None:
             self.capsule = exchange
             self.exchange = <const DLPackExchangeAPI *>PyCapsule_GetPointer(exchange, "dlpack_exchange_api")
@@ -107,14 +108,16 @@ cdef class Entry:
         plan.complete(template, first, steps)
         if threads is not None or plan.drawn_bytes >= self.least_shared:
             most_threads = self.threads_for(threads, plan.drawn_bytes)
+        if plan.tensor is not None and plan.drawn_bytes >= self.least_shared:
+            plan.storage = self.storage_of(plan.tensor)  # a callback may give the tensor other memory meanwhile
         self.draw_with(plan, rng)
         self.carry_out(plan, most_threads)
         return out
 
     cdef object described(self, Plan plan, out, rule, tuple settings, bint by_shape, global_shape):
-        """Take hold of the memory, and return all that a template depends on.
+        """Borrow the memory, and return all that a template depends on.
 
-        Return None where the memory cannot be had so simply, and where equal settings may mean different things.
+        Return None for memory that is not borrowed here, and for settings of which equal ones may have different effects.
         """
         cdef uint64_t kinds = 0
         cdef int kind
@@ -134,7 +137,7 @@ cdef class Entry:
             kind = _kind(setting)
             if kind == 0:
                 return None
-            kinds = 8 * kinds + kind  # 1.0 equals True, but is not to be taken for it
+            kinds = 8 * kinds + kind  # True equals 1.0, but is refused where a number is expected
         shape = None
         if by_shape:
             shape = plan.shape() if global_shape is None else self.shape_of(global_shape)
@@ -143,7 +146,7 @@ cdef class Entry:
     cdef int remember(self, description, template) except -1:
         if len(self.templates) >= MOST_TEMPLATES:
             self.templates.clear()
-        self.templates[description] = template
+        self.templates.setdefault(description, template)
         return 0
 
     cdef int draw_with(self, Plan plan, rng) except -1:
@@ -153,7 +156,7 @@ cdef class Entry:
             try:
                 plan.plan.key = fk_philox_key(key)
             except OverflowError:
-                self.key_from(rng)  # says by its name what the argument must be
+                self.key_from(rng)  # raises an error that names the argument
                 raise
         else:
             plan.plan.key = fk_philox_key(key.seed)

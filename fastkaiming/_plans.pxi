@@ -70,7 +70,7 @@ cdef class Plan:
     """
 
     cdef Py_buffer view
-    cdef object owner  # of memory that is not lent as a buffer
+    cdef object tensor, storage  # that memory is borrowed from, where it is not a buffer
     cdef int64_t itemsize
     cdef fk_axis few[4]  # most arrays have no more axes than these
     cdef fk_axis *axes
@@ -86,12 +86,12 @@ cdef class Plan:
         self.plan.stream = stream
 
     cdef int borrow(self, out) except -1:
-        """Take hold of the memory of a buffer."""
+        """Borrow the memory of a buffer."""
         cdef int axis
         PyBuffer_Release(&self.view)
         PyObject_GetBuffer(out, &self.view, PyBUF_WRITABLE | PyBUF_STRIDES)
         self.itemsize = self.view.itemsize
-        self.make_room(self.view.ndim)
+        self.allocate_axes(self.view.ndim)
         for axis in range(self.view.ndim):
             self.axes[axis].size = self.view.shape[axis]
             self.axes[axis].stride = self.view.strides[axis]
@@ -99,7 +99,7 @@ cdef class Plan:
         return 0
 
     cdef int borrow_tensor(self, const DLPackExchangeAPI *exchange, tensor) except -1:
-        """Take hold of the memory of a tensor whose elements follow one another; return a number for its dtype.
+        """Borrow the memory of a tensor whose elements follow one another, and return a number for its dtype.
 
         Return 0 where the tensor has no such memory, or no elements.
         """
@@ -111,9 +111,9 @@ cdef class Plan:
             return 0
         if lent.data is NULL or lent.device.device_type != FK_DLPACK_CPU or lent.dtype.lanes != 1:
             return 0
-        self.owner = tensor
+        self.tensor = tensor
         self.itemsize = stride = lent.dtype.bits // 8
-        self.make_room(lent.ndim)
+        self.allocate_axes(lent.ndim)
         for axis in reversed(range(lent.ndim)):
             self.axes[axis].size = lent.shape[axis]
             self.axes[axis].stride = stride
@@ -126,7 +126,7 @@ cdef class Plan:
     cdef tuple shape(self):
         return tuple([self.axes[axis].size for axis in range(self.plan.axis_count)])
 
-    cdef int make_room(self, int axes) except -1:
+    cdef int allocate_axes(self, int axes) except -1:
         if self.axes != self.few:
             PyMem_Free(self.axes)
         self.axes = self.few

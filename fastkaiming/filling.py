@@ -35,7 +35,7 @@ _NUMBERS: Mapping[type, Callable[[Any], tuple[float, ...]]] = {
 
 
 class Mode(NamedTuple):
-    """What a surrounding block wants to be done with fills."""
+    """How fills within a ``with`` block are reported, and whether they are made at once."""
 
     progress: Callback | None = None
     gathered: list[_core.Plan] | None = None  # takes the plans of fills that are made later, or never
@@ -68,6 +68,10 @@ def fill_(
     while a unit is being filled, if the disk is full but the page was read before, if ``out`` takes less than 1 MiB, or
     if its elements take less than half of the memory that they are spread over, the system ends the process with
     SIGBUS, as it does on other systems.
+
+    If ``out`` takes 4 MiB or more of memory that was not touched before, Linux is asked to use huge pages there
+    (MADV_HUGEPAGE), also where MADV_NOHUGEPAGE was set before. To work without huge pages, turn them off for the process
+    by ``prctl(PR_SET_THP_DISABLE)``.
 
     Parameters
     ----------
@@ -251,7 +255,7 @@ def _rule_of(distribution: Distribution) -> tuple[Rule, tuple[Any, ...]]:
     """Return a distribution as what gives it and the numbers that it takes, which are remembered by their values."""
     numbers_of = _NUMBERS.get(type(distribution))
     if numbers_of is None:
-        return _given, (distribution,)  # refused where its turn comes
+        return _given, (distribution,)  # which draw() refuses, after the checks that come before it
     return type(distribution), numbers_of(distribution)
 
 
@@ -297,7 +301,7 @@ def _threads(threads: int | None, nbytes: int) -> int:
 def entry(
     prepare: Callable[..., tuple[Any, _core.Template | None]], key_from: Callable[[Any], Key | int], **tensors: Any
 ) -> _core.Entry:
-    """Return a way into the core; what it asks of the two functions is said there."""
+    """Return an entry to the core; its own documentation says what the two functions have to return."""
     return _core.Entry(
         prepare=prepare,
         check_memory=targets.check_memory,

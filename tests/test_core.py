@@ -23,7 +23,7 @@ ISAS = fk.available_isas()
 STANDARD_NORMAL = _core.Template(None, _core.NORMAL_F32, _core.AS_DRAWN, (1.0, 0.0))
 
 # The least fill that streams, one that just takes a second batch in the first-level cache, and one of many batches.
-SIZES = {np.uint32: [1536, 4864, 13000], np.float64: [768, 2432, 6500]}
+SIZES = {np.uint32: [2048, 4864, 13000], np.float64: [1024, 2432, 6500]}
 
 
 @pytest.fixture(params=ISAS)
@@ -129,7 +129,7 @@ room = np.frombuffer(memory, np.uint8)[page : (pages + 1) * page]
 _core.select_isa(sys.argv[1])
 for operation, size in ((_core.WORDS_U32, 4), (_core.NORMAL_F32, 4), (_core.UNIFORM_F64, 8), (_core.NORMAL_F64, 8)):
     for store in (_core.STORE_PLAIN, _core.STORE_STREAMING):
-        for count in (1, 3, 64, 65, 255, 257, 1536, 1537, 1599, 4863, 4865, 6500, 6553, len(room) // size):
+        for count in (1, 3, 64, 65, 255, 257, 2048, 2049, 2111, 4863, 4865, 6500, 6553, len(room) // size):
             for out in (room[: count * size], room[len(room) - count * size :]):
                 for first in (0, 1, 63, 200):
                     _core.fill(out.view(f"u{size}"), operation, 1, 0, first, scale=1.0, store=store)

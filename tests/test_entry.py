@@ -70,7 +70,7 @@ def test_a_template_of_a_fan_is_for_one_shape() -> None:
     assert [drawn.std for drawn in plans.distributions()] == [1 / 3, 1 / 2, 1 / 3, 1 / 3]
 
 
-def test_a_callable_is_asked_at_every_fill() -> None:
+def test_a_callable_is_called_at_every_fill() -> None:
     slopes = [1.0]
 
     def nonlinearity(z: Any) -> Any:

@@ -297,6 +297,18 @@ def test_what_is_left_to_torch(kind: str) -> None:
     assert torch.equal(*states)
 
 
+def test_meta_tensors_never_reach_the_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which would ask torch for their memory: it takes a millisecond to refuse."""
+    from fastkaiming.torch import accelerating, initializers
+
+    for module in (accelerating, initializers):
+        monkeypatch.setattr(module, "drawn", lambda *_: pytest.fail("reached"))
+    for name, settings, _ in FILLS:
+        getattr(ours, name)(torch.empty(3, 3, device="meta"), **settings)
+    with ours.accelerate():
+        torch.empty(3, 3, device="meta").normal_()
+
+
 def test_meta_tensors_are_left_alone() -> None:
     state = torch.get_rng_state()
     for name, settings, _ in FILLS:

@@ -2,8 +2,10 @@
 
 import contextvars
 import math
+import re
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -314,6 +316,29 @@ def test_bad_arguments_get_torchs_errors() -> None:
             call()
         assert str(found.value) == str(expected.value)
     assert not tensor.any()
+
+
+@pytest.mark.skipif(not Path("/sys/kernel/mm/transparent_hugepage").exists(), reason="Linux alone has such huge pages")
+@pytest.mark.parametrize("is_transposed", [False, True])
+def test_large_new_tensors_get_huge_pages(is_transposed: bool) -> None:
+    tensor = torch.empty(5 << 10, 1 << 10)
+    address = tensor.data_ptr()
+    assert "hg" not in flags_of_memory(address + (8 << 20))
+    with ours.accelerate():
+        (tensor.T if is_transposed else tensor).normal_()
+    assert "hg" in flags_of_memory(address + (8 << 20))
+    assert 0.9 < tensor.std() < 1.1
+
+
+def flags_of_memory(address: int) -> list[str]:
+    """Return the flags that Linux has for the mapping at an address: proc_pid_smaps(5), VmFlags."""
+    is_there = False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if bounds := re.match("([0-9a-f]+)-([0-9a-f]+) ", line):
+            is_there = int(bounds[1], 16) <= address < int(bounds[2], 16)
+        elif is_there and line.startswith("VmFlags:"):
+            return line.split()[1:]
+    raise LookupError(f"nothing is mapped at {address:#x}")
 
 
 def test_models_of_transformers() -> None:

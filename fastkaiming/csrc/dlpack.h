@@ -15,7 +15,10 @@ typedef struct { uint32_t major, minor; } DLPackVersion;
 
 typedef struct { int32_t device_type, device_id; } DLDevice;
 
-typedef struct { uint8_t code, bits; uint16_t lanes; } DLDataType;
+typedef struct {
+    uint8_t code, bits;
+    uint16_t lanes;
+} DLDataType;
 
 typedef struct {
     void *data;

@@ -7,8 +7,8 @@ enum { LEAST_STREAMED_BYTES = 2 * FK_LAG_BYTES };
 
 _Static_assert(LEAST_STREAMED_BYTES >= FK_LAG_BYTES + FK_LINE_BYTES, "a streamed range has the lag and a whole line");
 _Static_assert(FK_STREAM_BATCH_BYTES >= FK_LAG_BYTES + FK_MAX_TILE_BYTES, "a batch holds a tile more than the lag");
-_Static_assert((FK_LAG_TILES - 1) * FK_LEAST_STREAMED_TILE_BYTES >= FK_LINE_BYTES,
-               "stores that begin in the first tile, or a line behind it, begin before the end of the last one");
+_Static_assert((FK_LAG_TILES - 2) * FK_LEAST_STREAMED_TILE_BYTES >= FK_LINE_BYTES,
+               "stores that begin in the first tile, or a line behind it, end before the last one");
 _Static_assert(FK_LAG_BYTES % FK_LINE_BYTES == 0, "a batch begins with a cache line");
 _Static_assert(sizeof(fk_stream_buffer) == FK_LAG_BYTES + FK_STREAM_BATCH_BYTES, "the batch follows the lag at once");
 

@@ -10,7 +10,7 @@ enum { FK_BLOCK_BYTES = 16, FK_LINE_BYTES = 64, FK_MAX_TILE_BYTES = FK_MAX_TILE_
 /* What a run that streams is drawn into, a batch at a time, to stay in the first-level cache. In front of the batch lie
  * the bytes of the last one that are still to be stored: at most those of FK_LAG_TILES tiles. */
 enum {
-    FK_LAG_TILES = 3,
+    FK_LAG_TILES = 4,
     FK_LAG_BYTES = FK_LAG_TILES * FK_MAX_TILE_BYTES,
     FK_STREAM_BATCH_BYTES = 16 * 1024,
 };

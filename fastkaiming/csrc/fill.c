@@ -16,7 +16,7 @@
 enum { SMALL_BYTES = 1 << 20, MOST_CELLS = 16, CELLS_PER_THREAD = 8, FEW_THREADS = 8 };
 
 /* Smaller plans ask the system nothing about their pages: mincore takes 0.6 us, 1% of what a fill of so much takes. And
- * less memory than that of huge pages comes, as a rule, from what was touched before. */
+ * arrays that are smaller than LEAST_HUGE_BYTES usually lie in memory that was touched before. */
 enum { LEAST_POPULATED_BYTES = 1 << 20, LEAST_HUGE_BYTES = 4 << 20 };
 
 /* The memory that one thread works in. It is not on the thread's stack, for which a caller may have chosen 32 KiB. */
@@ -35,7 +35,7 @@ typedef struct {
     const fk_kernels *kernels;
     const fk_grid *last; /* the grid of the last plan, which is the only one of most fills */
     scratch *scratch;    /* one for each thread, or NULL where no plan needs any */
-    atomic_int faulted;  /* could memory not be written? Then nobody goes on. */
+    atomic_int faulted;  /* memory could not be written, so every thread stops */
 } job;
 
 /* Larger fills than this leave the caches anyway. A virtual machine is told of the whole host's last-level cache, of
@@ -143,7 +143,7 @@ static uint64_t fill_cells(void *context, int worker, uint64_t begin, uint64_t e
     return done;
 }
 
-/* What a cell has of the memory of all plans: several cells for each thread, so that all end at about the same time. */
+/* The bytes of a cell: so few that each thread gets several cells, and all threads end at about the same time. */
 static uint64_t cell_bytes(uint64_t bytes, int threads) {
     uint64_t cell = FK_MOST_CELL_BYTES;
     while (threads > 1 && cell > FK_LEAST_CELL_BYTES && bytes / cell < CELLS_PER_THREAD * (uint64_t)threads) {

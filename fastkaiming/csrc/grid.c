@@ -64,7 +64,8 @@ static void cut_into_batches(fk_grid *grid, uint64_t block_elements, uint64_t le
 }
 
 /* Where cells of so many elements have to begin for the memory of all but the first to begin at a multiple of what a
- * cell takes: then no two cells share a huge page. Elements that lie downwards in memory are cut where it comes. */
+ * cell takes: then no two cells share a huge page. Where the
+ * stride is negative, cells may begin anywhere. */
 static uint64_t phase_of(const void *out, int64_t stride, uint64_t size, uint64_t cell_size) {
     return size > cell_size && stride > 0 ? (uintptr_t)out / (uint64_t)stride % cell_size : 0;
 }

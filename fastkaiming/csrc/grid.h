@@ -52,7 +52,7 @@ fk_box fk_grid_cell(const fk_grid *grid, uint64_t cell);
 fk_box fk_grid_whole(const fk_grid *grid);
 
 /* The memory from a box's first element to its last, where elements are at least half of it; an empty span elsewhere.
- * A box that begins or ends within an axis of rows may have somewhat less memory than that. */
+ * Of a box that begins or ends within an axis of rows, the span has all rows of that axis. */
 fk_span fk_grid_span(const fk_grid *grid, const fk_plan *plan, const fk_box *box);
 
 fk_row fk_grid_row(const fk_grid *grid, const fk_plan *plan, uint64_t row);

@@ -107,11 +107,10 @@ static inline v_f32 vf_sqrt(v_f32 a) { return _mm256_sqrt_ps(a); }
 static inline v_f32 vf_min(v_f32 a, v_f32 b) { return _mm256_min_ps(a, b); }
 static inline v_f32 vf_max(v_f32 a, v_f32 b) { return _mm256_max_ps(a, b); }
 
-/* One blend and two xors: a blend by a register is several operations on Intel's cores. */
 static inline void vf_swap_where(v_m32 m, v_f32 *a, v_f32 *b) {
-    const v_f32 both = _mm256_xor_ps(*a, *b);
+    const v_f32 before = *a;
     *a = _mm256_blendv_ps(*a, *b, m);
-    *b = _mm256_xor_ps(*a, both);
+    *b = _mm256_blendv_ps(*b, before, m);
 }
 
 static inline v_f32 vf_by_sign(v_f32 a, v_f32 negative, v_f32 positive) {
@@ -171,9 +170,9 @@ static inline v_u64 vd_to_bits(v_f64 a) { return _mm256_castpd_si256(a); }
 static inline v_u64 vd_to_f32(v_f64 a) { return _mm256_cvtepu32_epi64(_mm_castps_si128(_mm256_cvtpd_ps(a))); }
 
 static inline void vd_swap_where(v_m64 m, v_f64 *a, v_f64 *b) {
-    const v_f64 both = _mm256_xor_pd(*a, *b);
+    const v_f64 before = *a;
     *a = _mm256_blendv_pd(*a, *b, m);
-    *b = _mm256_xor_pd(*a, both);
+    *b = _mm256_blendv_pd(*b, before, m);
 }
 
 /* There is no conversion from 64-bit integers: the upper half becomes 2^84 + 2^63 + upper 2^32 and the lower one

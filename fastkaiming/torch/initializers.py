@@ -69,12 +69,15 @@ def drawn(
         return False
     if named:
         ask, args = _by_names(ask, tuple(named)), (*args, *named.values())
-    if type(tensor) in tensors.PLAIN:
-        filled = _fill(tensor, ask, args, generator, None, None, None) is not None
-    else:
-        filled = _fill_blocks(tensor, _answer(ask, tensor, args), generator)
-    if filled:
-        _increment_version((tensor,))
+    filled = True
+    try:
+        if type(tensor) in tensors.PLAIN:
+            filled = _fill(tensor, ask, args, generator, None, None, None) is not None
+        else:
+            filled = _fill_blocks(tensor, _answer(ask, tensor, args), generator)
+    finally:  # a fill that is interrupted has written a part
+        if filled:
+            _increment_version((tensor,))
     return filled
 
 
@@ -93,34 +96,46 @@ def _fill_blocks(tensor: torch.Tensor, answer: Distribution | None, generator: t
 def _by_names(ask: Function, names: tuple[str, ...]) -> Function:
     """Return a function that takes the arguments of these names as its last ones."""
 
-    def asked(stand_in: StandIn, *settings: Any) -> None:
+    def rule(stand_in: StandIn, *settings: Any) -> None:
         args, named = settings[: -len(names)], settings[-len(names) :]
         ask(stand_in, *args, **dict(zip(names, named, strict=True)))
 
-    return asked
+    return rule
 
 
 def _answer(rule: Function, tensor: torch.Tensor, settings: tuple[Any, ...]) -> Distribution | None:
-    """Return what a tensor is to be filled from, or None where torch has to say it."""
-    if tensor.dtype not in tensors.DTYPES or tensor.is_nested or 0 in tensor.shape:
+    """Return what a tensor is to be filled from, or None where torch has to fill it."""
+    if tensor.dtype not in tensors.DTYPES or tensor.is_nested:
         return None
-    stand_in = StandIn(tensor.shape, tensor.dtype)
+    if all(type(setting) in _REMEMBERED for setting in settings):
+        return _remembered_answer(rule, tensor.shape, tensor.dtype, *settings)
+    return _new_answer(rule, tensor.shape, tensor.dtype, *settings)
+
+
+def _new_answer(rule: Function, shape: torch.Size, dtype: torch.dtype, *settings: Any) -> Distribution | None:
+    if 0 in shape:
+        return None
+    stand_in = StandIn(shape, dtype)
     try:
         rule(stand_in, *settings)
         if stand_in.answer is not None:
-            draw(stand_in.answer, tensors.format_of(tensor.dtype))
+            draw(stand_in.answer, tensors.format_of(dtype))
     except Exception:  # whatever it is, torch raises it again when it is called in earnest
         return None
     return stand_in.answer
 
 
+_REMEMBERED = (float, int, str, bool, type(None))  # types whose values do not change
+_remembered_answer = lru_cache(maxsize=4096, typed=True)(_new_answer)  # typed: True equals 1, but is no number to torch
+
+
 def _prepared(
     tensor: torch.Tensor, rule: Function, settings: tuple[Any, ...], *_: Any
 ) -> tuple[NDArray[Any] | None, _core.Template | None]:
-    """Return the memory of a tensor and what is drawn into it, or nothing of both where torch has to fill it."""
-    answer = _answer(rule, tensor, settings)
-    blocks = None if answer is None else tensors.blocks_of(tensor)
-    if answer is None or blocks is None:
+    """Return the memory of a tensor and what is drawn into it, or None for both where torch has to fill it."""
+    blocks = tensors.blocks_of(tensor)
+    answer = None if blocks is None else _answer(rule, tensor, settings)
+    if blocks is None or answer is None:
         return None, None
     memory = blocks[0].memory
     return memory, filling.template(answer, memory.dtype, tensors.format_of(tensor.dtype))
@@ -130,6 +145,7 @@ _fill = filling.entry(
     _prepared,
     tensors.seed_from,
     tensor_types=tensors.PLAIN,
+    storage_of=torch.Tensor.untyped_storage,
     exchange=getattr(torch.Tensor, "__dlpack_c_exchange_api__", None),
 ).fill_by_shape
 

@@ -43,6 +43,7 @@ def may_be_ours(tensor: Any) -> bool:
     """Tell whether a tensor is of a kind that can be ours to fill, and nobody watches what is done to it."""
     return (
         (type(tensor) in PLAIN or dtensors.is_dtensor(tensor))
+        and tensor.is_cpu
         and not _dispatch_modes()
         and (not _function_modes() or not _len_torch_dispatch_stack_pre_dispatch())
         and _functorch.peek_interpreter_stack() is None
