@@ -38,9 +38,11 @@ def under_ours(make: Callable[[], object]) -> Callable[[Any], object]:
 def bytes_of(make: Callable[[], Any]) -> int:
     """Return the bytes of all parameters that a build allocates, also of those that tied weights replace in the end."""
     registered: dict[int, torch.nn.Parameter] = {}
-    hook = register_module_parameter_registration_hook(
-        lambda _module, _name, parameter: registered.setdefault(id(parameter), parameter)
-    )
+
+    def note(_module: torch.nn.Module, _name: str, parameter: torch.nn.Parameter) -> None:
+        registered[id(parameter)] = parameter
+
+    hook = register_module_parameter_registration_hook(note)
     try:
         with torch.device("meta"):
             make()

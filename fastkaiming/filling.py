@@ -70,8 +70,8 @@ def fill_(
     SIGBUS, as it does on other systems.
 
     If ``out`` takes 4 MiB or more of memory that was not touched before, Linux is asked to use huge pages there
-    (MADV_HUGEPAGE), also where MADV_NOHUGEPAGE was set before. To work without huge pages, turn them off for the process
-    by ``prctl(PR_SET_THP_DISABLE)``.
+    (MADV_HUGEPAGE), also where MADV_NOHUGEPAGE was set before. To work without huge pages, turn them off for the
+    process by ``prctl(PR_SET_THP_DISABLE)``.
 
     Parameters
     ----------
@@ -272,7 +272,7 @@ def _prepared(
     """
     if by_shape:
         settings = (targets.array(out).shape if global_shape is None else _shape_of(global_shape), *settings)
-    distribution = rule(*settings)
+    distribution: Any = rule(*settings)
     if distribution is None and by_shape:
         distribution = _NOTHING
     memory = targets.array(out)
