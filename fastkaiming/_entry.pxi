@@ -117,7 +117,8 @@ cdef class Entry:
     cdef object described(self, Plan plan, out, rule, tuple settings, bint by_shape, global_shape):
         """Borrow the memory, and return all that a template depends on.
 
-        Return None for memory that is not borrowed here, and for settings of which equal ones may have different effects.
+        Return None for memory that is not borrowed here, and for settings whose equality does not tell that they are
+        the same.
         """
         cdef uint64_t kinds = 0
         cdef int kind
