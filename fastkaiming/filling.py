@@ -62,12 +62,14 @@ def fill_(
     references, by which ``out.resize`` raises: do not resize ``out`` with ``refcheck=False``, or free behind NumPy's
     back the memory that it lies in, before the fill returns.
 
-    If ``out`` is a memory-mapped file, Linux 5.14 and later report a file that was cut short, or a disk that is full,
-    before the elements there are written: the fill raises OSError and leaves ``out`` partly written. Memory is checked
-    in units of up to 2 MiB, each just before it is filled. Not everything can be checked: if the file is truncated
-    while a unit is being filled, if the disk is full but the page was read before, if ``out`` takes less than 1 MiB, or
-    if its elements take less than half of the memory that they are spread over, the system ends the process with
-    SIGBUS, as it does on other systems.
+    If ``out`` is a memory-mapped file that was cut short, or whose disk is full, Linux 5.14 and later report it before
+    the elements there are written: the fill raises OSError and leaves ``out`` partly written. Memory is checked in
+    units of up to 2 MiB, each just before it is filled. The following cases are not noticed, and the system ends the
+    process by SIGBUS, as it does on other systems:
+
+    - ``out`` takes less than 1 MiB, or its elements take less than half of the memory that they are spread over;
+    - the file is truncated while a unit is being filled;
+    - the disk is full, but the page was read before.
 
     If ``out`` takes 4 MiB or more of memory that was not touched before, Linux is asked to use huge pages there
     (MADV_HUGEPAGE), also where MADV_NOHUGEPAGE was set before. To work without huge pages, turn them off for the

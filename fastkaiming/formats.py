@@ -17,7 +17,6 @@ class Format:
 
     name: str
     precision: type[np.float32] | type[np.float64]  # in which values are drawn, before they are rounded to the format
-    drawn_bytes: int  # of an element in that precision
     rounding: int  # the core's name for what comes after
     bits: int
     smallest: float
@@ -43,12 +42,12 @@ class Format:
 _FORMATS: Mapping[str, Format] = {
     each.name: each
     for each in (
-        Format("float32", np.float32, 4, _core.AS_DRAWN, 24, 2.0**-149, 2.0**128 - 2.0**104, 2.0**-102),
-        Format("float64", np.float64, 8, _core.AS_DRAWN, 53, 2.0**-1074, 2.0**1023 * (2 - 2.0**-52), 2.0**-969),
-        Format("float16", np.float32, 4, _core.FLOAT16, 11, 2.0**-24, 65504.0, 2.0**-25),
-        Format("bfloat16", np.float32, 4, _core.BFLOAT16, 8, 2.0**-133, 2.0**128 - 2.0**120, 2.0**-102),
-        Format("float8_e4m3fn", np.float32, 4, _core.FLOAT8_E4M3FN, 4, 2.0**-9, 448.0, 2.0**-10),
-        Format("float8_e5m2", np.float32, 4, _core.FLOAT8_E5M2, 3, 2.0**-16, 57344.0, 2.0**-17),
+        Format("float32", np.float32, _core.AS_DRAWN, 24, 2.0**-149, 2.0**128 - 2.0**104, 2.0**-102),
+        Format("float64", np.float64, _core.AS_DRAWN, 53, 2.0**-1074, 2.0**1023 * (2 - 2.0**-52), 2.0**-969),
+        Format("float16", np.float32, _core.FLOAT16, 11, 2.0**-24, 65504.0, 2.0**-25),
+        Format("bfloat16", np.float32, _core.BFLOAT16, 8, 2.0**-133, 2.0**128 - 2.0**120, 2.0**-102),
+        Format("float8_e4m3fn", np.float32, _core.FLOAT8_E4M3FN, 4, 2.0**-9, 448.0, 2.0**-10),
+        Format("float8_e5m2", np.float32, _core.FLOAT8_E5M2, 3, 2.0**-16, 57344.0, 2.0**-17),
     )
 }
 NAMES = ", ".join([*list(_FORMATS)[:-1], f"or {list(_FORMATS)[-1]}"])

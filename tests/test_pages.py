@@ -118,15 +118,18 @@ assert {request.kind for request in fill(out, threads=2)} == {MINCORE}
     run(program, layout, **recorder)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "float8", ">f4"])
-def test_no_two_work_units_share_a_huge_page(dtype: str, recorder: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("dtype", "threads"),
+    [*((dtype, 4) for dtype in ("float32", "float64", "bfloat16", "float8", ">f4")), ("float32", 16)],
+)
+def test_no_two_work_units_share_a_huge_page(dtype: str, threads: int, recorder: dict[str, str]) -> None:
     program = """
 memory, out = layout(f"contiguous {sys.argv[1]}", 64 << 20)
-units = [(first // UNIT, (last - 1) // UNIT) for first, last in of_kind(fill(out, threads=4), POPULATE)]
+units = [(first // UNIT, (last - 1) // UNIT) for first, last in of_kind(fill(out, int(sys.argv[2])), POPULATE)]
 assert all(first == last for first, last in units)
 assert len(set(units)) == len(units) == 33
 """
-    run(program, dtype, **recorder)
+    run(program, dtype, str(threads), **recorder)
 
 
 def test_small_and_scattered_fills_ask_for_nothing(recorder: dict[str, str]) -> None:

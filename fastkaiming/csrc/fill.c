@@ -13,7 +13,8 @@
 #include "pages.h"
 #include "threads.h"
 
-enum { SMALL_BYTES = 1 << 20, MOST_CELLS = 16, CELLS_PER_THREAD = 8, FEW_THREADS = 8 };
+enum { SMALL_BYTES = 1 << 20, LARGE_BYTES = 64 << 20, MOST_CELLS = 16, FEW_THREADS = 8 };
+enum { CELLS_PER_THREAD = 8, LEAST_CELLS_PER_THREAD = 2 };
 
 /* Smaller plans ask the system nothing about their pages: mincore takes 0.6 us, 1% of what a fill of so much takes. And
  * arrays that are smaller than LEAST_HUGE_BYTES usually lie in memory that was touched before. */
@@ -143,12 +144,12 @@ static uint64_t fill_cells(void *context, int worker, uint64_t begin, uint64_t e
     return done;
 }
 
-/* The bytes of a cell: so few that each thread gets several cells, and all threads end at about the same time. */
+/* The bytes of a cell: so few that each thread gets several cells, and all threads end at about the same time. Large
+ * fills are cut below the size of a huge page, whose fault threads then share, only for very many threads. */
 static uint64_t cell_bytes(uint64_t bytes, int threads) {
+    const uint64_t cells = (uint64_t)threads * (bytes < LARGE_BYTES ? CELLS_PER_THREAD : LEAST_CELLS_PER_THREAD);
     uint64_t cell = FK_MOST_CELL_BYTES;
-    while (threads > 1 && cell > FK_LEAST_CELL_BYTES && bytes / cell < CELLS_PER_THREAD * (uint64_t)threads) {
-        cell /= 2;
-    }
+    while (threads > 1 && cell > FK_LEAST_CELL_BYTES && bytes / cell < cells) { cell /= 2; }
     return cell;
 }
 
