@@ -59,7 +59,6 @@ class Plan:
 class Entry:
     def __init__(
         self,
-        *,
         prepare: Callable[[Any, Any, tuple[Any, ...], bool, Any], tuple[Any, Template | None]],
         check_memory: Callable[[Any], None],
         shape_of: Callable[[Any], tuple[int, ...]],
@@ -83,7 +82,27 @@ class Entry:
 def span(array: Any) -> tuple[int, int]: ...
 def fill_all(plans: Sequence[Plan], threads: int = 1, progress: Callable[[int, int], object] | None = None) -> None: ...
 def fill(
-    out: Any, *plan: Any, threads: int = 1, progress: Callable[[int, int], object] | None = None, **numbers: Any
+    out: Any,
+    operation: int,
+    key: int,
+    stream: int,
+    first: int,
+    rounding: int = 0,
+    swapped: bool = False,
+    steps: tuple[int, ...] | None = None,
+    scale: float = 0.0,
+    center: float = 0.0,
+    low: float = 0.0,
+    high: float = 0.0,
+    slope: float = 0.0,
+    anchor: float = 0.0,
+    lower_slope: float = 0.0,
+    lower_anchor: float = 0.0,
+    upper_slope: float = 0.0,
+    upper_anchor: float = 0.0,
+    store: int = 0,
+    threads: int = 1,
+    progress: Callable[[int, int], object] | None = None,
 ) -> None: ...
 def philox_key(seed: int) -> int: ...
 def in_default_environment(function: Callable[_P, _R]) -> Callable[_P, _R]: ...

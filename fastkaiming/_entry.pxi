@@ -54,7 +54,7 @@ cdef class Entry:
     cdef uint64_t least_shared
     cdef object templates  # a dict, whose methods are safe among threads without the GIL
 
-    def __init__(self, *, prepare, check_memory, shape_of, place_of, threads_for, uint64_t least_shared, key_from,
+    def __init__(self, prepare, check_memory, shape_of, place_of, threads_for, uint64_t least_shared, key_from,
                  key_type, mode, tensor_types=(), storage_of=None, exchange=None):
         self.prepare = prepare
         self.check_memory = check_memory

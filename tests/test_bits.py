@@ -83,19 +83,11 @@ def drawn(
     begin = GUARD + -memory.ctypes.data % 64 + shift * dtype.itemsize
     end = begin + place.count * dtype.itemsize
     out = memory[begin:end].view(dtype)
-    numbers = [float(number) for number in vars(fill.numbers).values()]  # before the environment could flush them
+    numbers = tuple(float(number) for number in vars(fill.numbers).values())  # before the environment could flush them
     with environment:
-        _core.fill(
-            out,
-            getattr(_core, operation),
-            *(place.key, place.stream, place.first),
-            getattr(_core, narrow or "AS_DRAWN"),
-            False,
-            None,
-            *numbers,
-            store=store,
-            threads=threads,
-        )
+        rounding = getattr(_core, narrow or "AS_DRAWN")
+        template = _core.Template(None, getattr(_core, operation), rounding, numbers, store=store)
+        _core.fill_all([_core.Plan(out, template, place.key, place.stream, place.first)], threads)
     assert np.all(memory[:begin] == GUARD_BYTE)
     assert np.all(memory[end:] == GUARD_BYTE)
     return out

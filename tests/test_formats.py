@@ -156,7 +156,8 @@ def test_streaming_stores_give_the_same_bytes(name: str, distribution: Any) -> N
         for store in (_core.STORE_PLAIN, _core.STORE_STREAMING):
             out = np.zeros(count + 64, DTYPES[name])
             place = out[start : start + count].view(FORMATS[name].word)
-            _core.fill(place, drawn.operation, 1, 2, first, drawn.rounding, False, None, *drawn.numbers, store=store)
+            template = _core.Template(None, *drawn, store=store)
+            _core.fill_all([_core.Plan(place, template, 1, 2, first)])
             filled.append(out.tobytes())
         assert filled[0] == filled[1], (first, start, count)
 

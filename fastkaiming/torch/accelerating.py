@@ -225,7 +225,7 @@ def _method(ask: Callable[..., Any]) -> Callable[[Any], Any]:
 
 def _is_recorded(tensor: torch.Tensor) -> bool:
     """Tell whether autograd wants to see the fill."""
-    return tensor.requires_grad and torch.is_grad_enabled()
+    return bool(tensor.requires_grad and torch.is_grad_enabled())
 
 
 def _initializer(theirs: Any) -> Any:
