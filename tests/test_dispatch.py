@@ -93,7 +93,7 @@ def test_simulated_cpus(tmp_path: Path) -> None:
         assert dict(zip(SIMULATED_CPUS, found, strict=True)) == expected
 
 
-# Does the CPU gain by streaming on few threads, the most threads, MiB, the plan's wish, was the memory touched before:
+# Does the CPU gain by streaming on few threads, the most threads, MiB, the kind of stores that the plan names, was the memory touched before:
 # and what is done.
 FILLS = {
     "large": (1, 1, 64, 0, 1, 1),
@@ -102,10 +102,10 @@ FILLS = {
     "large, on nine": (0, 9, 64, 0, 1, 1),
     "small": (1, 1, 1, 0, 1, 0),
     "small, on many threads": (1, 64, 1, 0, 1, 0),
-    "large, wished plain": (1, 64, 64, 1, 1, 0),
-    "small, wished streaming": (0, 1, 1, 2, 1, 1),
+    "large, plain stores named": (1, 64, 64, 1, 1, 0),
+    "small, streaming stores named": (0, 1, 1, 2, 1, 1),
     **({"large, new memory": (1, 1, 64, 0, 0, 0)} if sys.platform == "linux" else {}),
-    "large, new memory, wished streaming": (0, 1, 64, 2, 0, 1),
+    "large, new memory, streaming stores named": (0, 1, 64, 2, 0, 1),
 }
 
 
