@@ -93,8 +93,8 @@ def test_simulated_cpus(tmp_path: Path) -> None:
         assert dict(zip(SIMULATED_CPUS, found, strict=True)) == expected
 
 
-# Does the CPU gain by streaming on few threads, the most threads, MiB, the kind of stores that the plan names, was the memory touched before:
-# and what is done.
+# Does the CPU gain by streaming on few threads, the most threads, MiB, the stores that the plan names, was the memory
+# touched before: and is it streamed to.
 FILLS = {
     "large": (1, 1, 64, 0, 1, 1),
     "large, where it does not gain": (0, 1, 64, 0, 1, 0),
