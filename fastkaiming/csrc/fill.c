@@ -21,9 +21,12 @@ enum { CELLS_PER_THREAD = 8, LEAST_CELLS_PER_THREAD = 2 };
 enum { LEAST_POPULATED_BYTES = 1 << 20, LEAST_HUGE_BYTES = 4 << 20 };
 
 /* The memory that one thread works in. It is not on the thread's stack, for which a caller may have chosen 32 KiB. */
-typedef union {
-    fk_batch batch;
-    fk_stream_buffer streaming;
+typedef struct {
+    fk_grid grid; /* of the plan at hand, where there are several */
+    union {
+        fk_batch batch;
+        fk_stream_buffer streaming;
+    };
 } scratch;
 
 /* The plans of one fill, and how many cells there are up to the end of each. */
@@ -90,10 +93,9 @@ static uint64_t fill_cells_of(const fk_plan *plan, job *j, scratch *own, uint64_
     const int populating = stored_bytes(plan) >= LEAST_POPULATED_BYTES;
     const fk_grid *grid = j->last;
     uint64_t done = 0;
-    fk_grid computed;
     if (plan != &j->plans[j->count - 1]) {
-        fk_grid_of(plan, j->cell_bytes, &computed);
-        grid = &computed;
+        fk_grid_of(plan, j->cell_bytes, &own->grid);
+        grid = &own->grid;
     }
     for (uint64_t cell = begin; cell < end && !atomic_load_explicit(&j->faulted, memory_order_relaxed); cell++) {
         const fk_box box = fk_grid_cell(grid, cell);
@@ -169,7 +171,7 @@ static scratch *allocate_scratch(int threads, void **memory) {
 
 fk_status fk_fill(const fk_plan *plans, size_t count, int threads, fk_watch *watch, void *context) {
     uint64_t one, cells = 0, bytes = 0;
-    int needs_scratch = 0, stopped = 0;
+    int needs_scratch = count > 1, stopped = 0;
     void *scratch_memory = NULL;
     fk_grid grid;
     job j = {plans, count, .cells_up_to = &one, .threads = threads, .kernels = fk_selected(), .last = &grid};
