@@ -17,7 +17,7 @@ import torch_fills  # noqa: E402
 from harness import Timed  # noqa: E402
 
 
-def test_the_same_is_built_and_freed_before_each_measured_build() -> None:
+def test_the_same_is_built_and_freed_twice_before_each_measured_build() -> None:
     made: list[Any] = []
     alive: list[int] = []
 
@@ -30,7 +30,7 @@ def test_the_same_is_built_and_freed_before_each_measured_build() -> None:
 
     result = torch_fills.built("a model", make, 1, 2).measure(2)
     assert {name: len(costs) for name, costs in result.costs.items()} == {"fastkaiming": 2, "torch": 2}
-    assert alive == [0] * 12  # two sides, two rounds and a discarded one, each with a build before it
+    assert alive == [0] * 18  # two sides, two rounds and a discarded one, each with two builds before it
 
 
 @pytest.mark.parametrize("row", calls.cases()[2:], ids=lambda row: row.name)
