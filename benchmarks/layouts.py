@@ -69,7 +69,7 @@ def fill(
     draw: str = "normal",
     **part: Any,
 ) -> Timed:
-    """Return a fill of a view of an array of the shape `room`, or of a part of a larger tensor."""
+    """Return a fill of a view: of an array of the shape `room`, or of a part of a larger tensor."""
 
     def target() -> NDArray[Any]:
         kind = known(dtype)

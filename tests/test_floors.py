@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,15 +18,12 @@ from fastkaiming import _core
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
-import builds  # noqa: E402
 import calls  # noqa: E402
 import families  # noqa: E402
 import figures  # noqa: E402
 import floors  # noqa: E402
 import layouts  # noqa: E402
 import machine  # noqa: E402
-import new_memory  # noqa: E402
-import stores  # noqa: E402
 from harness import Case, Figure, Result, Timed, UnavailableError, markdown, plain, race  # noqa: E402
 
 if TYPE_CHECKING:
@@ -255,66 +251,6 @@ def test_without_torch_its_row_is_not_measured(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setitem(sys.modules, "torch", None)
     result = rows_of_families()["float32 truncated normal, against torch"].measure(1)
     assert result.cells()[1:] == ("-", "60x", "90x", "-", "not measured: torch is not installed")
-
-
-def rows_of_new_memory(baseline: str | None = None) -> dict[str, Case]:
-    return {row.name: row for row in new_memory.cases(2**20, baseline)}
-
-
-def test_memory_is_touched_and_freed_just_before_newly_allocated_memory_is_filled(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    log: list[object] = []
-    monkeypatch.setattr(stores, "memset", lambda memory, _: log.append(memory.nbytes))
-    row = rows_of_new_memory()["float32 normal, 1 MiB of newly allocated memory, against memset"]
-    assert [contestant.name for contestant in (row.ours, *row.others)] == ["fastkaiming", "memset"]
-    for contestant in (row.ours, *row.others):
-        assert isinstance(contestant, Timed)
-        replace(contestant, run=lambda weights: log.append(weights.shape)).cost()
-    assert log == [2**20, (512, 512)] * 2
-
-
-def test_rows_of_a_baseline_are_there_where_one_is_given() -> None:
-    without, both = rows_of_new_memory(), rows_of_new_memory("python-of-the-baseline")
-    added = {name: row for name, row in both.items() if name not in without}
-    assert len(added) == 2 + 6 * 2 + 1
-    for name, row in added.items():
-        ours, theirs = (each for each in (row.ours, *row.others) if isinstance(each, builds.Build))
-        assert (ours.python, theirs.python) == (sys.executable, "python-of-the-baseline")
-        assert ours.fill == theirs.fill
-        assert ours.huge_pages == theirs.huge_pages == ("without huge pages" not in name)
-        assert ours.fill.new_memory == ("newly allocated" in name)
-
-
-def filled_by_a_process(**how: Any) -> float:
-    return builds.Build("a build", builds.Fill("uniform", "float32", 2**20, new_memory=True), **how).cost()
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="prctl is a call of Linux")
-def test_a_process_has_no_huge_pages_where_none_are_asked_for() -> None:
-    for huge_pages in (True, False):
-        assert 0 < filled_by_a_process(huge_pages=huge_pages) < 1
-        status = Path(f"/proc/{builds.process_of(sys.executable, huge_pages).pid}/status").read_text()
-        assert f"THP_enabled:\t{huge_pages:d}\n" in status
-
-
-def test_a_baseline_that_cannot_run_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UnavailableError, match="no_such_python"):
-        filled_by_a_process(python=str(tmp_path / "no_such_python"))
-    ends_at_once = tmp_path / "python"
-    ends_at_once.write_text("#!/bin/sh\n")
-    ends_at_once.chmod(0o755)
-    with pytest.raises(UnavailableError, match=f"the process of {ends_at_once} has died"):
-        filled_by_a_process(python=str(ends_at_once))
-
-
-def test_a_baseline_imports_its_own_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    started: list[dict[str, str]] = []
-    monkeypatch.setenv("PYTHONPATH", "here")
-    monkeypatch.setattr(subprocess, "Popen", lambda *_, env, **__: started.append(env))
-    for python in (sys.executable, "another"):
-        builds.process_of.__wrapped__(python, True)
-    assert [env.get("PYTHONPATH") for env in started] == ["here", None]
 
 
 def test_batches_of_calls_on_arrays(monkeypatch: pytest.MonkeyPatch) -> None:

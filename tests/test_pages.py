@@ -1,4 +1,4 @@
-"""Pages: what a fill asks the system for before it writes newly allocated memory and mapped files, and what follows."""
+"""Pages: the system calls of a fill before it writes newly allocated memory and mapped files, and their effects."""
 
 import os
 import platform
@@ -52,7 +52,7 @@ def layout(name, nbytes):
     }[kind]()
 
 def fill(out, threads, refusing=False):
-    '''Fill, and return what was asked of the system about the memory of `out`.'''
+    '''Fill, and return the recorded calls for the memory of `out`.'''
     made = ctypes.POINTER(Request)()
     begin, end = np.lib.array_utils.byte_bounds(out) if hasattr(np.lib, "array_utils") else np.byte_bounds(out)
     library.start_recording(refusing)

@@ -1,5 +1,5 @@
-/* vec_composed.h - vector operations made of others, for instruction sets without instructions for them; and what each
- * one means. vec_avx512ifma.h has instructions for them. */
+/* vec_composed.h - vector operations that most instruction sets have no instruction for, composed of other vector
+ * operations, and what each one means. vec_avx512ifma.h defines them by single instructions. */
 #ifndef FASTKAIMING_VEC_COMPOSED_H
 #define FASTKAIMING_VEC_COMPOSED_H
 

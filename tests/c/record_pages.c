@@ -1,5 +1,5 @@
-/* record_pages.c - preloaded into a process, records what it asks the system about the pages of its memory, and refuses
- * MADV_POPULATE_WRITE as an older kernel does, if it is told to. */
+/* record_pages.c - a library to be preloaded into a process: records the calls of mincore and madvise, and, where
+ * start_recording() says so, refuses MADV_POPULATE_WRITE as an older kernel does. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <stdatomic.h>
