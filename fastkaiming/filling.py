@@ -2,7 +2,7 @@
 
 What comes out of the checks is a plan of plain numbers: where memory lies, a key, and the distribution rounded to the
 precision of the array. What the rule of a fill, its settings, and the dtype give is remembered by the core, which calls
-the functions of this module only for the first of several equal fills, and for arguments that are out of the ordinary.
+the functions of this module only for the first of several equal fills, and for unusual arguments.
 """
 
 import os
