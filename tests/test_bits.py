@@ -151,6 +151,19 @@ def test_any_fill_is_the_references(fill: Fill, threads: int, store: int, shift:
     check(fill, fill.values(), threads=threads, store=store, shift=shift)
 
 
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize(("operation", "least"), [("uniform_f32", 2.0**-95), ("uniform_f64", 2.0**-959)])
+@pytest.mark.parametrize("toward", [0, 1])
+def test_uniforms_where_the_step_of_the_symmetric_ones_begins_to_be_exact(
+    operation: str, least: float, toward: int
+) -> None:
+    precision = np.float32 if operation.endswith("f32") else np.float64
+    for scale in (precision(least), np.nextafter(precision(least), precision(toward))):
+        numbers = uniform_parameters(-float(scale), float(scale), precision)
+        fill = Fill(operation, Place(key=99, stream=7, first=0, count=4096), numbers)
+        check(fill, fill.values())
+
+
 @pytest.mark.parametrize("call", [*frozen_calls()], ids=str)
 def test_public_calls_give_the_bits_of_the_page(call: Call) -> None:
     function = getattr(fk, call.function)

@@ -43,7 +43,8 @@ FK_INLINE int fk_counter_of_lane(int lane, int bytes) {
 FK_ROUND_TO_FLOAT8(float8_e4m3fn, 3, 7)
 FK_ROUND_TO_FLOAT8(float8_e5m2, 2, 15)
 
-/* Store four vectors of values of single precision, a block's four elements, in the order of fk_counter_of_lane. */
+/* Store four vectors of values of single precision, in the order of fk_counter_of_lane: each vector has another one of
+ * the four elements of its counters (fk_words_32). */
 FK_LARGE void fk_store_f32(fk_format format, char *out, const v_f32 value[4]) {
     v_u32 x[4];
     switch (format) {
@@ -60,8 +61,21 @@ FK_LARGE void fk_store_f32(fk_format format, char *out, const v_f32 value[4]) {
         }
         vw_store1((uint8_t *)out, vw_stack8(x[3], vw_stack8(x[2], vw_stack8(x[1], x[0]))));
         break;
-    default: vf_store4((float *)out, value[0], value[1], value[2], value[3]);
+    default:
+        vw_store4((uint32_t *)out, vf_to_bits(value[0]), vf_to_bits(value[1]), vf_to_bits(value[2]),
+                  vf_to_bits(value[3]));
     }
+}
+
+/* The same; but values that are not rounded are in the order of fk_words_by_block. */
+FK_LARGE void fk_store_by_block_f32(fk_format format, char *out, const v_f32 value[4]) {
+    if (format != FK_AS_DRAWN) {
+        fk_store_f32(format, out, value);
+        return;
+    }
+    v_u64 x[4];
+    FK_UNROLL for (int i = 0; i < 4; i++) { x[i] = vw_pairs(vf_to_bits(value[i])); }
+    vq_store4((uint32_t *)out, x[0], x[1], x[2], x[3]);
 }
 
 #endif

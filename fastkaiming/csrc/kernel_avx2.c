@@ -3,9 +3,6 @@
 #include <immintrin.h>
 #define FK_TARGET "avx2,fma,f16c"
 #include "target_begin.h"
-#if !defined(__clang__) /* with 16 registers, the order of the source makes gcc spill: docs/performance.md */
-#pragma GCC optimize("schedule-insns", "sched-pressure")
-#endif
 #include "vec_avx2.h"
 #define FK_ISA avx2
 #include "kernel.inc"

@@ -14,4 +14,7 @@ FK_PRAGMA(clang attribute push(__attribute__((target(FK_TARGET))), apply_to = fu
 #else
 #pragma GCC push_options
 FK_PRAGMA(GCC target(FK_TARGET))
+/* Instructions are put in order before registers are allotted, too: left in the order of the source, the kernels spill
+ * more and wait longer. cflags.rsp has the algorithm (docs/performance.md). */
+#pragma GCC optimize("schedule-insns", "sched-pressure")
 #endif

@@ -22,6 +22,7 @@ static inline v_u64 vq_set1(uint64_t x) { return _mm256_set1_epi64x((long long)x
 static inline v_u64 vq_load(const uint64_t *p) { return _mm256_loadu_si256((const __m256i *)p); }
 static inline v_u64 vq_add(v_u64 a, v_u64 b) { return _mm256_add_epi64(a, b); }
 static inline v_u64 vq_or(v_u64 a, v_u64 b) { return _mm256_or_si256(a, b); }
+static inline v_u64 vq_and_or(v_u64 a, v_u64 mask, v_u64 b) { return _mm256_or_si256(_mm256_and_si256(a, mask), b); }
 static inline v_u64 vq_xor(v_u64 a, v_u64 b) { return _mm256_xor_si256(a, b); }
 static inline v_u64 vq_xor3(v_u64 a, v_u64 b, v_u64 c) { return _mm256_xor_si256(a, _mm256_xor_si256(b, c)); }
 static inline v_u64 vq_mul32(v_u64 a, v_u64 b) { return _mm256_mul_epu32(a, b); }
@@ -48,6 +49,17 @@ static inline v_u64 vq_swap_halves(v_u64 a) { return _mm256_shuffle_epi32(a, 0xB
 
 static inline v_u64 vq_xor3_low(v_u64 a, v_u64 b, v_u64 c) {
     return _mm256_xor_si256(a, _mm256_blend_epi32(_mm256_xor_si256(b, c), _mm256_setzero_si256(), 0xAA));
+}
+
+static inline v_u32 vq_halves(v_u64 a) { return a; }
+static inline v_u64 vw_pairs(v_u32 a) { return a; }
+
+static inline void vq_store4(uint32_t *p, v_u64 even_a, v_u64 odd_a, v_u64 even_b, v_u64 odd_b) {
+    __m256i *const out = (__m256i *)p;
+    _mm256_storeu_si256(out, _mm256_unpacklo_epi64(even_a, odd_a));
+    _mm256_storeu_si256(out + 1, _mm256_unpacklo_epi64(even_b, odd_b));
+    _mm256_storeu_si256(out + 2, _mm256_unpackhi_epi64(even_a, odd_a));
+    _mm256_storeu_si256(out + 3, _mm256_unpackhi_epi64(even_b, odd_b));
 }
 
 /* 32-bit lanes. */
@@ -150,11 +162,6 @@ static inline __m256i vf_round_bf16(__m256 a) {
 
 static inline v_u32 vf_pack_bf16(v_f32 even, v_f32 odd) { return vw_stack16(vf_round_bf16(odd), vf_round_bf16(even)); }
 
-static inline void vf_store4(float *p, v_f32 a, v_f32 b, v_f32 c, v_f32 d) {
-    vw_store4((uint32_t *)p, _mm256_castps_si256(a), _mm256_castps_si256(b), _mm256_castps_si256(c),
-              _mm256_castps_si256(d));
-}
-
 /* Double precision. */
 
 static inline v_f64 vd_set1(double x) { return _mm256_set1_pd(x); }
@@ -229,13 +236,6 @@ static inline v_f64 vd_lookup4(const double *table, v_u64 index) {
 
 static inline v_f64 vd_lookup16(const double *table, v_u64 index) {
     return _mm256_i64gather_pd(table, _mm256_and_si256(index, _mm256_set1_epi64x(15)), 8);
-}
-
-static inline void vd_store4(double *p, v_f64 even_a, v_f64 odd_a, v_f64 even_b, v_f64 odd_b) {
-    _mm256_storeu_pd(p, _mm256_unpacklo_pd(even_a, odd_a));
-    _mm256_storeu_pd(p + 4, _mm256_unpacklo_pd(even_b, odd_b));
-    _mm256_storeu_pd(p + 8, _mm256_unpackhi_pd(even_a, odd_a));
-    _mm256_storeu_pd(p + 12, _mm256_unpackhi_pd(even_b, odd_b));
 }
 
 /* A vector past the caches. */

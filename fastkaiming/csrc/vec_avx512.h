@@ -24,6 +24,7 @@ static inline v_u64 vq_add(v_u64 a, v_u64 b) { return _mm512_add_epi64(a, b); }
 static inline v_u64 vq_xor(v_u64 a, v_u64 b) { return _mm512_xor_si512(a, b); }
 static inline v_u64 vq_xor3(v_u64 a, v_u64 b, v_u64 c) { return _mm512_ternarylogic_epi64(a, b, c, 0x96); }
 static inline v_u64 vq_or(v_u64 a, v_u64 b) { return _mm512_or_si512(a, b); }
+static inline v_u64 vq_and_or(v_u64 a, v_u64 mask, v_u64 b) { return _mm512_ternarylogic_epi64(a, mask, b, 0xEA); }
 static inline v_u64 vq_mul32(v_u64 a, v_u64 b) { return _mm512_mul_epu32(a, b); }
 static inline v_u64 vq_high32(v_u64 a) { return _mm512_srli_epi64(a, 32); }
 static inline v_u64 vq_top_bit(v_u64 a) { return _mm512_srli_epi64(a, 63); }
@@ -44,6 +45,16 @@ static inline v_u64 vq_swap_halves(v_u64 a) { return _mm512_shuffle_epi32(a, _MM
 
 static inline v_u64 vq_xor3_low(v_u64 a, v_u64 b, v_u64 c) {
     return _mm512_mask_ternarylogic_epi32(a, 0x5555, b, c, 0x96);
+}
+
+static inline v_u32 vq_halves(v_u64 a) { return a; }
+static inline v_u64 vw_pairs(v_u32 a) { return a; }
+
+static inline void vq_store4(uint32_t *p, v_u64 even_a, v_u64 odd_a, v_u64 even_b, v_u64 odd_b) {
+    _mm512_storeu_si512(p, _mm512_unpacklo_epi64(even_a, odd_a));
+    _mm512_storeu_si512(p + 16, _mm512_unpacklo_epi64(even_b, odd_b));
+    _mm512_storeu_si512(p + 32, _mm512_unpackhi_epi64(even_a, odd_a));
+    _mm512_storeu_si512(p + 48, _mm512_unpackhi_epi64(even_b, odd_b));
 }
 
 /* 32-bit lanes. */
@@ -145,11 +156,6 @@ static inline v_u32 vf_pack_bf16(v_f32 even, v_f32 odd) {
     return _mm512_mask_add_epi16(upper, _mm512_cmpge_epu16_mask(lower, least), upper, one);
 }
 
-static inline void vf_store4(float *p, v_f32 a, v_f32 b, v_f32 c, v_f32 d) {
-    vw_store4((uint32_t *)p, _mm512_castps_si512(a), _mm512_castps_si512(b), _mm512_castps_si512(c),
-              _mm512_castps_si512(d));
-}
-
 /* Double precision. */
 
 static inline v_f64 vd_set1(double x) { return _mm512_set1_pd(x); }
@@ -204,13 +210,6 @@ static inline v_f64 vd_lookup4(const double *table, v_u64 index) {
 
 static inline v_f64 vd_lookup16(const double *table, v_u64 index) {
     return _mm512_permutex2var_pd(_mm512_loadu_pd(table), index, _mm512_loadu_pd(table + 8));
-}
-
-static inline void vd_store4(double *p, v_f64 even_a, v_f64 odd_a, v_f64 even_b, v_f64 odd_b) {
-    _mm512_storeu_pd(p, _mm512_unpacklo_pd(even_a, odd_a));
-    _mm512_storeu_pd(p + 8, _mm512_unpacklo_pd(even_b, odd_b));
-    _mm512_storeu_pd(p + 16, _mm512_unpackhi_pd(even_a, odd_a));
-    _mm512_storeu_pd(p + 24, _mm512_unpackhi_pd(even_b, odd_b));
 }
 
 /* A vector past the caches. */

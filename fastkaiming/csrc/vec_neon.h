@@ -23,6 +23,7 @@ static inline v_u64 vq_set1(uint64_t x) { return vdupq_n_u64(x); }
 static inline v_u64 vq_load(const uint64_t *p) { return vld1q_u64(p); }
 static inline v_u64 vq_add(v_u64 a, v_u64 b) { return vaddq_u64(a, b); }
 static inline v_u64 vq_or(v_u64 a, v_u64 b) { return vorrq_u64(a, b); }
+static inline v_u64 vq_and_or(v_u64 a, v_u64 mask, v_u64 b) { return vorrq_u64(vandq_u64(a, mask), b); }
 static inline v_u64 vq_xor(v_u64 a, v_u64 b) { return veorq_u64(a, b); }
 static inline v_u64 vq_xor3(v_u64 a, v_u64 b, v_u64 c) { return veorq_u64(a, veorq_u64(b, c)); }
 static inline v_u64 vq_mul32(v_u64 a, v_u64 b) { return vmull_u32(vmovn_u64(a), vmovn_u64(b)); }
@@ -45,6 +46,16 @@ static inline v_u64 vq_swap_halves(v_u64 a) { return vreinterpretq_u64_u32(vrev6
 
 static inline v_u64 vq_xor3_low(v_u64 a, v_u64 b, v_u64 c) {
     return veorq_u64(a, vandq_u64(veorq_u64(b, c), vdupq_n_u64(UINT32_MAX)));
+}
+
+static inline v_u32 vq_halves(v_u64 a) { return vreinterpretq_u32_u64(a); }
+static inline v_u64 vw_pairs(v_u32 a) { return vreinterpretq_u64_u32(a); }
+
+static inline void vq_store4(uint32_t *p, v_u64 even_a, v_u64 odd_a, v_u64 even_b, v_u64 odd_b) {
+    vst1q_u32(p, vreinterpretq_u32_u64(vzip1q_u64(even_a, odd_a)));
+    vst1q_u32(p + 4, vreinterpretq_u32_u64(vzip1q_u64(even_b, odd_b)));
+    vst1q_u32(p + 8, vreinterpretq_u32_u64(vzip2q_u64(even_a, odd_a)));
+    vst1q_u32(p + 12, vreinterpretq_u32_u64(vzip2q_u64(even_b, odd_b)));
 }
 
 /* 32-bit lanes. */
@@ -137,10 +148,6 @@ static inline uint32x4_t vf_round_bf16(float32x4_t a) {
 
 static inline v_u32 vf_pack_bf16(v_f32 even, v_f32 odd) { return vw_stack16(vf_round_bf16(odd), vf_round_bf16(even)); }
 
-static inline void vf_store4(float *p, v_f32 a, v_f32 b, v_f32 c, v_f32 d) {
-    vst4q_f32(p, ((float32x4x4_t){{a, b, c, d}}));
-}
-
 /* Double precision. */
 
 static inline v_f64 vd_set1(double x) { return vdupq_n_f64(x); }
@@ -200,13 +207,6 @@ static inline v_f64 vd_lookup2(const double *table, v_u64 index) { return vd_loo
 static inline v_f64 vd_lookup16(const double *table, v_u64 index) {
     return vcombine_f64(vld1_f64(table + (vgetq_lane_u64(index, 0) & 15)),
                         vld1_f64(table + (vgetq_lane_u64(index, 1) & 15)));
-}
-
-static inline void vd_store4(double *p, v_f64 even_a, v_f64 odd_a, v_f64 even_b, v_f64 odd_b) {
-    vst1q_f64(p, vzip1q_f64(even_a, odd_a));
-    vst1q_f64(p + 2, vzip1q_f64(even_b, odd_b));
-    vst1q_f64(p + 4, vzip2q_f64(even_a, odd_a));
-    vst1q_f64(p + 6, vzip2q_f64(even_b, odd_b));
 }
 
 /* AArch64 cores find streams of full lines by themselves. */

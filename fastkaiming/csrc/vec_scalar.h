@@ -44,6 +44,9 @@ static inline v_u64 vq_set1(uint64_t x) { FK_LANES(v_u64, FK_W64, x); }
 static inline v_u64 vq_load(const uint64_t *p) { FK_LANES(v_u64, FK_W64, p[i]); }
 static inline v_u64 vq_add(v_u64 a, v_u64 b) { FK_LANES(v_u64, FK_W64, a.lane[i] + b.lane[i]); }
 static inline v_u64 vq_or(v_u64 a, v_u64 b) { FK_LANES(v_u64, FK_W64, a.lane[i] | b.lane[i]); }
+static inline v_u64 vq_and_or(v_u64 a, v_u64 mask, v_u64 b) {
+    FK_LANES(v_u64, FK_W64, (a.lane[i] & mask.lane[i]) | b.lane[i]);
+}
 static inline v_u64 vq_xor(v_u64 a, v_u64 b) { FK_LANES(v_u64, FK_W64, a.lane[i] ^ b.lane[i]); }
 static inline v_u64 vq_xor3(v_u64 a, v_u64 b, v_u64 c) { FK_LANES(v_u64, FK_W64, a.lane[i] ^ b.lane[i] ^ c.lane[i]); }
 static inline v_u64 vq_shl(v_u64 a, int n) { FK_LANES(v_u64, FK_W64, a.lane[i] << n); }
@@ -79,6 +82,25 @@ static inline v_u64 vq_swap_halves(v_u64 a) { FK_LANES(v_u64, FK_W64, a.lane[i] 
 /* The low halves alone are changed. */
 static inline v_u64 vq_xor3_low(v_u64 a, v_u64 b, v_u64 c) {
     FK_LANES(v_u64, FK_W64, a.lane[i] ^ (uint32_t)(b.lane[i] ^ c.lane[i]));
+}
+
+/* The low half of each lane, and then its high half, as 32-bit lanes. */
+static inline v_u32 vq_halves(v_u64 a) { FK_LANES(v_u32, FK_W32, (uint32_t)(a.lane[i / 2] >> i % 2 * 32)); }
+
+/* Two 32-bit lanes beside each other as one of 64 bits that is stored as they would be. */
+static inline v_u64 vw_pairs(v_u32 a) {
+    v_u64 r;
+    memcpy(&r, &a, sizeof r);
+    return r;
+}
+
+/* Store the pairs (even, odd) of two groups of counters in the order of counters: for the lanes of a and b together the
+ * same order as the 32-bit lanes of vq_interleave(a, b). Any alignment of the element will do. */
+static inline void vq_store4(uint32_t *p, v_u64 even_a, v_u64 odd_a, v_u64 even_b, v_u64 odd_b) {
+    for (int i = 0; i < FK_W64; i++) {
+        const uint64_t blocks[4] = {even_a.lane[i], odd_a.lane[i], even_b.lane[i], odd_b.lane[i]};
+        memcpy(p + 8 * i, blocks, sizeof blocks);
+    }
 }
 
 /* 32-bit lanes. */
@@ -254,13 +276,6 @@ static inline v_u32 vf_pack_f16(v_f32 even, v_f32 odd) {
     FK_LANES(v_u32, FK_W32, fk_bits_of_f16(even.lane[i]) | fk_bits_of_f16(odd.lane[i]) << 16);
 }
 
-static inline void vf_store4(float *p, v_f32 a, v_f32 b, v_f32 c, v_f32 d) {
-    for (int i = 0; i < FK_W32; i++) {
-        const float block[4] = {a.lane[i], b.lane[i], c.lane[i], d.lane[i]};
-        memcpy(p + 4 * i, block, sizeof block);
-    }
-}
-
 /* Double precision. fma and sqrt are IEEE 754 operations, the C library's where the machine has no instruction. */
 
 static inline double fk_double_from_bits(uint64_t bits) {
@@ -337,15 +352,6 @@ static inline v_f64 vd_lookup4(const double *table, v_u64 index) { FK_LANES(v_f6
 /* table[index mod 16]. */
 static inline v_f64 vd_lookup16(const double *table, v_u64 index) {
     FK_LANES(v_f64, FK_W64, table[index.lane[i] & 15]);
-}
-
-/* Store the pairs (even, odd) of two groups of counters in the order of counters: for the lanes of a and b together the
- * same order as the 32-bit lanes of vq_interleave(a, b). */
-static inline void vd_store4(double *p, v_f64 even_a, v_f64 odd_a, v_f64 even_b, v_f64 odd_b) {
-    for (int i = 0; i < FK_W64; i++) {
-        const double blocks[4] = {even_a.lane[i], odd_a.lane[i], even_b.lane[i], odd_b.lane[i]};
-        memcpy(p + 4 * i, blocks, sizeof blocks);
-    }
 }
 
 /* As many bytes as a vector has past the caches, and the order of such stores before later ones: not in plain C. */

@@ -2,7 +2,7 @@
  *
  *     uniform_counts <CASES
  *
- * A line of CASES is a format, by its number in fk_format, and the parameters of fk_uniform_f32:
+ * A line of CASES is a format, by its number in fk_format, and the parameters of a uniform distribution:
  *
  *     FORMAT SCALE CENTER LOW HIGH
  *
@@ -26,7 +26,8 @@ static void count(fk_format format, const fk_params *params, uint32_t *counts) {
             for (uint32_t j = 0; j < LANES; j++) { words[j] = (k + i + j) << 8 | ((k + i + j) & 0xFF); }
             v_u32 vector;
             memcpy(&vector, words, sizeof vector);
-            const v_f32 uniform = fk_uniform_f32(params, vector);
+            const v_f32 uniform =
+                fk_is_symmetric_f32(params) ? fk_uniform_symmetric_f32(params, vector) : fk_uniform_f32(params, vector);
             memcpy(values + i, &uniform, sizeof uniform);
         }
         store(format, values, stored);
