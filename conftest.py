@@ -11,11 +11,16 @@ settings.load_profile("unhurried")
 collect_ignore_glob = [
     pattern
     for framework, patterns in {
-        "torch": ("fastkaiming/torch*", "fastkaiming/checkpoint/frameworks*", "benchmarks/torch_*"),
+        "torch": ("fastkaiming/torch*", "fastkaiming/checkpoint/_frameworks*", "benchmarks/torch_*"),
         "jax": ("fastkaiming/jax*", "benchmarks/jax_*"),
         "dask": ("fastkaiming/dask*", "benchmarks/dask_*"),
         "sklearn": ("benchmarks/he2015*",),
-        "matplotlib": ("fastkaiming/plot*", "fastkaiming/report*", "benchmarks/pictures*", "benchmarks/plots*"),
+        "matplotlib": (
+            "fastkaiming/diagnostics/plot*",
+            "fastkaiming/diagnostics/report*",
+            "benchmarks/pictures*",
+            "benchmarks/plots*",
+        ),
     }.items()
     if find_spec(framework) is None
     for pattern in patterns

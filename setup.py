@@ -50,8 +50,12 @@ class build_ext_in_place_too(build_ext):  # noqa: N801 - the name that `python s
 
 core = Extension(
     "fastkaiming._core",
-    sources=["fastkaiming/_core.pyx", *map(str, sorted(CSRC.glob("*.c")))],
-    depends=[str(path) for kind in ("*.h", "*.inc", "../*.pxi") for path in sorted(CSRC.glob(kind))],
+    sources=["fastkaiming/_core.pyx", *map(str, sorted(CSRC.rglob("*.c")))],
+    depends=[
+        str(path)
+        for kind in ("csrc/**/*.h", "csrc/**/*.inc", "*.pxi")
+        for path in sorted(Path("fastkaiming").glob(kind))
+    ],
     include_dirs=[str(CSRC)],
     libraries=[] if WINDOWS else ["m"],
     extra_compile_args=[f"/clang:{flag}" for flag in FLAGS if flag != "-pthread"] if WINDOWS else FLAGS,

@@ -83,7 +83,7 @@ def process_of(python: str, huge_pages: bool) -> subprocess.Popen[str]:
 
 
 def memset(weights: NDArray[Any]) -> None:
-    from fastkaiming.cli.memset import memset  # which older builds do not have, and are not asked for
+    from fastkaiming.cli._memset import memset  # which older builds do not have, and are not asked for
 
     memset(weights, THREADS)
 

@@ -11,7 +11,7 @@ from machine import binary_size
 from peers import ITEMSIZES, Draw, Job
 from workers import Memory
 
-from fastkaiming.memory import available_memory
+from fastkaiming._system.memory import available_memory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

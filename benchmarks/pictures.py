@@ -6,7 +6,8 @@ python benchmarks/pictures.py [DIRECTORY]
 import sys
 from pathlib import Path
 
-from fastkaiming import diagnostics, plot
+from fastkaiming import diagnostics
+from fastkaiming.diagnostics import plot
 
 RULES = {
     "N(0, 0.01²)": "normal(std=0.01)",

@@ -11,8 +11,8 @@
 #include <stdlib.h>
 #include <time.h>
 
-#include "dispatch.h"
-#include "draw.h"
+#include "simd/dispatch.h"
+#include "sample.h"
 
 enum { PAGE = 4096, STEP = 16 /* the ABI aligns the stack pointer to it */, PLACES = PAGE / STEP, CALLS = 4 };
 

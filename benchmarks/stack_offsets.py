@@ -37,7 +37,7 @@ class Build:
     @staticmethod
     def compiled(compiler: str, csrc: Path, program: Path) -> Build:
         flags = [f"@{csrc}/cflags.rsp", f"-I{csrc}"]
-        sources = [HERE / "stack_offsets.c", *sorted(csrc.glob("*.c"))]
+        sources = [HERE / "stack_offsets.c", *sorted(csrc.rglob("*.c"))]
         subprocess.run([compiler, *flags, *sources, "-o", program, "-lm"], check=True)
         return Build(compiler, csrc, program)
 

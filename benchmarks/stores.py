@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastkaiming import _core
-from fastkaiming.cli.memset import memset
+from fastkaiming.cli._memset import memset
 
 if TYPE_CHECKING:
     from collections.abc import Callable

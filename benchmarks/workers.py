@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 
 WHOLE_RUN = 1 << 20  # bytes: what is smaller is filled several times in a run, for the sake of the clock ...
-MOST_CALLS = 64  # ... and of those whose calls take longest
+MAX_CALLS = 64  # ... and of those whose calls take longest
 CPUS = Path("/sys/devices/system/cpu")
 
 
@@ -153,7 +153,7 @@ def _touched_seconds(way: Way, job: Job, kept: bool) -> float:
         way.touch(target)
         if kept:
             _touched[job] = target
-    calls = min(MOST_CALLS, max(1, WHOLE_RUN // job.nbytes))
+    calls = min(MAX_CALLS, max(1, WHOLE_RUN // job.nbytes))
     start = time.perf_counter()
     for _ in range(calls):
         weights = way.fill(target)

@@ -20,39 +20,47 @@ except ModuleNotFoundError as error:
         f"fastkaiming is imported from {__path__[0]}, where its core is not built for this Python: "
         "run `pip install .` there, or leave the checkout to import what is installed"
     ) from error
-from fastkaiming.constants import constant_, ones_, zeros_
+from fastkaiming._fill.fill import fill_, progress
+from fastkaiming._fill.shards import shard_slices
+from fastkaiming._system.threads import get_num_threads, set_num_threads
 from fastkaiming.distributions import Normal, TruncatedNormal, Uniform
-from fastkaiming.filling import fill_, progress
-from fastkaiming.generator import Generator, Key
-from fastkaiming.initializers import kaiming_normal_, kaiming_uniform_, normal_, trunc_normal_, uniform_
-from fastkaiming.rules import DEFAULT_RULES, InitReport, init_
-from fastkaiming.scaling import Fans, calculate_gain, fans
-from fastkaiming.shards import shard_slices
-from fastkaiming.spread import kaiming
-from fastkaiming.threads import get_num_threads, set_num_threads
-from fastkaiming.twins import (
+from fastkaiming.initializers import (
+    DEFAULT_RULES,
+    Fans,
+    InitReport,
+    calculate_gain,
+    constant_,
+    fans,
     he_normal,
-    he_uniform,
-    kaiming_normal,
-    kaiming_uniform,
-    lecun_normal,
-    lecun_uniform,
-    normal,
-    trunc_normal,
-    uniform,
-    variance_scaling,
-    xavier_normal,
-    xavier_uniform,
-)
-from fastkaiming.variances import (
     he_normal_,
+    he_uniform,
     he_uniform_,
+    init_,
+    kaiming,
+    kaiming_normal,
+    kaiming_normal_,
+    kaiming_uniform,
+    kaiming_uniform_,
+    lecun_normal,
     lecun_normal_,
+    lecun_uniform,
     lecun_uniform_,
+    normal,
+    normal_,
+    ones_,
+    trunc_normal,
+    trunc_normal_,
+    uniform,
+    uniform_,
+    variance_scaling,
     variance_scaling_,
+    xavier_normal,
     xavier_normal_,
+    xavier_uniform,
     xavier_uniform_,
+    zeros_,
 )
+from fastkaiming.rng import Generator, Key
 
 __version__ = "0.1.0"
 

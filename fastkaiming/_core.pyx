@@ -24,7 +24,7 @@ cdef extern from "Python.h" nogil:
     PyThreadState *PyEval_SaveThread()
     void PyEval_RestoreThread(PyThreadState *state)
 
-cdef extern from "fpenv.h" nogil:
+cdef extern from "math/fpenv.h" nogil:
     ctypedef struct fk_fpenv:
         pass
     fk_fpenv fk_enter_default_fpenv()

@@ -2,7 +2,7 @@
 
 
 cdef enum:
-    MOST_TEMPLATES = 4096
+    MAX_TEMPLATES = 4096
 
 
 cdef int _kind(setting) noexcept:
@@ -111,7 +111,7 @@ cdef class Entry:
         if plan.tensor is not None and plan.drawn_bytes >= self.least_shared:
             plan.storage = self.storage_of(plan.tensor)  # a callback may give the tensor other memory meanwhile
         self.draw_with(plan, rng)
-        self.carry_out(plan, most_threads)
+        self.run_jobs(plan, most_threads)
         return out
 
     cdef object described(self, Plan plan, out, rule, tuple settings, bint by_shape, global_shape):
@@ -145,7 +145,7 @@ cdef class Entry:
         return rule, settings, kinds, dtype, shape
 
     cdef int remember(self, description, template) except -1:
-        if len(self.templates) >= MOST_TEMPLATES:
+        if len(self.templates) >= MAX_TEMPLATES:
             self.templates.clear()
         self.templates.setdefault(description, template)
         return 0
@@ -164,7 +164,7 @@ cdef class Entry:
             plan.plan.stream = key.stream
         return 0
 
-    cdef int carry_out(self, Plan plan, int threads) except -1:
+    cdef int run_jobs(self, Plan plan, int threads) except -1:
         """Fill at once, or leave the plan to the surrounding block where that gathers plans."""
         cdef PyObject *value = NULL
         PyContextVar_Get(self.mode, NULL, &value)

@@ -139,7 +139,7 @@ def shape(name: str, value: Any) -> tuple[int, ...]:
     return sizes
 
 
-def missing(adapter: str, error: ModuleNotFoundError) -> ImportError:
-    """Return what to raise where an adapter's framework cannot be imported."""
+def missing(module: str, extra: str, error: ModuleNotFoundError) -> ImportError:
+    """Return the error to raise if a module needs a package of an extra that is not installed."""
     package = str(error.name).partition(".")[0]
-    return ImportError(f"fastkaiming.{adapter} needs {package}: pip install 'fastkaiming[{adapter}]'")
+    return ImportError(f"fastkaiming.{module} needs {package}: pip install 'fastkaiming[{extra}]'")

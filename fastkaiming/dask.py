@@ -13,7 +13,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from fastkaiming import checks, initializers, variances
+from fastkaiming import _validation
+from fastkaiming.initializers import _basic, _kaiming, _variance_scaling
 
 try:
     import dask.array as da
@@ -21,10 +22,10 @@ try:
     from dask.base import tokenize
     from dask.layers import ArraySliceDep
 except ModuleNotFoundError as error:
-    raise checks.missing("dask", error) from error
+    raise _validation.missing("dask", "dask", error) from error
 
-from fastkaiming.filling import empty
-from fastkaiming.generator import Key, Rng, key_from
+from fastkaiming._fill.fill import empty
+from fastkaiming.rng import Key, Rng, key_from
 
 __all__ = [
     "he_normal",
@@ -141,16 +142,16 @@ def _array(
     rng: Rng,
 ) -> da.Array:
     """Return the lazy array; whatever is wrong with an argument is said here, not by a task."""
-    shape = checks.shape("shape", shape)
+    shape = _validation.shape("shape", shape)
     nothing = empty([0] * len(shape), dtype)
     dtype = nothing.dtype
     fill = partial(_fill, in_place=in_place, arguments=arguments, shape=shape, dtype=dtype)
     fill([slice(0, 0)] * len(shape), key=Key(0))
-    cuts = _cuts(chunks, shape, dtype)
+    cuts = _chunk_sizes(chunks, shape, dtype)
     key = key_from(rng)  # last, for a Generator gives nothing to a call that is refused
     # The items, for some releases of Dask order a dict by the hashes of its keys, which no other process has.
     token = tokenize(
-        in_place, [(each, _as_compared(value)) for each, value in arguments.items()], shape, dtype, cuts, key
+        in_place, [(each, _canonical_number(value)) for each, value in arguments.items()], shape, dtype, cuts, key
     )
     axes = tuple(range(len(shape)))
     return da.blockwise(
@@ -165,19 +166,19 @@ def _array(
     )
 
 
-def _as_compared(value: Any) -> Any:
+def _canonical_number(value: Any) -> Any:
     """Return one number for all that are equal, of whatever type, 0.0 for -0.0 as well: they fill alike."""
     return float(value) + 0.0 if isinstance(value, Real) else value
 
 
-def _cuts(chunks: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[tuple[int, ...], ...]:
+def _chunk_sizes(chunks: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[tuple[int, ...], ...]:
     """Return the sizes of the chunks along each axis."""
     cuts = tuple(
-        tuple(checks.integer(f"chunks[{axis}]", size, 0, shape[axis]) for size in sizes)
+        tuple(_validation.integer(f"chunks[{axis}]", size, 0, shape[axis]) for size in sizes)
         for axis, sizes in enumerate(normalize_chunks(chunks, shape, dtype=dtype))
     )
     if tuple(map(sum, cuts)) != shape:  # Dask cuts fractions off after it has added them up
-        raise ValueError(f"chunks must add up to shape {shape}, got {checks.shown(chunks)}")
+        raise ValueError(f"chunks must add up to shape {shape}, got {_validation.shown(chunks)}")
     return cuts
 
 
@@ -196,15 +197,15 @@ def _fill(
     return chunk
 
 
-uniform = _lazy(initializers.uniform_)
-normal = _lazy(initializers.normal_)
-trunc_normal = _lazy(initializers.trunc_normal_)
-kaiming_normal = _lazy(initializers.kaiming_normal_)
-kaiming_uniform = _lazy(initializers.kaiming_uniform_)
-he_normal = _lazy(variances.he_normal_)
-he_uniform = _lazy(variances.he_uniform_)
-xavier_normal = _lazy(variances.xavier_normal_)
-xavier_uniform = _lazy(variances.xavier_uniform_)
-lecun_normal = _lazy(variances.lecun_normal_)
-lecun_uniform = _lazy(variances.lecun_uniform_)
-variance_scaling = _lazy(variances.variance_scaling_)
+uniform = _lazy(_basic.uniform_)
+normal = _lazy(_basic.normal_)
+trunc_normal = _lazy(_basic.trunc_normal_)
+kaiming_normal = _lazy(_kaiming.kaiming_normal_)
+kaiming_uniform = _lazy(_kaiming.kaiming_uniform_)
+he_normal = _lazy(_variance_scaling.he_normal_)
+he_uniform = _lazy(_variance_scaling.he_uniform_)
+xavier_normal = _lazy(_variance_scaling.xavier_normal_)
+xavier_uniform = _lazy(_variance_scaling.xavier_uniform_)
+lecun_normal = _lazy(_variance_scaling.lecun_normal_)
+lecun_uniform = _lazy(_variance_scaling.lecun_uniform_)
+variance_scaling = _lazy(_variance_scaling.variance_scaling_)

@@ -14,12 +14,12 @@ from typing import Any, TypeAlias, Union, final
 import numpy as np
 from numpy.typing import NDArray
 
-from fastkaiming import _core, checks
+from fastkaiming import _core, _validation
 
 _LAST = 2**64 - 1  # the last seed, stream and word
 _FIRST = 1  # the first stream that a generator hands out; an integer seed uses stream 0
 _NAMED = 2**63  # streams from here on belong to names
-_MOST_WORDS = sys.maxsize // np.dtype(np.uint32).itemsize  # in one array
+_MAX_WORDS = sys.maxsize // np.dtype(np.uint32).itemsize  # in one array
 
 
 @final
@@ -57,8 +57,8 @@ class Key:
     stream: int
 
     def __init__(self, seed: int, stream: int = 0) -> None:
-        object.__setattr__(self, "seed", checks.integer("seed", seed, 0, _LAST))
-        object.__setattr__(self, "stream", checks.integer("stream", stream, 0, _LAST))
+        object.__setattr__(self, "seed", _validation.integer("seed", seed, 0, _LAST))
+        object.__setattr__(self, "stream", _validation.integer("stream", stream, 0, _LAST))
 
     @property
     def philox_key(self) -> int:
@@ -90,8 +90,8 @@ class Key:
         ValueError
             ``n`` or ``start`` is out of range.
         """
-        start = checks.integer("start", start, 0, _LAST)
-        n = checks.integer("n", n, 0, min(_LAST + 1 - start, _MOST_WORDS))
+        start = _validation.integer("start", start, 0, _LAST)
+        n = _validation.integer("n", n, 0, min(_LAST + 1 - start, _MAX_WORDS))
         words = np.empty(n, np.uint32)
         _core.fill(words, _core.WORDS_U32, self.philox_key, self.stream, start)
         return words
@@ -158,7 +158,7 @@ class Generator:
     __slots__ = ("_seed", "_streams")
 
     def __init__(self, seed: int | None = None) -> None:
-        self._seed = _entropy() if seed is None else checks.integer("seed", seed, 0, _LAST)
+        self._seed = _entropy() if seed is None else _validation.integer("seed", seed, 0, _LAST)
         self._streams = _streams_from(_FIRST)
 
     def __repr__(self) -> str:
@@ -185,7 +185,7 @@ class Generator:
         ):
             raise ValueError(
                 "the pickled state of a Generator must be a dict of stream_version, seed and next_stream, "
-                f"not {checks.shown(state)}"
+                f"not {_validation.shown(state)}"
             )
         self._seed, self._streams = seed, _streams_from(upcoming)
 
@@ -233,7 +233,7 @@ class Generator:
         TypeError
             ``name`` is no str.
         """
-        digest = blake2b(checks.text("name", name).encode(), digest_size=8).digest()
+        digest = blake2b(_validation.text("name", name).encode(), digest_size=8).digest()
         return _valid_key(self._seed, _NAMED | int.from_bytes(digest, "little"))
 
 
@@ -252,7 +252,7 @@ def key_from(rng: Rng) -> Key:
     if isinstance(rng, np.random.Generator):
         return Key(int(rng.integers(_LAST, dtype=np.uint64, endpoint=True)))
     kinds = "None, an integer, a Key, a Generator or a numpy.random.Generator"
-    return _valid_key(checks.integer("rng", rng, 0, _LAST, kinds), 0)
+    return _valid_key(_validation.integer("rng", rng, 0, _LAST, kinds), 0)
 
 
 def _entropy() -> int:

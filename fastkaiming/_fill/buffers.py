@@ -5,7 +5,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fastkaiming import checks, formats
+from fastkaiming import _validation
+from fastkaiming._fill import dtypes
 
 Target = TypeVar("Target")
 
@@ -20,7 +21,7 @@ def array(out: Any) -> NDArray[Any]:
         return np.asarray(memoryview(out))
     except TypeError:
         raise TypeError(
-            "out must be a NumPy array, or lend its memory as a buffer or by DLPack, not " + checks.shown(out)
+            "out must be a NumPy array, or lend its memory as a buffer or by DLPack, not " + _validation.shown(out)
         ) from None
 
 
@@ -49,11 +50,11 @@ def _writable(out: Any, lent: NDArray[Any]) -> NDArray[Any]:
     raise ValueError(f"out must be writable, and what its {kind} lends by DLPack is read-only to NumPy {version}")
 
 
-def format_of(memory: NDArray[Any]) -> formats.Format:
+def format_of(memory: NDArray[Any]) -> dtypes.Format:
     """Return the format of an array's elements."""
-    storage = formats.known(memory.dtype)
+    storage = dtypes.known(memory.dtype)
     if storage is None:
-        raise TypeError(f"out must be of dtype {formats.NAMES}, not {memory.dtype}")
+        raise TypeError(f"out must be of dtype {dtypes.NAMES}, not {memory.dtype}")
     return storage
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from fastkaiming import _core, checks
+from fastkaiming import _core, _validation
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +53,7 @@ _FORMATS: Mapping[str, Format] = {
 NAMES = ", ".join([*list(_FORMATS)[:-1], f"or {list(_FORMATS)[-1]}"])
 
 
-def is_drawn(name: str) -> bool:
+def is_fillable_dtype(name: str) -> bool:
     """Tell whether values of the dtype of that name are drawn."""
     return name in _FORMATS
 
@@ -72,7 +72,7 @@ def dtype(name: str, value: DTypeLike) -> np.dtype[Any]:
         hint = (
             "; ml_dtypes, whose it is, has to be imported first" if isinstance(value, str) and value in _FORMATS else ""
         )
-        raise TypeError(f"{name} must be {NAMES}, not {checks.shown(value)}{hint}") from None
+        raise TypeError(f"{name} must be {NAMES}, not {_validation.shown(value)}{hint}") from None
     if checked is None or known(checked) is None:
         raise TypeError(f"{name} must be {NAMES}, not {checked}")
     return checked

@@ -15,12 +15,13 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from fastkaiming import _core, checks, formats, shards, targets
+from fastkaiming import _core, _validation
+from fastkaiming._fill import buffers, dtypes, shards
+from fastkaiming._fill.buffers import Target
+from fastkaiming._fill.kernel_params import draw
+from fastkaiming._system.threads import MAX_THREADS, get_num_threads
 from fastkaiming.distributions import Distribution, Normal, TruncatedNormal, Uniform
-from fastkaiming.draws import draw
-from fastkaiming.generator import Key, Rng, key_from
-from fastkaiming.targets import Target
-from fastkaiming.threads import MAX_THREADS, get_num_threads
+from fastkaiming.rng import Key, Rng, key_from
 
 Callback: TypeAlias = Callable[[int, int], object]
 Rule: TypeAlias = Callable[..., Distribution | None]
@@ -130,13 +131,13 @@ def fill_(
 
 
 @contextmanager
-def side_by_side(threads: int | None) -> Iterator[None]:
+def deferred_fills(threads: int | None) -> Iterator[None]:
     """Put off the fills of the ``with`` block until its end, and make them then in one parallel region.
 
     If the block raises, none of them is made.
     """
     if threads is not None:
-        checks.integer("threads", threads, 1, MAX_THREADS, "an integer or None")
+        _validation.integer("threads", threads, 1, MAX_THREADS, "an integer or None")
     plans: list[_core.Plan] = []
     with _changed(gathered=plans):
         yield
@@ -144,7 +145,7 @@ def side_by_side(threads: int | None) -> Iterator[None]:
         _core.fill_all(plans, _threads(threads, sum(plan.drawn_bytes for plan in plans)), _current().progress)
 
 
-def asked(initializer: Callable[..., object], nothing: NDArray[Any], **place: Any) -> Distribution:
+def distribution_of(initializer: Callable[..., object], nothing: NDArray[Any], **place: Any) -> Distribution:
     """Return what an initializer would draw from, asked by a part of the whole that has no elements."""
     plans: list[_core.Plan] = []
     with _changed(gathered=plans):
@@ -154,7 +155,7 @@ def asked(initializer: Callable[..., object], nothing: NDArray[Any], **place: An
 
 
 @contextmanager
-def as_one(total: int) -> Iterator[None]:
+def combined_progress(total: int) -> Iterator[None]:
     """Report the fills of the ``with`` block as one of so many elements.
 
     If the callback forks, the child raises a RuntimeError, because the threads that work beside these fills, such as
@@ -179,7 +180,7 @@ def as_one(total: int) -> Iterator[None]:
         yield
 
 
-def report_done(elements: int) -> None:
+def report_filled(elements: int) -> None:
     """Report a fill of so many elements that other threads have made."""
     callback = _current().progress
     if callback is not None and elements:
@@ -188,8 +189,8 @@ def report_done(elements: int) -> None:
 
 def empty(shape: int | Sequence[int], dtype: DTypeLike) -> NDArray[Any]:
     """Return a new array for a fill, its values not set."""
-    checked = formats.dtype("dtype", dtype)
-    sizes = checks.shape("shape", shape)
+    checked = dtypes.dtype("dtype", dtype)
+    sizes = _validation.shape("shape", shape)
     try:
         return np.empty(sizes, checked)
     except ValueError:
@@ -230,7 +231,7 @@ def progress(callback: Callback) -> Iterator[None]:
     60000 60000
     """
     if not callable(callback):
-        raise TypeError(f"callback must be callable, not {checks.shown(callback)}")
+        raise TypeError(f"callback must be callable, not {_validation.shown(callback)}")
 
     def report(done: int, total: int) -> None:
         with _changed(progress=None):  # not about the fills that the callback makes, without end
@@ -273,29 +274,29 @@ def _prepared(
     A rule that depends on the shape returns None where a fan is 0.
     """
     if by_shape:
-        settings = (targets.array(out).shape if global_shape is None else _shape_of(global_shape), *settings)
+        settings = (buffers.array(out).shape if global_shape is None else _shape_of(global_shape), *settings)
     distribution: Any = rule(*settings)
     if distribution is None and by_shape:
         distribution = _NOTHING
-    memory = targets.array(out)
-    storage = targets.format_of(memory)
-    targets.check_memory(memory)
+    memory = buffers.array(out)
+    storage = buffers.format_of(memory)
+    buffers.check_memory(memory)
     return memory, template(distribution, memory.dtype, storage)
 
 
-def template(distribution: Distribution, dtype: np.dtype[Any], storage: formats.Format) -> _core.Template:
+def template(distribution: Distribution, dtype: np.dtype[Any], storage: dtypes.Format) -> _core.Template:
     """Return what is drawn for elements of a dtype, in the terms of the core."""
     return _core.Template(distribution, *draw(distribution, storage), not dtype.isnative)
 
 
 def _shape_of(global_shape: Any) -> tuple[int, ...]:
-    return checks.shape("global_shape", global_shape)
+    return _validation.shape("global_shape", global_shape)
 
 
 def _threads(threads: int | None, nbytes: int) -> int:
     """Return the most threads for a fill; one that fits one thread asks the system nothing."""
     if threads is not None:
-        return checks.integer("threads", threads, 1, MAX_THREADS, "an integer or None")
+        return _validation.integer("threads", threads, 1, MAX_THREADS, "an integer or None")
     shares = nbytes // _BYTES_PER_THREAD
     return min(shares, get_num_threads()) if shares > 1 else 1
 
@@ -306,7 +307,7 @@ def entry(
     """Return an entry to the core; its own documentation says what the two functions have to return."""
     return _core.Entry(
         prepare=prepare,
-        check_memory=targets.check_memory,
+        check_memory=buffers.check_memory,
         shape_of=_shape_of,
         place_of=shards.place,
         threads_for=_threads,

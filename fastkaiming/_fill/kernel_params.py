@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastkaiming import _core, checks, quantiles
-from fastkaiming.distributions import Distribution, Normal, TruncatedNormal, Uniform
-from fastkaiming.formats import Format
+from fastkaiming import _core, _validation
+from fastkaiming._fill.dtypes import Format
+from fastkaiming.distributions import Distribution, Normal, TruncatedNormal, Uniform, _normal_cdf
 
-_MOST_SIGMAS = 9.5  # no double precision draw is farther out: sqrt(-2 ln(2**-65)) = 9.493
+_MAX_SIGMAS = 9.5  # no double precision draw is farther out: sqrt(-2 ln(2**-65)) = 9.493
 
 
 class Draw(NamedTuple):
@@ -25,7 +25,9 @@ class Draw(NamedTuple):
 def draw(distribution: Distribution, storage: Format) -> Draw:
     """Return what draws a distribution for elements of a format; refuse one whose values it could not hold."""
     if type(distribution) not in _DRAWS:
-        raise TypeError(f"distribution must be a Normal, Uniform or TruncatedNormal, not {checks.shown(distribution)}")
+        raise TypeError(
+            f"distribution must be a Normal, Uniform or TruncatedNormal, not {_validation.shown(distribution)}"
+        )
     return _draw(distribution, storage)
 
 
@@ -38,8 +40,8 @@ def _draw(distribution: Distribution, storage: Format) -> Draw:
 def _normal(normal: Normal, storage: Format) -> Draw:
     mean = _rounded("mean", normal.mean, storage)
     std = _rounded("std", normal.std, storage)
-    if abs(mean) + _MOST_SIGMAS * std > storage.greatest:
-        raise ValueError(f"abs(mean) + {_MOST_SIGMAS} * std must not overflow {storage.name}, got {normal}")
+    if abs(mean) + _MAX_SIGMAS * std > storage.greatest:
+        raise ValueError(f"abs(mean) + {_MAX_SIGMAS} * std must not overflow {storage.name}, got {normal}")
     if normal.std:
         _check_underflow("std", std, storage, normal)
     return Draw(_OPERATIONS[Normal, storage.precision], storage.rounding, (std, mean))
@@ -77,14 +79,14 @@ def _truncated_normal(truncated: TruncatedNormal, storage: Format) -> Draw:
     loc, scale, low, high = (
         _in_precision(number, storage) for number in (truncated.loc, truncated.scale, truncated.low, truncated.high)
     )
-    farthest = max(abs(_between(loc + sign * _MOST_SIGMAS * scale, low, high)) for sign in (-1, 1))
+    farthest = max(abs(_between(loc + sign * _MAX_SIGMAS * scale, low, high)) for sign in (-1, 1))
     if not farthest <= storage.greatest or math.isinf(scale) or math.isinf(loc):
-        raise ValueError(f"bounds, or loc + {_MOST_SIGMAS} * scale, must not overflow {storage.name}, got {truncated}")
-    bounds = _kept_inside(max(low, -storage.greatest), min(high, storage.greatest), storage, truncated)
+        raise ValueError(f"bounds, or loc + {_MAX_SIGMAS} * scale, must not overflow {storage.name}, got {truncated}")
+    bounds = _limits_within(max(low, -storage.greatest), min(high, storage.greatest), storage, truncated)
     if truncated.scale == 0 or low == high:
         return _constant(_between(loc, *bounds), storage)
     _check_underflow("scale", scale, storage, truncated)
-    numbers = quantiles.truncated(loc, scale, low, high, np.finfo(storage.precision).nmant + 1)
+    numbers = _normal_cdf.truncated(loc, scale, low, high, np.finfo(storage.precision).nmant + 1)
     is_rounded = numbers.operation == "truncated_f64" and storage.name == "float32"
     rounding = _core.FLOAT32 if is_rounded else storage.rounding
     return Draw(_TRUNCATED[numbers.operation], rounding, (scale, loc, *bounds, *numbers[5:]))
@@ -98,7 +100,7 @@ def _constant(value: float, storage: Format) -> Draw:
     return Draw(_CONSTANTS[storage.precision], storage.rounding, (0.0, value))
 
 
-def _kept_inside(low: float, high: float, storage: Format, distribution: Distribution) -> tuple[float, float]:
+def _limits_within(low: float, high: float, storage: Format, distribution: Distribution) -> tuple[float, float]:
     """Return the outermost numbers of the format within the bounds: no value is rounded to one beyond them.
 
     Where the bounds are equal, the value is rounded like any constant.

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from fastkaiming import checks
+from fastkaiming import _validation
 
 
-class Place(NamedTuple):
+class ShardOffset(NamedTuple):
     """Where a shard stands: its first element, and the way to the next one along each axis.
 
     Where a slice runs backwards, so has the array to be read: ``backwards`` then indexes it.
@@ -19,17 +19,17 @@ class Place(NamedTuple):
     backwards: tuple[slice, ...] | None
 
 
-WHOLE = Place(0, None, None)
+WHOLE = ShardOffset(0, None, None)
 
 
-def place(shape: tuple[int, ...], global_shape: Any, index: Any) -> Place:
+def place(shape: tuple[int, ...], global_shape: Any, index: Any) -> ShardOffset:
     """Return the place of an array of that shape in the whole; both arguments are None for an array that is it."""
     if global_shape is None and index is None:
         return WHOLE
     if global_shape is None or index is None:
         given, missing = ("index", "global_shape") if global_shape is None else ("global_shape", "index")
         raise ValueError(f"global_shape and index must be given together, got {given} and no {missing}")
-    sizes = checks.shape("global_shape", global_shape)
+    sizes = _validation.shape("global_shape", global_shape)
     ranges = _ranges(sizes, index)
     selected = tuple(map(_count, ranges))
     if shape != selected:
@@ -42,13 +42,13 @@ def place(shape: tuple[int, ...], global_shape: Any, index: Any) -> Place:
         abs(numbers.step) * stride if len(numbers) > 1 else 1 for numbers, stride in zip(ranges, strides, strict=True)
     )
     backwards = tuple(slice(None, None, 1 if numbers.step > 0 else -1) for numbers in ranges)
-    return Place(first, steps, backwards if any(numbers.step < 0 for numbers in ranges) else None)
+    return ShardOffset(first, steps, backwards if any(numbers.step < 0 for numbers in ranges) else None)
 
 
 def _ranges(sizes: tuple[int, ...], index: Any) -> tuple[range, ...]:
     """Return the indices that each slice selects."""
     if not isinstance(index, Sequence) or isinstance(index, str | bytes):
-        raise TypeError(f"index must be a sequence of slices, not {checks.shown(index)}")
+        raise TypeError(f"index must be a sequence of slices, not {_validation.shown(index)}")
     if len(index) != len(sizes):
         raise ValueError(f"index must have a slice for each axis of global_shape {sizes}, got {len(index)} of them")
     return tuple(_range(f"index[{axis}]", size, index[axis]) for axis, size in enumerate(sizes))
@@ -56,7 +56,7 @@ def _ranges(sizes: tuple[int, ...], index: Any) -> tuple[range, ...]:
 
 def _range(name: str, size: int, part: Any) -> range:
     if not isinstance(part, slice):
-        raise TypeError(f"{name} must be a slice, not {checks.shown(part)}")
+        raise TypeError(f"{name} must be a slice, not {_validation.shown(part)}")
     try:
         return range(*part.indices(size))
     except (TypeError, ValueError) as error:
@@ -105,11 +105,11 @@ def shard_slices(shape: int | Sequence[int], parts: int, axis: int = 0) -> list[
     >>> np.array_equal(np.concatenate(shards), fk.kaiming_normal((10, 4), rng=42))
     True
     """
-    sizes = checks.shape("shape", shape)
-    parts = checks.integer("parts", parts, 1, checks.MAX_ELEMENTS)
+    sizes = _validation.shape("shape", shape)
+    parts = _validation.integer("parts", parts, 1, _validation.MAX_ELEMENTS)
     if not sizes:
         raise ValueError(f"shape must have an axis to cut, got {sizes}")
-    axis = checks.integer("axis", axis, -len(sizes), len(sizes) - 1) % len(sizes)
+    axis = _validation.integer("axis", axis, -len(sizes), len(sizes) - 1) % len(sizes)
     share, larger = divmod(sizes[axis], parts)
     ends = [part * share + min(part, larger) for part in range(parts + 1)]
     whole = tuple(slice(0, size) for size in sizes)

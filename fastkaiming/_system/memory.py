@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from fastkaiming.cgroups import control_groups
+from fastkaiming._system.cgroups import control_groups
 
 # The files of a control group in either version: its limit, its use, and the page cache in that use, which the kernel
 # gives back before it lets anybody run short.

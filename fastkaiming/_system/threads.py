@@ -10,8 +10,8 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-from fastkaiming import checks
-from fastkaiming.cgroups import control_groups
+from fastkaiming import _validation
+from fastkaiming._system.cgroups import control_groups
 
 MAX_THREADS = 1024
 VARIABLE = "FASTKAIMING_THREADS"
@@ -79,7 +79,7 @@ def set_num_threads(n: int | None) -> None:
     >>> fk.set_num_threads(None)
     """
     global _cap
-    _cap = None if n is None else checks.integer("n", n, 1, MAX_THREADS, "an integer or None")
+    _cap = None if n is None else _validation.integer("n", n, 1, MAX_THREADS, "an integer or None")
 
 
 def usable_cpus(root: Path = Path("/")) -> int:

@@ -12,9 +12,9 @@ A tensor's bits depend on the seed and on its name, shape, rule and dtype: any f
 :func:`verify` needs nothing but the files.
 """
 
-from fastkaiming.checkpoint.making import Report, write
-from fastkaiming.checkpoint.plans import File, Plan, Tensor, plan
-from fastkaiming.checkpoint.verifying import Difference, Stored, Verification, stored, verify
+from fastkaiming.checkpoint._plan import File, Plan, Tensor, plan
+from fastkaiming.checkpoint._verify import Difference, Stored, Verification, stored, verify
+from fastkaiming.checkpoint._write import Report, write
 
 __all__ = [
     "Difference",

@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastkaiming import checks, formats
+from fastkaiming import _validation
+from fastkaiming._fill import dtypes
 
 
 class Dtype(NamedTuple):
@@ -17,9 +18,9 @@ class Dtype(NamedTuple):
     rank: int  # files hold tensors of higher ranks first, so that each is aligned to its own size
 
     @property
-    def is_drawn(self) -> bool:
+    def is_fillable_dtype(self) -> bool:
         """Whether values of it are drawn: integers, booleans and complex numbers are zeros."""
-        return formats.is_drawn(self.numpy)
+        return dtypes.is_fillable_dtype(self.numpy)
 
     def memory(self) -> np.dtype[Any]:
         """Return the dtype as arrays have it, in the byte order of the format."""
@@ -27,7 +28,7 @@ class Dtype(NamedTuple):
             try:
                 import ml_dtypes  # noqa: F401 - it is what makes NumPy know the names of narrow floats
             except ModuleNotFoundError as error:
-                raise checks.missing("checkpoint", error) from error
+                raise _validation.missing("checkpoint", "checkpoint", error) from error
         return np.dtype(self.numpy).newbyteorder("<")
 
 

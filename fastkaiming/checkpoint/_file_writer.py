@@ -19,16 +19,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastkaiming.checkpoint import descriptors
-from fastkaiming.checkpoint.headers import LAST_BYTE
-from fastkaiming.checkpoint.pieces import boxes, shape_of
-from fastkaiming.checkpoint.plans import File, Tensor, filler
-from fastkaiming.filling import side_by_side
-from fastkaiming.generator import Key
+from fastkaiming._fill.fill import deferred_fills
+from fastkaiming.checkpoint import _os_files
+from fastkaiming.checkpoint._headers import LAST_BYTE
+from fastkaiming.checkpoint._plan import File, Tensor, filler
+from fastkaiming.rng import Key
 
 BUFFER = 64 << 20  # bytes, a multiple of every element's and every disk block's; there are two
 _BLOCK = 4096  # bytes, a multiple of the blocks of disks
 _ENDING = len(".0123456789abcdef.partial")
+Box = tuple[slice, ...]
 Bytes = NDArray[np.uint8]
 KeyOf = Callable[[str], Key]  # of the name of a tensor
 
@@ -81,9 +81,9 @@ def reserve(directory: Path, files: Sequence[File]) -> list[Reserved]:
 def _reserve(path: Path, nbytes: int) -> None:
     if nbytes > LAST_BYTE:
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
-    descriptor = descriptors.create(path)
+    descriptor = _os_files.create(path)
     try:
-        descriptors.reserve(descriptor, nbytes)
+        _os_files.reserve(descriptor, nbytes)
     finally:
         os.close(descriptor)
 
@@ -129,7 +129,7 @@ def _write_file(
                     each.exception()  # nobody writes to a descriptor that is closed
     with _naming(reserved.path):
         reserved.partial.replace(reserved.path)  # Windows renames no open file
-        descriptors.sync_names(reserved.path.parent)
+        _os_files.sync_names(reserved.path.parent)
 
 
 @contextmanager
@@ -151,10 +151,10 @@ def _opened(reserved: Reserved) -> Iterator[tuple[int, int]]:
     The copies into the page cache cost more than the draw.
     """
     with _naming(reserved.path):
-        direct = cached = descriptors.reopen(reserved.partial)
+        direct = cached = _os_files.reopen(reserved.partial)
     try:
         with suppress(OSError):
-            direct = descriptors.reopen(reserved.partial, direct=True)
+            direct = _os_files.reopen(reserved.partial, direct=True)
         yield direct, cached
     finally:
         for descriptor in {direct, cached}:
@@ -175,10 +175,10 @@ def fill(buffer: Bytes, file: File, begin: int, key_of: KeyOf, threads: int | No
     """Fill a buffer with the bytes that a file has from ``begin`` on."""
     head = np.frombuffer(file.header, np.uint8)[begin:][: len(buffer)]
     buffer[: len(head)] = head
-    with side_by_side(threads):
+    with deferred_fills(threads):
         for run in runs(file, begin, begin + len(buffer)):
             memory = buffer[run.begin : run.begin + (run.stop - run.first) * run.tensor.dtype.nbytes]
-            if not run.tensor.dtype.is_drawn:
+            if not run.tensor.dtype.is_fillable_dtype:
                 memory[:] = 0
                 continue
             _fill_run(run, memory.view(run.tensor.dtype.memory()), key_of(run.tensor.name))
@@ -222,7 +222,7 @@ def _pwrite(direct: int, cached: int, data: Bytes, offset: int) -> None:
 
 def _pwrite_all(descriptor: int, view: memoryview, offset: int) -> None:
     while view:
-        written = descriptors.write(descriptor, view, offset)
+        written = _os_files.write(descriptor, view, offset)
         view, offset = view[written:], offset + written
 
 
@@ -230,7 +230,7 @@ def replace(path: Path, data: bytes) -> None:
     """Write a small file, which has its name when it is whole, whoever else writes it."""
     partial = temporary(path)
     try:
-        with os.fdopen(descriptors.create(partial), "wb") as file:
+        with os.fdopen(_os_files.create(partial), "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -239,4 +239,36 @@ def replace(path: Path, data: bytes) -> None:
         raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         partial.unlink(missing_ok=True)
-    descriptors.sync_names(path.parent)
+    _os_files.sync_names(path.parent)
+
+
+def boxes(shape: tuple[int, ...], first: int, stop: int) -> Iterator[Box]:
+    """Cut elements ``first`` to ``stop`` of a tensor, in row-major order, into boxes that follow each other in memory.
+
+    >>> for box in boxes((4, 5), 3, 17):
+    ...     print(box)
+    (slice(0, 1, None), slice(3, 5, None))
+    (slice(1, 3, None), slice(0, 5, None))
+    (slice(3, 4, None), slice(0, 2, None))
+    """
+    if first >= stop:
+        return
+    if not shape:
+        yield ()
+        return
+    row = math.prod(shape[1:])
+    begin, offset = divmod(first, row)
+    if offset or stop - first < row:
+        end = min(stop, (begin + 1) * row)
+        for box in boxes(shape[1:], offset, offset + end - first):
+            yield slice(begin, begin + 1), *box
+    else:
+        rows = (stop - first) // row
+        end = first + rows * row
+        yield slice(begin, begin + rows), *(slice(0, size) for size in shape[1:])
+    yield from boxes(shape, end, stop)
+
+
+def shape_of(box: Box) -> tuple[int, ...]:
+    """Return the shape of a box."""
+    return tuple(part.stop - part.start for part in box)

@@ -4,17 +4,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fastkaiming import checks
-from fastkaiming.checkpoint.dtypes import named
-from fastkaiming.checkpoint.headers import check_name
-from fastkaiming.checkpoint.recipes import Recipe, Spec
+from fastkaiming import _validation
+from fastkaiming.checkpoint._dtypes import named
+from fastkaiming.checkpoint._headers import check_name
+from fastkaiming.checkpoint._recipes import Recipe, Spec
 
 try:
     import torch
 
-    from fastkaiming.torch.layers import standard_rules
+    from fastkaiming.torch._layers import standard_rules
 except ModuleNotFoundError as error:
-    raise checks.missing("torch", error) from error
+    raise _validation.missing("torch", "torch", error) from error
 
 
 def from_module(module: torch.nn.Module) -> Recipe:
@@ -54,7 +54,9 @@ def from_config(path: Path) -> Recipe:
     recipe = from_module(model)
     dtype = getattr(config, "dtype", None)
     tensors = {
-        name: spec._replace(stored=None) if dtype is not None and spec.stored and spec.stored.is_drawn else spec
+        name: spec._replace(stored=None)
+        if dtype is not None and spec.stored and spec.stored.is_fillable_dtype
+        else spec
         for name, spec in recipe.tensors.items()
     }
     return Recipe(tensors, None, None if dtype is None else named(f"{path}: dtype", dtype), None, (path,))

@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fastkaiming import checks
-from fastkaiming.checkpoint import documents
-from fastkaiming.checkpoint.dtypes import OF_FILES, Dtype
+from fastkaiming import _validation
+from fastkaiming.checkpoint import _parse
+from fastkaiming.checkpoint._dtypes import OF_FILES, Dtype
 
 _LENGTH = struct.Struct("<Q")
 _ALIGNMENT = 8
-_MOST_AXES = 32  # of an array of NumPy 1
+_MAX_AXES = 32  # of an array of NumPy 1
 METADATA = "__metadata__"
 LAST_BYTE = 2**63 - 1  # that a file can count
 
@@ -45,9 +45,9 @@ def encoded(tensors: Mapping[str, Entry], metadata: Mapping[str, str]) -> bytes:
         table[name] = {"dtype": dtype.name, "shape": list(shape), "data_offsets": [begin, end]}
     text = json.dumps(table, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % _ALIGNMENT)
-    if len(text) > documents.MOST_BYTES:
+    if len(text) > _parse.MAX_BYTES:
         raise ValueError(
-            f"a header must have at most {documents.MOST_BYTES:,} bytes, got {len(text):,} for {len(tensors):,} "
+            f"a header must have at most {_parse.MAX_BYTES:,} bytes, got {len(text):,} for {len(tensors):,} "
             "tensors; a smaller max_shard_size makes more files of them"
         )
     return _LENGTH.pack(len(text)) + text
@@ -55,7 +55,7 @@ def encoded(tensors: Mapping[str, Entry], metadata: Mapping[str, str]) -> bytes:
 
 def read(path: Path) -> Header:
     """Return the header of a file, which holds what it says: every byte of the data belongs to one tensor."""
-    documents.check_file(path)
+    _parse.check_file(path)
     with path.open("rb") as file:
         nbytes = file.seek(0, 2)
         file.seek(0)
@@ -63,13 +63,13 @@ def read(path: Path) -> Header:
         if len(prefix) < _LENGTH.size:
             raise ValueError(f"{path}: the file must begin with the length of its header, got {nbytes} bytes")
         (length,) = _LENGTH.unpack(prefix)
-        if length > documents.MOST_BYTES:
-            raise ValueError(f"{path}: the header must have at most {documents.MOST_BYTES:,} bytes, got {length:,}")
+        if length > _parse.MAX_BYTES:
+            raise ValueError(f"{path}: the header must have at most {_parse.MAX_BYTES:,} bytes, got {length:,}")
         if _LENGTH.size + length > nbytes:
             raise ValueError(f"{path}: the header must end within the {nbytes:,} bytes of the file, got {length:,}")
         text = file.read(length)
     where = f"{path}: the header"
-    table = documents.table(where, documents.parsed(where, text))
+    table = _parse.table(where, _parse.parsed(where, text))
     metadata = _metadata(where, table.pop(METADATA, {}))
     tensors = {check_name(str(path), name): _entry(f"{path}: {name!r}", each) for name, each in table.items()}
     start = _LENGTH.size + length
@@ -86,7 +86,7 @@ def nbytes_of(field: str, dtype: Dtype, shape: tuple[int, ...]) -> int:
 
 def check_name(where: str, name: Any) -> str:
     """Return what can be the name of a tensor in a file."""
-    if checks.text(f"{where}: a name", name) == METADATA:
+    if _validation.text(f"{where}: a name", name) == METADATA:
         raise ValueError(f"{where}: a tensor must not have the name {METADATA}")
     try:
         name.encode()
@@ -98,15 +98,15 @@ def check_name(where: str, name: Any) -> str:
 def shape(field: str, value: Any) -> tuple[int, ...]:
     """Return a shape, of no more axes than arrays can have."""
     axes = sizes(field, value)
-    if len(axes) > _MOST_AXES:
-        raise ValueError(f"{field} must have at most {_MOST_AXES} axes, got {len(axes)}")
+    if len(axes) > _MAX_AXES:
+        raise ValueError(f"{field} must have at most {_MAX_AXES} axes, got {len(axes)}")
     return axes
 
 
 def sizes(field: str, value: Any) -> tuple[int, ...]:
     """Return a list of sizes."""
     if not isinstance(value, list | tuple) or not all(type(size) is int and 0 <= size < 2**63 for size in value):
-        raise ValueError(f"{field} must be a list of integers from 0 to 2**63 - 1, got {checks.shown(value)}")
+        raise ValueError(f"{field} must be a list of integers from 0 to 2**63 - 1, got {_validation.shown(value)}")
     return tuple(value)
 
 
@@ -117,8 +117,8 @@ def _metadata(where: str, table: Any) -> dict[str, str]:
 
 
 def _entry(where: str, given: Any) -> Entry:
-    table = documents.table(where, given)
-    documents.known_fields(where, table, ("dtype", "shape", "data_offsets"))
+    table = _parse.table(where, given)
+    _parse.check_fields(where, table, ("dtype", "shape", "data_offsets"))
     dtype = OF_FILES.get(str(table.get("dtype")))
     if dtype is None:
         raise ValueError(f"{where}.dtype must be one of {', '.join(OF_FILES)}, got {table.get('dtype')!r:.60}")

@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fastkaiming import checks
+from fastkaiming import _validation
 
-MOST_BYTES = 100_000_000  # the reference implementation of safetensors reads no longer header
+MAX_BYTES = 100_000_000  # the reference implementation of safetensors reads no longer header
 
 
 def read(path: Path) -> Any:
     """Return what a JSON or TOML file says."""
     check_file(path)
     nbytes = path.stat().st_size
-    if nbytes > MOST_BYTES:
-        raise ValueError(f"{path}: it must have at most {MOST_BYTES:,} bytes, got {nbytes:,}")
+    if nbytes > MAX_BYTES:
+        raise ValueError(f"{path}: it must have at most {MAX_BYTES:,} bytes, got {nbytes:,}")
     return parsed(str(path), path.read_bytes(), is_toml=path.suffix == ".toml")
 
 
@@ -52,11 +52,11 @@ def _without_duplicates(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 def table(field: str, value: Any) -> dict[str, Any]:
     """Return a table."""
     if not isinstance(value, dict):
-        raise ValueError(f"{field} must be a table, got {checks.shown(value)}")
+        raise ValueError(f"{field} must be a table, got {_validation.shown(value)}")
     return value
 
 
-def known_fields(field: str, given: dict[str, Any], known: Sequence[str]) -> None:
+def check_fields(field: str, given: dict[str, Any], known: Sequence[str]) -> None:
     """Refuse a field that nobody reads, which is a typing error as a rule."""
     unknown = next((name for name in given if name not in known), None)
     if unknown is not None:

@@ -16,14 +16,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastkaiming import _core, checks, rules
-from fastkaiming.checkpoint import headers, recipes, sources
-from fastkaiming.checkpoint.dtypes import OF_FILES, Dtype, named
-from fastkaiming.checkpoint.recipes import Recipe, Rule, Spec
+from fastkaiming import _core, _validation
+from fastkaiming._fill.fill import distribution_of
+from fastkaiming.checkpoint import _headers, _recipes, _sources
+from fastkaiming.checkpoint._dtypes import OF_FILES, Dtype, named
+from fastkaiming.checkpoint._recipes import Recipe, Rule, Spec
 from fastkaiming.distributions import Distribution
-from fastkaiming.filling import asked
-from fastkaiming.rules import warn_of_unused
-from fastkaiming.scaling import Fans, fans
+from fastkaiming.initializers import _model
+from fastkaiming.initializers._fans import Fans, fans
+from fastkaiming.initializers._model import warn_about_unused
 
 _UNITS = {
     "B": 1,
@@ -79,7 +80,9 @@ class Tensor(NamedTuple):
     @property
     def distribution(self) -> Distribution | None:
         """What its values are drawn from; None where nothing is drawn, for integers and for tensors of no elements."""
-        return distribution(self.rule, self.shape, self.dtype) if self.elements and self.dtype.is_drawn else None
+        return (
+            distribution(self.rule, self.shape, self.dtype) if self.elements and self.dtype.is_fillable_dtype else None
+        )
 
 
 class File(NamedTuple):
@@ -107,7 +110,7 @@ class File(NamedTuple):
     @property
     def drawn_elements(self) -> int:
         """How many of its elements are drawn."""
-        return sum(tensor.elements for tensor in self.tensors if tensor.dtype.is_drawn)
+        return sum(tensor.elements for tensor in self.tensors if tensor.dtype.is_fillable_dtype)
 
 
 @dataclass(frozen=True)
@@ -177,17 +180,17 @@ def plan(
     >>> [(tensor.name, tensor.rule, tensor.nbytes) for tensor in made.tensors]
     [('fc.bias', 'zeros', 128), ('fc.weight', 'kaiming_normal', 4096)]
     """
-    made = lay_out(source, seed, dtype, rules, max_shard_size)
-    warn_of_unused(made.unused, made.recipe.tensors)
+    made = make_plan(source, seed, dtype, rules, max_shard_size)
+    warn_about_unused(made.unused, made.recipe.tensors)
     return made
 
 
-def lay_out(source: Any, seed: Any, dtype: Any, rules: Any, max_shard_size: Any) -> Plan:
+def make_plan(source: Any, seed: Any, dtype: Any, rules: Any, max_shard_size: Any) -> Plan:
     """Return the plan, and tell nobody of rules that fill nothing."""
-    recipe = sources.read(source)
-    seed = checks.integer("seed", recipe.seed or 0 if seed is None else seed, 0, 2**64 - 1)
+    recipe = _sources.read(source)
+    seed = _validation.integer("seed", recipe.seed or 0 if seed is None else seed, 0, 2**64 - 1)
     converted = None if dtype is None else named("dtype", dtype)
-    given = recipe.rules if rules is None else recipes.rules_from("rules", rules)
+    given = recipe.rules if rules is None else _recipes.rules_from_table("rules", rules)
     try:
         found, unused = _resolved(recipe, given or {}, converted)
         _check(found)
@@ -210,33 +213,33 @@ def _resolved(
 ) -> tuple[list[Tensor], tuple[str, ...]]:
     """Return the tensors in the order of the recipe, their place in a file still to be found, and rules of no use."""
     for each, rule in given.items():
-        rules.parsed(each, rule.init)  # a typing error is told also where no name matches
-    patterns = rules.first_matches(recipe.tensors, given)
-    defaults = rules.first_matches(recipe.tensors, rules.DEFAULT_RULES)
+        _model.parsed(each, rule.init)  # a typing error is told also where no name matches
+    patterns = _model.first_matches(recipe.tensors, given)
+    defaults = _model.first_matches(recipe.tensors, _model.DEFAULT_RULES)
     tensors: list[Tensor] = []
     untold: list[str] = []
     for name, spec in recipe.tensors.items():
         pattern, default = patterns[name], str(defaults[name])
         dtype = _dtype(spec, None if pattern is None else given[pattern].dtype, recipe, converted)
-        headers.nbytes_of(f"tensor {name!r}", dtype, spec.shape)
+        _headers.nbytes_of(f"tensor {name!r}", dtype, spec.shape)
         by_rule = spec.layer if pattern is None else given[pattern].init
         told = by_rule if spec.init is None else spec.init
-        text = rules.DEFAULT_RULES[default] if told is None else told
-        tensors.append(Tensor(name, dtype, spec.shape, text if dtype.is_drawn else "zeros", 0))
-        if told is None and default == "*" and len(spec.shape) < 2 and 0 not in spec.shape and dtype.is_drawn:
+        text = _model.DEFAULT_RULES[default] if told is None else told
+        tensors.append(Tensor(name, dtype, spec.shape, text if dtype.is_fillable_dtype else "zeros", 0))
+        if told is None and default == "*" and len(spec.shape) < 2 and 0 not in spec.shape and dtype.is_fillable_dtype:
             untold.append(name)
     if untold:
         example = f"{'*' + untold[0].rpartition('.')[2]!r:.60} = 'ones'"
-        names = rules.listed(untold)
+        names = _model.listed(untold)
         raise ValueError(
             f"tensors of fewer than two axes must have a rule, {example} for example, got none for {names}"
         )
-    return tensors, rules.unused_of(given, patterns)
+    return tensors, _model.unused_patterns(given, patterns)
 
 
 def _dtype(spec: Spec, of_rule: Dtype | None, recipe: Recipe, converted: Dtype | None) -> Dtype:
     """Return a tensor's dtype: the nearest that anybody tells; nothing makes drawn numbers of stored integers."""
-    if spec.stored is not None and not spec.stored.is_drawn:
+    if spec.stored is not None and not spec.stored.is_fillable_dtype:
         return spec.stored
     return spec.dtype or of_rule or converted or spec.stored or recipe.dtype or OF_FILES["F32"]
 
@@ -251,10 +254,10 @@ def _check(tensors: Sequence[Tensor]) -> None:
 
 
 @cache
-def filler(text: str) -> rules.Filler:
+def filler(text: str) -> _model.Filler:
     """Return what fills a tensor by the text of a rule."""
-    found = rules.parsed(text, text)
-    if rules.is_keep(found):
+    found = _model.parsed(text, text)
+    if _model.is_keep(found):
         raise ValueError("a new file has no values to keep")
     return found
 
@@ -264,7 +267,7 @@ def distribution(text: str, shape: tuple[int, ...], dtype: Dtype) -> Distributio
     """Return what a rule draws a whole tensor from, for which nobody has to have the memory."""
     whole = shape or (1,)  # a part of no axes would have an element
     nothing = np.empty((0,) * len(whole), dtype.memory())
-    return asked(filler(text), nothing, rng=0, global_shape=whole, index=(slice(0),) * len(whole))
+    return distribution_of(filler(text), nothing, rng=0, global_shape=whole, index=(slice(0),) * len(whole))
 
 
 def fans_of(text: str, shape: tuple[int, ...]) -> Fans:
@@ -280,11 +283,11 @@ def fans_of(text: str, shape: tuple[int, ...]) -> Fans:
 def _bytes(name: str, value: int | str) -> int:
     """Return a size in bytes, given as such or as a text such as 5GB or 512MiB."""
     if not isinstance(value, str):
-        return checks.integer(name, value, 1, 2**63 - 1, "an integer or a text such as '5GB'")
+        return _validation.integer(name, value, 1, 2**63 - 1, "an integer or a text such as '5GB'")
     match = re.fullmatch(r"\s*([0-9]{1,20}(?:\.[0-9]{1,20})?)\s*([KMGT]i?B)?\s*", value, re.IGNORECASE | re.ASCII)
     if match is None:
         raise ValueError(f"{name} must be a number of bytes or a text such as '5GB' or '512MiB', got {value!r:.60}")
-    return checks.integer(name, int(Fraction(match[1]) * _UNITS[(match[2] or "B").upper()]), 1, 2**63 - 1)
+    return _validation.integer(name, int(Fraction(match[1]) * _UNITS[(match[2] or "B").upper()]), 1, 2**63 - 1)
 
 
 def _groups(tensors: Sequence[Tensor], limit: int) -> list[list[Tensor]]:
@@ -312,11 +315,11 @@ def _file_names(count: int) -> list[str]:
 
 def _file(name: str, group: Sequence[Tensor], seed: int) -> File:
     in_order = sorted(group, key=lambda tensor: (-tensor.dtype.rank, tensor.name.encode()))
-    entries: dict[str, headers.Entry] = {}
+    entries: dict[str, _headers.Entry] = {}
     by_rule: dict[str, list[str]] = {}
     end = 0
     for tensor in in_order:
-        entries[tensor.name] = headers.Entry(tensor.dtype, tensor.shape, end, end + tensor.nbytes)
+        entries[tensor.name] = _headers.Entry(tensor.dtype, tensor.shape, end, end + tensor.nbytes)
         by_rule.setdefault(tensor.rule, []).append(tensor.name)
         end += tensor.nbytes
     metadata = {
@@ -325,7 +328,7 @@ def _file(name: str, group: Sequence[Tensor], seed: int) -> File:
         STREAM: str(_core.STREAM_VERSION),
         RULES: json.dumps(by_rule, separators=(",", ":"), ensure_ascii=False),
     }
-    header = headers.encoded(entries, metadata)
+    header = _headers.encoded(entries, metadata)
     placed = (tensor._replace(begin=len(header) + entries[tensor.name].begin) for tensor in in_order)
     return File(name, header, tuple(placed))
 

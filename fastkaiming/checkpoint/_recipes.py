@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fastkaiming import checks
-from fastkaiming.checkpoint import documents, headers
-from fastkaiming.checkpoint.dtypes import Dtype, named
+from fastkaiming import _validation
+from fastkaiming.checkpoint import _headers, _parse
+from fastkaiming.checkpoint._dtypes import Dtype, named
 
 _LAST_SEED = 2**64 - 1
 
@@ -43,30 +43,32 @@ class Recipe:
     companions: Sequence[Path] = ()
 
 
-def from_table(origin: str, given: Any) -> Recipe:
+def recipe_from_table(origin: str, given: Any) -> Recipe:
     """Return the recipe that a TOML or JSON document is; ``origin`` is where it stands."""
-    table = documents.table(origin, given)
-    documents.known_fields(origin, table, ("seed", "dtype", "rules", "tensors"))
+    table = _parse.table(origin, given)
+    _parse.check_fields(origin, table, ("seed", "dtype", "rules", "tensors"))
     if "tensors" not in table:
         raise ValueError(f"{origin}: tensors must be a table of names and shapes, got none")
-    tensors = documents.table(f"{origin}: tensors", table["tensors"])
+    tensors = _parse.table(f"{origin}: tensors", table["tensors"])
     seed, dtype, rules = table.get("seed"), table.get("dtype"), table.get("rules")
     return Recipe(
         {name: _spec(f"{origin}: tensors.{name!r}", name, each) for name, each in tensors.items()},
-        None if rules is None else rules_from(f"{origin}: rules", rules),
+        None if rules is None else rules_from_table(f"{origin}: rules", rules),
         None if dtype is None else named(f"{origin}: dtype", dtype),
-        None if seed is None else checks.integer(f"{origin}: seed", seed, 0, _LAST_SEED),
+        None if seed is None else _validation.integer(f"{origin}: seed", seed, 0, _LAST_SEED),
     )
 
 
-def rules_from(origin: str, given: Any) -> dict[str, Rule]:
+def rules_from_table(origin: str, given: Any) -> dict[str, Rule]:
     """Return rules: texts, or tables of a text and a dtype."""
     pairs = list(given.items() if isinstance(given, Mapping) else given if isinstance(given, list | tuple) else [given])
     if not all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs):
-        raise TypeError(f"{origin} must be a table of patterns and rules, or pairs of these, not {checks.shown(given)}")
+        raise TypeError(
+            f"{origin} must be a table of patterns and rules, or pairs of these, not {_validation.shown(given)}"
+        )
     found: dict[str, Rule] = {}
     for name, each in pairs:
-        found.setdefault(checks.text(f"{origin}: a pattern", name), _rule(f"{origin}.{name!r}", each))
+        found.setdefault(_validation.text(f"{origin}: a pattern", name), _rule(f"{origin}.{name!r}", each))
     return found
 
 
@@ -74,22 +76,24 @@ def _rule(where: str, given: Any) -> Rule:
     if isinstance(given, str):
         return Rule(given)
     if not isinstance(given, Mapping):
-        raise ValueError(f"{where} must be a text, which the files can record, or a table, got {checks.shown(given)}")
-    documents.known_fields(where, dict(given), ("init", "dtype"))
+        raise ValueError(
+            f"{where} must be a text, which the files can record, or a table, got {_validation.shown(given)}"
+        )
+    _parse.check_fields(where, dict(given), ("init", "dtype"))
     if not isinstance(given.get("init"), str):
-        raise ValueError(f"{where}.init must be a text, got {checks.shown(given.get('init'))}")
+        raise ValueError(f"{where}.init must be a text, got {_validation.shown(given.get('init'))}")
     dtype = given.get("dtype")
     return Rule(given["init"], None if dtype is None else named(f"{where}.dtype", dtype))
 
 
 def _spec(where: str, name: str, given: Any) -> Spec:
-    headers.check_name(where, name)
+    _headers.check_name(where, name)
     if isinstance(given, list | tuple):
-        return Spec(headers.shape(where, given))
-    table = documents.table(where, dict(given) if isinstance(given, Mapping) else given)
-    documents.known_fields(where, table, ("shape", "dtype", "init"))
+        return Spec(_headers.shape(where, given))
+    table = _parse.table(where, dict(given) if isinstance(given, Mapping) else given)
+    _parse.check_fields(where, table, ("shape", "dtype", "init"))
     dtype, init = table.get("dtype"), table.get("init")
     if init is not None and not isinstance(init, str):
-        raise ValueError(f"{where}.init must be a text, got {checks.shown(init)}")
-    shape = headers.shape(f"{where}.shape", table.get("shape"))
+        raise ValueError(f"{where}.init must be a text, got {_validation.shown(init)}")
+    shape = _headers.shape(f"{where}.shape", table.get("shape"))
     return Spec(shape, None if dtype is None else named(f"{where}.dtype", dtype), init)

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fastkaiming import checks
-from fastkaiming.checkpoint import documents, headers, recipes
-from fastkaiming.checkpoint.recipes import Recipe, Spec
+from fastkaiming import _validation
+from fastkaiming.checkpoint import _headers, _parse, _recipes
+from fastkaiming.checkpoint._recipes import Recipe, Spec
 
 INDEX = "model.safetensors.index.json"
 
@@ -18,15 +18,15 @@ def read(source: Any) -> Recipe:
     if isinstance(source, Recipe):
         return source
     if isinstance(source, Mapping):
-        return recipes.from_table("source", dict(source))
+        return _recipes.recipe_from_table("source", dict(source))
     if isinstance(source, str | os.PathLike):
         return _from_path(Path(source))
     torch = sys.modules.get("torch")  # whose module it would be
     if torch is not None and isinstance(source, torch.nn.Module):
-        from fastkaiming.checkpoint import frameworks
+        from fastkaiming.checkpoint import _frameworks
 
-        return frameworks.from_module(source)
-    raise TypeError(f"source must be a recipe, a path or a torch module, not {checks.shown(source)}")
+        return _frameworks.from_module(source)
+    raise TypeError(f"source must be a recipe, a path or a torch module, not {_validation.shown(source)}")
 
 
 def _from_path(path: Path) -> Recipe:
@@ -37,17 +37,17 @@ def _from_path(path: Path) -> Recipe:
             raise FileNotFoundError(f"{path}: a source directory must hold one of {', '.join(candidates)}, got none")
         path = found
     if path.suffix == ".safetensors":
-        return Recipe(_specs(headers.read(path)))
+        return Recipe(_specs(_headers.read(path)))
     if path.suffix not in {".toml", ".json"}:
         raise ValueError(f"{path}: a source must be a .toml, .json or .safetensors file, or a directory with one")
-    table = documents.table(str(path), documents.read(path))
+    table = _parse.table(str(path), _parse.read(path))
     if "weight_map" in table:
         return Recipe(_from_index(path, table["weight_map"]))
     if "model_type" in table and "tensors" not in table:
-        from fastkaiming.checkpoint import frameworks
+        from fastkaiming.checkpoint import _frameworks
 
-        return frameworks.from_config(path)
-    return recipes.from_table(str(path), table)
+        return _frameworks.from_config(path)
+    return _recipes.recipe_from_table(str(path), table)
 
 
 def shards(path: Path, weight_map: Any) -> dict[str, list[str]]:
@@ -55,7 +55,7 @@ def shards(path: Path, weight_map: Any) -> dict[str, list[str]]:
     by_file: dict[str, list[str]] = {}
     if not weight_map:
         raise ValueError(f"{path}: weight_map must name tensors, got none")
-    for name, file in documents.table(f"{path}: weight_map", weight_map).items():
+    for name, file in _parse.table(f"{path}: weight_map", weight_map).items():
         if not isinstance(file, str) or not _is_name_of_shard(file):
             raise ValueError(f"{path}: weight_map.{name!r} must name a safetensors file beside it, got {file!r:.60}")
         by_file.setdefault(file, []).append(name)
@@ -69,7 +69,7 @@ def _is_name_of_shard(file: str) -> bool:
 def _from_index(path: Path, weight_map: Any) -> dict[str, Spec]:
     found: dict[str, Spec] = {}
     for file, names in shards(path, weight_map).items():
-        specs = _specs(headers.read(path.parent / file))
+        specs = _specs(_headers.read(path.parent / file))
         missing = next((name for name in names if name not in specs), None)
         if missing is not None:
             raise ValueError(f"{path}: weight_map.{missing!r} must name a file that holds it, got {file!r}")
@@ -77,6 +77,6 @@ def _from_index(path: Path, weight_map: Any) -> dict[str, Spec]:
     return {name: found[name] for name in weight_map}
 
 
-def _specs(header: headers.Header) -> dict[str, Spec]:
+def _specs(header: _headers.Header) -> dict[str, Spec]:
     in_order = sorted(header.tensors.items(), key=lambda item: item[1].begin)
     return {name: Spec(entry.shape, stored=entry.dtype) for name, entry in in_order}

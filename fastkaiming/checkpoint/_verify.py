@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastkaiming import _core
-from fastkaiming.checkpoint import descriptors, documents, headers, plans, sources, writing
-from fastkaiming.checkpoint.plans import File, Tensor
-from fastkaiming.checkpoint.writing import Bytes
+from fastkaiming._fill.fill import combined_progress, report_filled
+from fastkaiming._system.threads import get_num_threads
+from fastkaiming.checkpoint import _file_writer, _headers, _os_files, _parse, _plan, _sources
+from fastkaiming.checkpoint._file_writer import Bytes
+from fastkaiming.checkpoint._plan import File, Tensor
 from fastkaiming.distributions import Distribution
-from fastkaiming.filling import as_one, report_done
-from fastkaiming.generator import Generator
-from fastkaiming.threads import get_num_threads
+from fastkaiming.rng import Generator
 
 _PIECE = 4 << 20  # bytes that a thread draws at a time
 _BLOCK = 1 << 20  # bytes of a file that it reads and compares at a time
@@ -112,7 +112,7 @@ def verify(out_dir: str | Path) -> Verification:
     """
     contents = [(path, *_content(path)) for path in _files(Path(out_dir))]
     files = [file for _, _, file in contents]
-    with as_one(sum(file.drawn_elements for file in files)):
+    with combined_progress(sum(file.drawn_elements for file in files)):
         differences = (first_difference(path, seed, file) for path, seed, file in contents)
         difference = next((each for each in differences if each is not None), None)
     nbytes = sum(tensor.nbytes for file in files for tensor in file.tensors)
@@ -152,7 +152,7 @@ def stored(out_dir: str | Path) -> Iterator[Stored]:
             mapped = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
         for tensor in file.tensors:
             yield Stored(tensor.name, tensor.rule, _array(mapped, tensor), tensor.distribution)
-            _let_go(mapped, tensor)
+            _release_pages(mapped, tensor)
 
 
 def _array(mapped: mmap.mmap, tensor: Tensor) -> NDArray[Any]:
@@ -162,7 +162,7 @@ def _array(mapped: mmap.mmap, tensor: Tensor) -> NDArray[Any]:
     return np.frombuffer(mapped, dtype, tensor.elements, tensor.begin).reshape(tensor.shape)
 
 
-def _let_go(mapped: mmap.mmap, tensor: Tensor) -> None:
+def _release_pages(mapped: mmap.mmap, tensor: Tensor) -> None:
     """Give the pages of a tensor back; who looks again reads them again."""
     begin = -(-tensor.begin // mmap.PAGESIZE) * mmap.PAGESIZE
     nbytes = tensor.begin + tensor.nbytes - begin
@@ -180,7 +180,7 @@ def first_difference(path: Path, seed: int, file: File) -> Difference | None:
         return None
     tensor = next((each for each in file.tensors if each.begin <= place < each.begin + each.nbytes), None)
     if tensor is None:
-        return Difference(path.name, headers.METADATA, (place,))
+        return Difference(path.name, _headers.METADATA, (place,))
     element = np.unravel_index((place - tensor.begin) // tensor.dtype.nbytes, tensor.shape)
     return Difference(path.name, tensor.name, tuple(map(int, element)))
 
@@ -200,8 +200,8 @@ def _first_byte(descriptor: int, file: File, seed: int) -> int | None:
     def compare(stretch: range) -> int | None:
         for begin in stretch:
             drawn = scratch.drawn[: min(_PIECE, file.nbytes - begin)]
-            writing.fill(drawn, file, begin, key_of, threads=1)
-            place = _first_unlike(descriptor, begin, drawn, scratch.read)
+            _file_writer.fill(drawn, file, begin, key_of, threads=1)
+            place = _first_mismatch(descriptor, begin, drawn, scratch.read)
             if place is not None:
                 return place
         return None
@@ -217,16 +217,16 @@ def _first_byte(descriptor: int, file: File, seed: int) -> int | None:
             if place is not None:
                 return place
             begun.extend((following, pool.submit(compare, following)) for following in islice(stretches, 1))
-            report_done(_drawn_elements(file, stretch))
+            report_filled(_drawn_elements(file, stretch))
     return None
 
 
 def _drawn_elements(file: File, stretch: range) -> int:
-    runs = writing.runs(file, stretch.start, stretch.stop)
-    return sum(run.stop - run.first for run in runs if run.tensor.dtype.is_drawn)
+    runs = _file_writer.runs(file, stretch.start, stretch.stop)
+    return sum(run.stop - run.first for run in runs if run.tensor.dtype.is_fillable_dtype)
 
 
-def _first_unlike(descriptor: int, begin: int, drawn: Bytes, read: Bytes) -> int | None:
+def _first_mismatch(descriptor: int, begin: int, drawn: Bytes, read: Bytes) -> int | None:
     """Return the first byte of a file, from ``begin`` on, that is not as it was drawn."""
     for offset in range(0, len(drawn), len(read)):
         expected = drawn[offset : offset + len(read)]
@@ -245,7 +245,7 @@ def _first_unlike(descriptor: int, begin: int, drawn: Bytes, read: Bytes) -> int
 def _pread(descriptor: int, buffer: Bytes, offset: int) -> int:
     """Return how many bytes of a buffer the file has from an offset on, once they are read."""
     count = 0
-    while more := descriptors.read(descriptor, buffer[count:], offset + count):
+    while more := _os_files.read(descriptor, buffer[count:], offset + count):
         count += more
     return count
 
@@ -258,7 +258,7 @@ def _files(path: Path) -> list[Path]:
         if path.exists() and path.suffix != ".safetensors":
             raise ValueError(f"{path}: it must be a directory of safetensors files, or one of them")
         return [path]
-    index = path / sources.INDEX
+    index = path / _sources.INDEX
     if not index.exists():
         found = sorted(path.glob("*.safetensors"))
         if not found:
@@ -266,12 +266,12 @@ def _files(path: Path) -> list[Path]:
         if any("-of-" in each.name for each in found):
             raise FileNotFoundError(f"{index}: a checkpoint of several files must have an index, got none")
         return found
-    table = documents.table(str(index), documents.read(index))
-    shards = sources.shards(index, table.get("weight_map"))
+    table = _parse.table(str(index), _parse.read(index))
+    shards = _sources.shards(index, table.get("weight_map"))
     for name, tensors in shards.items():
         if not (path / name).exists():
             raise FileNotFoundError(f"{index}: it names {name}, which is not there")
-        others = sorted(headers.read(path / name).tensors.keys() ^ set(tensors))
+        others = sorted(_headers.read(path / name).tensors.keys() ^ set(tensors))
         if others:
             raise ValueError(f"{index}: weight_map must name the tensors of {name}, but differs in {others[0]!r}")
     return [path / name for name in sorted(shards)]
@@ -279,17 +279,17 @@ def _files(path: Path) -> list[Path]:
 
 def _content(path: Path) -> tuple[int, File]:
     """Return the seed of a file and what it should hold, by its own words."""
-    header = headers.read(path)
-    version = header.metadata.get(plans.STREAM)
+    header = _headers.read(path)
+    version = header.metadata.get(_plan.STREAM)
     if version is None:
-        raise ValueError(f"{path}: its {headers.METADATA} must tell a seed, so that it can be verified, got none")
+        raise ValueError(f"{path}: its {_headers.METADATA} must tell a seed, so that it can be verified, got none")
     if version != str(_core.STREAM_VERSION):
         raise ValueError(f"{path}: its stream version must be {_core.STREAM_VERSION}, got {version!r:.60}")
-    where = f"{path}: {headers.METADATA}"
-    seed = header.metadata.get(plans.SEED, "")
+    where = f"{path}: {_headers.METADATA}"
+    seed = header.metadata.get(_plan.SEED, "")
     if not seed.isascii() or not seed.isdigit() or len(seed) > 20 or int(seed) >= 2**64:
-        raise ValueError(f"{where}.{plans.SEED} must be an integer from 0 to 2**64 - 1, got {seed!r:.60}")
-    rule_of = _rules(f"{where}.{plans.RULES}", header)
+        raise ValueError(f"{where}.{_plan.SEED} must be an integer from 0 to 2**64 - 1, got {seed!r:.60}")
+    rule_of = _rules(f"{where}.{_plan.RULES}", header)
     in_order = sorted(header.tensors.items(), key=lambda item: item[1].begin)
     tensors = tuple(
         Tensor(name, entry.dtype, entry.shape, rule_of[name], header.start + entry.begin) for name, entry in in_order
@@ -300,15 +300,13 @@ def _content(path: Path) -> tuple[int, File]:
         try:
             _ = tensor.distribution
         except (TypeError, ValueError) as error:
-            raise ValueError(f"{where}.{plans.RULES}: tensor {tensor.name!r}: {error}") from None
+            raise ValueError(f"{where}.{_plan.RULES}: tensor {tensor.name!r}: {error}") from None
     with path.open("rb") as file:
         return int(seed), File(path.name, file.read(header.start), tensors)
 
 
-def _rules(where: str, header: headers.Header) -> Mapping[str, str]:
-    table = documents.table(
-        where, documents.parsed(where, header.metadata.get(plans.RULES, "").encode(errors="replace"))
-    )
+def _rules(where: str, header: _headers.Header) -> Mapping[str, str]:
+    table = _parse.table(where, _parse.parsed(where, header.metadata.get(_plan.RULES, "").encode(errors="replace")))
     if not all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in table.values()):
         raise ValueError(f"{where} must give the names of tensors for each rule")
     rule_of = {name: rule for rule, names in table.items() for name in names}

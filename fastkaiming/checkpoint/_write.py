@@ -7,13 +7,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fastkaiming import checks
-from fastkaiming.checkpoint import documents, plans, sources, verifying, writing
-from fastkaiming.checkpoint.plans import File, Plan
-from fastkaiming.checkpoint.writing import Reserved
-from fastkaiming.filling import as_one, report_done
-from fastkaiming.generator import Generator
-from fastkaiming.rules import warn_of_unused
+from fastkaiming import _validation
+from fastkaiming._fill.fill import combined_progress, report_filled
+from fastkaiming.checkpoint import _file_writer, _parse, _plan, _sources, _verify
+from fastkaiming.checkpoint._file_writer import Reserved
+from fastkaiming.checkpoint._plan import File, Plan
+from fastkaiming.initializers._model import warn_about_unused
+from fastkaiming.rng import Generator
 
 
 @dataclass(frozen=True)
@@ -114,10 +114,10 @@ def write(
     ...     checkpoint.write(recipe, out_dir, dtype="float16").files
     ('model.safetensors',)
     """
-    plan = plans.lay_out(source, seed, dtype, rules, max_shard_size)
-    warn_of_unused(plan.unused, plan.recipe.tensors)
+    plan = _plan.make_plan(source, seed, dtype, rules, max_shard_size)
+    warn_about_unused(plan.unused, plan.recipe.tensors)
     files = plan.files if part is None else _part(plan.files, part)
-    checks.flag("resume", resume)
+    _validation.flag("resume", resume)
     if dask is not None:
         _check_client(dask)
     directory = Path(out_dir)
@@ -127,7 +127,7 @@ def write(
         _check_directory(directory, plan, files, resume)
         for leftover in _leftovers(directory, plan, files):
             leftover.unlink(missing_ok=True)
-        with as_one(sum(file.drawn_elements for file in files)):
+        with combined_progress(sum(file.drawn_elements for file in files)):
             kept = tuple(
                 file.name for file in files if (directory / file.name).exists() and _is_whole(directory, plan, file)
             )
@@ -143,18 +143,18 @@ def write(
 
 def _part(files: Sequence[File], part: Any) -> Sequence[File]:
     if not isinstance(part, Sequence) or isinstance(part, str) or len(part) != 2:
-        raise TypeError(f"part must be a pair (k, n), not {checks.shown(part)}")
-    parts = checks.integer("n of part (k, n)", part[1], 1, 2**31)
-    return files[checks.integer("k of part (k, n)", part[0], 1, parts) - 1 :: parts]
+        raise TypeError(f"part must be a pair (k, n), not {_validation.shown(part)}")
+    parts = _validation.integer("n of part (k, n)", part[1], 1, 2**31)
+    return files[_validation.integer("k of part (k, n)", part[0], 1, parts) - 1 :: parts]
 
 
 def _check_client(dask: Any) -> None:
     try:
         from distributed import Client
     except ModuleNotFoundError as error:
-        raise checks.missing("dask", error) from error
+        raise _validation.missing("dask", "dask", error) from error
     if not isinstance(dask, Client):
-        raise TypeError(f"dask must be a distributed.Client or None, not {checks.shown(dask)}")
+        raise TypeError(f"dask must be a distributed.Client or None, not {_validation.shown(dask)}")
 
 
 def _check_directory(directory: Path, plan: Plan, files: Sequence[File], resume: bool) -> None:
@@ -162,7 +162,7 @@ def _check_directory(directory: Path, plan: Plan, files: Sequence[File], resume:
     ours = {file.name: file for file in plan.files}
     to_make = {file.name for file in files}
     for path in sorted(directory.glob("*.safetensors")):
-        documents.check_file(path)
+        _parse.check_file(path)
         if path.name not in ours:
             raise FileExistsError(f"{path}: out_dir must hold no other checkpoint")
         if path.name in to_make and not resume:
@@ -172,13 +172,13 @@ def _check_directory(directory: Path, plan: Plan, files: Sequence[File], resume:
     if not resume:
         for path in _leftovers(directory, plan, files):
             raise FileExistsError(f"{path}: a run was killed here, or goes on; resume=True (--resume) takes over")
-    index = directory / sources.INDEX
-    documents.check_file(index)
+    index = directory / _sources.INDEX
+    _parse.check_file(index)
     if index.exists() and index.read_bytes() != plan.index:
         raise FileExistsError(f"{index}: out_dir must hold no other checkpoint")
     for companion in plan.recipe.companions:
         path = directory / companion.name
-        documents.check_file(path)
+        _parse.check_file(path)
         if path.exists() and path.read_bytes() != companion.read_bytes():
             raise FileExistsError(f"{path}: it must be the same as {companion}, which belongs to this checkpoint")
 
@@ -186,7 +186,9 @@ def _check_directory(directory: Path, plan: Plan, files: Sequence[File], resume:
 def _leftovers(directory: Path, plan: Plan, files: Sequence[File]) -> list[Path]:
     """Return what other runs have begun there, but for the files of other parts."""
     of_other_parts = {file.name for file in plan.files} - {file.name for file in files}
-    return [path for path, name in writing.leftovers(directory, "*.safetensors").items() if name not in of_other_parts]
+    return [
+        path for path, name in _file_writer.leftovers(directory, "*.safetensors").items() if name not in of_other_parts
+    ]
 
 
 def _has_header(path: Path, file: File) -> bool:
@@ -196,23 +198,23 @@ def _has_header(path: Path, file: File) -> bool:
 
 def _is_whole(directory: Path, plan: Plan, file: File) -> bool:
     path = directory / file.name
-    return path.stat().st_size == file.nbytes and verifying.first_difference(path, plan.seed, file) is None
+    return path.stat().st_size == file.nbytes and _verify.first_difference(path, plan.seed, file) is None
 
 
 def _make(directory: Path, plan: Plan, files: Sequence[File], client: Any) -> None:
-    reserved = writing.reserve(directory.resolve(), files)
+    reserved = _file_writer.reserve(directory.resolve(), files)
     try:
         if client is None:
-            writing.write(Generator(plan.seed).key, reserved)
+            _file_writer.write(Generator(plan.seed).key, reserved)
         else:
             _spread(plan.seed, reserved, client)
     finally:
-        writing.discard(reserved)
+        _file_writer.discard(reserved)
     if plan.index is not None:
-        writing.replace(directory / sources.INDEX, plan.index)
+        _file_writer.replace(directory / _sources.INDEX, plan.index)
     for companion in plan.recipe.companions:
         if not (directory / companion.name).exists():
-            writing.replace(directory / companion.name, companion.read_bytes())
+            _file_writer.replace(directory / companion.name, companion.read_bytes())
 
 
 def _spread(seed: int, reserved: Sequence[Reserved], client: Any) -> None:
@@ -223,11 +225,11 @@ def _spread(seed: int, reserved: Sequence[Reserved], client: Any) -> None:
     try:
         for future in as_completed(made_by):
             future.result()
-            report_done(made_by[future].file.drawn_elements)
+            report_filled(made_by[future].file.drawn_elements)
             future.release()  # or it would be made again if its worker died
     finally:
         client.cancel(list(made_by))
 
 
 def _write_one(seed: int, reserved: Reserved) -> None:
-    writing.write(Generator(seed).key, [reserved], threads=1)
+    _file_writer.write(Generator(seed).key, [reserved], threads=1)

@@ -14,7 +14,7 @@ Callback = Callable[[int, int], None]
 
 
 @contextmanager
-def told(as_json: bool) -> Iterator[dict[str, Any]]:
+def json_output(as_json: bool) -> Iterator[dict[str, Any]]:
     """Lend a table, and print it at the end as JSON, in place of all else that the block prints, if that is asked."""
     result: dict[str, Any] = {}
     with redirect_stdout(io.StringIO()) if as_json else nullcontext():

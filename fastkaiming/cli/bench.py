@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fastkaiming
-from fastkaiming import _core, checks
-from fastkaiming.cli import output
-from fastkaiming.cli.memset import memset
-from fastkaiming.memory import available_memory
-from fastkaiming.threads import MAX_THREADS
+from fastkaiming import _core, _validation
+from fastkaiming._system.memory import available_memory
+from fastkaiming._system.threads import MAX_THREADS
+from fastkaiming.cli import _output
+from fastkaiming.cli._memset import memset
 
 Weights = NDArray[np.float32]
 
@@ -40,11 +40,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the job and return its exit code: 1 if the weights are not as they should be."""
-    checks.integer("--elements", options.elements, 1, sys.maxsize // np.float32().nbytes)
+    _validation.integer("--elements", options.elements, 1, sys.maxsize // np.float32().nbytes)
     fastkaiming.Key(options.seed)
     threads = fastkaiming.get_num_threads() if options.threads is None else options.threads
-    checks.integer("--threads", threads, 1, MAX_THREADS)
-    with output.told(options.json) as result:
+    _validation.integer("--threads", threads, 1, MAX_THREADS)
+    with _output.json_output(options.json) as result:
         elements = affordable(options.elements, available_memory())
         if elements < options.elements:
             print(f"Memory is short: {elements:,} weights instead of {options.elements:,}.")
@@ -168,7 +168,7 @@ def show_touched_memory(rows: Rows, weights: Weights, threads: int, seed: int) -
 
 def timed(name: str, fill: Callable[[], object]) -> float:
     """Return the seconds that a fill takes, and show its progress meanwhile."""
-    with output.progress(name):
+    with _output.progress(name):
         return seconds_of(fill)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fastkaiming import checkpoint
-from fastkaiming.cli import output
+from fastkaiming.cli import _output
 
 HELP = "write a checkpoint of random weights, larger than memory if need be"
 
@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
     """Write the files, or show what would be written."""
     given = {"seed": options.seed, "dtype": options.dtype, "rules": options.rule}
     given["max_shard_size"] = options.max_shard_size
-    with output.told(options.json) as result:
+    with _output.json_output(options.json) as result:
         if options.dry_run:
             _show(checkpoint.plan(options.source, **given), result)
         else:
@@ -64,7 +64,7 @@ def _rule(text: str) -> tuple[str, str]:
 
 def _write(options: argparse.Namespace, given: dict[str, Any], result: dict[str, Any]) -> None:
     start = time.perf_counter()
-    with output.progress("checkpoint"):
+    with _output.progress("checkpoint"):
         report = checkpoint.write(options.source, options.out_dir, part=options.part, resume=options.resume, **given)
     seconds = time.perf_counter() - start
     result |= {"files": report.files, "kept": report.kept, "tensors": report.tensors, "bytes": report.nbytes}
@@ -79,7 +79,7 @@ def _show(plan: checkpoint.Plan, result: dict[str, Any]) -> None:
     total = sum(file.nbytes for file in plan.files)
     elements = sum(tensor.elements for tensor in plan.tensors)
     result |= {"seed": plan.seed, "files": len(plan.files), "bytes": total, "elements": elements, "tensors": rows}
-    output.table(rows)
+    _output.table(rows)
     print(f"seed {plan.seed}, {len(plan.files)} files, {len(rows):,} tensors, {elements:,} elements, {total:,} bytes")
 
 

@@ -4,8 +4,8 @@ import argparse
 import math
 from typing import Any
 
-from fastkaiming.checkpoint import dtypes, plans
-from fastkaiming.cli import output
+from fastkaiming.checkpoint import _dtypes, _plan
+from fastkaiming.cli import _output
 from fastkaiming.cli.fill import describe_array
 from fastkaiming.distributions import Distribution, Normal, Uniform
 
@@ -19,8 +19,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print it."""
-    drawn = plans.distribution(options.init, options.shape, dtypes.named("--dtype", options.dtype))
-    with output.told(options.json) as result:
+    drawn = _plan.distribution(options.init, options.shape, _dtypes.named("--dtype", options.dtype))
+    with _output.json_output(options.json) as result:
         result |= _fans(options)
         result |= {"distribution": repr(drawn), "mean": drawn.mean, "std": drawn.std}
         result |= {"low": _json(drawn.low), "high": _json(drawn.high)}
@@ -30,14 +30,14 @@ def run(options: argparse.Namespace) -> int:
         result["shares"] = shares(drawn)
         for name, value in list(result.items())[:-1]:
             note = "   std * sqrt(fan_in)" if name == "gain" else ""
-            print(f"{name:<12} {output.shown(value)}{note}")
+            print(f"{name:<12} {_output.shown(value)}{note}")
         print()
-        output.table(result["shares"])
+        _output.table(result["shares"])
     return 0
 
 
 def _fans(options: argparse.Namespace) -> dict[str, int]:
-    return plans.fans_of(options.init, options.shape)._asdict() if len(options.shape) > 1 else {}
+    return _plan.fans_of(options.init, options.shape)._asdict() if len(options.shape) > 1 else {}
 
 
 def _json(bound: float) -> float | None:

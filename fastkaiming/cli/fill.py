@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 import fastkaiming
-from fastkaiming import checks
-from fastkaiming.checkpoint import dtypes, plans, writing
-from fastkaiming.cli import output
-from fastkaiming.filling import as_one
+from fastkaiming import _validation
+from fastkaiming._fill.fill import combined_progress
+from fastkaiming.checkpoint import _dtypes, _file_writer, _plan
+from fastkaiming.cli import _output
 
 HELP = "fill one array of any size into a .npy file, or into a raw one"
 
@@ -56,16 +56,16 @@ def run(options: argparse.Namespace) -> int:
     key = fastkaiming.Key(options.seed) if options.name is None else generator.key(options.name)
     if path.exists():
         raise FileExistsError(f"{path}: it exists, and is not overwritten")
-    for partial in writing.leftovers(path.parent, escape(path.name)):
+    for partial in _file_writer.leftovers(path.parent, escape(path.name)):
         raise FileExistsError(f"{partial}: another run writes it, or one that was killed left it: remove it then")
     start = time.perf_counter()
-    with output.told(options.json) as result:
-        with output.progress("fill"), as_one(file.tensors[0].elements):
-            reserved = writing.reserve(path.parent, [file])
+    with _output.json_output(options.json) as result:
+        with _output.progress("fill"), combined_progress(file.tensors[0].elements):
+            reserved = _file_writer.reserve(path.parent, [file])
             try:
-                writing.write(lambda _: key, reserved)
+                _file_writer.write(lambda _: key, reserved)
             finally:
-                writing.discard(reserved)
+                _file_writer.discard(reserved)
         seconds = time.perf_counter() - start
         result |= {"file": str(path), "bytes": file.nbytes, "seconds": seconds}
         result["distribution"] = repr(file.tensors[0].distribution)
@@ -73,18 +73,18 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _file(path: Path, options: argparse.Namespace) -> plans.File:
+def _file(path: Path, options: argparse.Namespace) -> _plan.File:
     """Return what the file will hold; a rule that cannot fill it is refused here."""
-    dtype = dtypes.named("--dtype", options.dtype)
-    sizes = checks.shape("SHAPE", options.shape)
+    dtype = _dtypes.named("--dtype", options.dtype)
+    sizes = _validation.shape("SHAPE", options.shape)
     header = _npy_header(dtype, sizes) if path.suffix == ".npy" else b""
-    tensor = plans.Tensor(path.name, dtype, sizes, options.init, len(header))
+    tensor = _plan.Tensor(path.name, dtype, sizes, options.init, len(header))
     if tensor.distribution is None:
         raise ValueError(f"SHAPE and --dtype must be of something to draw, got {sizes} of {dtype.numpy}")
-    return plans.File(path.name, header, (tensor,))
+    return _plan.File(path.name, header, (tensor,))
 
 
-def _npy_header(dtype: dtypes.Dtype, sizes: tuple[int, ...]) -> bytes:
+def _npy_header(dtype: _dtypes.Dtype, sizes: tuple[int, ...]) -> bytes:
     stream = io.BytesIO()
     description = np.lib.format.dtype_to_descr(dtype.memory())
     np.lib.format.write_array_header_1_0(stream, {"descr": description, "fortran_order": False, "shape": sizes})

@@ -5,8 +5,8 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 
 import fastkaiming
-from fastkaiming.cli import output
-from fastkaiming.memory import available_memory
+from fastkaiming._system.memory import available_memory
+from fastkaiming.cli import _output
 
 HELP = "show the versions, the instruction sets, the threads and the memory that a fill has"
 _COMPANIONS = ("numpy", "ml_dtypes", "torch", "transformers", "jax", "dask", "safetensors", "matplotlib", "rich")
@@ -18,7 +18,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print it."""
-    with output.told(options.json) as result:
+    with _output.json_output(options.json) as result:
         result |= {
             "fastkaiming": fastkaiming.__version__,
             "stream_version": fastkaiming.STREAM_VERSION,
@@ -32,7 +32,7 @@ def run(options: argparse.Namespace) -> int:
         result |= {name: _version(name) for name in _COMPANIONS}
         for name, value in result.items():
             print(
-                f"{name.replace('_', ' '):<17} {', '.join(value) if isinstance(value, list) else output.shown(value)}"
+                f"{name.replace('_', ' '):<17} {', '.join(value) if isinstance(value, list) else _output.shown(value)}"
             )
     return 0
 

@@ -7,10 +7,11 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastkaiming import checkpoint, diagnostics
-from fastkaiming.checkpoint import writing
-from fastkaiming.cli import output
-from fastkaiming.filling import as_one, report_done
+from fastkaiming import checkpoint
+from fastkaiming._fill.fill import combined_progress, report_filled
+from fastkaiming.checkpoint import _file_writer
+from fastkaiming.cli import _output
+from fastkaiming.diagnostics import propagate
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -46,26 +47,24 @@ def run(options: argparse.Namespace) -> int:
     """Write the file, which has its name when it is whole."""
     if options.out.exists():
         raise FileExistsError(f"{options.out}: it exists, and is not overwritten")
-    with output.told(options.json) as result:
+    with _output.json_output(options.json) as result:
         data = _KINDS[options.kind](options)
-        writing.replace(options.out, data)
+        _file_writer.replace(options.out, data)
         result |= {"file": str(options.out), "bytes": len(data)}
         print(f"{options.out}: {len(data):,} bytes")
     return 0
 
 
 def _propagation(options: argparse.Namespace) -> bytes:
-    from fastkaiming import plot
+    from fastkaiming.diagnostics import plot
 
     sizes = {"depth": options.depth, "width": options.width, "nonlinearity": options.nonlinearity}
     rules = options.init or _INITIALIZERS
-    return _saved(
-        plot.propagation({rule: diagnostics.propagate(initializer=rule, **sizes) for rule in rules}), options.out
-    )
+    return _saved(plot.propagation({rule: propagate(initializer=rule, **sizes) for rule in rules}), options.out)
 
 
 def _histogram(options: argparse.Namespace) -> bytes:
-    from fastkaiming import plot
+    from fastkaiming.diagnostics import plot
 
     tensors = {each.name: each for each in checkpoint.stored(options.checkpoint)}
     tensor = tensors.get(options.tensor)
@@ -79,7 +78,7 @@ def _histogram(options: argparse.Namespace) -> bytes:
 
 
 def _report(options: argparse.Namespace) -> bytes:
-    from fastkaiming import report
+    from fastkaiming.diagnostics import report
 
     if options.out.suffix not in {".html", ".htm"}:
         raise ValueError(f"{options.out}: a report must have a name that ends in .html")
@@ -87,10 +86,10 @@ def _report(options: argparse.Namespace) -> bytes:
     def rows() -> Iterator[report.Tensor]:
         for tensor in checkpoint.stored(options.checkpoint):
             yield report.Tensor(*tensor)
-            report_done(tensor.array.size)
+            report_filled(tensor.array.size)
 
     elements = sum(tensor.array.size for tensor in checkpoint.stored(options.checkpoint))
-    with output.progress("report"), as_one(elements):
+    with _output.progress("report"), combined_progress(elements):
         return report.html(Path(options.checkpoint).resolve().name, rows()).encode()
 
 

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from fastkaiming import checkpoint
-from fastkaiming.cli import output
+from fastkaiming.cli import _output
 
 HELP = "draw the values of a checkpoint anew, and name the first that differs; exit code 1 if one does"
 
@@ -16,8 +16,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Compare, and return 1 where something differs."""
-    with output.told(options.json) as result:
-        with output.progress("verify"):
+    with _output.json_output(options.json) as result:
+        with _output.progress("verify"):
             found = checkpoint.verify(options.out_dir)
         difference = found.difference
         result |= {"files": found.files, "tensors": found.tensors, "bytes": found.nbytes}
@@ -28,6 +28,6 @@ def run(options: argparse.Namespace) -> int:
             )
         else:
             element = ", ".join(map(str, difference.element))
-            print(f"{output.shown(difference.file)}: {output.shown(difference.tensor)} differs, first at [{element}]")
+            print(f"{_output.shown(difference.file)}: {_output.shown(difference.tensor)} differs, first at [{element}]")
             print("checkpoint --resume, with the same arguments as before, makes damaged files anew")
     return 0 if difference is None else 1

@@ -7,11 +7,11 @@
 #include <unistd.h>
 #endif
 
-#include "batch.h"
-#include "dispatch.h"
-#include "fpenv.h"
+#include "scatter.h"
+#include "simd/dispatch.h"
+#include "math/fpenv.h"
 #include "pages.h"
-#include "threads.h"
+#include "threads/threads.h"
 
 enum { SMALL_BYTES = 1 << 20, LARGE_BYTES = 64 << 20, MOST_CELLS = 16, FEW_THREADS = 8 };
 enum { CELLS_PER_THREAD = 8, LEAST_CELLS_PER_THREAD = 2 };

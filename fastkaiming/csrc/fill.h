@@ -8,7 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "threads.h"
+#include "threads/threads.h"
 
 #define FK_STREAM_VERSION 1
 
@@ -49,7 +49,7 @@ typedef struct {
     double low;    /* uniform, truncated: the least number that may be stored */
     double high;   /* uniform, truncated: the greatest; of a uniform it is below the upper bound */
 
-    /* Truncated alone: Phi, and the tail probability, as linear functions of the word. fastkaiming/quantiles.py */
+    /* Truncated normals only: Phi, and the tail probability, as linear functions of the word, from _normal_cdf.py. */
     double slope;        /* the probability of one word; in single precision three times that, and so the anchor */
     double anchor;       /* Phi - 1/2 of the middle word */
     double lower_slope;  /* of the tail probability, below the middle word */

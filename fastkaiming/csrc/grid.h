@@ -8,7 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "draw.h"
+#include "sample.h"
 #include "pages.h"
 
 /* What the first-level cache holds of a fill that does not go straight to memory. */

@@ -1,5 +1,5 @@
 /* draw.c - a run of consecutive elements: whole tiles, the pieces at its ends, and the way past the caches. */
-#include "draw.h"
+#include "sample.h"
 
 #include <string.h>
 

@@ -2,7 +2,7 @@
 #ifndef FASTKAIMING_DRAW_H
 #define FASTKAIMING_DRAW_H
 
-#include "kernels.h"
+#include "simd/kernels.h"
 
 /* A block has 16 bytes at the most: fewer where its elements are rounded. */
 enum { FK_BLOCK_BYTES = 16, FK_LINE_BYTES = 64, FK_MAX_TILE_BYTES = FK_MAX_TILE_BLOCKS * FK_BLOCK_BYTES };

@@ -1,5 +1,5 @@
 /* batch.c - a batch is drawn into the first-level cache, swapped, and put in its place. */
-#include "batch.h"
+#include "scatter.h"
 
 #include <string.h>
 

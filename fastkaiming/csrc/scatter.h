@@ -2,7 +2,7 @@
 #ifndef FASTKAIMING_BATCH_H
 #define FASTKAIMING_BATCH_H
 
-#include "draw.h"
+#include "sample.h"
 #include "grid.h"
 
 enum { FK_BATCH_BYTES = FK_BATCH_BLOCKS * FK_BLOCK_BYTES };

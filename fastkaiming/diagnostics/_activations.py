@@ -6,8 +6,8 @@ from typing import TypeAlias
 import numpy as np
 
 from fastkaiming.distributions import Normal
-from fastkaiming.quadrature import Points
-from fastkaiming.scaling import LEAKY_SLOPE
+from fastkaiming.distributions._quadrature import Points
+from fastkaiming.initializers._gains import LEAKY_SLOPE
 
 Activation: TypeAlias = Callable[[Points], tuple[Points, Points]]  # z in, f(z) and f'(z) out
 
@@ -50,12 +50,12 @@ def _gelu(z: Points) -> tuple[Points, Points]:
 
 
 def _exponential(alpha: float, scale: float = 1.0) -> Activation:
-    def bent(z: Points) -> tuple[Points, Points]:
+    def elu(z: Points) -> tuple[Points, Points]:
         below = np.minimum(z, 0.0)  # the exponential of what is above may overflow
         value = np.where(z > 0.0, z, alpha * np.expm1(below))
         return scale * value, scale * np.where(z > 0.0, 1.0, alpha * np.exp(below))
 
-    return bent
+    return elu
 
 
 ACTIVATIONS: Mapping[str, Activation] = {

@@ -11,18 +11,20 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastkaiming import checks, diagnostics, formats
+from fastkaiming import _validation
+from fastkaiming._fill import dtypes
+from fastkaiming.diagnostics import _statistics
 
 try:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 except ModuleNotFoundError as error:
-    raise checks.missing("plot", error) from error
+    raise _validation.missing("diagnostics.plot", "plot", error) from error
 
-from fastkaiming.diagnostics import Propagation
+from fastkaiming.diagnostics._propagation import Propagation
 from fastkaiming.distributions import Distribution
-from fastkaiming.quadrature import Points
+from fastkaiming.distributions._quadrature import Points
 
 _SAMPLE = 1 << 24  # values of an array that a histogram counts at most
 _NEAR, _FAR = 3.0, 8.0  # standard deviations on either side that it shows at least, and at most
@@ -57,14 +59,15 @@ def propagation(results: Mapping[str, Propagation], ax: Sequence[Axes] | None = 
 
     Examples
     --------
-    >>> from fastkaiming import diagnostics, plot
+    >>> from fastkaiming import diagnostics
+    >>> from fastkaiming.diagnostics import plot
     >>> rules = {"N(0, 0.01²)": "normal(std=0.01)", "Kaiming": "kaiming_normal(nonlinearity='relu')"}
     >>> results = {name: diagnostics.propagate(10, 64, initializer=rule) for name, rule in rules.items()}
     >>> [axes.get_title() for axes in plot.propagation(results).axes]
     ['forward', 'backward']
     """
     if not isinstance(results, Mapping) or not all(isinstance(each, Propagation) for each in results.values()):
-        raise TypeError(f"results must be a mapping of names to Propagation, not {checks.shown(results)}")
+        raise TypeError(f"results must be a mapping of names to Propagation, not {_validation.shown(results)}")
     if not results:
         raise ValueError("results must hold one Propagation or more, got none")
     if ax is None:
@@ -124,7 +127,7 @@ def histogram(array: NDArray[Any], distribution: Distribution | None = None, bin
     Examples
     --------
     >>> import fastkaiming as fk
-    >>> from fastkaiming import plot
+    >>> from fastkaiming.diagnostics import plot
     >>> figure = plot.histogram(fk.kaiming_normal((64, 64), rng=1), fk.kaiming((64, 64)))
     >>> figure.axes[0].get_title()
     'Normal(mean=0, std=0.1768)'
@@ -143,8 +146,8 @@ class Counts(NamedTuple):
 @np.errstate(invalid="ignore")  # NaNs that signal
 def counted(array: NDArray[Any], distribution: Distribution | None, bins: int = 100) -> Counts:
     """Return the histogram of a sample of an array."""
-    checks.integer("bins", bins, 1, _SAMPLE)
-    diagnostics.check(array, distribution)
+    _validation.integer("bins", bins, 1, _SAMPLE)
+    _statistics.check(array, distribution)
     step = -(-array.size // _SAMPLE) | 1
     sample = array.flat[::step].astype(np.float64)
     finite = sample[np.isfinite(sample)]
@@ -168,7 +171,7 @@ def _edges(low: float, high: float, bins: int, dtype: np.dtype[Any]) -> Points:
     """Return where bins end: among few numbers halfway between two, or bins that hold more of them would stand out."""
     edges = np.linspace(low, high, bins + 1)
     if dtype.itemsize <= 2:
-        numbers = formats.numbers(dtype)
+        numbers = dtypes.numbers(dtype)
         halfway = np.concatenate([numbers[:1] - 0.5, (numbers[:-1] + numbers[1:]) / 2, numbers[-1:] + 0.5])
         below = np.searchsorted(halfway, edges[:-1], "right") - 1
         edges = halfway[np.clip([*below, np.searchsorted(halfway, high)], 0, numbers.size)]

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
-from fastkaiming import checks, plot
-from fastkaiming.diagnostics import Statistics, statistics
+from fastkaiming import _validation
+from fastkaiming.diagnostics import plot
+from fastkaiming.diagnostics._statistics import Statistics, statistics
 from fastkaiming.distributions import Distribution
 
 _ALARM = 6.0  # standard errors that one array in some hundred million is off by chance
@@ -84,14 +85,14 @@ def html(title: str, rows: Iterable[Tensor], pictures: int = 50) -> str:
     Examples
     --------
     >>> import fastkaiming as fk
-    >>> from fastkaiming import report
+    >>> from fastkaiming.diagnostics import report
     >>> weights = fk.kaiming_normal((256, 256), rng=1)
     >>> page = report.html("My model", [report.Tensor("fc.weight", "kaiming_normal", weights, fk.kaiming((256, 256)))])
     >>> page.count("<img")
     1
     """
-    heading = escape(checks.text("title", title))
-    checks.integer("pictures", pictures, 0, checks.MAX_ELEMENTS)
+    heading = escape(_validation.text("title", title))
+    _validation.integer("pictures", pictures, 0, _validation.MAX_ELEMENTS)
     measured = sorted(map(_measured, rows), key=_natural)
     worst = sorted(measured, key=_badness, reverse=True)[:pictures]
     numbers = {id(row): number for number, row in enumerate(worst)}
@@ -105,8 +106,8 @@ def html(title: str, rows: Iterable[Tensor], pictures: int = 50) -> str:
 
 def _measured(row: Any) -> _Row:
     if not isinstance(row, Tensor):
-        raise TypeError(f"rows must be Tensors, not {checks.shown(row)}")
-    name, rule = checks.text("name", row.name), checks.text("rule", row.rule)
+        raise TypeError(f"rows must be Tensors, not {_validation.shown(row)}")
+    name, rule = _validation.text("name", row.name), _validation.text("rule", row.rule)
     try:
         found = statistics(row.array, row.distribution)
     except TypeError as error:

@@ -11,8 +11,9 @@ from typing import TypeAlias, final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastkaiming import checks, truncation
-from fastkaiming.quadrature import Points
+from fastkaiming import _validation
+from fastkaiming.distributions import _truncated_moments
+from fastkaiming.distributions._quadrature import Points
 
 Curve: TypeAlias = float | NDArray[np.float64]
 
@@ -60,8 +61,8 @@ class Normal:
     std: float
 
     def __init__(self, mean: float = 0.0, std: float = 1.0) -> None:
-        object.__setattr__(self, "mean", checks.finite("mean", mean))
-        object.__setattr__(self, "std", checks.not_negative("std", std))
+        object.__setattr__(self, "mean", _validation.finite("mean", mean))
+        object.__setattr__(self, "std", _validation.not_negative("std", std))
 
     @property
     def low(self) -> float:
@@ -149,8 +150,8 @@ class Uniform:
     high: float
 
     def __init__(self, low: float = 0.0, high: float = 1.0) -> None:
-        object.__setattr__(self, "low", checks.finite("low", low))
-        object.__setattr__(self, "high", checks.finite("high", high))
+        object.__setattr__(self, "low", _validation.finite("low", low))
+        object.__setattr__(self, "high", _validation.finite("high", high))
         if self.low > self.high:
             raise ValueError(f"low must not be above high, got low={self.low} and high={self.high}")
 
@@ -265,14 +266,14 @@ class TruncatedNormal:
         """The mean of the values drawn."""
         if self.scale == 0.0:
             return self.loc
-        mean = self._mode + self.scale * truncation.moments(*self._part(self.high), self._tilt)[0]
+        mean = self._mode + self.scale * _truncated_moments.moments(*self._part(self.high), self._tilt)[0]
         return min(max(mean, self.low), self.high)
 
     @property
     @_silently
     def std(self) -> float:
         """The standard deviation of the values drawn."""
-        return self.scale and self.scale * truncation.moments(*self._part(self.high), self._tilt)[1]
+        return self.scale and self.scale * _truncated_moments.moments(*self._part(self.high), self._tilt)[1]
 
     @_silently
     def pdf(self, x: ArrayLike) -> Curve:
@@ -291,8 +292,8 @@ class TruncatedNormal:
         if self.scale == 0.0:
             return _point_pdf(x, self.loc)
         x = np.asarray(x, np.float64)
-        mass = truncation.mass(*self._part(self.high), self._tilt)
-        density = truncation.density(self._sigmas(x, self._mode), self._tilt) / mass / self.scale
+        mass = _truncated_moments.mass(*self._part(self.high), self._tilt)
+        density = _truncated_moments.density(self._sigmas(x, self._mode), self._tilt) / mass / self.scale
         return _curve(np.where((self.low <= x) & (x <= self.high), density, 0.0))
 
     @_silently
@@ -312,7 +313,7 @@ class TruncatedNormal:
         if self.scale == 0.0:
             return _point_cdf(x, self.loc)
         x = np.asarray(x, np.float64)
-        part, whole = (truncation.mass(*self._part(end), self._tilt) for end in (x, self.high))
+        part, whole = (_truncated_moments.mass(*self._part(end), self._tilt) for end in (x, self.high))
         return _curve(np.select([x <= self.low, x >= self.high], [0.0, 1.0], np.minimum(part / whole, 1.0)))
 
     @property
@@ -352,7 +353,7 @@ def centered(family: str, std: float) -> Distribution:
 
 
 def _cut_at_two(scale: float) -> TruncatedNormal:
-    bound = checks.finite("2 * scale", 2.0 * scale)
+    bound = _validation.finite("2 * scale", 2.0 * scale)
     return TruncatedNormal(0.0, scale, -bound, bound)
 
 
@@ -360,8 +361,8 @@ def truncated_normal_numbers(
     names: tuple[str, str, str, str], loc: float, scale: float, low: float, high: float
 ) -> tuple[float, float, float, float]:
     """Check the numbers of a truncated normal distribution; ``names`` are those of the caller's signature."""
-    loc, scale = checks.finite(names[0], loc), checks.not_negative(names[1], scale)
-    low, high = checks.not_nan(names[2], low), checks.not_nan(names[3], high)
+    loc, scale = _validation.finite(names[0], loc), _validation.not_negative(names[1], scale)
+    low, high = _validation.not_nan(names[2], low), _validation.not_nan(names[3], high)
     shown = ", ".join(f"{name}={number}" for name, number in zip(names, (loc, scale, low, high), strict=True))
     if scale == 0.0:
         if not low <= loc <= high:

@@ -11,9 +11,9 @@ import math
 from functools import lru_cache
 from typing import NamedTuple
 
-MOST_SIGMAS = 36.0  # of the nearer bound; the least probability of a tail drawn there is 2**-1006, a normal number
-_MOST_HALVINGS = 950  # to the least probability: then that of half a 64-bit word is a normal number too
-_LEAST_SINGLE = 2.0**-64  # sigmas of symmetric bounds; closer ones leave a word less than single precision holds
+MAX_SIGMAS = 36.0  # of the nearer bound; the least probability of a tail drawn there is 2**-1006, a normal number
+_MAX_HALVINGS = 950  # to the least probability: then that of half a 64-bit word is a normal number too
+_MIN_SINGLE = 2.0**-64  # sigmas of symmetric bounds; closer ones leave a word less than single precision holds
 _UNCUT_SINGLE = 9.0  # sigmas; farther bounds move the quantile of no 32-bit word by more than 2**-11 ulp
 _SINGLE_FACTOR = 3  # between t of single precision and Phi - 1/2: about the quotient of z and Phi - 1/2
 _GUARD_BITS = 32  # against the truncations of some thousand terms
@@ -60,23 +60,23 @@ def truncated(mean: float, std: float, low: float, high: float, precision: int) 
     """
     alpha, beta = _standardized(low, mean, std), _standardized(high, mean, std)
     nearer = max(alpha, -beta, 0.0)
-    if nearer > MOST_SIGMAS:
+    if nearer > MAX_SIGMAS:
         raise ValueError(
-            f"the nearer bound must be at most {MOST_SIGMAS:g} std from the mean, got {nearer:g} std "
+            f"the nearer bound must be at most {MAX_SIGMAS:g} std from the mean, got {nearer:g} std "
             f"from bounds {low} and {high}, mean {mean}, std {std}"
         )
     if precision == 24 and -alpha >= _UNCUT_SINGLE and beta >= _UNCUT_SINGLE:
         alpha, beta = -math.inf, math.inf
-    operation = "truncated_f32" if precision == 24 and -alpha == beta >= _LEAST_SINGLE else "truncated_f64"
+    operation = "truncated_f32" if precision == 24 and -alpha == beta >= _MIN_SINGLE else "truncated_f64"
     word_bits, rounding, factor = _OPERATIONS[operation]
 
     bits = 192 + int(0.75 * nearer * nearer)  # the tail beyond x sigmas is some 2**(-0.72 x**2)
     while True:
         slope, middle, *tails = _linear_functions(alpha, beta, bits, word_bits)
         point = bits + word_bits + 1  # binary places of the numbers
-        if (slope[0] + slope[1]) << _MOST_HALVINGS < 2 << bits:
+        if (slope[0] + slope[1]) << _MAX_HALVINGS < 2 << bits:
             raise ValueError(
-                f"the probability between the bounds must be at least 2**-{_MOST_HALVINGS}, got less "
+                f"the probability between the bounds must be at least 2**-{_MAX_HALVINGS}, got less "
                 f"from bounds {low} and {high}, mean {mean}, std {std}"
             )
         of_t = [(factor * number, factor * error) for number, error in (slope, middle)]

@@ -8,15 +8,15 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from fastkaiming import _core, checks
+from fastkaiming import _core, _validation
 
 Points: TypeAlias = NDArray[np.float64]
 
 _SQRT_2_PI = float.fromhex("0x1.40d931ff62706p+1")  # sqrt(2 * pi)
 _REACH = 38  # sigmas; farther out the normal density is a subnormal float
 _TOLERANCE = 1e-14  # of the whole integral, for each of some hundred pieces
-_MOST_PIECES = 1 << 12  # at one length: smooth functions need some ten, a kink or jump adds one
-_LEAST_LENGTH = 2.0**-64
+_MAX_PIECES = 1 << 12  # at one length: smooth functions need some ten, a kink or jump adds one
+_MIN_LENGTH = 2.0**-64
 
 
 @lru_cache
@@ -36,17 +36,17 @@ def expected_square(name: str, function: Callable[[Any], Any]) -> float:
     long as there are not too many of them.
     """
     length, starts = 1.0, np.arange(-_REACH, _REACH, 1.0)
-    integrals, precision = _integrals(name, function, starts, length)
+    integrals, precision = _integrate_pieces(name, function, starts, length)
     tolerance = max(_TOLERANCE, precision)
     if max(integrals[0], integrals[-1]) > tolerance * integrals.sum():
         raise ValueError(f"{name} must have a finite E[f(z)**2] that comes from abs(z) < {_REACH}, got {function!r}")
     settled: list[float] = []
     while starts.size:
         length /= 2
-        if starts.size > _MOST_PIECES or length < _LEAST_LENGTH:
+        if starts.size > _MAX_PIECES or length < _MIN_LENGTH:
             raise ValueError(f"{name} must be smooth but for a few kinks and jumps, got {function!r}")
         halves = np.stack([starts, starts + length], axis=1)
-        of_halves = _integrals(name, function, halves.ravel(), length)[0].reshape(halves.shape)
+        of_halves = _integrate_pieces(name, function, halves.ravel(), length)[0].reshape(halves.shape)
         better = of_halves.sum(axis=1)
         rough = abs(better - integrals) > tolerance * (better.sum() + math.fsum(settled))
         settled += better[~rough].tolist()
@@ -54,11 +54,11 @@ def expected_square(name: str, function: Callable[[Any], Any]) -> float:
     return math.fsum(settled)
 
 
-def _integrals(name: str, function: Callable[[Any], Any], starts: Points, length: float) -> tuple[Points, float]:
+def _integrate_pieces(name: str, function: Callable[[Any], Any], starts: Points, length: float) -> tuple[Points, float]:
     """Return the integral of f**2 times the density over pieces of one length, and the precision that f computes in."""
     nodes, weights = gauss_legendre(1)
     z = starts[:, np.newaxis] + length / 2 * (1.0 + nodes)
-    answers = _answers(name, function, z.ravel()).reshape(z.shape)
+    answers = _evaluate(name, function, z.ravel()).reshape(z.shape)
     precision = float(np.finfo(answers.dtype).eps) if answers.dtype.kind == "f" else 0.0
     # The root of the density goes into the factor, so that its square overflows only where the integrand does.
     factors = answers.astype(np.float64) * np.exp(-0.25 * z * z)
@@ -66,7 +66,7 @@ def _integrals(name: str, function: Callable[[Any], Any], starts: Points, length
 
 
 @np.errstate(all="ignore")
-def _answers(name: str, function: Callable[[Any], Any], z: Points) -> NDArray[Any]:
+def _evaluate(name: str, function: Callable[[Any], Any], z: Points) -> NDArray[Any]:
     """Return f(z), from one call where the function takes arrays, else from a call for each number."""
     try:
         answers = np.asarray(function(z.copy()))
@@ -75,14 +75,14 @@ def _answers(name: str, function: Callable[[Any], Any], z: Points) -> NDArray[An
     if answers.shape != z.shape:
         answers = np.array([function(number) for number in z.tolist()])
     if answers.shape != z.shape or answers.dtype.kind not in "fiub":
-        raise TypeError(f"{name} must return a real number for a real number, not {checks.shown(answers[0])}")
+        raise TypeError(f"{name} must return a real number for a real number, not {_validation.shown(answers[0])}")
     if not np.isfinite(answers).all():
         wrong = ~np.isfinite(answers)
         raise ValueError(f"{name} must be finite everywhere, got {answers[wrong][0]} at {z[wrong][0]}")
     return answers
 
 
-# The 24 points: nodes and weights of the positive half, from tests/gauss_legendre.py.
+# The 24 points: nodes and weights of the positive half, from tests/generators/gauss_legendre.py.
 _RULE = [
     (float.fromhex("0x1.0660853eda2e8p-4"), float.fromhex("0x1.060475e763736p-3")),
     (float.fromhex("0x1.8769542b94f8dp-3"), float.fromhex("0x1.01b7117cf8bd8p-3")),

@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from fastkaiming.quadrature import Points, gauss_legendre
+from fastkaiming.distributions._quadrature import Points, gauss_legendre
 
 _PANELS = 2  # which integrate exp(-s * s / 2) to the last bits over all that is within reach, 19 sigmas
 _REACH = 45.0  # what is below exp(-45) of the greatest does not count

@@ -6,12 +6,12 @@ and returns it; its twin without one takes ``shape, dtype`` instead and returns 
 
 from collections.abc import Sequence
 
-from fastkaiming.distributions import Normal, TruncatedNormal, Uniform, truncated_normal_numbers
-from fastkaiming.filling import fill, fill_by_shape
-from fastkaiming.generator import Rng
-from fastkaiming.scaling import Nonlinearity
-from fastkaiming.spread import kaiming_rule
-from fastkaiming.targets import Target
+from fastkaiming import _validation
+from fastkaiming._fill.buffers import Target
+from fastkaiming._fill.fill import fill
+from fastkaiming.distributions import Normal, TruncatedNormal, Uniform
+from fastkaiming.distributions._families import truncated_normal_numbers
+from fastkaiming.rng import Rng
 
 
 def uniform_(
@@ -162,36 +162,25 @@ def _truncated_normal(mean: float, std: float, a: float, b: float) -> TruncatedN
     return TruncatedNormal(*truncated_normal_numbers(("mean", "std", "a", "b"), mean, std, a, b))
 
 
-def kaiming_normal_(
+def constant_(
     out: Target,
-    a: float = 0.0,
-    mode: str = "fan_in",
-    nonlinearity: Nonlinearity = "leaky_relu",
+    val: float,
     *,
-    gain: float | None = None,
-    fan: float | None = None,
-    layout: str | None = None,
-    groups: int = 1,
-    transposed: bool = False,
     rng: Rng = None,
     global_shape: Sequence[int] | None = None,
     index: Sequence[slice] | None = None,
     threads: int | None = None,
 ) -> Target:
-    """Fill ``out`` in place from the normal Kaiming (He) distribution.
-
-    The mean is 0 and the standard deviation gain / sqrt(fan): He et al., "Delving Deep into Rectifiers", 2015
-    (arXiv:1502.01852), equations 10, 14 and 15.
+    """Fill ``out`` in place with one value.
 
     Parameters
     ----------
     out : numpy.ndarray
-        The weights, as :func:`fill_` takes them; at least two axes that ``layout`` and ``groups`` fit, unless ``fan``
-        is given. Of a shard, it is ``global_shape`` that the fan is counted in.
-    a, mode, nonlinearity, gain, fan, layout, groups, transposed
-        What decides the standard deviation: see :func:`kaiming`.
+        The array, as :func:`fill_` takes it.
+    val : float
+        The value, rounded to the dtype of ``out``.
     rng, global_shape, index, threads
-        Which values are drawn and by how many threads: see :func:`fill_`.
+        As in :func:`fill_`, so that a constant can stand where a random initializer does; ``rng`` decides nothing.
 
     Returns
     -------
@@ -201,51 +190,37 @@ def kaiming_normal_(
     Raises
     ------
     TypeError, ValueError
-        As :func:`kaiming` and :func:`fill_` do, before the first byte is written. Weights without elements are left
-        alone, even where a fan is 0.
+        As :func:`fill_` does, before the first byte is written.
 
     Examples
     --------
     >>> import numpy as np
     >>> import fastkaiming as fk
-    >>> weights = np.empty((512, 256), np.float32)
-    >>> fk.kaiming_normal_(weights, mode="fan_out", nonlinearity="relu", rng=42) is weights
-    True
+    >>> fk.constant_(np.empty(3, np.float32), 0.5)
+    array([0.5, 0.5, 0.5], dtype=float32)
     """
-    settings = ("normal", a, mode, nonlinearity, gain, fan, layout, groups, transposed)
-    return fill_by_shape(out, kaiming_rule, settings, rng, global_shape, index, threads)
+    return fill(out, _constant, (val,), rng, global_shape, index, threads)
 
 
-def kaiming_uniform_(
+def _constant(val: float) -> Uniform:
+    value = _validation.finite("val", val)
+    return Uniform(value, value)
+
+
+def zeros_(
     out: Target,
-    a: float = 0.0,
-    mode: str = "fan_in",
-    nonlinearity: Nonlinearity = "leaky_relu",
     *,
-    gain: float | None = None,
-    fan: float | None = None,
-    layout: str | None = None,
-    groups: int = 1,
-    transposed: bool = False,
     rng: Rng = None,
     global_shape: Sequence[int] | None = None,
     index: Sequence[slice] | None = None,
     threads: int | None = None,
 ) -> Target:
-    """Fill ``out`` in place from the uniform Kaiming (He) distribution.
-
-    The ends are -bound and bound = sqrt(3) * gain / sqrt(fan): He et al., "Delving Deep into Rectifiers", 2015
-    (arXiv:1502.01852), equations 10, 14 and 15.
+    """Fill ``out`` in place with zeros.
 
     Parameters
     ----------
-    out : numpy.ndarray
-        The weights, as :func:`fill_` takes them; at least two axes that ``layout`` and ``groups`` fit, unless ``fan``
-        is given. Of a shard, it is ``global_shape`` that the fan is counted in.
-    a, mode, nonlinearity, gain, fan, layout, groups, transposed
-        What decides the bound: see :func:`kaiming`.
-    rng, global_shape, index, threads
-        Which values are drawn and by how many threads: see :func:`fill_`.
+    out, rng, global_shape, index, threads
+        As in :func:`constant_`.
 
     Returns
     -------
@@ -255,18 +230,48 @@ def kaiming_uniform_(
     Raises
     ------
     TypeError, ValueError
-        As :func:`kaiming` and :func:`fill_` do, before the first byte is written. Weights without elements are left
-        alone, even where a fan is 0.
+        As :func:`fill_` does, before the first byte is written.
 
     Examples
     --------
     >>> import numpy as np
     >>> import fastkaiming as fk
-    >>> weights = np.empty((512, 256), np.float32)
-    >>> fk.kaiming_uniform_(weights, a=5**0.5, rng=42) is weights  # as torch.nn.Linear does: to 1 / sqrt(256)
-    True
-    >>> float(abs(weights).max()) < 1 / 16
-    True
+    >>> fk.zeros_(np.empty(3, np.float32))
+    array([0., 0., 0.], dtype=float32)
     """
-    settings = ("uniform", a, mode, nonlinearity, gain, fan, layout, groups, transposed)
-    return fill_by_shape(out, kaiming_rule, settings, rng, global_shape, index, threads)
+    return fill(out, _constant, (0.0,), rng, global_shape, index, threads)
+
+
+def ones_(
+    out: Target,
+    *,
+    rng: Rng = None,
+    global_shape: Sequence[int] | None = None,
+    index: Sequence[slice] | None = None,
+    threads: int | None = None,
+) -> Target:
+    """Fill ``out`` in place with ones.
+
+    Parameters
+    ----------
+    out, rng, global_shape, index, threads
+        As in :func:`constant_`.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``out`` itself.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`fill_` does, before the first byte is written.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastkaiming as fk
+    >>> fk.ones_(np.empty(3, np.float32))
+    array([1., 1., 1.], dtype=float32)
+    """
+    return fill(out, _constant, (1.0,), rng, global_shape, index, threads)

@@ -7,8 +7,8 @@ from typing import Any, Concatenate, ParamSpec, Protocol, cast
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from fastkaiming import initializers, variances
-from fastkaiming.filling import empty
+from fastkaiming._fill.fill import empty
+from fastkaiming.initializers import _basic, _kaiming, _variance_scaling
 
 P = ParamSpec("P")
 
@@ -65,15 +65,15 @@ def _twin(in_place: Callable[Concatenate[Any, P], Any]) -> Twin[P]:
     return twin
 
 
-uniform = _twin(initializers.uniform_)
-normal = _twin(initializers.normal_)
-trunc_normal = _twin(initializers.trunc_normal_)
-kaiming_normal = _twin(initializers.kaiming_normal_)
-kaiming_uniform = _twin(initializers.kaiming_uniform_)
-he_normal = _twin(variances.he_normal_)
-he_uniform = _twin(variances.he_uniform_)
-xavier_normal = _twin(variances.xavier_normal_)
-xavier_uniform = _twin(variances.xavier_uniform_)
-lecun_normal = _twin(variances.lecun_normal_)
-lecun_uniform = _twin(variances.lecun_uniform_)
-variance_scaling = _twin(variances.variance_scaling_)
+uniform = _twin(_basic.uniform_)
+normal = _twin(_basic.normal_)
+trunc_normal = _twin(_basic.trunc_normal_)
+kaiming_normal = _twin(_kaiming.kaiming_normal_)
+kaiming_uniform = _twin(_kaiming.kaiming_uniform_)
+he_normal = _twin(_variance_scaling.he_normal_)
+he_uniform = _twin(_variance_scaling.he_uniform_)
+xavier_normal = _twin(_variance_scaling.xavier_normal_)
+xavier_uniform = _twin(_variance_scaling.xavier_uniform_)
+lecun_normal = _twin(_variance_scaling.lecun_normal_)
+lecun_uniform = _twin(_variance_scaling.lecun_uniform_)
+variance_scaling = _twin(_variance_scaling.variance_scaling_)

@@ -6,91 +6,17 @@ axes that are left, or none. ``"OI*"`` is how PyTorch stores weights, ``"*IO"`` 
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
-from fastkaiming import _core, checks
-from fastkaiming.quadrature import expected_square
+from fastkaiming import _core, _validation
+from fastkaiming.distributions._quadrature import expected_square
 
 Nonlinearity: TypeAlias = str | Callable[[Any], Any]
 
 # Numbers that are not exact in binary are written in hexadecimal, whose reading rounds nothing: working them out, and
 # even reading decimals, would depend on the rounding mode that the process is in at import.
 LEAKY_SLOPE = float.fromhex("0x1.47ae147ae147bp-7")  # 0.01, torch.nn.LeakyReLU's own default
-
-MODES: Mapping[str, Callable[[Callable[[str], float]], float]] = {
-    "fan_in": lambda fan: fan("I"),
-    "fan_out": lambda fan: fan("O"),
-    "fan_avg": lambda fan: (fan("I") + fan("O")) / 2,
-    "fan_geo_avg": lambda fan: math.sqrt(fan("I") * fan("O")),
-}
-
-
-class Fans(NamedTuple):
-    """How many connections reach one output of a layer, and how many leave one input.
-
-    Attributes
-    ----------
-    fan_in, fan_out : int
-        The number of either.
-    """
-
-    fan_in: int
-    fan_out: int
-
-
-def fans(shape: int | Sequence[int], layout: str | None = None, groups: int = 1, transposed: bool = False) -> Fans:
-    """Count the connections of a layer from the shape of its weights.
-
-    ``fan_in`` is the size of the input axis times that of the receptive field, ``fan_out`` that of the output axis
-    times the same. A grouped layer keeps all its groups along one axis, the outputs (the inputs where transposed), but
-    connects only within a group: the fan of that axis is divided by ``groups``.
-
-    Parameters
-    ----------
-    shape : int or sequence of int
-        The shape of the weights; at least two axes.
-    layout : str, optional
-        What each axis is: one ``O`` (outputs), one ``I`` (inputs), any ``B`` (batches, in no fan) and at most one ``*``
-        (the receptive field: all other axes, or none). As in PyTorch by default: ``"OI*"``, or ``"IO*"`` if transposed.
-    groups : int, default 1
-        The number of groups of a grouped convolution.
-    transposed : bool, default False
-        Whether the weights are those of a transposed convolution.
-
-    Returns
-    -------
-    Fans
-        The named tuple ``(fan_in, fan_out)``.
-
-    Raises
-    ------
-    TypeError
-        An argument of the wrong kind.
-    ValueError
-        Fewer than two axes, a layout that does not describe the shape, or groups that do not divide their axis.
-
-    Examples
-    --------
-    >>> import fastkaiming as fk
-    >>> fk.fans((64, 3, 7, 7))
-    Fans(fan_in=147, fan_out=3136)
-    >>> fk.fans((7, 7, 3, 64), layout="*IO")
-    Fans(fan_in=147, fan_out=3136)
-    >>> fk.fans((32, 1, 3, 3), groups=32)  # depthwise
-    Fans(fan_in=9, fan_out=9)
-    """
-    fan = _counter(checks.shape("shape", shape), *_reading(layout, groups, transposed))
-    return Fans(fan("I"), fan("O"))
-
-
-def select_fan(
-    shape: tuple[int, ...], mode: str, fan: float | None, layout: str | None, groups: int, transposed: bool
-) -> float:
-    """Return the fan that ``mode`` asks for, or ``fan`` itself where one is given; the rest is checked all the same."""
-    selected = MODES[checks.choice("mode", mode, MODES)]
-    reading = _reading(layout, groups, transposed)
-    return selected(_counter(shape, *reading)) if fan is None else checks.positive("fan", fan)
 
 
 def calculate_gain(nonlinearity: Nonlinearity, param: float | None = None) -> float:
@@ -157,7 +83,7 @@ def gain_of(nonlinearity: Nonlinearity, name: str = "param", slope: float = LEAK
     """Return the gain of a nonlinearity; ``name`` is what the caller's signature calls the slope or alpha."""
     if not isinstance(nonlinearity, str):
         return _gain_of_callable(nonlinearity)
-    gain = _GAINS[checks.choice("nonlinearity", nonlinearity, _GAINS)]
+    gain = _GAINS[_validation.choice("nonlinearity", nonlinearity, _GAINS)]
     if gain is not None:
         return gain
     if nonlinearity == "elu":
@@ -167,7 +93,7 @@ def gain_of(nonlinearity: Nonlinearity, name: str = "param", slope: float = LEAK
 
 def _gain_of_callable(nonlinearity: Callable[[Any], Any]) -> float:
     if not callable(nonlinearity):
-        raise TypeError(f"nonlinearity must be a str or a callable, not {checks.shown(nonlinearity)}")
+        raise TypeError(f"nonlinearity must be a str or a callable, not {_validation.shown(nonlinearity)}")
     square = expected_square("nonlinearity", nonlinearity)
     if not square:
         raise ValueError(f"nonlinearity must not be 0 everywhere, got {nonlinearity!r}")
@@ -176,47 +102,10 @@ def _gain_of_callable(nonlinearity: Callable[[Any], Any]) -> float:
 
 def squared_slope(name: str, slope: float) -> float:
     """Return the square of a negative slope, or of an alpha, which the gain of a rectifier needs to be finite."""
-    number = checks.finite(name, slope)
+    number = _validation.finite(name, slope)
     if math.isinf(number * number):
         raise ValueError(f"{name} must have a finite square, got {slope}")
     return number * number
-
-
-def _reading(layout: str | None, groups: int, transposed: bool) -> tuple[str, str, int]:
-    """Check how the axes are to be read: the layout, the letter of the axis that holds all groups, and their number."""
-    grouped = "I" if checks.flag("transposed", transposed) else "O"
-    if layout is None:
-        layout = "IO*" if transposed else "OI*"
-    letters = checks.text("layout", layout).replace("B", "")
-    if "".join(sorted(letters)) not in ("IO", "*IO"):
-        raise ValueError(
-            "layout must have one 'O' (outputs), one 'I' (inputs), any number of 'B' (batches) and at most one '*' "
-            f"(all other axes), got {layout!r}"
-        )
-    return layout, grouped, checks.integer("groups", groups, 1, checks.MAX_ELEMENTS)
-
-
-def _counter(shape: tuple[int, ...], layout: str, grouped: str, groups: int) -> Callable[[str], int]:
-    """Return the function that counts the fan of the axis "I" or "O"; groups matter to one of them alone."""
-    if len(shape) < 2:
-        raise ValueError(f"fans need a shape of at least two axes, got {shape}")
-    before, star, after = layout.partition("*")
-    letters = before + star * (len(shape) - len(before) - len(after)) + after
-    if len(letters) != len(shape):
-        raise ValueError(f"layout {layout!r} must name every axis of the shape, got {shape}")
-
-    def size(letter: str) -> int:
-        return math.prod(size for size, its_letter in zip(shape, letters, strict=True) if its_letter == letter)
-
-    def fan(letter: str) -> int:
-        channels = size(letter)
-        if letter == grouped:
-            if channels % groups:
-                raise ValueError(f"groups must divide the {channels} channels of axis {letter!r}, got {groups}")
-            channels //= groups
-        return channels * size("*")
-
-    return fan
 
 
 _GAINS: Mapping[str, float | None] = {
@@ -232,7 +121,7 @@ _GAINS: Mapping[str, float | None] = {
     "relu": float.fromhex("0x1.6a09e667f3bcdp+0"),  # sqrt(2)
     "selu": 0.75,
     "leaky_relu": None,  # depends on the slope
-    # 1 / sqrt(E[f(z)**2]): tests/gains.py derives them
+    # 1 / sqrt(E[f(z)**2]): tests/generators/gains.py derives them
     "elu": None,  # depends on alpha
     "gelu": float.fromhex("0x1.889573745af35p+0"),
     "gelu_tanh": float.fromhex("0x1.8898bbaa56b66p+0"),

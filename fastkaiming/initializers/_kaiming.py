@@ -6,9 +6,14 @@ A rule returns the distribution for a shape, or None where the fan is 0: a tenso
 import math
 from collections.abc import Sequence
 
-from fastkaiming import _core, checks, scaling
-from fastkaiming.distributions import FAMILIES, Distribution, centered
-from fastkaiming.scaling import Nonlinearity
+from fastkaiming import _core, _validation
+from fastkaiming._fill.buffers import Target
+from fastkaiming._fill.fill import fill_by_shape
+from fastkaiming.distributions import Distribution
+from fastkaiming.distributions._families import FAMILIES, centered
+from fastkaiming.initializers import _fans, _gains
+from fastkaiming.initializers._gains import Nonlinearity
+from fastkaiming.rng import Rng
 
 
 def kaiming(
@@ -73,15 +78,15 @@ def kaiming(
     >>> fk.kaiming((4, 4, 3, 64), "uniform", nonlinearity="linear", layout="*IO")
     Uniform(low=-0.25, high=0.25)
     """
-    shape = checks.shape("shape", shape)
-    chosen = kaiming_rule(shape, distribution, a, mode, nonlinearity, gain, fan, layout, groups, transposed)
+    shape = _validation.shape("shape", shape)
+    chosen = kaiming_distribution(shape, distribution, a, mode, nonlinearity, gain, fan, layout, groups, transposed)
     if chosen is None:
         raise ValueError(f"{mode} must not be 0, got shape {shape}")
     return chosen
 
 
 @_core.in_default_environment
-def kaiming_rule(
+def kaiming_distribution(
     shape: tuple[int, ...],
     family: str,
     a: float,
@@ -94,11 +99,11 @@ def kaiming_rule(
     transposed: bool,
 ) -> Distribution | None:
     """Return the distribution of standard deviation gain / sqrt(fan)."""
-    checks.choice("distribution", family, FAMILIES)
-    tabled = scaling.gain_of(nonlinearity, "a", a)
-    scaling.squared_slope("a", a)  # refused even where the nonlinearity has no slope
-    gain = tabled if gain is None else checks.not_negative("gain", gain)
-    fan = scaling.select_fan(shape, mode, fan, layout, groups, transposed)
+    _validation.choice("distribution", family, FAMILIES)
+    tabled = _gains.gain_of(nonlinearity, "a", a)
+    _gains.squared_slope("a", a)  # refused even where the nonlinearity has no slope
+    gain = tabled if gain is None else _validation.not_negative("gain", gain)
+    fan = _fans.select_fan(shape, mode, fan, layout, groups, transposed)
     if not fan:
         return None
     try:
@@ -107,26 +112,111 @@ def kaiming_rule(
         raise ValueError(f"gain / sqrt(fan) must not overflow {family}, got gain={gain} and fan={fan}") from None
 
 
-@_core.in_default_environment
-def variance_rule(
-    shape: tuple[int, ...],
-    family: str,
-    gain: float,
-    scale: float,
-    mode: str,
-    fan: float | None,
-    layout: str | None,
-    groups: int,
-    transposed: bool,
-) -> Distribution | None:
-    """Return the distribution of standard deviation gain * sqrt(scale / fan)."""
-    checks.choice("distribution", family, FAMILIES)
-    gain, scale = checks.not_negative("gain", gain), checks.not_negative("scale", scale)
-    fan = scaling.select_fan(shape, mode, fan, layout, groups, transposed)
-    if not fan:
-        return None
-    try:
-        return centered(family, gain * math.sqrt(scale / fan))
-    except ValueError:
-        numbers = f"gain={gain}, scale={scale} and fan={fan}"
-        raise ValueError(f"gain * sqrt(scale / fan) must not overflow {family}, got {numbers}") from None
+def kaiming_normal_(
+    out: Target,
+    a: float = 0.0,
+    mode: str = "fan_in",
+    nonlinearity: Nonlinearity = "leaky_relu",
+    *,
+    gain: float | None = None,
+    fan: float | None = None,
+    layout: str | None = None,
+    groups: int = 1,
+    transposed: bool = False,
+    rng: Rng = None,
+    global_shape: Sequence[int] | None = None,
+    index: Sequence[slice] | None = None,
+    threads: int | None = None,
+) -> Target:
+    """Fill ``out`` in place from the normal Kaiming (He) distribution.
+
+    The mean is 0 and the standard deviation gain / sqrt(fan): He et al., "Delving Deep into Rectifiers", 2015
+    (arXiv:1502.01852), equations 10, 14 and 15.
+
+    Parameters
+    ----------
+    out : numpy.ndarray
+        The weights, as :func:`fill_` takes them; at least two axes that ``layout`` and ``groups`` fit, unless ``fan``
+        is given. Of a shard, it is ``global_shape`` that the fan is counted in.
+    a, mode, nonlinearity, gain, fan, layout, groups, transposed
+        What decides the standard deviation: see :func:`kaiming`.
+    rng, global_shape, index, threads
+        Which values are drawn and by how many threads: see :func:`fill_`.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``out`` itself.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`kaiming` and :func:`fill_` do, before the first byte is written. Weights without elements are left
+        alone, even where a fan is 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastkaiming as fk
+    >>> weights = np.empty((512, 256), np.float32)
+    >>> fk.kaiming_normal_(weights, mode="fan_out", nonlinearity="relu", rng=42) is weights
+    True
+    """
+    settings = ("normal", a, mode, nonlinearity, gain, fan, layout, groups, transposed)
+    return fill_by_shape(out, kaiming_distribution, settings, rng, global_shape, index, threads)
+
+
+def kaiming_uniform_(
+    out: Target,
+    a: float = 0.0,
+    mode: str = "fan_in",
+    nonlinearity: Nonlinearity = "leaky_relu",
+    *,
+    gain: float | None = None,
+    fan: float | None = None,
+    layout: str | None = None,
+    groups: int = 1,
+    transposed: bool = False,
+    rng: Rng = None,
+    global_shape: Sequence[int] | None = None,
+    index: Sequence[slice] | None = None,
+    threads: int | None = None,
+) -> Target:
+    """Fill ``out`` in place from the uniform Kaiming (He) distribution.
+
+    The ends are -bound and bound = sqrt(3) * gain / sqrt(fan): He et al., "Delving Deep into Rectifiers", 2015
+    (arXiv:1502.01852), equations 10, 14 and 15.
+
+    Parameters
+    ----------
+    out : numpy.ndarray
+        The weights, as :func:`fill_` takes them; at least two axes that ``layout`` and ``groups`` fit, unless ``fan``
+        is given. Of a shard, it is ``global_shape`` that the fan is counted in.
+    a, mode, nonlinearity, gain, fan, layout, groups, transposed
+        What decides the bound: see :func:`kaiming`.
+    rng, global_shape, index, threads
+        Which values are drawn and by how many threads: see :func:`fill_`.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``out`` itself.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`kaiming` and :func:`fill_` do, before the first byte is written. Weights without elements are left
+        alone, even where a fan is 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastkaiming as fk
+    >>> weights = np.empty((512, 256), np.float32)
+    >>> fk.kaiming_uniform_(weights, a=5**0.5, rng=42) is weights  # as torch.nn.Linear does: to 1 / sqrt(256)
+    True
+    >>> float(abs(weights).max()) < 1 / 16
+    True
+    """
+    settings = ("uniform", a, mode, nonlinearity, gain, fan, layout, groups, transposed)
+    return fill_by_shape(out, kaiming_distribution, settings, rng, global_shape, index, threads)

@@ -13,9 +13,11 @@ from typing import Any, NamedTuple, TypeAlias, cast
 
 from numpy.typing import NDArray
 
-from fastkaiming import aliases, checks, constants, initializers, targets, variances
-from fastkaiming.filling import side_by_side
-from fastkaiming.generator import Generator, Key, Rng, key_from
+from fastkaiming import _validation
+from fastkaiming._fill import buffers
+from fastkaiming._fill.fill import deferred_fills
+from fastkaiming.initializers import _basic, _kaiming, _shared_memory, _variance_scaling
+from fastkaiming.rng import Generator, Key, Rng, key_from
 
 Filler: TypeAlias = Callable[..., object]
 Rules: TypeAlias = Mapping[str, str | Filler] | Sequence[tuple[str, str | Filler]]
@@ -36,8 +38,8 @@ def keep(out: object, *, rng: object = None, global_shape: object = None, index:
 
 _NAMED: Mapping[str, Filler] = {"keep": keep} | {
     name.removesuffix("_"): function
-    for room in (constants, initializers, variances)
-    for name, function in vars(room).items()
+    for module in (_basic, _kaiming, _variance_scaling)
+    for name, function in vars(module).items()
     if name.endswith("_") and not name.startswith("_")
 }
 _OURS = tuple(_NAMED.values())
@@ -119,7 +121,7 @@ def init_(
     """
     arrays = _arrays(params)
     fillers = read(DEFAULT_RULES if rules is None else rules)
-    shared = aliases.shared(arrays)
+    shared = _shared_memory.shared(arrays)
     chosen = _chosen(arrays, fillers)
     chosen = {name: chosen[shared.get(name, name)] for name in chosen}
     jobs = [
@@ -127,10 +129,10 @@ def init_(
         for name, pattern in chosen.items()
         if name not in shared
     ]
-    carry_out(jobs, rng, threads)
-    unused = unused_of(fillers, chosen)
+    run_jobs(jobs, rng, threads)
+    unused = unused_patterns(fillers, chosen)
     if rules is not None:
-        warn_of_unused(unused, chosen)
+        warn_about_unused(unused, chosen)
     return InitReport(chosen, shared, unused)
 
 
@@ -148,11 +150,11 @@ class Job(NamedTuple):
     blocks: Sequence[tuple[NDArray[Any], Mapping[str, Any]]]
 
 
-def carry_out(jobs: Sequence[Job], rng: Rng, threads: int | None) -> None:
+def run_jobs(jobs: Sequence[Job], rng: Rng, threads: int | None) -> None:
     """Fill what the jobs name, each from the stream of its name: ours in one parallel region, and then the others."""
-    ours = {id(filler) for filler in {id(job.filler): job.filler for job in jobs}.values() if is_ours(filler)}
-    with side_by_side(threads):
-        streams = streams_of(rng)
+    ours = {id(filler) for filler in {id(job.filler): job.filler for job in jobs}.values() if is_deferrable(filler)}
+    with deferred_fills(threads):
+        streams = generator_from(rng)
         for job in jobs:
             if id(job.filler) in ours:
                 for array, place in job.blocks:
@@ -164,18 +166,18 @@ def carry_out(jobs: Sequence[Job], rng: Rng, threads: int | None) -> None:
 
 def _arrays(params: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
     if not isinstance(params, Mapping):
-        raise TypeError(f"params must be a mapping of names to arrays, not {checks.shown(params)}")
+        raise TypeError(f"params must be a mapping of names to arrays, not {_validation.shown(params)}")
     arrays = {}
     for name, out in params.items():
         try:
-            arrays[checks.text("a name in params", name)] = targets.array(out)
+            arrays[_validation.text("a name in params", name)] = buffers.array(out)
         except (TypeError, ValueError) as error:
             kind = TypeError if isinstance(error, TypeError) else ValueError
             raise kind(f"array {name!r}: {error}; nested mappings have to be flattened first") from error
     return arrays
 
 
-def streams_of(rng: Rng) -> Generator:
+def generator_from(rng: Rng) -> Generator:
     """Return the generator whose streams are those of names."""
     if isinstance(rng, Key):
         kinds = "None, an integer, a Generator or a numpy.random.Generator"
@@ -187,14 +189,14 @@ def read(rules: Rules) -> dict[str, Filler]:
     """Return what fills the arrays of each pattern, in the order in which they are tried."""
     pairs = tuple(rules.items() if isinstance(rules, Mapping) else rules if isinstance(rules, Sequence) else [rules])
     if not all(isinstance(pair, tuple) and len(pair) == 2 for pair in pairs):
-        raise TypeError(f"rules must be a mapping or pairs of patterns and rules, not {checks.shown(rules)}")
+        raise TypeError(f"rules must be a mapping or pairs of patterns and rules, not {_validation.shown(rules)}")
     fillers: dict[str, Filler] = {}
     for pattern, rule in pairs:
-        checks.text("a pattern in rules", pattern)
+        _validation.text("a pattern in rules", pattern)
         if isinstance(rule, str):
             rule = parsed(pattern, rule)
         elif not callable(rule):
-            raise TypeError(f"the rule {pattern!r} must be a text or a function, not {checks.shown(rule)}")
+            raise TypeError(f"the rule {pattern!r} must be a text or a function, not {_validation.shown(rule)}")
         fillers.setdefault(pattern, rule)
     return fillers
 
@@ -264,13 +266,13 @@ def _chosen(names: Iterable[str], patterns: Iterable[str]) -> dict[str, str]:
     return cast("dict[str, str]", chosen)
 
 
-def unused_of(patterns: Iterable[str], chosen: Mapping[str, str | None]) -> tuple[str, ...]:
+def unused_patterns(patterns: Iterable[str], chosen: Mapping[str, str | None]) -> tuple[str, ...]:
     """Return the patterns that were chosen for no name."""
     used = set(chosen.values())
     return tuple(pattern for pattern in patterns if pattern not in used)
 
 
-def warn_of_unused(unused: Sequence[str], names: Iterable[str]) -> None:
+def warn_about_unused(unused: Sequence[str], names: Iterable[str]) -> None:
     """Tell who calls the caller of rules that filled nothing, and why they did not."""
     if not unused:
         return
@@ -281,7 +283,7 @@ def warn_of_unused(unused: Sequence[str], names: Iterable[str]) -> None:
     warnings.warn(f"some rules filled no array: {', and '.join(reasons)}", UserWarning, stacklevel=3)
 
 
-def is_ours(filler: Filler) -> bool:
+def is_deferrable(filler: Filler) -> bool:
     """Tell whether a function does nothing but fill: then its fill can wait for the others'.
 
     A function among its arguments may fill arrays of its own, and look at them.

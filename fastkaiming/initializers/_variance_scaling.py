@@ -4,12 +4,17 @@ All of them take the weights of a layer, and count its fan as the ``kaiming`` on
 ``transposed`` say how their axes are read (:func:`fans`), and ``fan`` is the fan itself, instead.
 """
 
+import math
 from collections.abc import Sequence
 
-from fastkaiming.filling import fill_by_shape
-from fastkaiming.generator import Rng
-from fastkaiming.spread import kaiming_rule, variance_rule
-from fastkaiming.targets import Target
+from fastkaiming import _core, _validation
+from fastkaiming._fill.buffers import Target
+from fastkaiming._fill.fill import fill_by_shape
+from fastkaiming.distributions import Distribution
+from fastkaiming.distributions._families import FAMILIES, centered
+from fastkaiming.initializers import _fans
+from fastkaiming.initializers._kaiming import kaiming_distribution
+from fastkaiming.rng import Rng
 
 
 def variance_scaling_(
@@ -74,7 +79,7 @@ def variance_scaling_(
     True
     """
     settings = (distribution, 1.0, scale, mode, fan, layout, groups, transposed)
-    return fill_by_shape(out, variance_rule, settings, rng, global_shape, index, threads)
+    return fill_by_shape(out, variance_scaling_distribution, settings, rng, global_shape, index, threads)
 
 
 def xavier_normal_(
@@ -126,7 +131,7 @@ def xavier_normal_(
     True
     """
     settings = ("normal", gain, 1.0, "fan_avg", fan, layout, groups, transposed)
-    return fill_by_shape(out, variance_rule, settings, rng, global_shape, index, threads)
+    return fill_by_shape(out, variance_scaling_distribution, settings, rng, global_shape, index, threads)
 
 
 def xavier_uniform_(
@@ -178,7 +183,7 @@ def xavier_uniform_(
     True
     """
     settings = ("uniform", gain, 1.0, "fan_avg", fan, layout, groups, transposed)
-    return fill_by_shape(out, variance_rule, settings, rng, global_shape, index, threads)
+    return fill_by_shape(out, variance_scaling_distribution, settings, rng, global_shape, index, threads)
 
 
 def lecun_normal_(
@@ -227,7 +232,7 @@ def lecun_normal_(
     True
     """
     settings = ("truncated_normal", 1.0, 1.0, "fan_in", fan, layout, groups, transposed)
-    return fill_by_shape(out, variance_rule, settings, rng, global_shape, index, threads)
+    return fill_by_shape(out, variance_scaling_distribution, settings, rng, global_shape, index, threads)
 
 
 def lecun_uniform_(
@@ -275,7 +280,7 @@ def lecun_uniform_(
     True
     """
     settings = ("uniform", 1.0, 1.0, "fan_in", fan, layout, groups, transposed)
-    return fill_by_shape(out, variance_rule, settings, rng, global_shape, index, threads)
+    return fill_by_shape(out, variance_scaling_distribution, settings, rng, global_shape, index, threads)
 
 
 def he_normal_(
@@ -328,7 +333,7 @@ def he_normal_(
     True
     """
     settings = ("normal", 0.0, mode, "relu", None, fan, layout, groups, transposed)
-    return fill_by_shape(out, kaiming_rule, settings, rng, global_shape, index, threads)
+    return fill_by_shape(out, kaiming_distribution, settings, rng, global_shape, index, threads)
 
 
 def he_uniform_(
@@ -381,4 +386,29 @@ def he_uniform_(
     True
     """
     settings = ("uniform", 0.0, mode, "relu", None, fan, layout, groups, transposed)
-    return fill_by_shape(out, kaiming_rule, settings, rng, global_shape, index, threads)
+    return fill_by_shape(out, kaiming_distribution, settings, rng, global_shape, index, threads)
+
+
+@_core.in_default_environment
+def variance_scaling_distribution(
+    shape: tuple[int, ...],
+    family: str,
+    gain: float,
+    scale: float,
+    mode: str,
+    fan: float | None,
+    layout: str | None,
+    groups: int,
+    transposed: bool,
+) -> Distribution | None:
+    """Return the distribution of standard deviation gain * sqrt(scale / fan)."""
+    _validation.choice("distribution", family, FAMILIES)
+    gain, scale = _validation.not_negative("gain", gain), _validation.not_negative("scale", scale)
+    fan = _fans.select_fan(shape, mode, fan, layout, groups, transposed)
+    if not fan:
+        return None
+    try:
+        return centered(family, gain * math.sqrt(scale / fan))
+    except ValueError:
+        numbers = f"gain={gain}, scale={scale} and fan={fan}"
+        raise ValueError(f"gain * sqrt(scale / fan) must not overflow {family}, got {numbers}") from None

@@ -12,10 +12,11 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 from numpy.typing import NDArray
 
-from fastkaiming import checks, formats
+from fastkaiming import _validation
+from fastkaiming._fill import dtypes
+from fastkaiming._fill.fill import fill_
 from fastkaiming.distributions import Distribution
-from fastkaiming.filling import fill_
-from fastkaiming.generator import Generator, Key, key_from
+from fastkaiming.rng import Generator, Key, key_from
 
 Index: TypeAlias = tuple[slice, ...]
 
@@ -81,7 +82,7 @@ class Initializer:
             words.
         """
         answer = self.traced(key, shape, dtype, out_sharding)
-        if formats.known(answer.dtype) is None:
+        if dtypes.known(answer.dtype) is None:
             return self.of_jax()(key, shape, **self._given(dtype, out_sharding))
         distribution, words = _fitting(self.rule(answer.shape), answer.dtype), _words(key)
         if isinstance(words, jax.core.Tracer):
@@ -198,13 +199,13 @@ def make(
     True
     """
     if sharding is not None and not isinstance(sharding, jax.sharding.Sharding):
-        raise TypeError(f"sharding must be a jax.sharding.Sharding or None, not {checks.shown(sharding)}")
+        raise TypeError(f"sharding must be a jax.sharding.Sharding or None, not {_validation.shown(sharding)}")
     if not isinstance(rng, jax.Array | np.ndarray | Generator | np.random.Generator | None):
         rng = key_from(rng)  # which takes nothing from it, and refuses another argument in its place
     given = isinstance(rng, jax.Array | np.ndarray)
     asked = rng if given else jax.random.key(0)
     distribution, answer = _drawn_from(initializer, asked, shape, dtype)
-    kind = formats.dtype("dtype", answer.dtype)
+    kind = dtypes.dtype("dtype", answer.dtype)
     _fitting(distribution, kind)
     _refuse_wrong_axes(answer.shape, sharding)
     words = _words(asked)
@@ -223,7 +224,7 @@ def _drawn_from(
     if isinstance(initializer, Distribution):
         return initializer, jax.eval_shape(functools.partial(jax.numpy.empty, shape, dtype))
     kinds = "an initializer of fastkaiming.jax, a Normal, a Uniform or a TruncatedNormal"
-    raise TypeError(f"initializer must be {kinds}, not {checks.shown(initializer)}")
+    raise TypeError(f"initializer must be {kinds}, not {_validation.shown(initializer)}")
 
 
 def _refuse_wrong_axes(shape: tuple[int, ...], sharding: Any) -> None:

@@ -1,19 +1,4 @@
-"""For JAX: the initializers of :mod:`jax.nn.initializers` by name and signature, and arrays over many devices.
-
->>> import jax
->>> from fastkaiming.jax import he_normal, make
->>> kernel = he_normal()(jax.random.key(42), (256, 128))  # a jax.Array, eagerly or under jit
->>> kernel.shape, kernel.dtype
-((256, 128), dtype('float32'))
->>> bool((make(he_normal(), 42, (256, 128)) == kernel).all())
-True
-
-The distributions are JAX's, the values fastkaiming's own: a function of the key, the index and the dtype. A key of two
-words (threefry's, which is JAX's default) is the seed ``words[0] * 2**32 + words[1]``, so that ``jax.random.key(42)``
-draws what ``rng=42`` does; of a key of four (rbg's), the latter two are the stream. Keys that were split are as good.
-
-``constant``, ``zeros``, ``ones``, ``orthogonal`` and ``delta_orthogonal`` are JAX's own functions, with JAX's values.
-"""
+"""The random initializers of :mod:`jax.nn.initializers`, by name and signature."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -21,43 +6,18 @@ from typing import Any, TypeAlias, cast
 
 import numpy as np
 
-from fastkaiming import checks
+from fastkaiming import _validation
 
 try:
     import jax
     from jax.nn import initializers
-    from jax.nn.initializers import constant, delta_orthogonal, ones, orthogonal, zeros
 except ModuleNotFoundError as error:
-    raise checks.missing("jax", error) from error
+    raise _validation.missing("jax", "jax", error) from error
 
 from fastkaiming.distributions import Distribution, Normal, TruncatedNormal, Uniform
-from fastkaiming.jax_arrays import Initializer, make
-from fastkaiming.scaling import MODES
-from fastkaiming.spread import variance_rule
-
-__all__ = [
-    "Initializer",
-    "constant",
-    "delta_orthogonal",
-    "glorot_normal",
-    "glorot_uniform",
-    "he_normal",
-    "he_uniform",
-    "kaiming_normal",
-    "kaiming_uniform",
-    "lecun_normal",
-    "lecun_uniform",
-    "make",
-    "normal",
-    "ones",
-    "orthogonal",
-    "truncated_normal",
-    "uniform",
-    "variance_scaling",
-    "xavier_normal",
-    "xavier_uniform",
-    "zeros",
-]
+from fastkaiming.initializers._fans import MODES
+from fastkaiming.initializers._variance_scaling import variance_scaling_distribution
+from fastkaiming.jax._arrays import Initializer
 
 Axes: TypeAlias = int | Sequence[int]
 
@@ -114,7 +74,7 @@ def _variance(
     inputs, outputs, batch = (_size(shape, axes) for axes in (in_axis, out_axis, batch_axis))
     field = math.prod(shape) / inputs / outputs / batch
     fan = MODES[mode]({"I": inputs * field, "O": outputs * field}.__getitem__)
-    chosen = variance_rule(shape, distribution, 1.0, float(scale), "fan_in", fan, None, 1, False)
+    chosen = variance_scaling_distribution(shape, distribution, 1.0, float(scale), "fan_in", fan, None, 1, False)
     return cast("Distribution", chosen)  # there is none for a fan of 0, which JAX has refused
 
 

@@ -5,11 +5,10 @@ defaults, warnings, errors and results. The random ones fill tensors on the CPU 
 same values on any number of threads, on any machine, and in every shard of a DTensor.
 """
 
-from fastkaiming import checks
+from fastkaiming import _validation
 
 try:
-    import torch.nn.init as _theirs
-    from torch.nn.init import (  # noqa: F401  two of them are private, and yet in wide use
+    from torch.nn.init import (  # noqa: F401  two of them are private, but widely used
         _calculate_correct_fan,
         _calculate_fan_in_and_fan_out,
         calculate_gain,
@@ -19,39 +18,34 @@ try:
         ones_,
         zeros_,
     )
-
-    from fastkaiming.torch.accelerating import accelerate
 except ModuleNotFoundError as error:
-    raise checks.missing("torch", error) from error
-from fastkaiming.torch.initializers import (
-    deprecated,
+    raise _validation.missing("torch", "torch", error) from error
+from fastkaiming.torch._accelerate import accelerate
+from fastkaiming.torch._initializers import (
     kaiming_normal_,
     kaiming_uniform_,
-    named_here,
     normal_,
     trunc_normal_,
     uniform_,
     xavier_normal_,
     xavier_uniform_,
 )
-from fastkaiming.torch.modules import init_module_
-
-# What torch builds on the fills of tensors.
-orthogonal_ = named_here(accelerate(_theirs.orthogonal_))
-sparse_ = named_here(accelerate(_theirs.sparse_))
-
-# The names without an underscore, which torch deprecates.
-uniform = deprecated(uniform_)
-normal = deprecated(normal_)
-constant = deprecated(constant_)
-eye = deprecated(eye_)
-dirac = deprecated(dirac_)
-xavier_uniform = deprecated(xavier_uniform_)
-xavier_normal = deprecated(xavier_normal_)
-kaiming_uniform = deprecated(kaiming_uniform_)
-kaiming_normal = deprecated(kaiming_normal_)
-orthogonal = deprecated(orthogonal_)
-sparse = deprecated(sparse_)
+from fastkaiming.torch._module import init_module_
+from fastkaiming.torch._torch_names import (
+    constant,
+    dirac,
+    eye,
+    kaiming_normal,
+    kaiming_uniform,
+    normal,
+    orthogonal,
+    orthogonal_,
+    sparse,
+    sparse_,
+    uniform,
+    xavier_normal,
+    xavier_uniform,
+)
 
 __all__ = [
     "accelerate",

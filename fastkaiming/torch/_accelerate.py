@@ -20,9 +20,9 @@ from torch.compiler import is_compiling
 from torch.nn import init
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
-from fastkaiming import checks
-from fastkaiming.torch.initializers import StandIn, drawn, drawn_as, truncated_normal_drawn
-from fastkaiming.torch.tensors import may_be_ours
+from fastkaiming import _validation
+from fastkaiming.torch._initializers import RecordingTensor, try_fill, try_fill_like, try_fill_trunc_normal
+from fastkaiming.torch._tensors import is_fillable
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -54,12 +54,12 @@ class Acceleration:
     def __call__(self, function: F) -> F:
         """Return a function that runs in a block of its own."""
         if not callable(function) or isinstance(function, type):
-            raise TypeError(f"accelerate() must decorate a function, not {checks.shown(function)}")
+            raise TypeError(f"accelerate() must decorate a function, not {_validation.shown(function)}")
         runs_later = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
         if any(kind(function) for kind in runs_later):
             raise TypeError(
-                f"accelerate() must decorate a function that has run when it returns, not {checks.shown(function)}: "
-                "open a with block inside of it"
+                f"accelerate() must decorate a function that has run when it returns, not "
+                f"{_validation.shown(function)}: open a with block inside of it"
             )
 
         @wraps(function)
@@ -147,7 +147,7 @@ def _replace_or_restore() -> None:
     """Replace torch's functions if any block is open, and restore them if none is, whatever was done before."""
     while True:
         is_any_open = bool(_open_blocks)
-        for replacement in _REPLACEMENTS:
+        for replacement in _PATCHES:
             if is_any_open:
                 replacement.make()
             else:
@@ -181,7 +181,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_drop_blocks_of_other_threads)
 
 
-class _Replacement:
+class _Patch:
     """A name of torch's, and what stands there while blocks are open. A name that others have replaced is theirs."""
 
     def __init__(self, place: Any, name: str, ours_of: Callable[[Any], Any]) -> None:
@@ -210,11 +210,11 @@ def _method(ask: Callable[..., Any]) -> Callable[[Any], Any]:
     def ours_of(theirs: Any) -> Any:
         @wraps(theirs)
         def method(self: Any, *args: Any, generator: torch.Generator | None = None, **named: Any) -> Any:
-            if is_compiling() or not _is_active() or not may_be_ours(self):
+            if is_compiling() or not _is_active() or not is_fillable(self):
                 return theirs(self, *args, generator=generator, **named)
             if has_torch_function_variadic(self):
                 return handle_torch_function(method, (self,), self, *args, generator=generator, **named)
-            if not _is_recorded(self) and drawn(ask, self, args, named, generator):
+            if not _is_recorded(self) and try_fill(ask, self, args, named, generator):
                 return self
             return theirs(self, *args, generator=generator, **named)
 
@@ -230,14 +230,14 @@ def _is_recorded(tensor: torch.Tensor) -> bool:
 
 def _initializer(theirs: Any) -> Any:
     """Make a function of torch.nn.init ours, whose Python takes longer than the fill of a small tensor."""
-    drawn_from = drawn_as(theirs)
+    drawn_from = try_fill_like(theirs)
 
     @wraps(theirs)
     def function(tensor: Any, *args: Any, **named: Any) -> Any:
-        is_ours = (
-            not is_compiling() and _is_active() and may_be_ours(tensor) and not has_torch_function_variadic(tensor)
+        is_deferrable = (
+            not is_compiling() and _is_active() and is_fillable(tensor) and not has_torch_function_variadic(tensor)
         )
-        return tensor if is_ours and drawn_from(tensor, args, named) else theirs(tensor, *args, **named)
+        return tensor if is_deferrable and drawn_from(tensor, args, named) else theirs(tensor, *args, **named)
 
     return function
 
@@ -247,23 +247,23 @@ def _truncated(theirs: Any) -> Any:
 
     @wraps(theirs)
     def function(tensor: Any, *args: Any, **named: Any) -> Any:
-        if is_compiling() or not _is_active() or not may_be_ours(tensor):
+        if is_compiling() or not _is_active() or not is_fillable(tensor):
             return theirs(tensor, *args, **named)
-        if not _is_recorded(tensor) and truncated_normal_drawn(tensor, *args, **named):
+        if not _is_recorded(tensor) and try_fill_trunc_normal(tensor, *args, **named):
             return tensor
         return theirs(tensor, *args, **named)
 
     return function
 
 
-_REPLACEMENTS = (
-    _Replacement(torch.Tensor, "normal_", _method(StandIn.normal_)),
-    _Replacement(torch.Tensor, "uniform_", _method(StandIn.uniform_)),
-    _Replacement(init, "_no_grad_trunc_normal_", _truncated),
-    _Replacement(init, "uniform_", _initializer),
-    _Replacement(init, "normal_", _initializer),
-    _Replacement(init, "xavier_uniform_", _initializer),
-    _Replacement(init, "xavier_normal_", _initializer),
-    _Replacement(init, "kaiming_uniform_", _initializer),
-    _Replacement(init, "kaiming_normal_", _initializer),
+_PATCHES = (
+    _Patch(torch.Tensor, "normal_", _method(RecordingTensor.normal_)),
+    _Patch(torch.Tensor, "uniform_", _method(RecordingTensor.uniform_)),
+    _Patch(init, "_no_grad_trunc_normal_", _truncated),
+    _Patch(init, "uniform_", _initializer),
+    _Patch(init, "normal_", _initializer),
+    _Patch(init, "xavier_uniform_", _initializer),
+    _Patch(init, "xavier_normal_", _initializer),
+    _Patch(init, "kaiming_uniform_", _initializer),
+    _Patch(init, "kaiming_normal_", _initializer),
 )

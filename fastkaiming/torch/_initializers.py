@@ -15,11 +15,12 @@ from torch.compiler import is_compiling
 from torch.nn import init
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
-from fastkaiming import _core, filling
+from fastkaiming import _core
+from fastkaiming._fill import fill
+from fastkaiming._fill.kernel_params import draw
 from fastkaiming.distributions import Distribution, Normal, TruncatedNormal, Uniform
-from fastkaiming.draws import draw
-from fastkaiming.torch import tensors
-from fastkaiming.torch.tensors import may_be_ours
+from fastkaiming.torch import _tensors
+from fastkaiming.torch._tensors import is_fillable
 
 Function = Callable[..., Any]
 
@@ -27,7 +28,7 @@ _ENDS = {"from": 0.0, "to": 1.0}
 _increment_version = torch._C._increment_version  # of a tuple; torch.autograd.graph's makes one first
 
 
-class StandIn:
+class RecordingTensor:
     """Has the shape of a tensor, and keeps the distribution that it is asked to be filled with."""
 
     def __init__(self, shape: torch.Size, dtype: torch.dtype) -> None:
@@ -49,7 +50,7 @@ class StandIn:
     def uniform_(self, *ends: float, generator: None = None, **named: float) -> None:  # noqa: ARG002
         """Keep a uniform distribution."""
         low, high = (_ENDS | dict(zip(tuple(_ENDS)[: len(ends)], ends, strict=True)) | named).values()
-        if high - low <= tensors.format_of(self.dtype).greatest:  # torch refuses a greater difference
+        if high - low <= _tensors.format_of(self.dtype).greatest:  # torch refuses a greater difference
             self.answer = Uniform(low, high)
 
     def truncated(self, mean: float, std: float, a: float, b: float) -> None:
@@ -57,7 +58,7 @@ class StandIn:
         self.answer = TruncatedNormal(mean, std, a, b) if std > 0 else None
 
 
-def drawn(
+def try_fill(
     ask: Function,
     tensor: torch.Tensor,
     args: tuple[Any, ...],
@@ -71,7 +72,7 @@ def drawn(
         ask, args = _by_names(ask, tuple(named)), (*args, *named.values())
     filled = True
     try:
-        if type(tensor) in tensors.PLAIN:
+        if type(tensor) in _tensors.PLAIN:
             filled = _fill(tensor, ask, args, generator, None, None, None) is not None
         else:
             filled = _fill_blocks(tensor, _answer(ask, tensor, args), generator)
@@ -83,12 +84,12 @@ def drawn(
 
 def _fill_blocks(tensor: torch.Tensor, answer: Distribution | None, generator: torch.Generator | None) -> bool:
     """Fill this process's part of a DTensor."""
-    blocks = None if answer is None else tensors.blocks_of(tensor)
+    blocks = None if answer is None else _tensors.memory_blocks(tensor)
     if answer is None or blocks is None:
         return False
-    seed = tensors.seed_from(generator)
+    seed = _tensors.seed_from_generator(generator)
     for memory, place in blocks:
-        filling.fill_(memory, answer, rng=seed, **place)
+        fill.fill_(memory, answer, rng=seed, **place)
     return True
 
 
@@ -96,7 +97,7 @@ def _fill_blocks(tensor: torch.Tensor, answer: Distribution | None, generator: t
 def _by_names(ask: Function, names: tuple[str, ...]) -> Function:
     """Return a function that takes the arguments of these names as its last ones."""
 
-    def rule(stand_in: StandIn, *settings: Any) -> None:
+    def rule(stand_in: RecordingTensor, *settings: Any) -> None:
         args, named = settings[: -len(names)], settings[-len(names) :]
         ask(stand_in, *args, **dict(zip(names, named, strict=True)))
 
@@ -105,7 +106,7 @@ def _by_names(ask: Function, names: tuple[str, ...]) -> Function:
 
 def _answer(rule: Function, tensor: torch.Tensor, settings: tuple[Any, ...]) -> Distribution | None:
     """Return what a tensor is to be filled from, or None where torch has to fill it."""
-    if tensor.dtype not in tensors.DTYPES or tensor.is_nested:
+    if tensor.dtype not in _tensors.DTYPES or tensor.is_nested:
         return None
     if all(type(setting) in _REMEMBERED for setting in settings):
         return _remembered_answer(rule, tensor.shape, tensor.dtype, *settings)
@@ -115,11 +116,11 @@ def _answer(rule: Function, tensor: torch.Tensor, settings: tuple[Any, ...]) -> 
 def _new_answer(rule: Function, shape: torch.Size, dtype: torch.dtype, *settings: Any) -> Distribution | None:
     if 0 in shape:
         return None
-    stand_in = StandIn(shape, dtype)
+    stand_in = RecordingTensor(shape, dtype)
     try:
         rule(stand_in, *settings)
         if stand_in.answer is not None:
-            draw(stand_in.answer, tensors.format_of(dtype))
+            draw(stand_in.answer, _tensors.format_of(dtype))
     except Exception:  # whatever it is, torch raises it again when it is called in earnest
         return None
     return stand_in.answer
@@ -133,24 +134,24 @@ def _prepared(
     tensor: torch.Tensor, rule: Function, settings: tuple[Any, ...], *_: Any
 ) -> tuple[NDArray[Any] | None, _core.Template | None]:
     """Return the memory of a tensor and what is drawn into it, or None for both where torch has to fill it."""
-    blocks = tensors.blocks_of(tensor)
+    blocks = _tensors.memory_blocks(tensor)
     answer = None if blocks is None else _answer(rule, tensor, settings)
     if blocks is None or answer is None:
         return None, None
     memory = blocks[0].memory
-    return memory, filling.template(answer, memory.dtype, tensors.format_of(tensor.dtype))
+    return memory, fill.template(answer, memory.dtype, _tensors.format_of(tensor.dtype))
 
 
-_fill = filling.entry(
+_fill = fill.entry(
     _prepared,
-    tensors.seed_from,
-    tensor_types=tensors.PLAIN,
+    _tensors.seed_from_generator,
+    tensor_types=_tensors.PLAIN,
     storage_of=torch.Tensor.untyped_storage,
     exchange=getattr(torch.Tensor, "__dlpack_c_exchange_api__", None),
 ).fill_by_shape
 
 
-def named_here(function: Function) -> Function:
+def with_public_module(function: Function) -> Function:
     """Give a function of torch's the module in which ours of its name is found, by pickle for one."""
     function.__module__, function.__qualname__ = "fastkaiming.torch", function.__name__
     return function
@@ -161,7 +162,7 @@ def deprecated(function: Function) -> Function:
     new = function.__name__
     old = new.removesuffix("_")
 
-    @named_here
+    @with_public_module
     @wraps(getattr(init, old))
     def initializer(*args: Any, **named: Any) -> Any:
         text = f"`nn.init.{old}` is now deprecated in favor of `nn.init.{new}`."
@@ -171,7 +172,7 @@ def deprecated(function: Function) -> Function:
     return initializer
 
 
-def drawn_as(theirs: Function) -> Callable[[torch.Tensor, tuple[Any, ...], Mapping[str, Any]], bool]:
+def try_fill_like(theirs: Function) -> Callable[[torch.Tensor, tuple[Any, ...], Mapping[str, Any]], bool]:
     """Return what fills a tensor that may be ours as an initializer of torch's would, or returns False."""
     most = theirs.__code__.co_argcount - 2  # between the tensor, which comes first, and the generator, which comes last
 
@@ -180,24 +181,24 @@ def drawn_as(theirs: Function) -> Callable[[torch.Tensor, tuple[Any, ...], Mappi
             return (
                 len(args) == most + 1
                 and "generator" not in named
-                and drawn(theirs, tensor, args[:most], named, args[most])
+                and try_fill(theirs, tensor, args[:most], named, args[most])
             )
         if "generator" in named:
             others = dict(named)
-            return drawn(theirs, tensor, args, others, others.pop("generator"))
-        return drawn(theirs, tensor, args, named, None)
+            return try_fill(theirs, tensor, args, others, others.pop("generator"))
+        return try_fill(theirs, tensor, args, named, None)
 
     return drawn_from
 
 
 def _ours(theirs: Function) -> Function:
     """Return an initializer of torch's whose random numbers are ours."""
-    drawn_from = drawn_as(theirs)
+    drawn_from = try_fill_like(theirs)
 
-    @named_here
+    @with_public_module
     @wraps(theirs)
     def initializer(tensor: Any, *args: Any, **named: Any) -> Any:
-        if is_compiling() or not may_be_ours(tensor):
+        if is_compiling() or not is_fillable(tensor):
             return theirs(tensor, *args, **named)
         if has_torch_function_variadic(tensor):
             return handle_torch_function(initializer, (tensor,), tensor, *args, **named)
@@ -216,7 +217,7 @@ kaiming_normal_ = _ours(init.kaiming_normal_)
 _theirs_truncated = init.trunc_normal_
 
 
-@named_here
+@with_public_module
 @wraps(init.trunc_normal_)
 def trunc_normal_(
     tensor: Any,
@@ -228,30 +229,34 @@ def trunc_normal_(
 ) -> Any:
     """Fill as torch.nn.init.trunc_normal_ does."""
     numbers = (mean, std, a, b)
-    if is_compiling() or not may_be_ours(tensor):
+    if is_compiling() or not is_fillable(tensor):
         return _theirs_truncated(tensor, *numbers, generator=generator)
     if has_torch_function_variadic(tensor):
         return handle_torch_function(trunc_normal_, (tensor,), tensor, *numbers, generator=generator)
-    if truncated_normal_drawn(tensor, *numbers, generator):
+    if try_fill_trunc_normal(tensor, *numbers, generator):
         return tensor
     return _theirs_truncated(tensor, *numbers, generator=generator)
 
 
-def truncated_normal_drawn(
+def try_fill_trunc_normal(
     tensor: Any, mean: float, std: float, a: float, b: float, generator: torch.Generator | None = None
 ) -> bool:
     """Fill a tensor that may be ours, and warn as torch does; return False where torch has to."""
     numbers = (mean, std, a, b)
-    if _is_far_out(*numbers) and tensors.blocks_of(tensor) is not None and _answer(StandIn.truncated, tensor, numbers):
+    if (
+        _warns_about_bounds(*numbers)
+        and _tensors.memory_blocks(tensor) is not None
+        and _answer(RecordingTensor.truncated, tensor, numbers)
+    ):
         warnings.warn(
             "mean is more than 2 std from [a, b] in nn.init.trunc_normal_. "
             "The distribution of values may be incorrect.",
             stacklevel=3,
         )
-    return drawn(StandIn.truncated, tensor, numbers, {}, generator)
+    return try_fill(RecordingTensor.truncated, tensor, numbers, {}, generator)
 
 
-def _is_far_out(mean: Any, std: Any, a: Any, b: Any) -> bool:
+def _warns_about_bounds(mean: Any, std: Any, a: Any, b: Any) -> bool:
     """Tell whether torch warns of the bounds of a truncated normal distribution."""
     try:
         return bool(mean < a - 2 * std or mean > b + 2 * std)

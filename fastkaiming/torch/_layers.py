@@ -13,7 +13,7 @@ from torch.nn.utils.parametrizations import _WeightNorm
 from torch.nn.utils.parametrize import ParametrizationList, type_before_parametrizations
 from torch.nn.utils.weight_norm import WeightNorm
 
-from fastkaiming.rules import DEFAULT_RULES, Filler, first_matches, parsed
+from fastkaiming.initializers._model import DEFAULT_RULES, Filler, first_matches, parsed
 
 
 class Rule(NamedTuple):
@@ -107,12 +107,12 @@ def _standard_rule(qualified: str, owner: Any, its_name: str, layer: Any, name: 
     for candidate in (its_name, its_name.removesuffix("_orig"), its_name.removesuffix("_v")):
         pattern = first_matches([candidate], known)[candidate]
         if pattern is not None:
-            return _texted(kind, known[pattern])
+            return _rule_from_text(kind, known[pattern])
     text = DEFAULT_RULES[str(first_matches([qualified], DEFAULT_RULES)[qualified])]
-    return _texted(kind, text)
+    return _rule_from_text(kind, text)
 
 
-def _texted(kind: type, text: str) -> Rule:
+def _rule_from_text(kind: type, text: str) -> Rule:
     return Rule(f"{kind.__name__}: {text}", filler_of(text), text)
 
 

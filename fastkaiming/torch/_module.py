@@ -6,25 +6,26 @@ from typing import TypeAlias
 import torch
 from torch import nn
 
-from fastkaiming import aliases, checks
-from fastkaiming.generator import Rng
-from fastkaiming.rules import (
+from fastkaiming import _validation
+from fastkaiming.initializers import _shared_memory
+from fastkaiming.initializers._model import (
     DEFAULT_RULES,
     Filler,
     InitReport,
     Job,
     Rules,
-    carry_out,
     first_matches,
     is_keep,
     listed,
     read,
-    unused_of,
-    warn_of_unused,
+    run_jobs,
+    unused_patterns,
+    warn_about_unused,
 )
-from fastkaiming.torch import tensors
-from fastkaiming.torch.layers import EMBEDDING, Norms, Rule, filler_of, padding_rows, standard_rules
-from fastkaiming.torch.tensors import Block
+from fastkaiming.rng import Rng
+from fastkaiming.torch import _tensors
+from fastkaiming.torch._layers import EMBEDDING, Norms, Rule, filler_of, padding_rows, standard_rules
+from fastkaiming.torch._tensors import Block
 
 Blocks: TypeAlias = Sequence[Block]
 
@@ -107,7 +108,7 @@ def init_module_(
     'Linear: zeros'
     """
     if not isinstance(module, nn.Module):
-        raise TypeError(f"module must be a torch.nn.Module, not {checks.shown(module)}")
+        raise TypeError(f"module must be a torch.nn.Module, not {_validation.shown(module)}")
     parameters: dict[str, torch.Tensor] = dict(module.named_parameters(remove_duplicate=False))
     names = _names_of_each(parameters)
     given, standard = read({} if rules is None else rules), standard_rules(module)
@@ -115,7 +116,7 @@ def init_module_(
     filled = [name for name, rule in chosen.items() if not is_keep(rule.filler)]
     blocks = {name: _blocks(name, parameters[name]) for name in filled}
     _refuse_vectors_without_fans(chosen, parameters)
-    names = _joined_by_memory(names, blocks)
+    names = _merge_shared_memory(names, blocks)
     jobs = [
         Job(name, chosen[name].label, chosen[name].filler, parameters[name], blocks[name])
         for name in filled
@@ -127,14 +128,14 @@ def init_module_(
     rows = [(blocks[name], row) for name, row in padding if chosen[name].filler is filler_of(EMBEDDING)]
     try:
         with torch.no_grad():
-            carry_out(jobs, tensors.seed_from(rng) if isinstance(rng, torch.Generator) else rng, threads)
+            run_jobs(jobs, _tensors.seed_from_generator(rng) if isinstance(rng, torch.Generator) else rng, threads)
             for its_blocks, row in rows:
                 _zero_row(its_blocks, row)
     finally:  # a function among the rules may raise when others have been carried out
         torch.autograd.graph.increment_version([parameters[job.name] for job in jobs])
     rule_of = {name: chosen[first_of[name]].label for name in parameters}
-    unused = unused_of(given, rule_of)
-    warn_of_unused(unused, parameters)
+    unused = unused_patterns(given, rule_of)
+    warn_about_unused(unused, parameters)
     shared = {name: first for name, first in first_of.items() if name != first}
     return InitReport(rule_of, shared, unused)
 
@@ -147,9 +148,9 @@ def _names_of_each(parameters: Mapping[str, torch.Tensor]) -> dict[str, list[str
     return {its_names[0]: its_names for its_names in names.values()}
 
 
-def _joined_by_memory(names: Mapping[str, list[str]], blocks: Mapping[str, Blocks]) -> dict[str, list[str]]:
+def _merge_shared_memory(names: Mapping[str, list[str]], blocks: Mapping[str, Blocks]) -> dict[str, list[str]]:
     """Return the same for memory, of which several parameters may be views."""
-    shared = aliases.shared({name: its[0].memory for name, its in blocks.items() if its})
+    shared = _shared_memory.shared({name: its[0].memory for name, its in blocks.items() if its})
     joined: dict[str, list[str]] = {}
     firsts: dict[str, str] = {}
     for name, its_names in names.items():
@@ -159,7 +160,7 @@ def _joined_by_memory(names: Mapping[str, list[str]], blocks: Mapping[str, Block
 
 
 def _blocks(name: str, parameter: torch.Tensor) -> Blocks:
-    blocks = tensors.blocks_of(parameter)
+    blocks = _tensors.memory_blocks(parameter)
     if blocks is None or parameter.is_meta:
         raise _refusal(name, parameter)
     return blocks
@@ -175,7 +176,7 @@ def _refusal(name: str, parameter: torch.Tensor) -> Exception:
         )
     if parameter.is_inference() and not torch.is_inference_mode_enabled():
         return ValueError(f"parameter {name!r} must not be an inference tensor outside of torch.inference_mode()")
-    if parameter.dtype in tensors.DTYPES and parameter.is_cpu and parameter.layout is torch.strided:
+    if parameter.dtype in _tensors.DTYPES and parameter.is_cpu and parameter.layout is torch.strided:
         return ValueError(
             f"parameter {name!r} must not overlap itself, got strides {parameter.stride()} "
             f"for shape {tuple(parameter.shape)}"

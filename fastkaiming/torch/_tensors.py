@@ -13,8 +13,8 @@ from torch._C import _functorch
 from torch._ops import _len_torch_dispatch_stack_pre_dispatch
 from torch.autograd import forward_ad
 
-from fastkaiming import formats, targets
-from fastkaiming.torch import dtensors
+from fastkaiming._fill import buffers, dtypes
+from fastkaiming.torch import _dtensors
 
 DTYPES: Mapping[torch.dtype, np.dtype[Any]] = {
     torch.float32: np.dtype(np.float32),
@@ -39,10 +39,10 @@ class Block(NamedTuple):
     place: Mapping[str, Any]
 
 
-def may_be_ours(tensor: Any) -> bool:
+def is_fillable(tensor: Any) -> bool:
     """Tell whether a tensor is of a kind that can be ours to fill, and nobody watches what is done to it."""
     return (
-        (type(tensor) in PLAIN or dtensors.is_dtensor(tensor))
+        (type(tensor) in PLAIN or _dtensors.is_dtensor(tensor))
         and tensor.is_cpu
         and not _dispatch_modes()
         and (not _function_modes() or not _len_torch_dispatch_stack_pre_dispatch())
@@ -58,16 +58,16 @@ def _is_read_only(tensor: torch.Tensor) -> bool:
     return tensor.is_inference() and not torch.is_inference_mode_enabled()
 
 
-def blocks_of(tensor: torch.Tensor) -> Sequence[Block] | None:
+def memory_blocks(tensor: torch.Tensor) -> Sequence[Block] | None:
     """Return the memory of a tensor, or None where it is not ours to fill: another device, dtype or subclass."""
     if type(tensor) in PLAIN:
         memory = _memory(tensor)
         return None if memory is None else (Block(memory, {}),)
-    if not dtensors.is_dtensor(tensor):
+    if not _dtensors.is_dtensor(tensor):
         return None
     with torch.no_grad():
         memory = _memory(tensor.to_local())
-    pieces = None if memory is None else dtensors.pieces(tensor, memory.shape)
+    pieces = None if memory is None else _dtensors.pieces(tensor, memory.shape)
     if memory is None or pieces is None:
         return None
     shape = tuple(tensor.shape)
@@ -87,13 +87,13 @@ def _memory(tensor: torch.Tensor) -> NDArray[Any] | None:
         if data.data_ptr() == 0 and data.numel() > 0:  # its storage was taken away
             return None
         memory: NDArray[Any] = data.numpy() if dtype.kind == "f" else data.view(torch.uint16).numpy().view(dtype)
-        targets.check_memory(memory)
+        buffers.check_memory(memory)
     except (RuntimeError, TypeError, ValueError):  # sparse, batched by vmap, a negative view, expanded
         return None
     return memory
 
 
-def seed_from(generator: torch.Generator | None) -> int:
+def seed_from_generator(generator: torch.Generator | None) -> int:
     """Draw 64 bits from a generator, or from the one that ``torch.manual_seed`` sets."""
     try:
         draw, bits = _thread.word
@@ -114,8 +114,8 @@ def _word() -> tuple[Callable[..., torch.Tensor], ctypes.c_uint64]:
     return word.random_, ctypes.c_uint64.from_address(word.data_ptr())
 
 
-def format_of(dtype: torch.dtype) -> formats.Format:
+def format_of(dtype: torch.dtype) -> dtypes.Format:
     """Return the format of a dtype that can be ours."""
-    storage = formats.known(DTYPES[dtype])
+    storage = dtypes.known(DTYPES[dtype])
     assert storage is not None
     return storage

@@ -15,7 +15,7 @@ import pytest
 import fastkaiming
 from fastkaiming import _core
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import calls  # noqa: E402

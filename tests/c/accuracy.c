@@ -4,7 +4,7 @@
  *
  * In single precision every STRIDE-th word is visited, from the ends inwards: at STRIDE 1 the figures are a proof. In
  * double precision they come from a sample, 2^28 / STRIDE words and more next to the ends. Compile it with threads.c,
- * and for an instruction set with its verbs and target: -DVERBS='"vec_avx2.h"' -mavx2 -mfma -mf16c.
+ * and for an instruction set with its verbs and target: -DVERBS='"simd/vec_avx2.h"' -mavx2 -mfma -mf16c.
  *
  * The first line of output names the verbs and the bits of the reference's significand. Then there is a line for each
  * function: its name, the number of results looked at, the largest error in ulp, the word where it occurs, the result
@@ -15,7 +15,7 @@
 
 #include "accuracy.h"
 
-#include "boxmuller.h"
+#include "math/boxmuller.h"
 
 /* A word is here all that a function depends on, as one number: for the float32 radius the 32 bits of a, then the low 8
  * of b. The functions read it as a signed number s, and in terms of x = (s + 1/2) / 2^bits, in (-1/2, 1/2), the

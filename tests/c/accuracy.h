@@ -1,13 +1,14 @@
 /* accuracy.h - how far the results of a function of words lie from exact ones: the part that all such programs share.
  *
  * Included once, by a program that then adds its functions. Compile it with threads.c, and for an instruction set with
- * its verbs and target: -DVERBS='"vec_avx2.h"' -mavx2 -mfma. An ulp is the unit in the last place of the exact number.
+ * its vector operations and target: -DVERBS='"simd/vec_avx2.h"' -mavx2 -mfma. An ulp is the unit in the last place of
+ * the exact number.
  */
 #ifndef FASTKAIMING_TESTS_ACCURACY_H
 #define FASTKAIMING_TESTS_ACCURACY_H
 
 #ifndef VERBS
-#define VERBS "vec_scalar.h"
+#define VERBS "simd/vec_scalar.h"
 #endif
 #define FK_INLINE static inline __attribute__((always_inline))
 #include VERBS
@@ -20,7 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "threads.h"
+#include "threads/threads.h"
 
 static int64_t signed_word(uint64_t word, int bits) { return (int64_t)(word << (64 - bits)) >> (64 - bits); }
 

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "dispatch.h"
+#include "simd/dispatch.h"
 
 /* The tables that dispatch.c chooses from: this program runs none of them. */
 const fk_kernels fk_kernels_scalar = {.isa = "scalar"};

@@ -1,7 +1,7 @@
 /* probe.c - what Python cannot reach: a block of words in any lane of a kernel, and a thread's floating-point mode. */
 #include <string.h>
 
-#include "dispatch.h"
+#include "simd/dispatch.h"
 
 size_t probe_tile_blocks(void) { return fk_selected()->tile_blocks; }
 

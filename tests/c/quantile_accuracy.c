@@ -23,8 +23,8 @@
 
 #include "fill.h"
 
-#include "boxmuller.h"
-#include "quantile.h"
+#include "math/boxmuller.h"
+#include "math/quantile.h"
 
 typedef struct { long double slope, anchor, lower_anchor, upper_anchor; } exact_params;
 

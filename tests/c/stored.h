@@ -1,7 +1,7 @@
 /* stored.h - what fk_store_f32 makes of numbers that are given in the order in which they are stored.
  *
  * Included once, by a program that is compiled with the vector operations and the target of an instruction set:
- * -DVERBS='"vec_avx2.h"' -mavx2 -mfma -mf16c.
+ * -DVERBS='"simd/vec_avx2.h"' -mavx2 -mfma -mf16c.
  */
 #ifndef FASTKAIMING_TESTS_STORED_H
 #define FASTKAIMING_TESTS_STORED_H
@@ -9,13 +9,13 @@
 #include <string.h>
 
 #ifndef VERBS
-#define VERBS "vec_scalar.h"
+#define VERBS "simd/vec_scalar.h"
 #endif
 #define FK_INLINE static inline __attribute__((always_inline))
 #define FK_UNROLL
 #include VERBS
 
-#include "formats.h"
+#include "math/formats.h"
 
 enum { LANES = 2 * FK_W64, STORED_AT_ONCE = 4 * LANES };
 

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "dispatch.h"
+#include "simd/dispatch.h"
 
 static int gains;
 static atomic_int streamed;

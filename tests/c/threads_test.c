@@ -22,7 +22,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "threads.h"
+#include "threads/threads.h"
 
 enum { MOST_PIECES = 4096, MOST_CALLS = 256, PIECE = 10, WORTH = 3 };
 

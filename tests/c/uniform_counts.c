@@ -14,7 +14,7 @@
 #include <string.h>
 
 #include "stored.h"
-#include "uniform.h"
+#include "math/uniform.h"
 
 static void count(fk_format format, const fk_params *params, uint32_t *counts) {
     const int is_byte = fk_element_bytes(sizeof(float), format) == 1;

@@ -6,7 +6,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 
-#include "threads.h"
+#include "threads/threads.h"
 
 enum { PIECES = 400, THREADS = 3, MOMENT_MS = 2, ANSWER = 7 };
 

@@ -16,7 +16,7 @@ from processes import HANG_SECONDS
 
 import fastkaiming as fk
 from fastkaiming import checkpoint
-from fastkaiming.checkpoint import headers, pieces, verifying, writing
+from fastkaiming.checkpoint import _file_writer, _headers, _verify
 
 RECIPE: dict[str, Any] = {
     "seed": 7,
@@ -79,7 +79,7 @@ def values(directory: Path) -> dict[str, np.ndarray[Any, Any]]:
 def test_every_value_is_that_of_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, buffer: int, size: int | str
 ) -> None:
-    monkeypatch.setattr(writing, "BUFFER", buffer)
+    monkeypatch.setattr(_file_writer, "BUFFER", buffer)
     report = checkpoint.write(RECIPE, tmp_path, max_shard_size=size)
     found = values(tmp_path)
     assert found.keys() == RECIPE["tensors"].keys()
@@ -104,7 +104,7 @@ def test_files_open_with_safetensors(tmp_path: Path) -> None:
     }
     theirs = tmp_path / "theirs"
     numpy.save_file(found, theirs, {"format": "pt"})
-    ours, other = headers.read(path), headers.read(theirs)
+    ours, other = _headers.read(path), _headers.read(theirs)
     assert list(ours.tensors.items()) == list(other.tensors.items())  # in the same order, at the same offsets
     assert path.read_bytes()[ours.start :] == theirs.read_bytes()[other.start :]
 
@@ -136,7 +136,7 @@ def test_boxes_are_the_run(shape: list[int], data: st.DataObject) -> None:
     whole = np.arange(math.prod(shape)).reshape(shape)
     first = data.draw(st.integers(0, whole.size))
     stop = data.draw(st.integers(first, whole.size))
-    found = [whole[box].ravel() for box in pieces.boxes(tuple(shape), first, stop)]
+    found = [whole[box].ravel() for box in _file_writer.boxes(tuple(shape), first, stop)]
     assert np.array_equal(np.concatenate([np.empty(0, int), *found]), np.arange(first, stop))
     assert len(found) <= max(1, 2 * len(shape) - 1)
 
@@ -204,8 +204,8 @@ def llama(tmp_path: Path) -> tuple[Path, checkpoint.Report]:
 
 @pytest.mark.parametrize("piece", [64, 1024, 4 << 20])
 def test_verify_names_the_first_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece: int) -> None:
-    monkeypatch.setattr(verifying, "_PIECE", piece)
-    monkeypatch.setattr(verifying, "_BLOCK", piece // 4)
+    monkeypatch.setattr(_verify, "_PIECE", piece)
+    monkeypatch.setattr(_verify, "_BLOCK", piece // 4)
     directory, report = llama(tmp_path)
     name = report.files[1]
     tensor = next(file for file in checkpoint.plan({"tensors": LIKE_LLAMA}, max_shard_size="30KB").files[1:]).tensors[1]
@@ -220,7 +220,7 @@ def test_verify_names_the_first_difference(tmp_path: Path, monkeypatch: pytest.M
 
 def test_verify_draws_on_several_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     directory, _ = llama(tmp_path)
-    fill, met, meeting = writing.fill, threading.Event(), threading.Barrier(2, timeout=HANG_SECONDS)
+    fill, met, meeting = _file_writer.fill, threading.Event(), threading.Barrier(2, timeout=HANG_SECONDS)
 
     def meets_another(*arguments: Any, **keywords: Any) -> None:
         if not met.is_set():
@@ -228,9 +228,9 @@ def test_verify_draws_on_several_threads(tmp_path: Path, monkeypatch: pytest.Mon
             met.set()
         fill(*arguments, **keywords)
 
-    monkeypatch.setattr(verifying, "get_num_threads", lambda: 2)
-    monkeypatch.setattr(verifying, "_PIECE", 512)
-    monkeypatch.setattr(writing, "fill", meets_another)
+    monkeypatch.setattr(_verify, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(_verify, "_PIECE", 512)
+    monkeypatch.setattr(_file_writer, "fill", meets_another)
     assert checkpoint.verify(directory).difference is None
     assert met.is_set()
 
@@ -257,7 +257,7 @@ def test_incomplete_checkpoints_are_not_verified(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("again", [False, True])
 def test_progress_is_of_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: bool) -> None:
-    monkeypatch.setattr(verifying, "_PIECE", 512)
+    monkeypatch.setattr(_verify, "_PIECE", 512)
     calls: list[tuple[int, int]] = []
     if again:
         checkpoint.write({"tensors": LIKE_LLAMA}, tmp_path, max_shard_size="30KB")

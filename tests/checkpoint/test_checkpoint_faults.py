@@ -17,7 +17,7 @@ from processes import HANG_SECONDS, python
 
 import fastkaiming as fk
 from fastkaiming import checkpoint
-from fastkaiming.checkpoint import writing
+from fastkaiming.checkpoint import _file_writer
 
 RECIPE: dict[str, Any] = {"tensors": {f"{n}.weight": [64, 48] for n in range(12)}}
 SHARD_SIZE = "30KB"
@@ -60,7 +60,7 @@ def test_another_checkpoint_is_never_overwritten(tmp_path: Path) -> None:
 
 
 def test_full_disk_is_told_before_anything_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writing, "write", pytest.fail)
+    monkeypatch.setattr(_file_writer, "write", pytest.fail)
     huge = {"tensors": {"a": [2**30, 2**20], "b": [2**30, 2**20]}}
     with pytest.raises(OSError, match="cannot be reserved") as raised:
         checkpoint.write(huge, tmp_path / "out", dtype="float32")
@@ -72,7 +72,7 @@ def test_error_in_the_middle_leaves_nothing(tmp_path: Path, monkeypatch: pytest.
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(writing, "_pwrite", full)
+    monkeypatch.setattr(_file_writer, "_pwrite", full)
     with pytest.raises(OSError, match="No space left"):
         checkpoint.write(RECIPE, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
@@ -203,15 +203,15 @@ def test_truncated_file_is_made_anew(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("shard", ["5GB", "4KB"])
 def test_resume_takes_over_from_a_run_that_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shard: str) -> None:
-    pwrite = writing._pwrite
+    pwrite = _file_writer._pwrite
 
     def other_run(*arguments: Any) -> None:
-        monkeypatch.setattr(writing, "_pwrite", pwrite)
+        monkeypatch.setattr(_file_writer, "_pwrite", pwrite)
         assert checkpoint.write(RECIPE, out, max_shard_size=shard, resume=True).kept == ()
         pwrite(*arguments)
 
     out = tmp_path / "out"
-    monkeypatch.setattr(writing, "_pwrite", other_run)
+    monkeypatch.setattr(_file_writer, "_pwrite", other_run)
     with pytest.raises(FileExistsError, match="another run has taken over"):
         checkpoint.write(RECIPE, out, max_shard_size=shard)
     assert not list(out.glob(".*"))
@@ -242,7 +242,7 @@ def test_interrupted_reservation_leaves_nothing(tmp_path: Path, monkeypatch: pyt
 
 
 def test_one_buffer_is_filled_while_another_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fill, pwrite = writing.fill, writing._pwrite
+    fill, pwrite = _file_writer.fill, _file_writer._pwrite
     begun = [threading.Event() for _ in range(3)]  # of filling a buffer
 
     def filled(buffer: Any, file: Any, begin: int, *more: Any) -> None:
@@ -253,9 +253,9 @@ def test_one_buffer_is_filled_while_another_is_written(tmp_path: Path, monkeypat
         assert begun[min(offset // 4096 + 1, 2)].wait(HANG_SECONDS)
         pwrite(direct, cached, data, offset)
 
-    monkeypatch.setattr(writing, "BUFFER", 4096)
-    monkeypatch.setattr(writing, "fill", filled)
-    monkeypatch.setattr(writing, "_pwrite", written_late)
+    monkeypatch.setattr(_file_writer, "BUFFER", 4096)
+    monkeypatch.setattr(_file_writer, "fill", filled)
+    monkeypatch.setattr(_file_writer, "_pwrite", written_late)
     checkpoint.write(RECIPE, tmp_path)
     monkeypatch.undo()
     assert checkpoint.verify(tmp_path).difference is None

@@ -10,7 +10,7 @@ import pytest
 
 import fastkaiming as fk
 from fastkaiming import checkpoint, cli
-from fastkaiming.checkpoint import writing
+from fastkaiming.checkpoint import _file_writer
 
 
 def safetensors_file(path: Path, table: Any, data: bytes = b"", length: int | None = None) -> Path:
@@ -226,4 +226,4 @@ def test_files_have_5_gb_unless_told_otherwise(nbytes: int, files: int) -> None:
 
 
 def test_buffers_are_bounded() -> None:
-    assert 64 << 20 <= 2 * writing.BUFFER <= 256 << 20
+    assert 64 << 20 <= 2 * _file_writer.BUFFER <= 256 << 20

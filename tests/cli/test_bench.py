@@ -13,9 +13,9 @@ import pytest
 
 import fastkaiming
 from fastkaiming import _core, cli
+from fastkaiming.cli import _output
 from fastkaiming.cli import bench as job
-from fastkaiming.cli import output
-from fastkaiming.cli.memset import UNIT, memset, work_units
+from fastkaiming.cli._memset import UNIT, memset, work_units
 
 MODULE = ("-m", "fastkaiming")
 
@@ -262,7 +262,7 @@ def test_constant_weights_have_no_std() -> None:
 
 
 def test_progress_in_lines_at_each_tenth(capsys: pytest.CaptureFixture[str]) -> None:
-    show = output.tenths("a fill")
+    show = _output.tenths("a fill")
     for done in (50, 149, 151, 199, 420, 1000):
         show(done, 1000)
     assert capsys.readouterr().err.splitlines() == [
@@ -273,7 +273,7 @@ def test_progress_in_lines_at_each_tenth(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_progress_as_a_redrawn_bar(capsys: pytest.CaptureFixture[str]) -> None:
-    show = output.redrawn_bar("a fill")
+    show = _output.redrawn_bar("a fill")
     show(250, 1000)
     bar = f"a fill       [{'#' * 10}{' ' * 30}]  25%"
     assert capsys.readouterr().err == f"\r{bar}"

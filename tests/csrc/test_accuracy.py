@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from processes import CSRC, ROOT, compiled
+from processes import CSRC, ROOT, compiled, vectors_of
 
 import fastkaiming as fk
 
@@ -68,11 +68,8 @@ class Report(NamedTuple):
 
 
 def look_at_words(isa: str, stride: int, threads: int, directory: Path) -> Report:
-    targets = re.findall(r'#define FK_TARGET "(.*)"', (CSRC / f"kernel_{isa}.c").read_text())
-    features = [f"-m{feature}" for target in targets for feature in target.split(",")]
-    verbs = [f'-DVERBS="vec_{isa}.h"', *features]
-    sources = [ROOT / "tests" / "c" / "accuracy.c", CSRC / "threads.c"]
-    program = compiled(directory / f"accuracy_{isa}", *verbs, *sources, "-lm")
+    sources = [ROOT / "tests" / "c" / "accuracy.c", CSRC / "threads" / "threads.c"]
+    program = compiled(directory / f"accuracy_{isa}", *vectors_of(isa), *sources, "-lm")
     output = subprocess.run([program, str(stride), str(threads)], check=True, capture_output=True, text=True).stdout
     print(output)
     first, *rest = (line.split() for line in output.splitlines())
@@ -124,7 +121,7 @@ def test_results_fill_their_range_and_never_leave_it(report: Report, function: F
 
 
 def test_words_looked_at(report: Report) -> None:
-    assert report.verbs == f"vec_{report.isa}.h"
+    assert report.verbs == f"simd/vec_{report.isa}.h"
 
     def visited(words: int) -> int:
         return math.ceil(words / report.stride)
@@ -137,7 +134,7 @@ def test_words_looked_at(report: Report) -> None:
 
 @EACH_FUNCTION
 def test_contract_states_error_and_range(function: Function) -> None:
-    header = (CSRC / "boxmuller.h").read_text()
+    header = (CSRC / "math" / "boxmuller.h").read_text()
     contract = re.search(rf"/\*((?:(?!\*/).)*)\*/\s+FK_INLINE \w+ {function.contract}\(", header, re.DOTALL)
     assert contract is not None
     assert f"Max error: {function.max_ulp} ulp" in contract[1]

@@ -81,7 +81,7 @@ def selection() -> Iterator[None]:
 
 @x86_only
 def test_simulated_cpus(tmp_path: Path) -> None:
-    program = compiled(tmp_path / "dispatch", ROOT / "tests" / "c" / "dispatch_test.c", CSRC / "dispatch.c")
+    program = compiled(tmp_path / "dispatch", ROOT / "tests" / "c" / "dispatch_test.c", CSRC / "simd" / "dispatch.c")
     registers = [cpu[:4] for cpu in SIMULATED_CPUS.values()]
     questions = [" ".join("-" if value is None else f"{value:x}" for value in four) for four in registers]
     for maker, gains in {"GenuineIntel": 1, "AuthenticAMD": 0, "AuthenticAMX": 1, "-": 1}.items():
@@ -110,7 +110,7 @@ FILLS = {
 
 
 def test_which_fills_store_past_the_caches(tmp_path: Path) -> None:
-    sources = [CSRC / name for name in ("fill.c", "batch.c", "draw.c", "grid.c", "pages.c", "threads.c")]
+    sources = [CSRC / name for name in ("fill.c", "scatter.c", "sample.c", "grid.c", "pages.c", "threads/threads.c")]
     program = compiled(tmp_path / "streaming", ROOT / "tests" / "c" / "streaming_test.c", *sources)
     found = answers(program, [" ".join(map(str, fill[:5])) for fill in FILLS.values()])
     assert dict(zip(FILLS, found, strict=True)) == {name: str(fill[5]) for name, fill in FILLS.items()}

@@ -1,6 +1,6 @@
 """Threads, signals and callbacks: what happens around the numbers while a fill runs never shows in the numbers.
 
-What the system does to a process, or refuses it, is in tests/test_faults.py and tests/test_interruptions.py.
+What the system does to a process, or refuses it, is in tests/fill/test_faults.py and tests/fill/test_interruptions.py.
 """
 
 import array

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from processes import CSRC, ROOT, compiled
+from processes import CSRC, ROOT, compiled, vectors_of
 from reference_arithmetic import Precision
 from reference_truncated import DIGITS, Exact, Truncation, exact_numbers, lower_tail, pi, truncation
 
@@ -71,16 +71,14 @@ def case(bounds: tuple[float, float], precision: Precision) -> Case:
 
 
 def look_at_words(isa: str, cases: list[Case], stride: int, threads: int, directory: Path) -> list[Seen]:
-    targets = re.findall(r'#define FK_TARGET "(.*)"', (CSRC / f"kernel_{isa}.c").read_text())
-    features = [f"-m{feature}" for target in targets for feature in target.split(",")]
-    sources = [ROOT / "tests" / "c" / "quantile_accuracy.c", CSRC / "threads.c"]
-    program = compiled(directory / f"quantile_{isa}", f'-DVERBS="vec_{isa}.h"', *features, *sources, "-lm")
+    sources = [ROOT / "tests" / "c" / "quantile_accuracy.c", CSRC / "threads" / "threads.c"]
+    program = compiled(directory / f"quantile_{isa}", *vectors_of(isa), *sources, "-lm")
     lines = "\n".join(case.line() for case in cases)
     command = [str(program), str(stride), str(threads)]
     output = subprocess.run(command, input=lines, check=True, capture_output=True, text=True).stdout
     print(output)
     (verbs, bits), *rest = (line.split() for line in output.splitlines())
-    assert verbs == f"vec_{isa}.h"
+    assert verbs == f"simd/vec_{isa}.h"
     if int(bits) < 64:
         pytest.skip(f"long double has {bits} bits here, too few to judge")
     assert [fields[0] for fields in rest] == [case.operation for case in cases]
@@ -174,7 +172,7 @@ def test_proof_for_every_word(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("operation", MAX_ULP)
 def test_contract_states_the_error(operation: str) -> None:
-    header = (CSRC / "quantile.h").read_text()
+    header = (CSRC / "math" / "quantile.h").read_text()
     contract = re.search(rf"/\*((?:(?!\*/).)*)\*/\s+FK_INLINE \w+ {CONTRACTS[operation]}\(", header, re.DOTALL)
     assert contract is not None
     assert f"Max error: {MAX_ULP[operation]} ulp" in contract[1]

@@ -9,7 +9,7 @@ import fastkaiming as fk
 
 linux_only = pytest.mark.skipif(platform.system() != "Linux", reason="needs what only Linux has")
 
-MOST_BYTES = 16 * 1024
+MAX_BYTES = 16 * 1024
 LAYOUTS = {
     "one",
     "direct",
@@ -40,7 +40,7 @@ def depths(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], in
 
 def test_a_fill_takes_less_than_16_kib_of_stack(depths: dict[tuple[str, str], int]) -> None:
     assert depths.keys() == {(isa, layout) for isa in fk.available_isas() for layout in LAYOUTS}
-    assert {case: depth for case, depth in depths.items() if not 0 < depth < MOST_BYTES} == {}
+    assert {case: depth for case, depth in depths.items() if not 0 < depth < MAX_BYTES} == {}
     print(f"{max(depths.values())} bytes at most")
 
 

@@ -12,7 +12,8 @@ from numpy.typing import DTypeLike, NDArray
 
 import fastkaiming as fk
 from fastkaiming import diagnostics
-from fastkaiming.activations import ACTIVATIONS
+from fastkaiming.diagnostics import _statistics
+from fastkaiming.diagnostics._activations import ACTIVATIONS
 
 SIGMAS = 6.0
 WIDTH, DEPTH, NETWORKS = 256, 12, 12
@@ -177,7 +178,7 @@ def normal(dtype: DTypeLike, shape: tuple[int, ...]) -> NDArray[Any]:
     ids=["whole", "Fortran", "3 axes", "row", "strided", "1 axis", "scalar"],
 )
 def test_statistics_are_numpys(dtype: DTypeLike, cut: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(diagnostics, "_PIECE", 1000)
+    monkeypatch.setattr(_statistics, "_PIECE", 1000)
     array = normal(dtype, (30, 1200))
     array[[3, 4, 29]] = 0
     array = np.asarray(cut(array))
@@ -193,7 +194,7 @@ def test_statistics_are_numpys(dtype: DTypeLike, cut: Any, monkeypatch: pytest.M
 
 
 def test_rows_longer_and_shorter_than_a_piece_are_dead(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(diagnostics, "_PIECE", 10)
+    monkeypatch.setattr(_statistics, "_PIECE", 10)
     for columns in (1, 3, 10, 11, 99):
         array = np.zeros((7, columns))
         array[[1, 2, 5], columns - 1] = -1.0
@@ -255,7 +256,7 @@ def test_z_scores_are_standard_normal() -> None:
     ids=str,
 )
 def test_kurtosis(distribution: Any, kurtosis: float) -> None:
-    assert diagnostics._kurtosis(distribution) == pytest.approx(kurtosis, rel=1e-6)
+    assert _statistics._kurtosis(distribution) == pytest.approx(kurtosis, rel=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2])

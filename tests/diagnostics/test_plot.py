@@ -20,8 +20,8 @@ from fastkaiming import diagnostics
 pytest.importorskip("matplotlib")
 from matplotlib.figure import Figure
 
-from fastkaiming import plot, report
-from fastkaiming.report import Tensor
+from fastkaiming.diagnostics import plot, report
+from fastkaiming.diagnostics.report import Tensor
 
 RULES = {"small": "normal(std=0.01)", "Xavier": "xavier_normal", "Kaiming": "kaiming_normal(nonlinearity='relu')"}
 
@@ -92,7 +92,7 @@ def test_propagation_needs_two_axes(results: dict[str, diagnostics.Propagation])
 
 
 def test_neither_windows_nor_global_state() -> None:
-    program = "import sys, fastkaiming.report; print('matplotlib.pyplot' in sys.modules)"
+    program = "import sys, fastkaiming.diagnostics.report; print('matplotlib.pyplot' in sys.modules)"
     assert processes.python(program).stdout == "False\n"
 
 
@@ -103,8 +103,10 @@ def test_importing_fastkaiming_or_its_diagnostics_does_not_import_matplotlib() -
 
 @pytest.mark.parametrize("room", ["plot", "report"])
 def test_without_matplotlib_the_error_says_what_to_install(room: str) -> None:
-    result = processes.python(f"import sys; sys.modules['matplotlib'] = None; import fastkaiming.{room}")
-    assert result.stderr.endswith("ImportError: fastkaiming.plot needs matplotlib: pip install 'fastkaiming[plot]'\n")
+    result = processes.python(f"import sys; sys.modules['matplotlib'] = None; import fastkaiming.diagnostics.{room}")
+    assert result.stderr.endswith(
+        "ImportError: fastkaiming.diagnostics.plot needs matplotlib: pip install 'fastkaiming[plot]'\n"
+    )
 
 
 # ---- histograms ----

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import fastkaiming as fk
-from fastkaiming.distributions import centered
+from fastkaiming.distributions._families import centered
 
 # z, density and distribution function of the standard normal
 STANDARD_NORMAL = [

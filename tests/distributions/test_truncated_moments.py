@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from processes import ROOT
 
 import fastkaiming as fk
-from fastkaiming.distributions import centered
-from fastkaiming.quadrature import gauss_legendre
+from fastkaiming.distributions._families import centered
+from fastkaiming.distributions._quadrature import gauss_legendre
 
-TABLE = Path(__file__).parent / "vectors" / "truncated_normals.txt"
+TABLE = Path(__file__).parents[1] / "vectors" / "truncated_normals.txt"
 ROWS = [line.split() for line in TABLE.read_text("utf-8").splitlines() if not line.startswith("#")]
 EPSILON = 2.0**-52
 
@@ -48,13 +48,13 @@ def test_curves(row: list[str]) -> None:
 @pytest.mark.skipif(find_spec("mpmath") is None, reason="mpmath is not installed")
 @pytest.mark.slow
 def test_table_is_what_its_generator_computes() -> None:
-    program = [sys.executable, str(ROOT / "tests" / "truncated_normals.py")]
+    program = [sys.executable, str(ROOT / "tests" / "generators" / "truncated_normals.py")]
     assert subprocess.run(program, check=True, capture_output=True, text=True).stdout == TABLE.read_text("utf-8")
 
 
 @pytest.mark.skipif(find_spec("mpmath") is None, reason="mpmath is not installed")
 def test_rule_of_gauss_and_legendre_is_what_its_generator_computes() -> None:
-    program = [sys.executable, str(ROOT / "tests" / "gauss_legendre.py")]
+    program = [sys.executable, str(ROOT / "tests" / "generators" / "gauss_legendre.py")]
     derived = subprocess.run(program, check=True, capture_output=True, text=True).stdout
     nodes, weights = gauss_legendre(1)
     pairs = zip(nodes[12:], weights[12:], strict=True)

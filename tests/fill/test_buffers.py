@@ -29,7 +29,7 @@ DTYPES = [
     np.dtype(ml_dtypes.float8_e4m3fn),
     np.dtype(ml_dtypes.float8_e5m2),
 ]
-MOST_AXES = 64 if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else 32
+MAX_AXES = 64 if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else 32
 
 every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=str)
 every_isa = pytest.mark.parametrize("isa", _core.available_isas())
@@ -120,11 +120,11 @@ def test_rows_at_every_alignment(dtype: Any) -> None:
 @every_dtype
 def test_as_many_axes_as_numpy_has(dtype: Any) -> None:
     """Ten of size 2, spread over axes of size 1, in an order of memory that no two of them share."""
-    places = [round(place) for place in np.linspace(0, MOST_AXES - 1, 10)]
-    sizes = [2 if axis in places else 1 for axis in range(MOST_AXES)]
+    places = [round(place) for place in np.linspace(0, MAX_AXES - 1, 10)]
+    sizes = [2 if axis in places else 1 for axis in range(MAX_AXES)]
     memory = guarded(4**10 * dtype.itemsize)
     order = [3, 7, 0, 9, 5, 1, 8, 2, 6, 4]
-    strides = [dtype.itemsize * 4 ** order[places.index(axis)] if axis in places else 8 for axis in range(MOST_AXES)]
+    strides = [dtype.itemsize * 4 ** order[places.index(axis)] if axis in places else 8 for axis in range(MAX_AXES)]
     check(memory, np.ndarray(sizes, dtype, memory, strides=strides))
 
 

@@ -21,7 +21,8 @@ from reference import Place, philox_key
 from reference_formats import FORMATS, Format, numbers
 
 import fastkaiming as fk
-from fastkaiming import _core, draws, formats
+from fastkaiming import _core
+from fastkaiming._fill import dtypes, kernel_params
 
 DTYPES = {
     "float16": np.dtype(np.float16),
@@ -147,9 +148,9 @@ def test_streaming_stores_give_the_same_bytes(name: str, distribution: Any) -> N
 
     A run that begins far in both, and ends early in a tile, leaves the fewest bytes behind the stores.
     """
-    storage = formats.known(DTYPES[name])
+    storage = dtypes.known(DTYPES[name])
     assert storage is not None
-    drawn = draws.draw(distribution, storage)
+    drawn = kernel_params.draw(distribution, storage)
     places = product((0, 1, 31, 37, 2**34 - 5_003), (0, 1, 17, 29, 49, 63), range(15_011, 15_043, 3))
     for first, start, count in places:
         filled = []
@@ -209,9 +210,9 @@ def check_bounds(out: NDArray[Any], low: float, high: float, name: str) -> None:
 @narrow
 def test_a_bound_within_half_a_step_of_0_is_plus_0(name: str) -> None:
     """And not -0, which the instruction sets would take for the greater or the smaller of the two as they please."""
-    storage = formats.known(DTYPES[name])
+    storage = dtypes.known(DTYPES[name])
     assert storage is not None
-    drawn = draws.draw(fk.Uniform(-storage.smallest / 4, 1), storage)
+    drawn = kernel_params.draw(fk.Uniform(-storage.smallest / 4, 1), storage)
     _, _, low, _ = drawn.numbers
     assert math.copysign(1, low) == 1
     assert low == 0
@@ -220,7 +221,7 @@ def test_a_bound_within_half_a_step_of_0_is_plus_0(name: str) -> None:
 @narrow
 @given(st.data())
 def test_up_and_down_give_the_neighbours_in_the_format(name: str, data: st.DataObject) -> None:
-    storage, all_numbers = formats.known(DTYPES[name]), numbers(FORMATS[name])
+    storage, all_numbers = dtypes.known(DTYPES[name]), numbers(FORMATS[name])
     assert storage is not None
     most = storage.greatest
     value = data.draw(st.floats(-most, most) | st.sampled_from(all_numbers))
@@ -231,7 +232,7 @@ def test_up_and_down_give_the_neighbours_in_the_format(name: str, data: st.DataO
 
 @narrow
 def test_what_the_page_says_of_a_format_is_what_the_door_knows(name: str) -> None:
-    storage, page = formats.known(DTYPES[name]), FORMATS[name]
+    storage, page = dtypes.known(DTYPES[name]), FORMATS[name]
     assert storage is not None
     assert (storage.bits, storage.smallest, storage.greatest, storage.least_scale) == (
         page.significand,

@@ -13,7 +13,7 @@ from plans import put_off
 
 import fastkaiming as fk
 
-MOST_TEMPLATES = 4096  # that fastkaiming/_entry.pxi remembers
+MAX_TEMPLATES = 4096  # that fastkaiming/_entry.pxi remembers
 
 
 def functions_called(call: Callable[[], object]) -> list[str]:
@@ -92,15 +92,15 @@ def test_nothing_is_no_distribution(nothing: Any) -> None:
 def test_more_fills_than_are_remembered() -> None:
     out = np.empty(4, np.float32)
     first = fk.uniform_(out, 0.0, 1.0, rng=1).tobytes()
-    for i in range(2 * MOST_TEMPLATES):
+    for i in range(2 * MAX_TEMPLATES):
         assert 0 <= fk.uniform_(out, 0.0, 2.0 + i, rng=1)[0] < 2.0 + i
     assert fk.uniform_(out, 0.0, 1.0, rng=1).tobytes() == first
 
 
 def test_threads_that_share_what_is_remembered() -> None:
     def work(number: int) -> None:
-        for i in range(3 * MOST_TEMPLATES):
-            bound = 1.0 + (i * 7 + number) % (MOST_TEMPLATES + 100)
+        for i in range(3 * MAX_TEMPLATES):
+            bound = 1.0 + (i * 7 + number) % (MAX_TEMPLATES + 100)
             out = fk.uniform_(np.empty(2, np.float32), 0.0, bound, rng=1)
             if not np.allclose(out, expected * bound, rtol=1e-6):
                 wrong.append(bound)

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import fastkaiming as fk
-from fastkaiming import _core, draws, filling, formats
+from fastkaiming import _core
+from fastkaiming._fill import dtypes, fill, kernel_params
 
 MIB = 1 << 20
 
@@ -208,16 +209,16 @@ PRECISIONS = [
 def test_numbers_are_rounded_once_to_the_precision_of_the_array(
     dtype: Any, bits: int, uniform: int, normal: int, constant: int, one: float, other: float
 ) -> None:
-    storage = formats.known(np.dtype(dtype))
+    storage = dtypes.known(np.dtype(dtype))
     assert storage is not None
-    call: Any = tuple(draws.draw(fk.Normal(one, abs(other)), storage))
+    call: Any = tuple(kernel_params.draw(fk.Normal(one, abs(other)), storage))
     assert call == (normal, _core.AS_DRAWN, (nearest(Fraction(abs(other)), bits), nearest(Fraction(one), bits)))
 
     low, high = (nearest(Fraction(end), bits) for end in sorted((one, other)))
     above_low = float(np.nextafter(dtype(float(low)), dtype(np.inf)))
     if (low == high) != (one == other) or (low < high and above_low == high):
         return  # refused, which has a test of its own
-    call = tuple(draws.draw(fk.Uniform(*sorted((one, other))), storage))
+    call = tuple(kernel_params.draw(fk.Uniform(*sorted((one, other))), storage))
     if low == high:
         assert call == (constant, _core.AS_DRAWN, (0.0, low))
         return
@@ -274,8 +275,8 @@ def test_rng_decides_the_values() -> None:
 def test_threads(
     monkeypatch: pytest.MonkeyPatch, mebibytes: int, cpus: int, threads: int | None, expected: int
 ) -> None:
-    monkeypatch.setattr(filling, "get_num_threads", lambda: cpus)
-    assert filling._threads(threads, mebibytes * MIB) == expected
+    monkeypatch.setattr(fill, "get_num_threads", lambda: cpus)
+    assert fill._threads(threads, mebibytes * MIB) == expected
 
 
 @pytest.mark.parametrize(
@@ -291,7 +292,7 @@ def test_only_a_large_fill_without_a_number_of_threads_counts_the_cpus(
         counts.append(1)
         return 1
 
-    monkeypatch.setattr(filling, "get_num_threads", count)
+    monkeypatch.setattr(fill, "get_num_threads", count)
     fk.fill_(np.empty(nbytes // 4, np.float32), fk.Normal(), threads=threads)
     assert bool(counts) is counted
 

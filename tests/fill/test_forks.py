@@ -15,7 +15,7 @@ def test_forks_while_threads_take_streams() -> None:
 
 
 def test_forks_at_every_line_of_take() -> None:
-    result = python(f'{GENERATOR}\nfork_at_every_line(take_and_copy, ["generator.py"], take_and_copy)')
+    result = python(f'{GENERATOR}\nfork_at_every_line(take_and_copy, ["rng.py"], take_and_copy)')
     assert result.stdout == "True {}\n", result.stderr
 
 
@@ -27,9 +27,9 @@ streams = []
 def take(line=None):
     streams.append(generator.take().stream)
 
-call_at_every_line(take, ["generator.py"], take)
+call_at_every_line(take, ["rng.py"], take)
 print(len(streams) > 1, sorted(streams) == list(range(1, len(streams) + 1)))
-call_at_every_line(take_and_copy, ["generator.py"], take)
+call_at_every_line(take_and_copy, ["rng.py"], take)
 print(len(streams) == len(set(streams)))
 """
     result = python(program)

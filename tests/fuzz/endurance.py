@@ -1,6 +1,6 @@
 """Random fills, one after the other, each against the second implementation: zero differences, in a flat memory.
 
-    python tests/endurance.py [--minutes 60] [--seed N] [--json FILE]
+    python tests/fuzz/endurance.py [--minutes 60] [--seed N] [--json FILE]
 
 A fill is of any dtype, distribution, key, shape and part of it, up to the ends of the stream, by any instruction set
 and number of threads, into memory of any strides, byte order and address. Bytes beside it have to stay. Ends with 1 at
@@ -33,8 +33,8 @@ DTYPES = [
     *map(np.dtype, ("<f4", ">f4", "<f8", ">f8", "<f2", ">f2")),
     *map(np.dtype, (ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2)),
 ]
-MOST_ELEMENTS = 1 << 18
-MOST_THREADS = 7
+MAX_ELEMENTS = 1 << 18
+MAX_THREADS = 7
 GUARD = 0xA5
 LEAD = (0, 1, 2, 3, 4, 8, 63, 64, 100)  # bytes before the first element
 MIB = 1 << 20
@@ -85,15 +85,15 @@ def random_plan(chance: random.Random) -> Plan:
         tuple(axes if chance.random() < 0.5 else sorted(axes)),
         tuple(chance.choice((1, 1, 1, -1, 2, -3)) for _ in counts),
         chance.choice(LEAD),
-        chance.randint(1, MOST_THREADS),
+        chance.randint(1, MAX_THREADS),
         chance.choice(_core.available_isas()),
     )
 
 
 def random_counts(chance: random.Random) -> list[int]:
     """Return how many elements are taken along each axis; few rows, for the second implementation is slow at them."""
-    last = round(2 ** chance.uniform(0, math.log2(MOST_ELEMENTS)))
-    rows = round(2 ** chance.uniform(0, min(7.0, math.log2(MOST_ELEMENTS // last + 1))))
+    last = round(2 ** chance.uniform(0, math.log2(MAX_ELEMENTS)))
+    rows = round(2 ** chance.uniform(0, min(7.0, math.log2(MAX_ELEMENTS // last + 1))))
     first = chance.choice([count for count in range(1, rows + 1) if rows % count == 0])
     return chance.choice([[last], [rows, last], [first, rows // first, last], [rows, 1, 1, last]])
 

@@ -33,7 +33,7 @@ def test_plans_are_of_every_kind() -> None:
     assert {each.dtype for each in plans} == set(endurance.DTYPES)
     assert {type(each.distribution) for each in plans} == {fk.Normal, fk.Uniform, fk.TruncatedNormal}
     assert {each.isa for each in plans} == set(_core.available_isas())
-    assert {each.threads for each in plans} == set(range(1, endurance.MOST_THREADS + 1))
+    assert {each.threads for each in plans} == set(range(1, endurance.MAX_THREADS + 1))
     assert any(step < 0 for each in plans for step in each.steps)
     assert any(size > 2**32 for each in plans for size in each.shape)
 

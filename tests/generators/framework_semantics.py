@@ -3,7 +3,7 @@
 Each initializer is called with the library's own generators of random numbers replaced by recorders, which tell the
 numbers of the distribution that it asks them for. Run as a program, it computes the table of them:
 
-    python tests/framework_semantics.py > tests/vectors/semantics.txt
+    python tests/generators/framework_semantics.py > tests/vectors/semantics.txt
 
 With the name of a library, it prints that library's rows alone.
 """
@@ -186,7 +186,7 @@ def main(libraries: list[str]) -> None:
         print("#")
         print(f"# Asked of {versions} (with the jax backend), in double precision, by the command")
         print("#")
-        print("#     python tests/framework_semantics.py > tests/vectors/semantics.txt")
+        print("#     python tests/generators/framework_semantics.py > tests/vectors/semantics.txt")
         print("#")
         print("# Shapes are in the library's own layout. The numbers, in hexadecimal: of a normal mean and std, of a")
         print("# uniform the ends, of a truncated normal mean and std before the cut and the bounds; or the gain.")

@@ -2,7 +2,7 @@
 
 Run as a program, it computes the table of them:
 
-    python tests/gains.py > tests/vectors/gains.txt
+    python tests/generators/gains.py > tests/vectors/gains.txt
 """
 
 from collections.abc import Callable
@@ -40,7 +40,7 @@ if __name__ == "__main__":
     print("#")
     print("# Computed from their formulas with mpmath, in 50 digits, by the command")
     print("#")
-    print("#     python tests/gains.py > tests/vectors/gains.txt")
+    print("#     python tests/generators/gains.py > tests/vectors/gains.txt")
     print("#")
     print("# The last row is E[f(z)^2], given that z < 0, of elu with alpha = 1.")
     print("#")

@@ -1,4 +1,4 @@
-"""Print the nodes and weights of fastkaiming/quadrature.py: the positive half of a symmetric rule. Needs mpmath."""
+"""Print the nodes and weights of fastkaiming/distributions/_quadrature.py, the positive half. Needs mpmath."""
 
 import itertools
 

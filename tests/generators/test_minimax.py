@@ -23,7 +23,7 @@ ONE_AND_BOUNDARY = {1.0, float.fromhex("0x1.7p-6")}  # of denominators, and wher
     ],
 )
 def test_constants_of_the_page_are_derived(program: str, begin: str, end: str, given: set[float]) -> None:
-    command = [sys.executable, str(ROOT / "tests" / program)]
+    command = [sys.executable, str(ROOT / "tests" / "generators" / program)]
     derived = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     section = (ROOT / "docs" / "stream-v1.md").read_text("utf-8").split(begin)[1].split(end)[0]
     stated = set(map(float.fromhex, CONSTANT.findall(section)))

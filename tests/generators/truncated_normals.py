@@ -2,7 +2,7 @@
 
 Run as a program, it computes the table of them:
 
-    python tests/truncated_normals.py > tests/vectors/truncated_normals.txt
+    python tests/generators/truncated_normals.py > tests/vectors/truncated_normals.txt
 """
 
 import math
@@ -67,7 +67,7 @@ if __name__ == "__main__":
     print("#")
     print("# Computed from the textbook's formulas with mpmath, in 1500 digits, by the command")
     print("#")
-    print("#     python tests/truncated_normals.py > tests/vectors/truncated_normals.txt")
+    print("#     python tests/generators/truncated_normals.py > tests/vectors/truncated_normals.txt")
     print("#")
     print(
         "# loc, scale, low and high are the mean, the standard deviation and the bounds; the mean is told from loc, in"

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from fastkaiming import _core, filling
+from fastkaiming import _core
+from fastkaiming._fill import fill
 from fastkaiming.distributions import Distribution
 
 
@@ -19,5 +20,5 @@ class Plans(list[_core.Plan]):
 def put_off() -> Iterator[Plans]:
     """Make none of the fills of the ``with`` block, but collect their plans."""
     plans = Plans()
-    with filling._changed(gathered=plans):
+    with fill._changed(gathered=plans):
         yield plans

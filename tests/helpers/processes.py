@@ -16,7 +16,7 @@ import reference
 
 from fastkaiming import _core
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 CSRC = ROOT / "fastkaiming" / "csrc"
 
 HANG_SECONDS = 120  # says nothing of speed: it turns a deadlock into a failure
@@ -33,8 +33,8 @@ def compiled(output: Path, *arguments: str | Path) -> Path:
 
 def vectors_of(isa: str) -> list[str]:
     """Return how a program is compiled for the vector operations of an instruction set."""
-    targets = re.findall(r'#define FK_TARGET "(.*)"', (CSRC / f"kernel_{isa}.c").read_text())
-    return [f'-DVERBS="vec_{isa}.h"', *(f"-m{feature}" for target in targets for feature in target.split(","))]
+    targets = re.findall(r'#define FK_TARGET "(.*)"', (CSRC / "simd" / f"kernel_{isa}.c").read_text())
+    return [f'-DVERBS="simd/vec_{isa}.h"', *(f"-m{feature}" for target in targets for feature in target.split(","))]
 
 
 def core_objects(directories: pytest.TempPathFactory) -> list[Path]:
@@ -50,7 +50,7 @@ def _core_objects(build: Path) -> list[Path]:
         return compiled(build / f"{source.stem}.o", "-fPIC", "-c", source)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(compile_one, sorted(CSRC.glob("*.c"))))
+        return list(pool.map(compile_one, sorted(CSRC.rglob("*.c"))))
 
 
 def answers(program: Path, questions: list[str]) -> list[str]:

@@ -1,6 +1,6 @@
 """What the ranks of a process group do for test_torch_sharded.py: fill sharded tensors, and look at the whole.
 
-    python tests/torch_ranks.py RANKS STORE
+    python tests/helpers/torch_ranks.py RANKS STORE
 
 Every rank has to see, in its own part and in what it gathers, the bits that one process fills. For each case in which
 it does so, it prints the case.

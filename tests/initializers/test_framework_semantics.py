@@ -1,26 +1,20 @@
 """What PyTorch's, JAX's and Keras' initializers draw from, and the calls of ours that docs/migrating.md gives."""
 
-import ast
 import math
 import subprocess
 import sys
 from collections.abc import Callable
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from plans import put_off
 from processes import ROOT
+from semantics_table import ROWS, ULP, numbers_of, read
 
 import fastkaiming as fk
-from fastkaiming.distributions import Distribution
 
-TABLE = Path(__file__).parent / "vectors" / "semantics.txt"
-ROWS = [line for line in TABLE.read_text("utf-8").splitlines() if not line.startswith("#")]
-
-ULP = 2.0**-52
 FOREIGN = {"layout": "*IO"}
 RENAMED = {"stddev": "std", "minval": "low", "maxval": "high"}
 LAYOUTS = {frozenset({("in_axis", 1), ("out_axis", 0)}): "OI*", frozenset({("batch_axis", 0)}): "BIO"}
@@ -69,14 +63,6 @@ def ours(library: str, name: str, theirs: dict[str, Any]) -> tuple[Callable[...,
     return call, arguments | others | ({"layout": LAYOUTS[axes]} if axes else {})
 
 
-def numbers_of(distribution: Distribution) -> tuple[str, list[float]]:
-    if isinstance(distribution, fk.Normal):
-        return "normal", [distribution.mean, distribution.std]
-    if isinstance(distribution, fk.Uniform):
-        return "uniform", [distribution.low, distribution.high]
-    return "truncated_normal", [distribution.loc, distribution.scale, distribution.low, distribution.high]
-
-
 @pytest.mark.parametrize("row", [row for row in ROWS if " calculate_gain " not in row])
 def test_distribution(row: str) -> None:
     library, name, dimensions, texts, family, *hexadecimals = row.split(" ")
@@ -100,13 +86,6 @@ def test_gain(row: str) -> None:
     assert fk.calculate_gain(**read(texts)).hex() == gain
 
 
-def read(texts: str) -> dict[str, Any]:
-    """Return keyword arguments from their text, a dash for none."""
-    if texts == "-":
-        return {}
-    return {key: ast.literal_eval(value) for key, value in (text.split("=") for text in texts.split(","))}
-
-
 def test_table_is_large_enough_to_tell() -> None:
     assert len(ROWS) == len(set(ROWS)) >= 100
     assert all(math.isfinite(float.fromhex(number)) for row in ROWS for number in row.split(" ")[5:])
@@ -120,6 +99,6 @@ def test_table_is_what_the_library_answers(library: str) -> None:
     missing = [needed for needed in NEEDED[library] if find_spec(needed) is None]
     if missing:
         pytest.skip(f"not installed: {', '.join(missing)}")
-    program = [sys.executable, "-W", "ignore", str(ROOT / "tests" / "framework_semantics.py"), library]
+    program = [sys.executable, "-W", "ignore", str(ROOT / "tests" / "generators" / "framework_semantics.py"), library]
     answered = subprocess.run(program, check=True, capture_output=True, text=True).stdout.splitlines()
     assert answered == [row for row in ROWS if row.startswith(f"{library} ")]

@@ -11,7 +11,7 @@ import pytest
 
 import fastkaiming as fk
 
-TABLE = Path(__file__).parent / "vectors" / "gains.txt"
+TABLE = Path(__file__).parents[1] / "vectors" / "gains.txt"
 ROWS = [line.split() for line in TABLE.read_text("utf-8").splitlines() if not line.startswith("#")]
 DECIMALS = {name: decimal for name, decimal, _ in ROWS}
 

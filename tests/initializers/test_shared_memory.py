@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastkaiming.aliases import shared
+from fastkaiming.initializers._shared_memory import shared
 
 CUTS = st.builds(slice, st.integers(0, 5), st.integers(3, 8), st.integers(1, 4)) | st.integers(0, 7).map(
     lambda i: slice(i, i + 1)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from processes import python
-from test_semantics import ROWS, ULP, numbers_of, read
+from semantics_table import ROWS, ULP, numbers_of, read
 
 import fastkaiming as fk
 
@@ -295,7 +295,7 @@ def test_uniform_has_the_sign_of_its_scale_as_in_jax() -> None:
 
 def test_memory_is_handed_over_without_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
     filled: list[int] = []
-    arrays = sys.modules["fastkaiming.jax_arrays"]
+    arrays = sys.modules["fastkaiming.jax._arrays"]
 
     def fill(out: Any, *arguments: Any, **settings: Any) -> Any:
         filled.append(out.ctypes.data)

@@ -18,7 +18,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec as P, SingleDeviceSharding
 
 import fastkaiming as fk
-from fastkaiming import jax_arrays
+from fastkaiming.jax import _arrays
 from fastkaiming.jax import glorot_uniform, make
 
 SHAPE = (64, 48)
@@ -53,7 +53,7 @@ def fill(out, *arguments, **settings):
         blocks.append(out.shape)
     return fk.fill_(out, *arguments, **settings)
 
-jax_arrays.fill_ = fill
+_arrays.fill_ = fill
 answers = {}
 for text in json.loads(sys.argv[1]):
     sharding = eval(text)
@@ -97,7 +97,7 @@ def waited(parts):
     events.append(len(parts))
     return wait(parts)
 
-jax_arrays.fill_, jax.block_until_ready = fill, waited
+_arrays.fill_, jax.block_until_ready = fill, waited
 make(glorot_uniform(), 42, SHAPE, sharding=NamedSharding(mesh, P("x")))
 assert events == ["fill", *["fill", 2] * 4], events  # the first is of no elements, for the checks
 """

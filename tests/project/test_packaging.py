@@ -14,7 +14,11 @@ from processes import CSRC, ROOT, python
 import fastkaiming
 
 PROSE = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
-SOURCES = [*CSRC.iterdir(), *(ROOT / "tests" / "c").iterdir(), *(ROOT / "fastkaiming").glob("_*.p[xy][ix]")]
+SOURCES = [
+    *(path for path in CSRC.rglob("*") if path.is_file()),
+    *(ROOT / "tests" / "c").iterdir(),
+    *(ROOT / "fastkaiming").glob("_*.p[xy][ix]"),
+]
 
 
 @pytest.fixture(scope="module")

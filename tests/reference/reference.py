@@ -2,7 +2,7 @@
 
 Slow, plain to see, and without a line of the kernels. Run as a program, it computes the digests that hold them still:
 
-    python tests/reference.py > tests/vectors/digests.txt
+    python tests/reference/reference.py > tests/vectors/digests.txt
 """
 
 import hashlib
@@ -182,7 +182,7 @@ def digest(values: NDArray[Any]) -> str:
 
 def vectors(name: str) -> Iterator[list[str]]:
     """Yield the fields of every line in a file of vectors."""
-    for line in (Path(__file__).parent / "vectors" / name).read_text("ascii").splitlines():
+    for line in (Path(__file__).parents[1] / "vectors" / name).read_text("ascii").splitlines():
         if not line.startswith("#"):
             yield line.split()
 
@@ -284,7 +284,7 @@ if __name__ == "__main__":
 
     print("# Stream v1, frozen: fills and the SHA-256 of their bytes, elements little-endian.")
     print("#\n# Computed from docs/stream-v1.md, without the kernels, by the command\n#")
-    print("#     python tests/reference.py > tests/vectors/digests.txt")
+    print("#     python tests/reference/reference.py > tests/vectors/digests.txt")
     print("#")
     print("# scale is the std of a normal and half the width of a uniform, center the mean or the middle; reals are")
     print("# hexadecimal; `>` rounds to a format. Truncated normals have six numbers more: slope, anchor, lower_slope,")

@@ -2,7 +2,7 @@
 
 Run as a program, it computes the table of their digests:
 
-    python tests/reference_calls.py > tests/vectors/calls.txt
+    python tests/reference/reference_calls.py > tests/vectors/calls.txt
 """
 
 import math
@@ -89,7 +89,7 @@ if __name__ == "__main__":
     print("#")
     print("# Computed from docs/stream-v1.md, without the library, by the command")
     print("#")
-    print("#     python tests/reference_calls.py > tests/vectors/calls.txt")
+    print("#     python tests/reference/reference_calls.py > tests/vectors/calls.txt")
     print("#")
     print("# The seed is the integer given for rng; the slope a is hexadecimal.")
     print("#")

@@ -1,6 +1,6 @@
 """The narrow formats of stream v1, written from docs/stream-v1.md alone, in whole numbers: no cast rounds here.
 
-Builds on tests/reference.py, whose program writes these fills into its table too.
+Builds on tests/reference/reference.py, whose program writes these fills into its table too.
 """
 
 import math

@@ -20,7 +20,7 @@ from reference_arithmetic import Precision, fma
 from reference_calls import Call, frozen_calls
 from reference_formats import frozen_narrow_fills
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "stream-v1.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "stream-v1.md"
 
 
 def random_words(size: int, count: int) -> list[int]:
@@ -200,7 +200,7 @@ def test_constants_are_those_of_the_page() -> None:
     numbers = re.compile(r"-?0x1(?:\.[0-9a-f]+)?p[+-]\d+")
     page = PAGE.read_text("utf-8").split("\n## 5. ")[1].split("\n## 8. ")[0]
     powers = {"0x1p-31", "0x1p-63", "0x1p-64"}
-    rooms = (PAGE.parents[1] / "tests" / f"reference_{room}.py" for room in ("normal", "truncated"))
+    rooms = (PAGE.parents[1] / "tests" / "reference" / f"reference_{room}.py" for room in ("normal", "truncated"))
     used = "".join(room.read_text("utf-8") for room in rooms)
     assert set(numbers.findall(used)) == set(numbers.findall(page)) - powers
 

@@ -13,7 +13,7 @@ from reference import philox_key
 
 import fastkaiming as fk
 from fastkaiming import _core
-from fastkaiming.generator import key_from
+from fastkaiming.rng import key_from
 
 LAST = 2**64 - 1
 SEED_OF_KEY_0 = 2**64 - 0x782CB42F65763AD6  # the one for which the sum is 0, which the finalizer leaves as it is

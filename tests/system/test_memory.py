@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from fastkaiming.cgroups import control_groups
-from fastkaiming.memory import available_memory
+from fastkaiming._system.cgroups import control_groups
+from fastkaiming._system.memory import available_memory
 
 GIB = 2**30
 MEMINFO = f"MemTotal:       {16 * GIB // 1024} kB\nMemFree:          1024 kB\nMemAvailable:   {8 * GIB // 1024} kB\n"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from processes import python
 
-from fastkaiming.checkpoint import descriptors
+from fastkaiming.checkpoint import _os_files
 
 NOT_ON_MACOS = ["os.posix_fallocate", "os.posix_fadvise", "os.O_DIRECT", "os.sched_getaffinity", "os.sched_yield"]
 NOT_ON_WINDOWS = [
@@ -48,7 +48,8 @@ if platform == "win32":
 sys.platform = platform
 
 import fastkaiming as fk
-from fastkaiming import checkpoint, memory, threads
+from fastkaiming import checkpoint
+from fastkaiming._system import memory, threads
 
 assert threads.usable_cpus(Path("/nowhere")) == (os.cpu_count() or 1)
 assert memory.available_memory(Path("/nowhere")) is None
@@ -83,15 +84,15 @@ def test_fills_and_checkpoints_without_what_linux_has(tmp_path: Path, platform: 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_no_lock_is_taken_where_there_are_forks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A child could inherit a lock taken; and two processes that share a descriptor share its position, too."""
-    monkeypatch.setattr(descriptors, "_seeking", None)
+    monkeypatch.setattr(_os_files, "_seeking", None)
     monkeypatch.delattr(os, "preadv", raising=False)  # as macOS 10 has it
-    opened = descriptors.create(tmp_path / "file")
+    opened = _os_files.create(tmp_path / "file")
     try:
-        assert descriptors.write(opened, memoryview(b"abcdef"), 2) == 6
+        assert _os_files.write(opened, memoryview(b"abcdef"), 2) == 6
         found = np.zeros(4, np.uint8)
-        assert descriptors.read(opened, found, 3) == 4
+        assert _os_files.read(opened, found, 3) == 4
         assert found.tobytes() == b"bcde"
-        assert descriptors.read(opened, found, 6) == 2
+        assert _os_files.read(opened, found, 6) == 2
         assert os.lseek(opened, 0, os.SEEK_CUR) == 0
     finally:
         os.close(opened)

@@ -9,7 +9,7 @@ import pytest
 from processes import python
 
 import fastkaiming as fk
-from fastkaiming import threads
+from fastkaiming._system import threads
 
 
 @pytest.fixture(autouse=True)

@@ -231,11 +231,11 @@ def test_subclass_answers_by_its_own_table() -> None:
 
 
 def test_tensor_whose_storage_was_taken_away_is_not_ours() -> None:
-    from fastkaiming.torch import tensors
+    from fastkaiming.torch import _tensors
 
     tensor = torch.zeros(3)
     tensor.untyped_storage().resize_(0)
-    assert tensors.blocks_of(tensor) is None
+    assert _tensors.memory_blocks(tensor) is None
 
 
 def traced(fill: Any) -> str:
@@ -299,10 +299,10 @@ def test_what_is_left_to_torch(kind: str) -> None:
 
 def test_meta_tensors_never_reach_the_core(monkeypatch: pytest.MonkeyPatch) -> None:
     """Which would ask torch for their memory: it takes a millisecond to refuse."""
-    from fastkaiming.torch import accelerating, initializers
+    from fastkaiming.torch import _accelerate, _initializers
 
-    for module in (accelerating, initializers):
-        monkeypatch.setattr(module, "drawn", lambda *_: pytest.fail("reached"))
+    for module in (_accelerate, _initializers):
+        monkeypatch.setattr(module, "try_fill", lambda *_: pytest.fail("reached"))
     for name, settings, _ in FILLS:
         getattr(ours, name)(torch.empty(3, 3, device="meta"), **settings)
     with ours.accelerate():

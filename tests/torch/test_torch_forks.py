@@ -57,9 +57,9 @@ def test_forks_while_threads_open_blocks() -> None:
 
 def test_forks_at_every_line_of_a_block() -> None:
     program = f"""{BLOCKS}
-fork_at_every_line(open_and_leave_a_block, ["accelerating.py"], fill_in_and_outside_of_blocks)
+fork_at_every_line(open_and_leave_a_block, ["_accelerate.py"], fill_in_and_outside_of_blocks)
 with init.accelerate():  # the child keeps this one, while the other thread opens and leaves another
-    fork_at_every_line(open_and_leave_a_block, ["accelerating.py"], fill_in_a_block)
+    fork_at_every_line(open_and_leave_a_block, ["_accelerate.py"], fill_in_a_block)
 check_that_all_is_torchs()
 """
     result = python(program)
@@ -75,11 +75,11 @@ def handle(line):
     fill_in_a_block()
     lines.append(line)
 
-call_at_every_line(open_and_leave_a_block, ["accelerating.py"], handle)
+call_at_every_line(open_and_leave_a_block, ["_accelerate.py"], handle)
 check_that_all_is_torchs()
-call_at_every_line(fill_in_and_outside_of_blocks, ["accelerating.py"], handle)
+call_at_every_line(fill_in_and_outside_of_blocks, ["_accelerate.py"], handle)
 with init.accelerate():
-    call_at_every_line(fill_in_a_block, ["accelerating.py"], handle)
+    call_at_every_line(fill_in_a_block, ["_accelerate.py"], handle)
     assert seeded() == ours
 check_that_all_is_torchs()
 print(len(lines) > 10)
@@ -103,7 +103,7 @@ def enter_a_block_at(number):
 
     reached, block = 0, init.accelerate()
     context = contextvars.copy_context()
-    context.run(call_at_every_line, open_and_leave_a_block, ["accelerating.py"], enter)
+    context.run(call_at_every_line, open_and_leave_a_block, ["_accelerate.py"], enter)
     if reached < number:
         return False
     assert names() == replaced
@@ -135,7 +135,7 @@ def fork(line):
             fill_in_a_block()
 
 try:
-    call_at_every_line(fill_in_and_outside_of_blocks, ["accelerating.py"], fork)
+    call_at_every_line(fill_in_and_outside_of_blocks, ["_accelerate.py"], fork)
     check_that_all_is_torchs()
     fill_in_and_outside_of_blocks()
 except BaseException:

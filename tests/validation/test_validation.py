@@ -12,29 +12,29 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastkaiming import checks
+from fastkaiming import _validation
 
 Check = Callable[[Any], Any]
 
 
 def integer(value: Any) -> int:
-    return checks.integer("n", value, 0, 9)
+    return _validation.integer("n", value, 0, 9)
 
 
 def choice(value: Any) -> str:
-    return checks.choice("fruit", value, ("apple", "pear"))
+    return _validation.choice("fruit", value, ("apple", "pear"))
 
 
 def finite(value: Any) -> float:
-    return checks.finite("x", value)
+    return _validation.finite("x", value)
 
 
 def flag(value: Any) -> bool:
-    return checks.flag("dry", value)
+    return _validation.flag("dry", value)
 
 
 def shape(value: Any) -> tuple[int, ...]:
-    return checks.shape("shape", value)
+    return _validation.shape("shape", value)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_passes_in_its_plain_type(check: Check, value: Any, expected: Any) -> No
 
 
 def test_negative_zero_becomes_zero() -> None:
-    assert str(checks.finite("x", -0.0)) == "0.0"
+    assert str(_validation.finite("x", -0.0)) == "0.0"
 
 
 @pytest.mark.parametrize("number", [5e-324, -5e-324, 1e-310])
@@ -79,7 +79,7 @@ def test_subnormals_pass_where_the_process_takes_them_for_zeros(number: float) -
     library.fesetenv(foreign)
     try:
         flushed = number == 0.0
-        passed = checks.finite("x", number)
+        passed = _validation.finite("x", number)
     finally:
         library.fesetenv(own)
     assert flushed
@@ -105,8 +105,8 @@ def test_subnormals_pass_where_the_process_takes_them_for_zeros(number: float) -
         (finite, np.False_, TypeError, "x must be a real number, not bool"),
         (finite, "1.0", TypeError, "x must be a real number, not str '1.0'"),
         (finite, 1j, TypeError, "x must be a real number, not complex 1j"),
-        (lambda x: checks.not_negative("x", x), -1e-300, ValueError, "x must not be negative, got -1e-300"),
-        (lambda x: checks.positive("x", x), 0, ValueError, "x must be positive, got 0"),
+        (lambda x: _validation.not_negative("x", x), -1e-300, ValueError, "x must not be negative, got -1e-300"),
+        (lambda x: _validation.positive("x", x), 0, ValueError, "x must be positive, got 0"),
         (choice, "fig", ValueError, "fruit must be one of 'apple', 'pear', got 'fig'"),
         (choice, 1, TypeError, "fruit must be a str, not int 1"),
         (choice, ["apple"], TypeError, "fruit must be a str, not list ['apple']"),
@@ -136,14 +136,14 @@ def test_refusal_names_the_argument_the_rule_and_the_value(
 def test_integers_of_more_digits_than_python_prints_are_refused_by_the_rule() -> None:
     huge = 10**5000
     with pytest.raises(ValueError, match="n must be an integer from 0 to 9, got <int "):
-        checks.integer("n", huge, 0, 9)
+        _validation.integer("n", huge, 0, 9)
     with pytest.raises(TypeError, match=r"n must be an integer, not list \[<int "):
-        checks.integer("n", [huge], 0, 9)
+        _validation.integer("n", [huge], 0, 9)
     with pytest.raises(ValueError, match="x must be within the range of a float, got <int "):
-        checks.finite("x", huge)
+        _validation.finite("x", huge)
 
 
 def test_a_huge_value_is_shown_short() -> None:
     with pytest.raises(TypeError) as refusal:
-        checks.integer("n", list(range(10**6)), 0, 9)
+        _validation.integer("n", list(range(10**6)), 0, 9)
     assert len(str(refusal.value)) < 100

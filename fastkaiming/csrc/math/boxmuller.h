@@ -2,7 +2,8 @@
  *
  * Source: Box & Muller, "A note on the generation of random normal deviates", Ann. Math. Statist. 29 (1958), eq. (1):
  * (rho cos phi, rho sin phi) with rho = sqrt(-2 ln v). docs/stream-v1.md, sections 5 and 6, is the normative text;
- * tests/minimax.py prints the coefficients. Polynomials go by Estrin's scheme: short chains before few instructions.
+ * tests/generators/minimax.py prints the coefficients. Polynomials are evaluated by Estrin's scheme, whose dependency
+ * chains are short.
  */
 #ifndef FASTKAIMING_BOXMULLER_H
 #define FASTKAIMING_BOXMULLER_H

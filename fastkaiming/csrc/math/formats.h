@@ -6,7 +6,7 @@
 #ifndef FASTKAIMING_FORMATS_H
 #define FASTKAIMING_FORMATS_H
 
-#include "kernels.h"
+#include "simd/kernels.h"
 
 /* Which counter of a pair of groups, the first one being 0, a 32-bit lane of the pair's vectors holds, such that
  * elements of so many bytes get into natural order with no shuffle across the K 128-bit lanes of a vector. Packed, the

@@ -3,14 +3,15 @@
  * The words cut the probability between the bounds into equal cells, and each gives the quantile of its cell's middle,
  * found from two readings of it: t, which grows with Phi(z) - 1/2 and is precise where z is near 0, and v, the
  * probability of the nearer tail, precise far out. So nothing cancels, whichever bounds there are. docs/stream-v1.md,
- * section 7, is the normative text; fastkaiming/quantiles.py computes the parameters.
+ * section 7, is the normative text; fastkaiming/distributions/_normal_cdf.py computes the parameters.
  */
 #ifndef FASTKAIMING_QUANTILE_H
 #define FASTKAIMING_QUANTILE_H
 
 /* Single precision, t = 3 (Phi(z) - 1/2): a little beyond 2 sigma z = t + t N(y) / M(y) with y = v - v^2, farther out
  * z = +-(r + U(r) / V(r)) with r = sqrt(-2 ln v). The quotients, minimax rational functions printed by
- * tests/minimax_quantile.py, are the smaller part of the sums, and so are their roundings: |N / M| <= 0.4. */
+ * tests/generators/minimax_quantile.py, are the smaller part of the sums, and so are their roundings:
+ * |N / M| <= 0.4. */
 #define FK_CENTRAL_F32 0x1.7p-6f
 
 /* Whether the words of a fill can reach the tails (2) or not (1): v is least where a bound is. */
@@ -71,7 +72,7 @@ FK_INLINE v_f32 fk_central_reading_f32(const fk_params *params, v_f32 centred) {
 
 /* A word to a value of the normal distribution between bounds that are symmetric about its mean.
  *
- * Range: all words; the parameters that fastkaiming/quantiles.py computes, the same slope and anchor at both ends, and
+ * Range: all words; the parameters that _normal_cdf.py computes, the same slope and anchor at both ends, and
  * fk_regions_f32 of them. Result: in [low, high]. Max error: that of z, and half an ulp for the last rounding. */
 FK_LARGE v_f32 fk_truncated_f32(const fk_params *params, v_u32 word, int regions) {
     const v_u32 centred = vw_xor(word, vw_set1(0x80000000u)), distance = vw_xor(word, vw_sar(word, 31));
@@ -161,7 +162,7 @@ FK_INLINE v_f64 fk_quantile_f64(v_f64 t, v_f64 v, int regions) {
 
 /* A word to a value of the normal distribution between any bounds.
  *
- * Range: all words; the parameters that fastkaiming/quantiles.py computes, and fk_regions_f64 of them. Result: in
+ * Range: all words; the parameters that _normal_cdf.py computes, and fk_regions_f64 of them. Result: in
  * [low, high]. Max error: that of z, and half an ulp for the last rounding. Where the bounds are not symmetric about
  * the mean, z has an absolute error of about 2^-53 besides, which matters only near 0. */
 FK_LARGE v_f64 fk_truncated_f64(const fk_params *params, v_u64 word, int regions) {

@@ -1,5 +1,5 @@
 /* dispatch.c - CPUID says what the CPU has, XCR0 what the operating system saves: a kernel needs both. */
-#include "dispatch.h"
+#include "simd/dispatch.h"
 
 #include <stdatomic.h>
 #include <stddef.h>

@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-#include "kernels.h"
+#include "simd/kernels.h"
 
 /* How a CPU is asked for its features: replaceable, so that tests can be any CPU. */
 typedef struct {

@@ -2,9 +2,9 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 #define FK_TARGET "avx2,fma,f16c"
-#include "target_begin.h"
-#include "vec_avx2.h"
+#include "simd/target_begin.h"
+#include "simd/vec_avx2.h"
 #define FK_ISA avx2
-#include "kernel.inc"
-#include "target_end.h"
+#include "simd/kernel.inc"
+#include "simd/target_end.h"
 #endif

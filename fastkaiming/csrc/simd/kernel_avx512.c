@@ -2,9 +2,9 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 #define FK_TARGET "avx512f,avx512dq,avx512bw,avx512vl,fma"
-#include "target_begin.h"
-#include "vec_avx512.h"
+#include "simd/target_begin.h"
+#include "simd/vec_avx512.h"
 #define FK_ISA avx512
-#include "kernel.inc"
-#include "target_end.h"
+#include "simd/kernel.inc"
+#include "simd/target_end.h"
 #endif

@@ -3,9 +3,9 @@
 #include <immintrin.h>
 /* Tuned for the CPUs on which these kernels come first: 1% of the time of normals (docs/performance.md). */
 #define FK_TARGET "avx512f,avx512dq,avx512bw,avx512vl,avx512ifma,avx512vbmi2,fma,tune=icelake-server"
-#include "target_begin.h"
-#include "vec_avx512ifma.h"
+#include "simd/target_begin.h"
+#include "simd/vec_avx512ifma.h"
 #define FK_ISA avx512ifma
-#include "kernel.inc"
-#include "target_end.h"
+#include "simd/kernel.inc"
+#include "simd/target_end.h"
 #endif

@@ -1,4 +1,4 @@
 /* kernel_scalar.c - the kernels in plain C: any machine. */
-#include "vec_scalar.h"
+#include "simd/vec_scalar.h"
 #define FK_ISA scalar
-#include "kernel.inc"
+#include "simd/kernel.inc"

@@ -248,6 +248,6 @@ static inline void v_stream(void *out, const void *from) {
 
 static inline void v_stream_fence(void) { _mm_sfence(); }
 
-#include "vec_composed.h"
+#include "simd/vec_composed.h"
 
 #endif

@@ -223,7 +223,7 @@ static inline void v_stream(void *out, const void *from) {
 static inline void v_stream_fence(void) { _mm_sfence(); }
 
 #ifndef FASTKAIMING_VEC_AVX512IFMA_H /* which has instructions for these */
-#include "vec_composed.h"
+#include "simd/vec_composed.h"
 #endif
 
 #endif

@@ -3,7 +3,7 @@
 #ifndef FASTKAIMING_VEC_AVX512IFMA_H
 #define FASTKAIMING_VEC_AVX512IFMA_H
 
-#include "vec_avx512.h"
+#include "simd/vec_avx512.h"
 
 /* VPMADD52HUQ reads 52 bits of each factor, so the high half of a factor has to be 0: the xor that makes the factor
  * clears it by its mask. The assembly hides the mask's value from the compiler. clang 14, where it knows the value,

@@ -360,6 +360,6 @@ static inline v_f64 vd_lookup16(const double *table, v_u64 index) {
 static inline void v_stream(void *out, const void *from) { memcpy(out, from, sizeof(v_u64)); }
 static inline void v_stream_fence(void) {}
 
-#include "vec_composed.h"
+#include "simd/vec_composed.h"
 
 #endif

@@ -2,11 +2,11 @@
  * pieces balances them. No pool: nothing survives the call, so a fork, another runtime or an interpreter's end finds
  * nothing. */
 #if defined(_WIN32)
-#include "crew_windows.h"
+#include "threads/workers_windows.h"
 #else
-#include "crew_posix.h"
+#include "threads/workers_posix.h"
 #endif
-#include "threads.h"
+#include "threads/threads.h"
 
 #include <stdatomic.h>
 #include <stddef.h>

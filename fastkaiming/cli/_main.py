@@ -13,15 +13,15 @@ from functools import partial
 from typing import NoReturn
 
 import fastkaiming
-from fastkaiming.cli import bench, checkpoints, explain, fill, info, output, plots, verifying
+from fastkaiming.cli import _output, bench, checkpoint, explain, fill, info, plot, verify
 
 _COMMANDS = {
     "bench": bench,
     "fill": fill,
-    "checkpoint": checkpoints,
-    "verify": verifying,
+    "checkpoint": checkpoint,
+    "verify": verify,
     "explain": explain,
-    "plot": plots,
+    "plot": plot,
     "info": info,
 }
 
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {output.one_line(message)} (see {self.prog} --help)\n")
+        self.exit(2, f"{self.prog}: {_output.one_line(message)} (see {self.prog} --help)\n")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -75,8 +75,8 @@ def _line(error: BaseException) -> str:
     text = str(error)
     if isinstance(error, OSError) and error.strerror is not None:
         text = error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
-    return output.one_line(text) or type(error).__name__
+    return _output.one_line(text) or type(error).__name__
 
 
 def _show_warning(command: str, message: Warning | str, *_: object) -> None:
-    print(f"fastkaiming {command}: warning: {output.one_line(str(message))}", file=sys.stderr)
+    print(f"fastkaiming {command}: warning: {_output.one_line(str(message))}", file=sys.stderr)

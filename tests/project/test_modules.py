@@ -1,4 +1,4 @@
-"""What CONTRIBUTING.md and the workflow say of the project is so."""
+"""The module map is complete and its order holds, and the Python versions are the same everywhere."""
 
 import ast
 import re
@@ -15,41 +15,45 @@ import fastkaiming
 # Modules where they are imported from: tests of an installed package have none of them in the checkout.
 PACKAGE = Path(fastkaiming.__file__).parent
 MODULES = {f"fastkaiming/{path.relative_to(PACKAGE).as_posix()}": path for path in sorted(PACKAGE.rglob("*.py"))}
-SOURCES = [*CSRC.iterdir(), *(ROOT / "fastkaiming").glob("_core.py[ix]"), *(ROOT / "fastkaiming").glob("_*.pxi")]
+SOURCES = [
+    *(path for path in CSRC.rglob("*") if path.is_file()),
+    *(ROOT / "fastkaiming").glob("_core.py[ix]"),
+    *(ROOT / "fastkaiming").glob("_*.pxi"),
+]
 FILES = [*MODULES, *(path.relative_to(ROOT).as_posix() for path in SOURCES)]
-TEXT = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+MAP = (ROOT / "docs" / "project" / "modules.md").read_text("utf-8")
+PAGES = MAP + (ROOT / "CONTRIBUTING.md").read_text("utf-8")
 WORKFLOW = ROOT / ".github" / "workflows" / "ci.yml"
 
 
-def rooms() -> Iterator[str]:
-    """Yield the files of the map's rows, from top to bottom; those of a row stand in the folder of its first."""
-    section = TEXT.split("\n## The map\n")[1].split("\n## ")[0]
-    for cell in re.findall(r"^\| (`.*?) \|", section, re.MULTILINE):
+def listed_files() -> Iterator[str]:
+    """Yield the files of the map from top to bottom. A name without a folder is in the folder of the name before it."""
+    for cell in re.findall(r"^\| (`.*?) \|", MAP, re.MULTILINE):
         folder = ""
         for name in re.findall(r"`(.+?)`", cell):
             folder, last = name.rsplit("/", 1) if "/" in name else (folder, name)
             yield f"{folder}/{last}"
 
 
-ROOMS = [room for room in rooms() if room.startswith("fastkaiming/")]
+LISTED = [*listed_files()]
 
 
-def test_map_has_each_file_once() -> None:
-    rows = {file: [room for room in ROOMS if fnmatch(file, room)] for file in FILES}
+def test_map_lists_each_file_once() -> None:
+    rows = {file: [listed for listed in LISTED if fnmatch(file, listed)] for file in FILES}
     assert {file: found for file, found in rows.items() if len(found) != 1} == {}
 
 
-def test_rooms_of_the_map_are_there() -> None:
-    assert [room for room in ROOMS if not any(fnmatch(file, room) for file in FILES)] == []
+def test_files_of_the_map_exist() -> None:
+    assert [listed for listed in LISTED if not any(fnmatch(file, listed) for file in FILES)] == []
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_module_imports_from_rooms_below(module: str) -> None:
-    assert [other for other in imported(module) if ROOMS.index(other) <= ROOMS.index(module)] == []
+def test_module_imports_only_from_files_below_it(module: str) -> None:
+    assert [other for other in imported(module) if LISTED.index(other) <= LISTED.index(module)] == []
 
 
 def imported(module: str) -> set[str]:
-    """Return the modules of ours that one imports, wherever in it, and without itself."""
+    """Return the files of the package that a module imports anywhere, except itself."""
     found: set[str | None] = set()
     for node in ast.walk(ast.parse(MODULES[module].read_text("utf-8"))):
         if isinstance(node, ast.Import):
@@ -66,11 +70,11 @@ def file_of(name: str) -> str | None:
 
 def test_imports_are_seen() -> None:
     assert imported("fastkaiming/__main__.py") == {"fastkaiming/cli/__init__.py"}
-    assert imported("fastkaiming/shards.py") >= {"fastkaiming/checks.py"}
+    assert imported("fastkaiming/_fill/shards.py") >= {"fastkaiming/_validation.py"}
 
 
 def test_paths_are_there() -> None:
-    paths = set(re.findall(r"`((?:tests|benchmarks|docs)/[^` ]+)`", TEXT))
+    paths = set(re.findall(r"`((?:tests|benchmarks|docs)/[^` ]+)`", PAGES))
     assert paths
     assert [path for path in paths if "NAME" not in path and not any(ROOT.glob(path.rstrip("/")))] == []
 

@@ -1,0 +1,33 @@
+"""The names of :mod:`torch.nn.init` that torch's own code provides; fastkaiming does its random fills."""
+
+import torch.nn.init as torch_init
+from torch.nn.init import constant_, dirac_, eye_
+
+from fastkaiming.torch._accelerate import accelerate
+from fastkaiming.torch._initializers import (
+    deprecated,
+    kaiming_normal_,
+    kaiming_uniform_,
+    normal_,
+    uniform_,
+    with_public_module,
+    xavier_normal_,
+    xavier_uniform_,
+)
+
+# torch computes these from random tensors, which fastkaiming fills.
+orthogonal_ = with_public_module(accelerate(torch_init.orthogonal_))
+sparse_ = with_public_module(accelerate(torch_init.sparse_))
+
+# torch deprecates the names without an underscore.
+uniform = deprecated(uniform_)
+normal = deprecated(normal_)
+constant = deprecated(constant_)
+eye = deprecated(eye_)
+dirac = deprecated(dirac_)
+xavier_uniform = deprecated(xavier_uniform_)
+xavier_normal = deprecated(xavier_normal_)
+kaiming_uniform = deprecated(kaiming_uniform_)
+kaiming_normal = deprecated(kaiming_normal_)
+orthogonal = deprecated(orthogonal_)
+sparse = deprecated(sparse_)
