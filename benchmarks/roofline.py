@@ -32,7 +32,12 @@ OPERATIONS = {
     "normal_f64": _core.NORMAL_F64,
 }
 # Of the operations that have a kernel for each format, the kernel that rounds nothing; and the type of words.
-SUFFIXES = {"words": "_u32", "uniform_f32": "_float32", "normal_f32": "_float32"}
+KERNELS = {  # of those operations that have another name there
+    "words": "words_u32",
+    "uniform_f32": "uniform_symmetric_f32_float32",
+    "normal_f32": "normal_f32_float32",
+    "uniform_f64": "uniform_symmetric_f64",
+}
 SINGLE = (_core.UNIFORM_F32, _core.NORMAL_F32, _core.CONSTANT_F32)
 WORD_BYTES = 4
 KINDS = {  # by the start of the mnemonic, the first that fits
@@ -131,7 +136,7 @@ def without_streaming(instructions: list[str]) -> tuple[str, ...]:
 
 def loop_of(listing: str, isa: str, operation: str) -> Loop:
     """Return the loop over tiles: the shortest jump back around nearly all multiplications of the kernel."""
-    symbol = f"fk_{operation}{SUFFIXES.get(operation, '')}_{isa}"
+    symbol = f"fk_{KERNELS.get(operation, operation)}_{isa}"
     body = re.search(rf"^[0-9a-f]+ <{symbol}>:\n(.*?)\n\n", listing, re.DOTALL | re.MULTILINE)
     if body is None:
         raise SystemExit(f"the core has no symbol {symbol}: it is stripped, or not one of x86-64")

@@ -191,7 +191,7 @@ def test_a_file_on_a_full_disk(tmp_path: Path, threads: int) -> None:
 before = len(os.listdir("/proc/self/fd"))
 out = mapped("out/weights", 8 << 20)  # 32 MiB, of which the disk has room for 8
 refused(out, int(sys.argv[1]))
-assert out[:1000].any()
+assert np.fromfile("out/weights", np.float32).any()  # threads may write any of the first units, in any order
 refused(out.reshape(-1, 2048).T, int(sys.argv[1]))
 refused(out.view(np.float16), int(sys.argv[1]))
 del out
