@@ -49,7 +49,7 @@ class Template:
 @final
 class Plan:
     template: Final[Template]
-    drawn_bytes: Final[int]
+    sampled_bytes: Final[int]
 
     def __init__(
         self, out: Any, template: Template, key: int, stream: int, first: int, steps: tuple[int, ...] | None = None

@@ -101,10 +101,10 @@ cdef extern from "fill.h" nogil:
     fk_status fk_select_isa(const char *name)
     const char *fk_selected_isa()
     const char *fk_available_isa(int i)
-    size_t fk_drawn_bytes(fk_operation operation)
+    size_t fk_sampled_bytes(fk_operation operation)
     size_t fk_stored_bytes(fk_operation operation, fk_format format)
     bint fk_can_round(fk_operation operation, fk_format format)
-    bint fk_streams()
+    bint fk_has_streaming_stores()
     size_t fk_chunk_elements()
 
 WORDS_U32 = FK_WORDS_U32
@@ -168,7 +168,7 @@ def select_isa(name):
 
 def streams():
     """Whether the kernels in use can store past the caches."""
-    return fk_streams()
+    return fk_has_streaming_stores()
 
 
 def isa():

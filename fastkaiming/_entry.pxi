@@ -106,9 +106,9 @@ cdef class Entry:
             if backwards is not None:
                 plan.borrow(array[backwards])
         plan.complete(template, first, steps)
-        if threads is not None or plan.drawn_bytes >= self.least_shared:
-            most_threads = self.threads_for(threads, plan.drawn_bytes)
-        if plan.tensor is not None and plan.drawn_bytes >= self.least_shared:
+        if threads is not None or plan.sampled_bytes >= self.least_shared:
+            most_threads = self.threads_for(threads, plan.sampled_bytes)
+        if plan.tensor is not None and plan.sampled_bytes >= self.least_shared:
             plan.storage = self.storage_of(plan.tensor)  # a callback may give the tensor other memory meanwhile
         self.draw_with(plan, rng)
         self.run_jobs(plan, most_threads)

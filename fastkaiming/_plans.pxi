@@ -77,7 +77,7 @@ cdef class Plan:
     cdef fk_plan plan
     cdef uint64_t count
     cdef readonly Template template
-    cdef readonly uint64_t drawn_bytes
+    cdef readonly uint64_t sampled_bytes
 
     def __init__(self, out, Template template, uint64_t key, uint64_t stream, uint64_t first, steps=None):
         self.borrow(out)
@@ -158,7 +158,7 @@ cdef class Plan:
         for axis in reversed(range(self.plan.axis_count)):
             self.axes[axis].step = self.count if steps is None else steps[axis]
             self.count *= self.axes[axis].size
-        self.drawn_bytes = self.count * fk_drawn_bytes(operation)
+        self.sampled_bytes = self.count * fk_sampled_bytes(operation)
         self.plan.axes = self.axes
         self.plan.first = first
         self.plan.operation = operation

@@ -141,8 +141,8 @@ def deferred_fills(threads: int | None) -> Iterator[None]:
     plans: list[_core.Plan] = []
     with _changed(gathered=plans):
         yield
-    if any(plan.drawn_bytes for plan in plans):
-        _core.fill_all(plans, _threads(threads, sum(plan.drawn_bytes for plan in plans)), _current().progress)
+    if any(plan.sampled_bytes for plan in plans):
+        _core.fill_all(plans, _threads(threads, sum(plan.sampled_bytes for plan in plans)), _current().progress)
 
 
 def distribution_of(initializer: Callable[..., object], nothing: NDArray[Any], **place: Any) -> Distribution:

@@ -1,7 +1,7 @@
-/* fill.h - the one header that Cython sees: a plan goes in, a status comes out.
+/* fill.h - the interface of the C core: fk_fill takes plans and returns a status.
  *
- * The C core never raises, prints or exits, and checks nothing: its arguments arrive valid.
- */
+ * The core raises no exceptions, prints nothing and never exits. It does not check its arguments: the caller passes
+ * valid ones. */
 #ifndef FASTKAIMING_FILL_H
 #define FASTKAIMING_FILL_H
 
@@ -14,53 +14,55 @@
 
 typedef enum {
     FK_OK = 0,
-    FK_CANCELLED,       /* the watcher asked to stop; part of the buffer is written */
-    FK_ISA_UNKNOWN,     /* no kernel table of that name was compiled in */
-    FK_ISA_UNSUPPORTED, /* compiled in, but this CPU or this operating system cannot run it */
+    FK_CANCELLED,       /* the watcher returned a value other than 0; a part of the buffer is written */
+    FK_ISA_UNKNOWN,     /* no kernels of that name were compiled in */
+    FK_ISA_UNSUPPORTED, /* compiled in, but this CPU or this operating system cannot run them */
     FK_NO_MEMORY,
-    FK_FAULT, /* the system could not give the memory of some elements; part of the buffer is written */
+    FK_FAULT, /* some of the memory could not be written; a part of the buffer is written */
 } fk_status;
 
-/* What is drawn, in which precision: one kernel each. */
+/* The distribution to sample, and the precision of the arithmetic. Each operation has a kernel. */
 typedef enum {
     FK_WORDS_U32 = 0,
     FK_UNIFORM_F32,
     FK_UNIFORM_F64,
     FK_NORMAL_F32,
     FK_NORMAL_F64,
-    FK_CONSTANT_F32, /* the pattern `center` everywhere: the memory's own speed limit */
+    FK_CONSTANT_F32, /* every element has the bits of `center`; measures how fast memory can be written */
     FK_CONSTANT_F64,
-    FK_TRUNCATED_F32, /* a normal distribution between bounds that are symmetric about its mean */
-    FK_TRUNCATED_F64, /* between any bounds */
+    FK_TRUNCATED_F32, /* a normal distribution truncated to bounds that are symmetric about its mean */
+    FK_TRUNCATED_F64, /* a normal distribution truncated to any bounds */
     FK_OPERATIONS
 } fk_operation;
 
-/* How finished cache lines reach memory. Never shows in the bits. */
+/* How values are stored. The choice never affects the values. */
 typedef enum {
-    FK_STORE_AUTO = 0, /* streaming for fills that no cache would hold, where that is faster */
+    FK_STORE_AUTO = 0, /* streaming stores for fills larger than the caches, if the CPU is faster with them */
     FK_STORE_PLAIN,
     FK_STORE_STREAMING
 } fk_store;
 
-/* The numbers of a distribution, in the working precision of the operation (float32 values are exact in a double). */
+/* The parameters of a distribution in the working precision of the operation. A double holds float32 values exactly. */
 typedef struct {
     double scale;  /* normal, truncated: std; uniform: (high - low) / 2 */
     double center; /* normal, truncated: mean; uniform: (low + high) / 2; constant: the value */
-    double low;    /* uniform, truncated: the least number that may be stored */
-    double high;   /* uniform, truncated: the greatest; of a uniform it is below the upper bound */
+    double low;    /* uniform, truncated: the smallest value that may be stored */
+    double
+        high; /* uniform, truncated: the largest value that may be stored; for a uniform it is below the upper bound */
 
-    /* Truncated normals only: Phi, and the tail probability, as linear functions of the word, from _normal_cdf.py. */
-    double slope;        /* the probability of one word; in single precision three times that, and so the anchor */
-    double anchor;       /* Phi - 1/2 of the middle word */
-    double lower_slope;  /* of the tail probability, below the middle word */
+    /* Truncated normals only: Phi and the tail probability as linear functions of the word, computed by _normal_cdf.py.
+     */
+    double slope;  /* the probability of one word; in single precision, slope and anchor are three times as large */
+    double anchor; /* Phi - 1/2 at the middle word */
+    double lower_slope;  /* the slope of the tail probability below the middle word */
     double lower_anchor; /* the tail probability of word 0 */
-    double upper_slope;  /* likewise down from the last word */
+    double upper_slope;  /* the same above the middle word, counted down from the last word */
     double upper_anchor;
 } fk_params;
 
-/* What an element is rounded to on its way to memory, to nearest, ties to even. FK_FLOAT32 is for FK_TRUNCATED_F64. The
- * narrower formats take the values of operations in single precision, and those of FK_TRUNCATED_F64 once they are
- * rounded to float32; none of them may round to more than the format's greatest number. */
+/* The format to which an element is rounded before it is stored, to nearest, ties to even. FK_FLOAT32 is for
+ * FK_TRUNCATED_F64 only. The narrower formats take values of single precision; values of FK_TRUNCATED_F64 are first
+ * rounded to float32. No value may round to more than the largest finite number of the format. */
 typedef enum {
     FK_AS_DRAWN = 0,
     FK_FLOAT32,
@@ -73,53 +75,54 @@ typedef enum {
 
 enum { FK_MAX_AXES = 64 };
 
-/* An axis of the array that is filled. */
+/* One axis of the array to fill. */
 typedef struct {
     uint64_t size;
-    int64_t stride; /* bytes of memory from one element to the next */
-    uint64_t step;  /* the same in the row-major index of the global tensor */
+    int64_t stride; /* bytes in memory from one element to the next */
+    uint64_t step;  /* the same distance in the row-major index of the whole tensor */
 } fk_axis;
 
-/* Which elements of which stream go where: what makes a fill, whatever the array looks like. Element (i, j, ...) of the
- * array has the index first + i axes[0].step + j axes[1].step + ... and lies at out + i axes[0].stride + ... */
+/* A fill: which elements of which stream are stored at which addresses. Element (i, j, ...) of the array has the index
+ * first + i axes[0].step + j axes[1].step + ... and lies at out + i axes[0].stride + ... */
 typedef struct {
     void *out;           /* of any alignment */
-    const fk_axis *axes; /* outermost first: a step is longer than the axes behind it are in all */
-    int axis_count;      /* from 0, for a single element, to FK_MAX_AXES */
-    uint64_t first;      /* the index of the array's first element; no index passes 2^64 */
-    uint64_t key;        /* of Philox; key.h makes it of a seed */
+    const fk_axis *axes; /* outermost first; each step exceeds the largest index offset within the axes after it */
+    int axis_count;      /* 0 (a single element) to FK_MAX_AXES */
+    uint64_t first;      /* the index of the array's first element; all indices are below 2^64 */
+    uint64_t key;        /* the Philox key, which key.h derives from a seed */
     uint64_t stream;     /* the upper half of the Philox counter */
     fk_operation operation;
     fk_params params;
     fk_format format;
-    int swapped; /* are elements stored in the byte order that is not this machine's? */
+    int swapped; /* whether elements are stored in the byte order opposite to this machine's */
     fk_store store;
 } fk_plan;
 
-/* Fill the arrays of all plans, side by side on at most `threads` threads, the caller included. `watch`, or NULL, is
- * told of elements. Returns FK_OK, FK_CANCELLED, FK_FAULT, or FK_NO_MEMORY before anything is written. */
+/* Fill the arrays of all plans on at most `threads` threads, including the calling one. `watch` may be NULL; it
+ * receives the number of elements done. Returns FK_OK, FK_CANCELLED, FK_FAULT, or FK_NO_MEMORY; the last one before
+ * anything is written. */
 fk_status fk_fill(const fk_plan *plans, size_t count, int threads, fk_watch *watch, void *context);
 
-/* Choose the kernels of every later fill by name; NULL chooses the fastest that this machine can run. */
+/* Select by name the kernels of all later fills. NULL selects the fastest that this machine can run. */
 fk_status fk_select_isa(const char *name);
 
-/* The name carried by the selected kernels themselves: "scalar", "avx2", "avx512", "avx512ifma" or "neon". */
+/* Return the name of the selected kernels: "scalar", "avx2", "avx512", "avx512ifma" or "neon". */
 const char *fk_selected_isa(void);
 
-/* The i-th kernel table compiled in that this machine can run, fastest first; NULL past the last. */
+/* Return the name of the i-th set of kernels that this machine can run, fastest first, or NULL past the last. */
 const char *fk_available_isa(int i);
 
-/* Is there a store of this operation's values in that format? */
+/* Return whether the values of an operation can be stored in a format. */
 int fk_can_round(fk_operation operation, fk_format format);
 
-/* Bytes of one element as the operation draws it, and as the format stores it. */
-size_t fk_drawn_bytes(fk_operation operation);
+/* The bytes of one element in the precision of the operation, and in the format in which it is stored. */
+size_t fk_sampled_bytes(fk_operation operation);
 size_t fk_stored_bytes(fk_operation operation, fk_format format);
 
-/* Can the selected kernels store past the caches? Where not, FK_STORE_STREAMING is FK_STORE_PLAIN. */
-int fk_streams(void);
+/* Return whether the selected kernels have streaming stores. If not, FK_STORE_STREAMING means FK_STORE_PLAIN. */
+int fk_has_streaming_stores(void);
 
-/* Elements of 4 bytes that a thread takes at a time, at the most; tests put their cuts around it. */
+/* The largest number of 4-byte elements in a work unit. Tests choose array sizes around it. */
 size_t fk_chunk_elements(void);
 
 #endif

@@ -1,4 +1,4 @@
-/* pages.c - newly allocated memory is mapped a work unit at a time, in huge pages where there are any. */
+/* pages.c - maps newly allocated memory one work unit at a time, in huge pages if possible. */
 #define _GNU_SOURCE /* for madvise and mincore */
 #include "pages.h"
 
@@ -15,15 +15,17 @@ enum { PAGES_AT_A_TIME = 512, HUGE_PAGE_BYTES = 2 << 20 };
 
 static uintptr_t page_bytes(void) { return (uintptr_t)sysconf(_SC_PAGESIZE); }
 
-/* Are all pages of a span present? All of them are checked, not just the first one: that of an allocation holds the
- * allocator's header and so is present, and a mapped file may be present in part. For 2 MiB, this takes 0.6 us (huge
- * pages) to 1.4 us (pages of 4 KiB), where one page takes 0.5 us: less than 1% of the time to fill them. */
+/* Return whether all pages of a span are present. Checking the first page is not enough: in an allocation, it contains
+ * the allocator's header and is therefore present, and a mapped file may be present in part. For 2 MiB, this takes 0.6
+ * us (huge pages) to 1.4 us (pages of 4 KiB), and 0.5 us for a single page: less than 1% of the time to fill them. */
 static int all_present(fk_span pages) {
     unsigned char present[PAGES_AT_A_TIME];
-    const uintptr_t page = page_bytes(), most = PAGES_AT_A_TIME * page;
+    const uintptr_t page = page_bytes(), max = PAGES_AT_A_TIME * page;
     for (uintptr_t at = pages.begin, end; at < pages.end; at = end) {
-        end = pages.end - at > most ? at + most : pages.end;
-        if (mincore((void *)at, end - at, present) != 0) { return 1; } /* unknown, so nothing is done about them */
+        end = pages.end - at > max ? at + max : pages.end;
+        if (mincore((void *)at, end - at, present) != 0) {
+            return 1;
+        } /* the state is unknown: treat the pages as present */
         for (uintptr_t i = 0; i < (end - at) / page; i++) {
             if (!(present[i] & 1)) { return 0; }
         }
@@ -35,7 +37,7 @@ fk_pages fk_populate(fk_span span) {
     const uintptr_t page = page_bytes();
     const fk_span pages = {span.begin / page * page, (span.end + page - 1) / page * page};
     if (all_present(pages)) { return FK_PAGES_PRESENT; }
-    /* Where the kernel is older, or refuses for another reason, pages are mapped as they are written. */
+    /* If the kernel is older or rejects the request for another reason, pages are mapped as they are written. */
     const int refused = madvise((void *)pages.begin, pages.end - pages.begin, MADV_POPULATE_WRITE) != 0;
     return refused && errno == EFAULT ? FK_PAGES_FAULT : FK_PAGES_NEW;
 }

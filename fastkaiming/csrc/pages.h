@@ -1,4 +1,4 @@
-/* pages.h - what a fill asks of the operating system about the memory that it is about to write. */
+/* pages.h - prepares newly allocated memory for writing. */
 #ifndef FASTKAIMING_PAGES_H
 #define FASTKAIMING_PAGES_H
 
@@ -8,16 +8,16 @@
 typedef struct { uintptr_t begin, end; } fk_span;
 
 typedef enum {
-    FK_PAGES_PRESENT, /* the memory was touched before, or nothing is known of it, as on systems other than Linux */
-    FK_PAGES_NEW,     /* some of it had no page until now, and the system has just zeroed that, in the cache */
-    FK_PAGES_FAULT,   /* some of it has no page and cannot get one: a store there would raise SIGBUS */
+    FK_PAGES_PRESENT, /* the memory was touched before, or its state is unknown, as on systems other than Linux */
+    FK_PAGES_NEW,     /* some pages did not exist before; the system has just zeroed them, so they are in the cache */
+    FK_PAGES_FAULT,   /* some pages do not exist and cannot be created: a store there would raise SIGBUS */
 } fk_pages;
 
-/* Give the memory of a span pages, where it has none, in one call instead of a page fault for each. */
+/* Map the pages of a span that do not exist yet, with one call instead of a page fault for each page. */
 fk_pages fk_populate(fk_span span);
 
-/* Ask for huge pages under the memory of a span, if that has no pages yet: Linux then maps 2 MiB at a fault, not 4 KiB.
- * A system without huge pages ignores it. */
+/* Request huge pages for a span that has no pages yet, so that Linux maps 2 MiB per fault instead of 4 KiB. Systems
+ * without huge pages ignore the request. */
 void fk_advise_huge_pages(fk_span span);
 
 #endif

@@ -1,41 +1,41 @@
-/* draw.h - elements of the stream, drawn into memory in their natural order. */
-#ifndef FASTKAIMING_DRAW_H
-#define FASTKAIMING_DRAW_H
+/* sample.h - samples consecutive elements of the stream into memory. */
+#ifndef FASTKAIMING_SAMPLE_H
+#define FASTKAIMING_SAMPLE_H
 
 #include "simd/kernels.h"
 
-/* A block has 16 bytes at the most: fewer where its elements are rounded. */
+/* A block has 16 bytes, or fewer if its elements are rounded to a narrower format. */
 enum { FK_BLOCK_BYTES = 16, FK_LINE_BYTES = 64, FK_MAX_TILE_BYTES = FK_MAX_TILE_BLOCKS * FK_BLOCK_BYTES };
 
-/* What a run that streams is drawn into, a batch at a time, to stay in the first-level cache. In front of the batch lie
- * the bytes of the last one that are still to be stored: at most those of FK_LAG_TILES tiles. */
+/* The buffer of streaming stores. Tiles are sampled into `staging`, which fits in the first-level cache. The bytes of
+ * earlier tiles that are still to be stored lie in front of it: at most those of FK_LAG_TILES tiles. */
 enum {
     FK_LAG_TILES = 4,
     FK_LAG_BYTES = FK_LAG_TILES * FK_MAX_TILE_BYTES,
-    FK_STREAM_BATCH_BYTES = 16 * 1024,
+    FK_STREAMING_STAGING_BYTES = 16 * 1024,
 };
 
 typedef struct {
     _Alignas(FK_LINE_BYTES) char lag[FK_LAG_BYTES];
-    char batch[FK_STREAM_BATCH_BYTES];
-} fk_stream_buffer;
+    char staging[FK_STREAMING_STAGING_BYTES];
+} fk_streaming_buffer;
 
-/* What is drawn, and by which kernels. */
+/* The distribution to sample, and the kernels that sample it. */
 typedef struct {
     const fk_kernels *kernels;
     fk_kernel *kernel;
     fk_source source;
     size_t element_bytes, block_elements;
-} fk_draw;
+} fk_sampler;
 
-fk_draw fk_draw_of(const fk_plan *plan, const fk_kernels *kernels);
+fk_sampler fk_make_sampler(const fk_plan *plan, const fk_kernels *kernels);
 
-/* The elements of the indices from `first` on, to `out`, which has the alignment of its element; past the caches where
- * `buffer` is not NULL. */
-void fk_draw_run(const fk_draw *draw, uint64_t first, uint64_t count, char *out, fk_stream_buffer *buffer);
+/* Sample `count` elements, from index `first` on, to `out`, which is aligned to its element. Streaming stores are used
+ * if `buffer` is not NULL. */
+void fk_sample_run(const fk_sampler *sampler, uint64_t first, uint64_t count, char *out, fk_streaming_buffer *buffer);
 
-/* The elements of whole blocks, whose numbers share their upper 32 bits. `low`, the lower ones, has room for the block
- * numbers of a last whole tile, and `out` for its elements. */
-void fk_draw_blocks(const fk_draw *draw, uint32_t high, uint32_t *low, size_t count, char *out);
+/* Sample the elements of `count` whole blocks whose numbers have the same upper 32 bits. `low` contains the lower 32
+ * bits. The capacity of `low` and of `out` is rounded up to a whole tile. */
+void fk_sample_blocks(const fk_sampler *sampler, uint32_t high, uint32_t *low, size_t count, char *out);
 
 #endif

@@ -1,25 +1,27 @@
-/* batch.h - what does not go straight to memory is drawn into the first-level cache, and put in its place. */
-#ifndef FASTKAIMING_BATCH_H
-#define FASTKAIMING_BATCH_H
+/* scatter.h - samples into a staging buffer in the cache, and scatters the elements to strided or byte-swapped memory.
+ */
+#ifndef FASTKAIMING_SCATTER_H
+#define FASTKAIMING_SCATTER_H
 
 #include "sample.h"
 #include "grid.h"
 
-enum { FK_BATCH_BYTES = FK_BATCH_BLOCKS * FK_BLOCK_BYTES };
+enum { FK_STAGING_BYTES = FK_STAGING_BLOCKS * FK_BLOCK_BYTES };
 
-/* A batch under way. Too large for the stack of a thread that its creator gave a small one. */
+/* The state of one staging pass. It is too large for the stack of a thread that was created with a small one. */
 typedef struct {
     const fk_grid *grid;
-    const fk_draw *draw;
+    const fk_sampler *sampler;
     uint64_t columns;
     size_t rows;
-    char *out[FK_BATCH_ROWS];         /* where a row's first element of the batch belongs */
-    uint32_t drawn_at[FK_BATCH_ROWS]; /* how many elements were drawn before it */
-    uint32_t low[FK_BATCH_BLOCKS];
-    _Alignas(FK_LINE_BYTES) char drawn[FK_BATCH_BYTES];
-} fk_batch;
+    char *out[FK_STAGING_ROWS];           /* the address of the row's first staged element */
+    uint32_t sampled_at[FK_STAGING_ROWS]; /* the number of sampled elements before that element */
+    uint32_t low[FK_STAGING_BLOCKS];
+    _Alignas(FK_LINE_BYTES) char sampled[FK_STAGING_BYTES];
+} fk_staging;
 
-/* Fill a box of the plan's grid. What `b` holds before and after means nothing. */
-void fk_fill_batches(const fk_plan *plan, const fk_grid *grid, const fk_draw *draw, const fk_box *box, fk_batch *b);
+/* Fill a region of the plan's grid. `s` is working memory; its contents on entry do not matter. */
+void fk_fill_staged(const fk_plan *plan, const fk_grid *grid, const fk_sampler *sampler, const fk_region *region,
+                    fk_staging *s);
 
 #endif

@@ -183,7 +183,7 @@ int main(int argc, char **argv) {
     }
     const uint64_t stride = whole(argv[1], UINT64_C(1) << 20);
     const int threads = (int)whole(argv[2], 1024);
-    printf("%s %d\n", VERBS, LDBL_MANT_DIG);
+    printf("%s %d\n", VECTOR_HEADER, LDBL_MANT_DIG);
     for (size_t i = 0; i < sizeof TRANSFORMS / sizeof *TRANSFORMS; i++) { report(&TRANSFORMS[i], stride, threads); }
     return 0;
 }

@@ -7,11 +7,11 @@
 #ifndef FASTKAIMING_TESTS_ACCURACY_H
 #define FASTKAIMING_TESTS_ACCURACY_H
 
-#ifndef VERBS
-#define VERBS "simd/vec_scalar.h"
+#ifndef VECTOR_HEADER
+#define VECTOR_HEADER "simd/vec_scalar.h"
 #endif
 #define FK_INLINE static inline __attribute__((always_inline))
-#include VERBS
+#include VECTOR_HEADER
 
 #include <float.h>
 #include <inttypes.h>

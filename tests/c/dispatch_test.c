@@ -68,8 +68,8 @@ int main(void) {
     const fk_cpu cpu = {simulated_cpuid, simulated_xgetbv};
     while (scanf("%12s %16s %16s %16s %16s", maker, leaf1_ecx, leaf7_ebx, leaf7_ecx, xcr0) == 5) {
         printf("avx2=%d avx512=%d avx512ifma=%d gain=%d streaming=%d\n", fk_cpu_runs_avx2(&cpu),
-               fk_cpu_runs_avx512(&cpu), fk_cpu_runs_avx512ifma(&cpu), fk_cpu_gains_by_ifma(&cpu),
-               fk_cpu_gains_by_streaming(&cpu));
+               fk_cpu_runs_avx512(&cpu), fk_cpu_runs_avx512ifma(&cpu), fk_cpu_prefers_ifma(&cpu),
+               fk_cpu_prefers_streaming(&cpu));
     }
     return 0;
 }

@@ -8,8 +8,8 @@ size_t probe_tile_blocks(void) { return fk_selected()->tile_blocks; }
 /* Block `block` as the selected kernel draws it at place `lane` of a tile. A fill aligns its tiles, so that there each
  * block has one lane; the arithmetic does not care, as long as no earlier block of the tile has another high word. */
 void probe_words(uint64_t key, uint64_t stream, uint64_t block, size_t lane, uint32_t words[4]) {
-    enum { MOST_BLOCKS = 64 };
-    uint32_t tile[4 * MOST_BLOCKS];
+    enum { MAX_BLOCKS = 64 };
+    uint32_t tile[4 * MAX_BLOCKS];
     const fk_source source = {.key = key, .stream = stream};
     fk_selected()->kernel[FK_WORDS_U32](&source, tile, block - lane, NULL, 1, NULL);
     memcpy(words, tile + 4 * lane, 4 * sizeof *words);

@@ -222,7 +222,7 @@ int main(int argc, char **argv) {
     }
     const uint64_t stride = whole(argv[1], UINT64_C(1) << 20);
     const int threads = (int)whole(argv[2], 1024);
-    printf("%s %d\n", VERBS, LDBL_MANT_DIG);
+    printf("%s %d\n", VECTOR_HEADER, LDBL_MANT_DIG);
     char name[32];
     while (scanf("%31s", name) == 1) {
         double slack;

@@ -8,12 +8,12 @@
 
 #include <string.h>
 
-#ifndef VERBS
-#define VERBS "simd/vec_scalar.h"
+#ifndef VECTOR_HEADER
+#define VECTOR_HEADER "simd/vec_scalar.h"
 #endif
 #define FK_INLINE static inline __attribute__((always_inline))
 #define FK_UNROLL
-#include VERBS
+#include VECTOR_HEADER
 
 #include "math/formats.h"
 

@@ -1,7 +1,7 @@
 /* streaming_test.c - whether fill.c streams, on machines that this one is not.
  *
  * Reads a fill a line: whether the CPU gains by streaming on few threads, the most threads, MiB, and the plan's wish (0
- * auto, 1 plain, 2 streaming). Prints 1 where the kernels were given a sink. They draw nothing. */
+ * auto, 1 plain, 2 streaming). Prints 1 where the kernels were given a cursor. They draw nothing. */
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,25 +12,25 @@
 static int gains;
 static atomic_int streamed;
 
-static void kernel(const fk_source *source, void *out, uint64_t block, const uint32_t *listed, size_t tiles,
-                   fk_sink *sink) {
+static void kernel(const fk_source *source, void *out, uint64_t block, const uint32_t *block_ids, size_t tiles,
+                   fk_streaming_cursor *cursor) {
     enum { TILE_BYTES = 512 };
-    (void)source, (void)out, (void)block, (void)listed;
-    if (sink == NULL) { return; }
+    (void)source, (void)out, (void)block, (void)block_ids;
+    if (cursor == NULL) { return; }
     atomic_store(&streamed, 1);
-    sink->from += tiles * TILE_BYTES;
-    sink->to += tiles * TILE_BYTES;
+    cursor->from += tiles * TILE_BYTES;
+    cursor->to += tiles * TILE_BYTES;
 }
 
-static void flush(fk_sink *sink, size_t bytes) {
-    sink->from += bytes;
-    sink->to += bytes;
+static void flush(fk_streaming_cursor *cursor, size_t bytes) {
+    cursor->from += bytes;
+    cursor->to += bytes;
 }
 
 static const fk_kernels kernels = {.isa = "none", .tile_blocks = 32, .kernel[FK_NORMAL_F32] = kernel, .flush = flush};
 
 const fk_kernels *fk_selected(void) { return &kernels; }
-int fk_gains_by_streaming(void) { return gains; }
+int fk_prefers_streaming(void) { return gains; }
 
 int main(void) {
     int threads, mib, store, touched;

@@ -3,12 +3,12 @@
  *
  *     loop SIZE GRAIN THREADS CREATIONS PARTIES
  *         CREATIONS threads can be created; after that the system refuses. If PARTIES is not 0, nobody goes on from a
- *         piece before so many threads work on one: a loop that gets fewer never ends.
- *     watch PIECES THREADS CALL ANSWER
- *         Pieces of PIECE that take a moment each and report WORTH for each one of PIECE, and a watcher that gives
+ *         slice before so many threads work on one: a loop that gets fewer never ends.
+ *     watch SLICES THREADS CALL ANSWER
+ *         Pieces of SLICE that take a moment each and report WORTH for each one of SLICE, and a watcher that gives
  *         ANSWER at its CALL-th call and else 0.
- *     exit PIECES THREADS
- *         The same pieces, in a thread that the watcher ends at its first call; prints how much was done by the end of
+ *     exit SLICES THREADS
+ *         The same slices, in a thread that the watcher ends at its first call; prints how much was done by the end of
  *         that thread, and how much a moment later.
  */
 #define _POSIX_C_SOURCE 200809L
@@ -24,7 +24,7 @@
 
 #include "threads/threads.h"
 
-enum { MOST_PIECES = 4096, MOST_CALLS = 256, PIECE = 10, WORTH = 3 };
+enum { MAX_SLICES = 4096, MAX_CALLS = 256, SLICE = 10, WORTH = 3 };
 
 /* The system's limit on threads, simulated. */
 
@@ -54,22 +54,22 @@ static int open_signals(int own_faults) {
     return open;
 }
 
-typedef struct { uint64_t begin, end; } piece;
+typedef struct { uint64_t begin, end; } slice;
 
 typedef struct {
     pthread_t caller;
     pthread_barrier_t *together;
-    piece pieces[MOST_PIECES];
+    slice slices[MAX_SLICES];
     atomic_int count;
     atomic_int open_in_helpers, faults_closed_in_helpers;
-    int most_workers;
-    pthread_t thread_of[MOST_PIECES]; /* by the number of the worker, which no other thread has */
-    atomic_int numbered[MOST_PIECES], misnumbered;
+    int max_threads;
+    pthread_t thread_of[MAX_SLICES]; /* by the number of the worker, which no other thread has */
+    atomic_int numbered[MAX_SLICES], misnumbered;
 } record;
 
 static void check_number(record *r, int worker) {
     const int is_caller = pthread_equal(pthread_self(), r->caller) != 0;
-    if (worker < 0 || worker >= r->most_workers || (worker == 0) != is_caller) {
+    if (worker < 0 || worker >= r->max_threads || (worker == 0) != is_caller) {
         atomic_fetch_add(&r->misnumbered, 1);
     } else if (!atomic_exchange(&r->numbered[worker], 1)) {
         r->thread_of[worker] = pthread_self();
@@ -81,7 +81,7 @@ static void check_number(record *r, int worker) {
 static uint64_t work(void *context, int worker, uint64_t begin, uint64_t end) {
     record *r = context;
     const int i = atomic_fetch_add(&r->count, 1);
-    if (i < MOST_PIECES) { r->pieces[i] = (piece){begin, end}; }
+    if (i < MAX_SLICES) { r->slices[i] = (slice){begin, end}; }
     check_number(r, worker);
     if (!pthread_equal(pthread_self(), r->caller)) {
         atomic_fetch_add(&r->open_in_helpers, open_signals(0));
@@ -92,7 +92,7 @@ static uint64_t work(void *context, int worker, uint64_t begin, uint64_t end) {
 }
 
 static int by_begin(const void *a, const void *b) {
-    const piece *p = a, *q = b;
+    const slice *p = a, *q = b;
     return p->begin != q->begin ? (p->begin > q->begin) - (p->begin < q->begin) : (p->end > q->end) - (p->end < q->end);
 }
 
@@ -106,7 +106,7 @@ static int run_loop(void) {
     static record r;
     memset(&r, 0, sizeof r);
     r.caller = pthread_self();
-    r.most_workers = fk_most_workers(size, grain, threads);
+    r.max_threads = fk_max_threads(size, grain, threads);
     created = 0;
     pthread_barrier_t barrier;
     if (parties > 0) {
@@ -118,12 +118,12 @@ static int run_loop(void) {
     if (parties > 0) { pthread_barrier_destroy(&barrier); }
 
     printf("result=%d created=%d misnumbered=%d open_in_helpers=%d faults_closed_in_helpers=%d closed_in_caller=%d "
-           "pieces=",
+           "slices=",
            result, created, r.misnumbered, r.open_in_helpers, r.faults_closed_in_helpers,
            open_before - open_signals(0) - open_signals(1));
-    if (r.count > MOST_PIECES) { return 1; }
-    qsort(r.pieces, (size_t)r.count, sizeof r.pieces[0], by_begin);
-    for (int i = 0; i < r.count; i++) { printf("%" PRIu64 ":%" PRIu64 ",", r.pieces[i].begin, r.pieces[i].end); }
+    if (r.count > MAX_SLICES) { return 1; }
+    qsort(r.slices, (size_t)r.count, sizeof r.slices[0], by_begin);
+    for (int i = 0; i < r.count; i++) { printf("%" PRIu64 ":%" PRIu64 ",", r.slices[i].begin, r.slices[i].end); }
     printf("\n");
     return 0;
 }
@@ -132,13 +132,13 @@ typedef struct {
     pthread_t caller;
     int call, answer;
     int calls, calls_elsewhere;
-    uint64_t done[MOST_CALLS];
+    uint64_t done[MAX_CALLS];
 } watcher;
 
 static int watch(void *context, uint64_t done) {
     watcher *w = context;
     w->calls_elsewhere += !pthread_equal(pthread_self(), w->caller);
-    if (w->calls < MOST_CALLS) { w->done[w->calls] = done; }
+    if (w->calls < MAX_CALLS) { w->done[w->calls] = done; }
     return ++w->calls == w->call ? w->answer : 0;
 }
 
@@ -152,24 +152,24 @@ static uint64_t take_a_moment(void *context, int worker, uint64_t begin, uint64_
 }
 
 static int run_watch(void) {
-    uint64_t pieces;
+    uint64_t slices;
     int threads;
     static watcher w;
     memset(&w, 0, sizeof w);
     w.caller = pthread_self();
     creations_left = -1;
-    if (scanf("%" SCNu64 " %d %d %d", &pieces, &threads, &w.call, &w.answer) != 4) { return 1; }
+    if (scanf("%" SCNu64 " %d %d %d", &slices, &threads, &w.call, &w.answer) != 4) { return 1; }
     _Atomic uint64_t worked = 0;
-    const int result = fk_parallel_for(pieces * PIECE, PIECE, threads, take_a_moment, &worked, watch, &w);
+    const int result = fk_parallel_for(slices * SLICE, SLICE, threads, take_a_moment, &worked, watch, &w);
     printf("result=%d worked=%" PRIu64 " calls=%d ", result, worked, w.calls);
     printf("calls_elsewhere=%d done=", w.calls_elsewhere);
-    for (int i = 0; i < w.calls && i < MOST_CALLS; i++) { printf("%" PRIu64 ",", w.done[i]); }
+    for (int i = 0; i < w.calls && i < MAX_CALLS; i++) { printf("%" PRIu64 ",", w.done[i]); }
     printf("\n");
     return 0;
 }
 
 typedef struct {
-    uint64_t pieces;
+    uint64_t slices;
     int threads;
     _Atomic uint64_t worked;
 } unfinished;
@@ -181,7 +181,7 @@ static int end_the_thread(void *context, uint64_t done) {
 
 static void *loop_without_end(void *argument) {
     unfinished *u = argument;
-    fk_parallel_for(u->pieces * PIECE, PIECE, u->threads, take_a_moment, &u->worked, end_the_thread, NULL);
+    fk_parallel_for(u->slices * SLICE, SLICE, u->threads, take_a_moment, &u->worked, end_the_thread, NULL);
     return NULL;
 }
 
@@ -189,7 +189,7 @@ static int run_exit(void) {
     static unfinished u;
     memset(&u, 0, sizeof u);
     creations_left = -1;
-    if (scanf("%" SCNu64 " %d", &u.pieces, &u.threads) != 2) { return 1; }
+    if (scanf("%" SCNu64 " %d", &u.slices, &u.threads) != 2) { return 1; }
     pthread_t caller;
     if (__real_pthread_create(&caller, NULL, loop_without_end, &u) != 0) { return 1; }
     pthread_join(caller, NULL);

@@ -1,4 +1,4 @@
-/* windows_threads_test.c - the loop on Windows' threads: helpers help, a watcher's answer stops them, and one that ends
+/* windows_threads_test.c - the loop on Windows' threads: workers help, a watcher's answer stops them, and one that ends
  * its thread leaves nobody at work. Prints what went wrong, if anything, which is its exit status too. */
 #if defined(_WIN32)
 #include <windows.h>
@@ -8,7 +8,7 @@
 
 #include "threads/threads.h"
 
-enum { PIECES = 400, THREADS = 3, MOMENT_MS = 2, ANSWER = 7 };
+enum { SLICES = 400, THREADS = 3, MOMENT_MS = 2, ANSWER = 7 };
 
 static atomic_int failures;
 
@@ -36,7 +36,7 @@ static uint64_t take_a_moment(void *context, int worker, uint64_t begin, uint64_
 static int answer(void *context, uint64_t done) {
     const record *r = context;
     expect(GetCurrentThreadId() == r->caller, "watched on another thread");
-    expect(done <= PIECES, "more done than there is");
+    expect(done <= SLICES, "more done than there is");
     return ANSWER;
 }
 
@@ -48,24 +48,24 @@ static int end_the_thread(void *context, uint64_t done) {
 static DWORD WINAPI loop_without_end(void *argument) {
     record *r = argument;
     r->caller = GetCurrentThreadId();
-    fk_parallel_for(PIECES, 1, THREADS, take_a_moment, r, end_the_thread, NULL);
+    fk_parallel_for(SLICES, 1, THREADS, take_a_moment, r, end_the_thread, NULL);
     return 0;
 }
 
 int main(void) {
     static record whole, stopped, ended;
     whole.caller = stopped.caller = GetCurrentThreadId();
-    expect(fk_parallel_for(PIECES, 3, THREADS, take_a_moment, &whole, NULL, NULL) == 0, "an answer without a watcher");
-    expect(whole.worked == PIECES && whole.helped, "a loop was not done by all to its end");
+    expect(fk_parallel_for(SLICES, 3, THREADS, take_a_moment, &whole, NULL, NULL) == 0, "an answer without a watcher");
+    expect(whole.worked == SLICES && whole.helped, "a loop was not done by all to its end");
 
-    expect(fk_parallel_for(PIECES, 1, THREADS, take_a_moment, &stopped, answer, &stopped) == ANSWER, "no answer");
-    expect(stopped.worked > 0 && stopped.worked < PIECES, "the answer stopped nobody");
+    expect(fk_parallel_for(SLICES, 1, THREADS, take_a_moment, &stopped, answer, &stopped) == ANSWER, "no answer");
+    expect(stopped.worked > 0 && stopped.worked < SLICES, "the answer stopped nobody");
 
     const HANDLE caller = CreateThread(NULL, 0, loop_without_end, &ended, 0, NULL);
     WaitForSingleObject(caller, INFINITE);
     const uint64_t at_the_end = ended.worked;
     Sleep(50 * MOMENT_MS);
-    expect(ended.helped && at_the_end < PIECES && ended.worked == at_the_end, "helpers outlived their caller");
+    expect(ended.helped && at_the_end < SLICES && ended.worked == at_the_end, "workers outlived their caller");
     return failures;
 }
 #endif

@@ -18,8 +18,8 @@
 
 #include "fill.h"
 
-enum { MOST_PLANS = 4, FEW_AXES = 5, MOST_SIZE = 400, MOST_GUARDED = 1 << 24, GUARD_BYTE = 0xA5 };
-enum { MOST_ELEMENTS = 3000, MANY_ELEMENTS = 600000 }; /* of many, threads share cells, and a part is compared */
+enum { MAX_PLANS = 4, FEW_AXES = 5, MAX_SIZE = 400, MAX_GUARDED = 1 << 24, GUARD_BYTE = 0xA5 };
+enum { MAX_ELEMENTS = 3000, MANY_ELEMENTS = 600000 }; /* of many, threads share cells, and a part is compared */
 
 /* Of distributions in tests/vectors/digests.txt: no value is rounded to one that a format lacks. */
 static const fk_params ORDINARY = {.scale = 1, .center = 0.5, .low = -0.5, .high = 1.5};
@@ -73,8 +73,8 @@ typedef struct {
 static uint64_t take_size(input *in, uint64_t elements) {
     const uint64_t kind = below(in, 32);
     if (kind == 31) { return 0; }
-    const uint64_t most = kind == 30 ? MANY_ELEMENTS : MOST_SIZE;
-    const uint64_t room = (kind == 30 ? MANY_ELEMENTS : MOST_ELEMENTS) / (elements > 0 ? elements : 1);
+    const uint64_t most = kind == 30 ? MANY_ELEMENTS : MAX_SIZE;
+    const uint64_t room = (kind == 30 ? MANY_ELEMENTS : MAX_ELEMENTS) / (elements > 0 ? elements : 1);
     return room == 0 ? 1 : 1 + below(in, room < most ? room : most);
 }
 
@@ -162,7 +162,7 @@ static void fail(const fill_case *c, const char *what) {
 /* Compare elements with themselves alone, and leave guard bytes in the place of all. */
 static void check(const fill_case *c) {
     /* A prime, so that every place within blocks, vectors and rows has its turn. */
-    const uint64_t every = c->elements > MOST_ELEMENTS ? 211 : 1;
+    const uint64_t every = c->elements > MAX_ELEMENTS ? 211 : 1;
     uint64_t at[FK_MAX_AXES] = {0};
     if (fk_select_isa("scalar") != FK_OK) { fail(c, "no scalar kernel"); }
     for (uint64_t n = 0; n < c->elements; n++) {
@@ -200,16 +200,16 @@ static int take_case(input *in, fill_case *c, const char *isa) {
     take_shape(in, c);
     const uint64_t before = take_strides(in, c), lead = below(in, 64);
     c->bytes += lead;
-    c->memory = c->bytes > MOST_GUARDED ? untouched(c->bytes) : malloc(c->bytes);
+    c->memory = c->bytes > MAX_GUARDED ? untouched(c->bytes) : malloc(c->bytes);
     if (c->memory == NULL) { return 0; }
-    if (c->bytes <= MOST_GUARDED) { memset(c->memory, GUARD_BYTE, c->bytes); }
+    if (c->bytes <= MAX_GUARDED) { memset(c->memory, GUARD_BYTE, c->bytes); }
     c->plan.out = c->memory + lead + before;
     return 1;
 }
 
 static void check_and_free(const fill_case *c) {
     check(c);
-    if (c->bytes > MOST_GUARDED) {
+    if (c->bytes > MAX_GUARDED) {
         syscall(SYS_munmap, c->memory, c->bytes);
         return;
     }
@@ -222,14 +222,14 @@ static void check_and_free(const fill_case *c) {
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t count);
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t count) {
-    static fill_case cases[MOST_PLANS];
-    fk_plan plans[MOST_PLANS];
+    static fill_case cases[MAX_PLANS];
+    fk_plan plans[MAX_PLANS];
     input in = {bytes, count};
     int isas = 0;
     while (fk_available_isa(isas) != NULL) { isas++; }
     const char *isa = fk_available_isa((int)below(&in, (uint64_t)isas));
     const int threads = 1 + (int)below(&in, 3);
-    const size_t wanted = 1 + below(&in, MOST_PLANS);
+    const size_t wanted = 1 + below(&in, MAX_PLANS);
     size_t taken = 0;
     while (taken < wanted && take_case(&in, &cases[taken], isa)) {
         plans[taken] = cases[taken].plan;

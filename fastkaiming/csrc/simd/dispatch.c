@@ -70,30 +70,30 @@ static int is_amd(const fk_cpu *cpu) {
 
 /* The kernels with IFMA multiply where the others shift. Intel's cores have more ports for a multiplication than for a
  * shift of 512 bits, AMD's do not: docs/performance.md. */
-int fk_cpu_gains_by_ifma(const fk_cpu *cpu) { return fk_cpu_runs_avx512ifma(cpu) && !is_amd(cpu); }
+int fk_cpu_prefers_ifma(const fk_cpu *cpu) { return fk_cpu_runs_avx512ifma(cpu) && !is_amd(cpu); }
 
 /* On few of AMD's cores, plain stores of full lines are as fast, though memory reads the lines first, and they spare
  * the way through a buffer: measured on Zen 4, docs/performance.md. */
-int fk_cpu_gains_by_streaming(const fk_cpu *cpu) { return !is_amd(cpu); }
+int fk_cpu_prefers_streaming(const fk_cpu *cpu) { return !is_amd(cpu); }
 
-static int gains_by_ifma(void) { return fk_cpu_gains_by_ifma(&this_machine); }
-static int only_runs_ifma(void) { return fk_cpu_runs_avx512ifma(&this_machine) && !gains_by_ifma(); }
+static int prefers_ifma(void) { return fk_cpu_prefers_ifma(&this_machine); }
+static int only_runs_ifma(void) { return fk_cpu_runs_avx512ifma(&this_machine) && !prefers_ifma(); }
 static int runs_avx512(void) { return fk_cpu_runs_avx512(&this_machine); }
 static int runs_avx2(void) { return fk_cpu_runs_avx2(&this_machine); }
 
 /* Asked once: a hypervisor takes its time to answer CPUID. */
-int fk_gains_by_streaming(void) {
-    enum { NOT_ASKED, NO, YES };
+int fk_prefers_streaming(void) {
+    enum { UNKNOWN, NO, YES };
     static atomic_int known;
     int answer = atomic_load_explicit(&known, memory_order_relaxed);
-    if (answer == NOT_ASKED) {
-        answer = fk_cpu_gains_by_streaming(&this_machine) ? YES : NO;
+    if (answer == UNKNOWN) {
+        answer = fk_cpu_prefers_streaming(&this_machine) ? YES : NO;
         atomic_store_explicit(&known, answer, memory_order_relaxed);
     }
     return answer == YES;
 }
 #else
-int fk_gains_by_streaming(void) { return 0; }
+int fk_prefers_streaming(void) { return 0; }
 #endif
 
 static int runs_always(void) { return 1; }
@@ -104,7 +104,7 @@ static const struct {
     int (*runs_here)(void);
 } compiled_in[] = {
 #if defined(__x86_64__)
-    {&fk_kernels_avx512ifma, gains_by_ifma},  {&fk_kernels_avx512, runs_avx512},
+    {&fk_kernels_avx512ifma, prefers_ifma},   {&fk_kernels_avx512, runs_avx512},
     {&fk_kernels_avx512ifma, only_runs_ifma}, {&fk_kernels_avx2, runs_avx2},
 #elif defined(__aarch64__)
     {&fk_kernels_neon, runs_always}, /* Advanced SIMD is part of the base architecture */

@@ -17,11 +17,11 @@ typedef struct {
 int fk_cpu_runs_avx2(const fk_cpu *cpu);
 int fk_cpu_runs_avx512(const fk_cpu *cpu);
 int fk_cpu_runs_avx512ifma(const fk_cpu *cpu);
-int fk_cpu_gains_by_ifma(const fk_cpu *cpu);
-int fk_cpu_gains_by_streaming(const fk_cpu *cpu);
+int fk_cpu_prefers_ifma(const fk_cpu *cpu);
+int fk_cpu_prefers_streaming(const fk_cpu *cpu);
 
 /* Do fills that no cache would hold run faster by stores past the caches here, even on few threads? */
-int fk_gains_by_streaming(void);
+int fk_prefers_streaming(void);
 
 /* The kernels in use, chosen on first need. */
 const fk_kernels *fk_selected(void);

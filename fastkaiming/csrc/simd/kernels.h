@@ -17,14 +17,14 @@ typedef struct {
 } fk_source;
 
 /* Bytes of an element that was drawn in so many, and rounded to a format. */
-static inline size_t fk_element_bytes(size_t drawn, fk_format format) {
+static inline size_t fk_element_bytes(size_t sampled_bytes, fk_format format) {
     switch (format) {
     case FK_FLOAT32: return 4;
     case FK_FLOAT16:
     case FK_BFLOAT16: return 2;
     case FK_FLOAT8_E4M3FN:
     case FK_FLOAT8_E5M2: return 1;
-    default: return drawn;
+    default: return sampled_bytes;
     }
 }
 
@@ -34,24 +34,24 @@ static inline size_t fk_element_bytes(size_t drawn, fk_format format) {
 typedef struct {
     const char *from; /* in the scratch buffer, a tile or more before the end of the one being drawn */
     char *to;         /* aligned to a cache line of 64 bytes */
-} fk_sink;
+} fk_streaming_cursor;
 
-/* Write `tiles` whole tiles to `out` in natural order, from block `block` on, a multiple of the tile; or where `listed`
- * is not NULL, one tile of the blocks whose lower 32 bits it lists, the upper ones being those of `block`. `out` needs
- * the alignment of its element only. The blocks of one call never cross a multiple of 2^32. A sink, if there is one, is
- * left advanced by the bytes written. */
-typedef void fk_kernel(const fk_source *source, void *out, uint64_t block, const uint32_t *listed, size_t tiles,
-                       fk_sink *sink);
+/* Write `tiles` whole tiles to `out` in natural order, from block `block` on, a multiple of the tile; or where
+ * `block_ids` is not NULL, one tile of the blocks whose lower 32 bits it lists, the upper ones being those of `block`.
+ * `out` needs the alignment of its element only. The blocks of one call never cross a multiple of 2^32. A cursor, if
+ * there is one, is left advanced by the bytes written. */
+typedef void fk_kernel(const fk_source *source, void *out, uint64_t block, const uint32_t *block_ids, size_t tiles,
+                       fk_streaming_cursor *cursor);
 
-/* Move `bytes`, whole cache lines, through the sink and wait until all its stores are ordered before what follows. */
-typedef void fk_flush(fk_sink *sink, size_t bytes);
+/* Move `bytes`, whole cache lines, through the cursor and wait until all its stores are ordered before what follows. */
+typedef void fk_flush(fk_streaming_cursor *cursor, size_t bytes);
 
 /* Turn around the bytes of each element. */
 typedef void fk_swap(void *elements, size_t count, size_t bytes);
 
 /* Buffers elsewhere have space for whole tiles of any instruction set, and what streams counts on a tile of so many
  * bytes, whatever its format. kernel.inc asserts both of its tile. */
-enum { FK_MAX_TILE_BLOCKS = 64, FK_LEAST_STREAMED_TILE_BYTES = 32 };
+enum { FK_MAX_TILE_BLOCKS = 64, FK_MIN_STREAMED_TILE_BYTES = 32 };
 
 typedef struct {
     const char *isa;

@@ -240,13 +240,13 @@ static inline v_f64 vd_lookup16(const double *table, v_u64 index) {
 
 /* A vector past the caches. */
 
-#define FK_CAN_STREAM 1
+#define FK_HAS_STREAMING_STORES 1
 
-static inline void v_stream(void *out, const void *from) {
+static inline void v_store_streaming(void *out, const void *from) {
     _mm256_stream_si256((__m256i *)out, _mm256_loadu_si256((const __m256i *)from));
 }
 
-static inline void v_stream_fence(void) { _mm_sfence(); }
+static inline void v_streaming_fence(void) { _mm_sfence(); }
 
 #include "simd/vec_composed.h"
 

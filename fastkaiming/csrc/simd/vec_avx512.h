@@ -214,13 +214,13 @@ static inline v_f64 vd_lookup16(const double *table, v_u64 index) {
 
 /* A vector past the caches. */
 
-#define FK_CAN_STREAM 1
+#define FK_HAS_STREAMING_STORES 1
 
-static inline void v_stream(void *out, const void *from) {
+static inline void v_store_streaming(void *out, const void *from) {
     _mm512_stream_si512((__m512i *)out, _mm512_loadu_si512(from));
 }
 
-static inline void v_stream_fence(void) { _mm_sfence(); }
+static inline void v_streaming_fence(void) { _mm_sfence(); }
 
 #ifndef FASTKAIMING_VEC_AVX512IFMA_H /* which has instructions for these */
 #include "simd/vec_composed.h"

@@ -211,9 +211,9 @@ static inline v_f64 vd_lookup16(const double *table, v_u64 index) {
 
 /* AArch64 cores find streams of full lines by themselves. */
 
-#define FK_CAN_STREAM 0
-static inline void v_stream(void *out, const void *from) { memcpy(out, from, sizeof(v_u64)); }
-static inline void v_stream_fence(void) {}
+#define FK_HAS_STREAMING_STORES 0
+static inline void v_store_streaming(void *out, const void *from) { memcpy(out, from, sizeof(v_u64)); }
+static inline void v_streaming_fence(void) {}
 
 #include "simd/vec_composed.h"
 
