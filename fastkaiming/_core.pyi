@@ -1,4 +1,4 @@
-"""Types of the compiled boundary; every argument arrives validated."""
+"""Types of the compiled core. Callers validate every argument."""
 
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar

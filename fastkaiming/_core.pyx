@@ -1,5 +1,5 @@
 # cython: language_level=3, freethreading_compatible=True, boundscheck=False, wraparound=False, auto_pickle=False
-"""The boundary: takes a pointer, makes one call without the GIL, turns a status into an exception."""
+"""The Cython module: acquires memory, calls the C core without the GIL, and raises its errors as exceptions."""
 
 import errno
 import os
@@ -142,7 +142,10 @@ def philox_key(uint64_t seed):
 
 
 def in_default_environment(function):
-    """Wrap a function of numbers: a foreign rounding mode in the process, or flushed subnormals, change no result."""
+    """Return a function that calls `function` with rounding to nearest and with subnormal numbers.
+
+    Its results do not depend on the floating-point environment of the calling thread.
+    """
     @wraps(function)
     def rounding_to_nearest(*arguments):
         cdef fk_fpenv callers = fk_enter_default_fpenv()
@@ -155,7 +158,10 @@ def in_default_environment(function):
 
 
 def select_isa(name):
-    """Use the kernels of that name from now on, or for None the fastest that run here; return the name used before."""
+    """Select the kernels of an instruction set, or the fastest for None, and return the name selected before.
+
+    Raises ValueError if the name is unknown, or if this machine cannot run these kernels.
+    """
     before = isa()
     encoded = None if name is None else name.encode()
     cdef fk_status status = fk_select_isa(NULL if encoded is None else <const char *>encoded)
@@ -167,14 +173,14 @@ def select_isa(name):
 
 
 def streams():
-    """Whether the kernels in use can store past the caches."""
+    """Return whether the selected kernels have streaming stores."""
     return fk_has_streaming_stores()
 
 
 def isa():
     """Return the name of the instruction set whose kernels are in use.
 
-    That is the first of `available_isas`, unless the environment variable ``FASTKAIMING_ISA`` names another.
+    This is the first of `available_isas`, unless the environment variable ``FASTKAIMING_ISA`` selects another.
 
     Returns
     -------
@@ -191,12 +197,12 @@ def isa():
 
 
 def available_isas():
-    """Return the names of the instruction sets that this build has kernels for and this machine can run.
+    """Return the names of the instruction sets that this build supports and this machine can run.
 
     Returns
     -------
     tuple of str
-        The fastest first; the last is always "scalar".
+        Fastest first; the last is always "scalar".
 
     Examples
     --------

@@ -1,12 +1,12 @@
-"""Part of _core.pyx: the entry of every fill of the package, and what it remembers of each."""
+"""Part of _core.pyx: the entry point of every fill, with a cache of the parameters of earlier calls."""
 
 
 cdef enum:
     MAX_TEMPLATES = 4096
 
 
-cdef int _kind(setting) noexcept:
-    """Return a number for the type of a setting by whose value a template is remembered, or 0."""
+cdef int _type_code(setting) noexcept:
+    """Return a number for the type of a setting that can be a part of a cache key, or 0 for any other type."""
     kind = type(setting)
     if kind is float or kind is float64:
         return 1
@@ -22,29 +22,29 @@ cdef int _kind(setting) noexcept:
 
 
 cdef class Entry:
-    """The entry of every fill to the core.
+    """The entry point of every fill.
 
-    A fill is described by a rule and its settings: `rule(*settings)`, or `rule(shape, *settings)`, is a distribution.
-    What is drawn from it for a dtype, a template, is remembered, so the second of two equal fills runs no Python code.
-    The first one, and unusual arguments, are handled by the functions that the entry is made with:
+    A fill is described by a rule and its settings: `rule(*settings)`, or `rule(shape, *settings)`, returns a
+    distribution. Its parameters for a dtype, a `Template`, are cached, so that the second of two equal fills runs no
+    Python code. The first fill, and unusual arguments, are handled by the functions that are passed to the constructor:
 
     prepare(out, rule, settings, by_shape, global_shape)
         Check the rule's settings and the memory; return the memory as an array, and the template or None.
     check_memory(array)
-        Refuse memory that must not be written to.
+        Raise an exception if the memory must not be written to.
     shape_of(global_shape), place_of(shape, global_shape, index)
-        Check the shape of the whole, and return which of its elements the array holds.
+        Check the shape of the whole tensor; return which of its elements the array contains.
     threads_for(threads, nbytes), least_shared
         Check the number of threads, or choose it for a fill of `least_shared` bytes or more.
     key_from(rng), key_type
-        Return a seed, or a key, which has the type `key_type`, a seed and a stream.
+        Return a seed or a key. A key has the type `key_type` and the attributes `seed` and `stream`.
     mode
-        A ContextVar of None, or of what is to be done with fills: `progress` and `gathered`.
+        A ContextVar whose value is None, or an object with the attributes `progress` and `gathered`.
     tensor_types, storage_of, exchange
-        Types of tensors that lend their memory by DLPack, a function that returns the owner of a tensor's memory, and
-        the capsule `__dlpack_c_exchange_api__` of these types. Arrays of NumPy lend their memory as buffers.
+        Tensor types whose memory is accessed by DLPack, a function that returns the owner of a tensor's memory, and
+        the capsule `__dlpack_c_exchange_api__` of these types. NumPy arrays are accessed by the buffer protocol.
 
-    Where `prepare` returns no template, nothing is filled and None is returned.
+    If `prepare` returns no template, nothing is filled and None is returned.
     """
 
     cdef object prepare, check_memory, shape_of, place_of, threads_for, key_from, key_type, mode
@@ -52,7 +52,7 @@ cdef class Entry:
     cdef object storage_of, capsule
     cdef const DLPackExchangeAPI *exchange
     cdef uint64_t least_shared
-    cdef object templates  # a dict, whose methods are safe among threads without the GIL
+    cdef object templates  # a dict: its methods are thread-safe without the GIL
 
     def __init__(self, prepare, check_memory, shape_of, place_of, threads_for, uint64_t least_shared, key_from,
                  key_type, mode, tensor_types=(), storage_of=None, exchange=None):
@@ -81,23 +81,23 @@ cdef class Entry:
         return self.fill_from(out, rule, settings, False, rng, global_shape, index, threads)
 
     def fill_by_shape(self, out, rule, tuple settings, rng, global_shape, index, threads):
-        """Fill an array from `rule(shape, *settings)`, of the shape of the whole, and return it."""
+        """Fill an array from `rule(shape, *settings)`, with the shape of the whole tensor, and return it."""
         return self.fill_from(out, rule, settings, True, rng, global_shape, index, threads)
 
     cdef object fill_from(self, out, rule, tuple settings, bint by_shape, rng, global_shape, index, threads):
         cdef Plan plan = Plan.__new__(Plan)
         cdef uint64_t first = 0
-        cdef int most_threads = 1
+        cdef int max_threads = 1
         array, steps, template = out, None, None
-        description = self.described(plan, out, rule, settings, by_shape, global_shape)
-        if description is not None:
-            template = self.templates.get(description)
+        cache_key = self.borrow_and_describe(plan, out, rule, settings, by_shape, global_shape)
+        if cache_key is not None:
+            template = self.templates.get(cache_key)
         if template is None:
             array, template = self.prepare(out, rule, settings, by_shape, global_shape)
             if template is None:
                 return None
-            if description is not None:
-                self.remember(description, template)
+            if cache_key is not None:
+                self.add_to_cache(cache_key, template)
             plan.borrow(array)
         elif not plan.is_contiguous():
             self.check_memory(array)
@@ -107,18 +107,17 @@ cdef class Entry:
                 plan.borrow(array[backwards])
         plan.complete(template, first, steps)
         if threads is not None or plan.sampled_bytes >= self.least_shared:
-            most_threads = self.threads_for(threads, plan.sampled_bytes)
+            max_threads = self.threads_for(threads, plan.sampled_bytes)
         if plan.tensor is not None and plan.sampled_bytes >= self.least_shared:
-            plan.storage = self.storage_of(plan.tensor)  # a callback may give the tensor other memory meanwhile
-        self.draw_with(plan, rng)
-        self.run_jobs(plan, most_threads)
+            plan.storage = self.storage_of(plan.tensor)  # a callback may replace the tensor's memory
+        self.set_key(plan, rng)
+        self.run_or_gather(plan, max_threads)
         return out
 
-    cdef object described(self, Plan plan, out, rule, tuple settings, bint by_shape, global_shape):
-        """Borrow the memory, and return all that a template depends on.
+    cdef object borrow_and_describe(self, Plan plan, out, rule, tuple settings, bint by_shape, global_shape):
+        """Borrow the memory, and return the cache key of the template.
 
-        Return None for memory that is not borrowed here, and for settings whose equality does not tell that they are
-        the same.
+        Return None if the memory cannot be borrowed here, or if equal settings may have different meanings.
         """
         cdef uint64_t kinds = 0
         cdef int kind
@@ -135,23 +134,23 @@ cdef class Entry:
         else:
             return None
         for setting in settings:
-            kind = _kind(setting)
+            kind = _type_code(setting)
             if kind == 0:
                 return None
-            kinds = 8 * kinds + kind  # True equals 1.0, but is refused where a number is expected
+            kinds = 8 * kinds + kind  # True == 1.0, but True is not accepted as a number
         shape = None
         if by_shape:
             shape = plan.shape() if global_shape is None else self.shape_of(global_shape)
         return rule, settings, kinds, dtype, shape
 
-    cdef int remember(self, description, template) except -1:
+    cdef int add_to_cache(self, cache_key, template) except -1:
         if len(self.templates) >= MAX_TEMPLATES:
             self.templates.clear()
-        self.templates.setdefault(description, template)
+        self.templates.setdefault(cache_key, template)
         return 0
 
-    cdef int draw_with(self, Plan plan, rng) except -1:
-        """Set the key of a plan, and take it from `rng` where that is a source of keys."""
+    cdef int set_key(self, Plan plan, rng) except -1:
+        """Set the key of a plan from a seed, a key or a generator."""
         key = rng if type(rng) is int or type(rng) is self.key_type else self.key_from(rng)
         if type(key) is int:
             try:
@@ -164,8 +163,8 @@ cdef class Entry:
             plan.plan.stream = key.stream
         return 0
 
-    cdef int run_jobs(self, Plan plan, int threads) except -1:
-        """Fill at once, or leave the plan to the surrounding block where that gathers plans."""
+    cdef int run_or_gather(self, Plan plan, int threads) except -1:
+        """Fill now, or append the plan to the list of the surrounding `with` block if that gathers plans."""
         cdef PyObject *value = NULL
         PyContextVar_Get(self.mode, NULL, &value)
         mode = <object>value

@@ -1,15 +1,15 @@
-"""Part of _core.pyx: plans, which are checked buffers and numbers, and the call that fills them."""
+"""Part of _core.pyx: plans, which hold a buffer and the parameters of its fill, and the call that runs them."""
 
 
 @cython.freelist(8)
 cdef class _Watcher:
-    """What the calling thread looks after in a fill: pending signals, a progress callback, the exception of either."""
+    """Handles pending signals and calls the progress callback during a fill; keeps the exception that either raises."""
 
     cdef object progress
     cdef object error
     cdef uint64_t total
 
-    cdef int look(self, uint64_t done) noexcept:
+    cdef int check(self, uint64_t done) noexcept:
         try:
             PyErr_CheckSignals()
             if self.progress is not None and done < self.total:
@@ -20,24 +20,27 @@ cdef class _Watcher:
         return 0
 
 
-ctypedef struct _Calling:
+ctypedef struct _CallingThread:
     PyThreadState *state
     void *watcher
 
 
 cdef int _look(void *context, uint64_t done) noexcept:
-    """Look with the thread's own state, not by `with gil`, which crashes once a daemon thread's interpreter is gone."""
-    cdef _Calling *calling = <_Calling *>context
+    """Call the watcher with the GIL.
+
+    This restores the saved thread state, because `with gil` crashes in a daemon thread after its interpreter has ended.
+    """
+    cdef _CallingThread *calling = <_CallingThread *>context
     PyEval_RestoreThread(calling.state)
-    cdef int answer = (<_Watcher>calling.watcher).look(done)
+    cdef int answer = (<_Watcher>calling.watcher).check(done)
     calling.state = PyEval_SaveThread()
     return answer
 
 
 cdef class Template:
-    """What is drawn into the elements of one dtype: all of a plan but the memory, the place in the stream and the key.
+    """The parameters of a distribution for one dtype: a plan without its memory, its place in the stream and its key.
 
-    `numbers` are those of `fk_params`, in their order, as many of them as the operation needs.
+    `numbers` are the fields of `fk_params` in order; trailing fields that the operation does not use may be omitted.
     """
 
     cdef readonly object distribution
@@ -61,18 +64,18 @@ cdef class Template:
 
 
 @cython.freelist(8)
-@cython.no_gc  # nothing that a plan holds can refer to it
+@cython.no_gc  # a plan cannot be part of a reference cycle
 cdef class Plan:
-    """What goes into the elements of a writable buffer, whose memory it holds in place as long as it lives itself.
+    """A fill of a writable buffer. The plan keeps the buffer's memory in place while it exists.
 
-    The first element has the index `first`, and the next one along each axis an index that is higher by the axis's one
-    of `steps`: by default, those of the buffer's own shape in row-major order.
+    The first element has the index `first`. `steps` contains, for each axis, the difference between the indices of
+    adjacent elements; by default these are the row-major steps of the buffer's own shape.
     """
 
     cdef Py_buffer view
-    cdef object tensor, storage  # that memory is borrowed from, where it is not a buffer
+    cdef object tensor, storage  # owners of the memory if it is not a buffer
     cdef int64_t itemsize
-    cdef fk_axis few[4]  # most arrays have no more axes than these
+    cdef fk_axis few[4]  # avoids an allocation for most arrays
     cdef fk_axis *axes
     cdef fk_plan plan
     cdef uint64_t count
@@ -99,29 +102,29 @@ cdef class Plan:
         return 0
 
     cdef int borrow_tensor(self, const DLPackExchangeAPI *exchange, tensor) except -1:
-        """Borrow the memory of a tensor whose elements follow one another, and return a number for its dtype.
+        """Borrow the memory of a contiguous tensor, and return a number for its dtype.
 
-        Return 0 where the tensor has no such memory, or no elements.
+        Return 0 if the tensor is not contiguous in CPU memory, or has no elements.
         """
-        cdef DLTensor lent
+        cdef DLTensor view
         cdef int64_t stride
         cdef int axis
-        if exchange.dltensor_from_py_object_no_sync(<void *>tensor, &lent) != 0:
-            PyErr_Clear()  # the tensor has no strides, say
+        if exchange.dltensor_from_py_object_no_sync(<void *>tensor, &view) != 0:
+            PyErr_Clear()  # for example, the tensor has no strides
             return 0
-        if lent.data is NULL or lent.device.device_type != FK_DLPACK_CPU or lent.dtype.lanes != 1:
+        if view.data is NULL or view.device.device_type != FK_DLPACK_CPU or view.dtype.lanes != 1:
             return 0
         self.tensor = tensor
-        self.itemsize = stride = lent.dtype.bits // 8
-        self.allocate_axes(lent.ndim)
-        for axis in reversed(range(lent.ndim)):
-            self.axes[axis].size = lent.shape[axis]
+        self.itemsize = stride = view.dtype.bits // 8
+        self.allocate_axes(view.ndim)
+        for axis in reversed(range(view.ndim)):
+            self.axes[axis].size = view.shape[axis]
             self.axes[axis].stride = stride
-            if lent.strides is not NULL and lent.shape[axis] != 1 and lent.strides[axis] * self.itemsize != stride:
+            if view.strides is not NULL and view.shape[axis] != 1 and view.strides[axis] * self.itemsize != stride:
                 return 0
-            stride *= lent.shape[axis]
-        self.plan.out = <char *>lent.data + lent.byte_offset
-        return lent.dtype.code << 8 | lent.dtype.bits
+            stride *= view.shape[axis]
+        self.plan.out = <char *>view.data + view.byte_offset
+        return view.dtype.code << 8 | view.dtype.bits
 
     cdef tuple shape(self):
         return tuple([self.axes[axis].size for axis in range(self.plan.axis_count)])
@@ -138,7 +141,7 @@ cdef class Plan:
         return 0
 
     cdef bint is_contiguous(self):
-        """Tell whether the elements follow one another in memory in row-major order."""
+        """Return whether the elements are contiguous in row-major order."""
         cdef int64_t stride = self.itemsize
         cdef int axis
         for axis in reversed(range(self.plan.axis_count)):
@@ -148,7 +151,7 @@ cdef class Plan:
         return True
 
     cdef int complete(self, Template template, uint64_t first, steps) except -1:
-        """Say what is drawn, and for which place in the stream; the key is left to be set."""
+        """Set the distribution and the place in the stream. The key is set separately."""
         cdef fk_operation operation = template.plan.operation
         cdef int axis
         if <size_t>self.itemsize != fk_stored_bytes(operation, template.plan.format):
@@ -176,7 +179,7 @@ cdef class Plan:
 
 cdef int _fill(const fk_plan *plans, size_t count, uint64_t elements, int threads, progress) except -1:
     cdef _Watcher watcher = _Watcher.__new__(_Watcher)
-    cdef _Calling calling
+    cdef _CallingThread calling
     cdef fk_status status
     watcher.total = elements
     watcher.progress = progress
@@ -197,7 +200,7 @@ cdef int _fill(const fk_plan *plans, size_t count, uint64_t elements, int thread
 
 
 def span(array):
-    """Return the addresses of the first byte of a buffer and of the one behind its last."""
+    """Return the address of a buffer's first byte, and the address after its last byte."""
     cdef Py_buffer view
     cdef uintptr_t start, end
     cdef int64_t distance
@@ -216,7 +219,7 @@ def span(array):
 
 
 def fill_all(plans, int threads=1, progress=None):
-    """Fill the buffers of a sequence of plans, side by side."""
+    """Fill the buffers of several plans in parallel."""
     cdef size_t count = len(plans), i
     cdef fk_plan *copies = <fk_plan *>PyMem_Malloc(count * sizeof(fk_plan))
     cdef uint64_t elements = 0
@@ -237,7 +240,7 @@ def fill(out, int operation, key, stream, first, int rounding=FK_AS_DRAWN, bint 
          double scale=0.0, double center=0.0, double low=0.0, double high=0.0, double slope=0.0, double anchor=0.0,
          double lower_slope=0.0, double lower_anchor=0.0, double upper_slope=0.0, double upper_anchor=0.0,
          int store=FK_STORE_AUTO, int threads=1, progress=None):
-    """Fill one buffer, by the numbers of its plan."""
+    """Fill one buffer from the parameters of a template and a plan."""
     numbers = (scale, center, low, high, slope, anchor, lower_slope, lower_anchor, upper_slope, upper_anchor)
     template = Template(None, operation, rounding, numbers, swapped, store)
     fill_all((Plan(out, template, key, stream, first, steps),), threads, progress)

@@ -1,33 +1,32 @@
-/* accuracy.c - the functions of boxmuller.h against the exact transform of the same words.
+/* accuracy.c - compares the functions of boxmuller.h with the exact transform of the same words.
  *
  *     accuracy STRIDE THREADS
  *
- * In single precision every STRIDE-th word is visited, from the ends inwards: at STRIDE 1 the figures are a proof. In
- * double precision they come from a sample, 2^28 / STRIDE words and more next to the ends. Compile it with threads.c,
- * and for an instruction set with its verbs and target: -DVERBS='"simd/vec_avx2.h"' -mavx2 -mfma -mf16c.
+ * In single precision, every STRIDE-th word is tested, starting from the ends: with STRIDE 1, the results are a proof.
+ * In double precision, a sample of 2^28 / STRIDE words is tested, with additional words near the ends. Compile this
+ * with threads.c, and for an instruction set with its vector operations and target: -DVECTOR_HEADER='"simd/vec_avx2.h"'
+ * -mavx2 -mfma -mf16c.
  *
- * The first line of output names the verbs and the bits of the reference's significand. Then there is a line for each
- * function: its name, the number of results looked at, the largest error in ulp, the word where it occurs, the result
- * there, the smallest and the largest magnitude of all results. An ulp is the unit in the last place of the exact
- * number.
- */
+ * The first line of output contains the header of the vector operations and the number of significand bits of the
+ * reference. One line for each function follows: its name, the number of results, the largest error in ulp, the word at
+ * which it occurs, the result for that word, and the smallest and the largest magnitude of all results. An ulp is the
+ * unit in the last place of the exact number. */
 #define _POSIX_C_SOURCE 200809L
 
 #include "accuracy.h"
 
 #include "math/boxmuller.h"
 
-/* A word is here all that a function depends on, as one number: for the float32 radius the 32 bits of a, then the low 8
- * of b. The functions read it as a signed number s, and in terms of x = (s + 1/2) / 2^bits, in (-1/2, 1/2), the
- * transform of docs/stream-v1.md is
+/* Here, a word contains all bits that a function depends on, as one number: for the float32 radius, the 32 bits of a
+ * followed by the low 8 bits of b. The functions read it as a signed number s. In terms of x = (s + 1/2) / 2^bits, in
+ * (-1/2, 1/2), the transform of docs/stream-v1.md is
  *
- *     rho = sqrt(-2 ln v), v = x or 1 + x, whichever is in (0, 1)      phi = x pi/2
- */
+ *     rho = sqrt(-2 ln v), v = x or 1 + x, whichever is in (0, 1)      phi = x pi/2 */
 enum { RADIUS_F32_BITS = 40, ANGLE_F32_BITS = 30, RADIUS_F64_BITS = 64, ANGLE_F64_BITS = 62 };
 
-/* ---- the functions under proof, on LANES words at once ---- */
+/* ---- the functions under test, on LANES words at once ---- */
 
-/* The bits of b that the radius must not see are not 0. */
+/* The bits of b that the radius must ignore are not 0. */
 static void radius_f32(const uint64_t *words, double *values) {
     uint32_t a[LANES], b[LANES];
     for (int i = 0; i < LANES; i++) {
@@ -37,7 +36,7 @@ static void radius_f32(const uint64_t *words, double *values) {
     store_f32(fk_radius_f32(load_u32(a), load_u32(b)), values);
 }
 
-/* Nor are those that the angle must not see. */
+/* Likewise, the bits that the angle must ignore are not 0. */
 FK_INLINE void cos_sin_f32(const uint64_t *words, v_f32 *cosine, v_f32 *sine) {
     uint32_t b[LANES];
     for (int i = 0; i < LANES; i++) { b[i] = (uint32_t)(words[i] | words[i] << ANGLE_F32_BITS); }
@@ -82,16 +81,16 @@ static void sine_f64(const uint64_t *words, double *values) {
     }
 }
 
-/* ---- what they should give ---- */
+/* ---- the exact results ---- */
 
 static const long double HALF_PI = 1.57079632679489661923132169163975144209858L;
 
-/* Exact: s + 1/2 has at most 64 bits, in float32 41. */
+/* Exact: s + 1/2 has at most 64 bits, or 41 bits in float32. */
 static long double exact_x(uint64_t word, int bits) {
     return ldexpl((long double)signed_word(word, bits) + 0.5L, -bits);
 }
 
-/* Next to 1 it is the distance of v from 1 that decides, so 1 + x is never formed. */
+/* Near v = 1 the result depends on the distance of v from 1, so 1 + x is not computed. */
 static long double exact_radius(uint64_t word, int bits) {
     const long double x = exact_x(word, bits);
     return sqrtl(-2 * (x > 0 ? logl(x) : log1pl(x)));
@@ -122,10 +121,10 @@ static const transform TRANSFORMS[] = {
     {"sine_f64", ANGLE_F64_BITS, DBL_MANT_DIG, sine_f64, exact_sine, NULL},
 };
 
-/* ---- which words ---- */
+/* ---- the words to test ---- */
 
-/* At stride 1 every word of an angle; of a radius every one that ends in three of the 256 low bytes, and all 2^24 on
- * either side of the ends. */
+/* At stride 1: for an angle, every word; for a radius, every word that ends in one of three of the 256 low bytes, and
+ * all 2^24 words on either side of the ends. */
 static void scan_f32(scan s, uint64_t stride) {
     const uint64_t low_bytes[] = {0, 128, 255};
     const int bits = s.transform->bits, radius = bits == RADIUS_F32_BITS;
@@ -142,12 +141,13 @@ static void scan_f32(scan s, uint64_t stride) {
     run_ends(s);
 }
 
-/* Words spread evenly over all of them, then over those at every distance from the ends, in powers of 2; then the words
- * on either side of multiples of 2^(bits - 16), where the intervals of the radius's table meet. */
+/* Words that are spread evenly over all words, then words at every distance from the ends, in powers of 2, and finally
+ * the words on either side of multiples of 2^(bits - 16), where the intervals of the radius's table meet. */
 static void scan_f64(scan s, uint64_t stride) {
     const int bits = s.transform->bits;
     s.span = bits;
-    s.step = UINT64_C(0x9E3779B97F4A7C15); /* 2^64 / golden ratio: multiples spread; odd: all of them differ */
+    s.step = UINT64_C(0x9E3779B97F4A7C15); /* 2^64 / golden ratio: its multiples are spread evenly; because it is odd,
+                                              all of them differ */
     s.count = (UINT64_C(1) << 28) / stride;
     run(s);
     for (s.span = 1; s.span < bits; s.span++) {

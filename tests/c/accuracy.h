@@ -1,9 +1,8 @@
-/* accuracy.h - how far the results of a function of words lie from exact ones: the part that all such programs share.
+/* accuracy.h - measures the errors of a function of words against exact results; shared by several programs.
  *
- * Included once, by a program that then adds its functions. Compile it with threads.c, and for an instruction set with
- * its vector operations and target: -DVERBS='"simd/vec_avx2.h"' -mavx2 -mfma. An ulp is the unit in the last place of
- * the exact number.
- */
+ * Included once, by a program that defines the functions to test. Compile it with threads.c, and for an instruction set
+ * with its vector operations and target: -DVECTOR_HEADER='"simd/vec_avx2.h"' -mavx2 -mfma. An ulp is the unit in the
+ * last place of the exact number. */
 #ifndef FASTKAIMING_TESTS_ACCURACY_H
 #define FASTKAIMING_TESTS_ACCURACY_H
 
@@ -25,7 +24,7 @@
 
 static int64_t signed_word(uint64_t word, int bits) { return (int64_t)(word << (64 - bits)) >> (64 - bits); }
 
-/* Functions work on so many words at once. */
+/* The number of words that a function processes at once. */
 enum { LANES = 2 * FK_W64 };
 
 FK_INLINE v_u32 load_u32(const uint32_t *words) {
@@ -48,7 +47,7 @@ typedef struct transform {
     int precision; /* bits of a result's significand */
     void (*evaluate)(const uint64_t *words, double *values);
     long double (*exact)(uint64_t word, int bits);
-    double (*rough)(uint64_t word); /* NULL where double precision says nothing about the error */
+    double (*rough)(uint64_t word); /* NULL if double precision is not precise enough to bound the error */
 } transform;
 
 /* ---- errors ---- */
@@ -56,14 +55,14 @@ typedef struct transform {
 typedef struct {
     uint64_t results;
     double error;
-    uint64_t word; /* where the error is largest; of several such words the smallest */
-    double value;  /* the result there */
+    uint64_t word; /* the word with the largest error; the smallest one if there are several */
+    double value;  /* the result for that word */
     double least, greatest;
-    double forgiven; /* an absolute error; only what goes beyond counts */
+    double forgiven; /* an absolute error that is subtracted before the rest counts */
 } extremes;
 
-/* An exact number that was rounded to a power of 2 may lie below it, where the unit is finer: both functions take the
- * finer one. */
+/* An exact number that rounds to a power of 2 may lie below it, where the unit in the last place is smaller. Both
+ * functions use the smaller unit. */
 
 static double exact_error(double value, long double exact, int precision, double forgiven) {
     int exponent;
@@ -82,8 +81,9 @@ static double rough_error_f32(double value, double rough) {
     return fabs(value - rough) / binade * 0x1p23;
 }
 
-/* The rough transform is a few roundings to 53 bits away from the exact one: by at most 2^-50 of it, or 2^-26 ulp of
- * float32. So passing over words whose rough error is SLACK below the largest so far cannot miss a larger one. */
+/* The rough transform differs from the exact one by a few roundings to 53 bits: by a relative error of at most 2^-50,
+ * or 2^-26 ulp of float32. Therefore no larger error is missed if words are skipped whose rough error is SLACK below
+ * the largest error so far. */
 #define SLACK 0.01
 
 static void note_magnitudes(extremes *seen, double least, double greatest) {
@@ -123,7 +123,7 @@ static uint64_t word_at(const scan *s, uint64_t i) {
 
 static pthread_mutex_t seen_lock = PTHREAD_MUTEX_INITIALIZER;
 
-/* Begins with what was seen so far: the larger that error is, the fewer words need the exact transform. */
+/* Starts with the extremes found so far: the larger their error is, the fewer words need the exact transform. */
 static uint64_t scan_piece(void *context, int worker, uint64_t begin, uint64_t end) {
     (void)worker;
     const scan *s = context;
@@ -149,8 +149,8 @@ static uint64_t scan_piece(void *context, int worker, uint64_t begin, uint64_t e
 
 static void run(scan s) { fk_parallel_for(s.count, UINT64_C(1) << 16, s.threads, scan_piece, &s, NULL, NULL); }
 
-/* The words below 2^span in steps, up from 0 and down from -1, where x is next to 0, and as many up and down from the
- * middle, where x is next to -1/2 and 1/2. */
+/* Words below 2^span in steps of `step`: up from 0 and down from -1, where x is near 0, and up and down from the
+ * middle, where x is near -1/2 and 1/2. */
 static void run_ends(scan s) {
     const uint64_t middle = UINT64_C(1) << (s.transform->bits - 1);
     const uint64_t origins[] = {0, UINT64_MAX, middle, middle - 1};

@@ -1,8 +1,8 @@
-/* dispatch_test.c - dispatch.c on simulated CPUs.
+/* dispatch_test.c - runs dispatch.c on simulated CPUs.
  *
- * Reads a CPU a line: its maker's 12 letters, CPUID leaf 1's ECX, leaf 7's EBX and ECX, and XCR0, in hexadecimal; "-"
- * is a leaf that the CPU does not have, or an XGETBV that it does not know. Prints which kernels that CPU can run, and
- * whether it gains by IFMA and by streaming stores. */
+ * Each line of input describes a CPU: the 12 letters of its vendor, ECX of CPUID leaf 1, EBX and ECX of leaf 7, and
+ * XCR0, in hexadecimal; "-" stands for a leaf that the CPU does not have, or for an XGETBV that it does not support.
+ * For each line, the program prints which kernels the CPU can run, and whether it prefers IFMA and streaming stores. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,7 +10,7 @@
 
 #include "simd/dispatch.h"
 
-/* The tables that dispatch.c chooses from: this program runs none of them. */
+/* The tables that dispatch.c selects from. This program calls none of their kernels. */
 const fk_kernels fk_kernels_scalar = {.isa = "scalar"};
 #if defined(__x86_64__)
 const fk_kernels fk_kernels_avx2 = {.isa = "avx2"};
@@ -22,7 +22,7 @@ const fk_kernels fk_kernels_neon = {.isa = "neon"};
 
 static char maker[13], leaf1_ecx[17], leaf7_ebx[17], leaf7_ecx[17], xcr0[17];
 
-/* Intel Software Developer's Manual, volume 2A, "CPUID": leaf 0 spells it in EBX, EDX, ECX. */
+/* Intel Software Developer's Manual, volume 2A, "CPUID": leaf 0 contains the name in EBX, EDX, ECX. */
 static int answer_maker(uint32_t registers[4]) {
     if (strcmp(maker, "-") == 0) { return 0; }
     memcpy(&registers[1], maker, 4);
@@ -33,7 +33,7 @@ static int answer_maker(uint32_t registers[4]) {
 
 enum { EBX = 1, ECX = 2 };
 
-/* The registers that nobody should look at hold the opposite. */
+/* Registers that dispatch.c must not read contain the complement. */
 static int answer(const char *hexadecimal, int which, uint32_t registers[4]) {
     if (strcmp(hexadecimal, "-") == 0) { return 0; }
     const uint32_t value = (uint32_t)strtoul(hexadecimal, NULL, 16);

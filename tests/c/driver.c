@@ -1,18 +1,19 @@
-/* driver.c - hold every instruction set that this machine can run to a table of digests.
+/* driver.c - compares the fills of every instruction set that this machine can run with a table of digests.
  *
  *     driver DIGESTS THREADS [LARGEST]
  *
- * A line of DIGESTS is a fill and the SHA-256 of its bytes, elements little-endian; `#` starts a comment:
+ * A line of DIGESTS contains a fill and the SHA-256 of its bytes, with little-endian elements; `#` starts a comment:
  *
  *     operation key stream first count scale center low high sha256
  *
- * with six more numbers before the digest for a truncated normal, in the order of fk_params, and
- * `operation>format` where values are rounded to a narrower format. Each fill is made in several ways: by plain stores
- * and by streaming ones, from several places within a cache line, with room between the elements, backwards and
- * in the other byte order; those of more than LARGEST elements in the first way alone, for an emulator's sake. One line
- * is printed for the digest that was computed, with the instruction set in front.
- * Exit status: 0 when all of them are the expected ones and the values never depended on the way, 1 when not, 2 when
- * they could not be computed. Plain C and no Python, so that it also runs under an emulator of another machine.
+ * A truncated normal has six more numbers before the digest, in the order of fk_params. `operation>format` rounds the
+ * values to a narrower format. Each fill is repeated with several layouts: with plain and streaming stores, from
+ * several offsets in a cache line, with gaps between elements, backwards, and in the other byte order. Fills of more
+ * than LARGEST elements use the first layout only, because emulators are slow. For each digest computed, one line is
+ * printed that begins with the instruction set.
+ *
+ * Exit status: 0 if all digests are the expected ones and the values do not depend on the layout, 1 if not, 2 if they
+ * could not be computed. The program is plain C without Python, so that it also runs in an emulator of another machine.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -41,7 +42,7 @@ static const struct format {
     {"float8_e5m2", FK_FLOAT8_E5M2},
 };
 
-/* ---- SHA-256 (FIPS 180-4), a byte at a time ---- */
+/* ---- SHA-256 (FIPS 180-4), one byte at a time ---- */
 
 typedef struct {
     uint32_t state[8];
@@ -106,7 +107,7 @@ static int little_endian(void) {
     return *(const unsigned char *)&one;
 }
 
-/* The digest of the elements in little-endian order, whatever the order of this machine. */
+/* The digest of the elements in little-endian order on any machine. */
 static void digest(const unsigned char *elements, uint64_t count, size_t size, char hex[65]) {
     sha256 hash = {.length = 0};
     memcpy(hash.state, SHA256_INITIAL, sizeof hash.state);
@@ -121,7 +122,7 @@ typedef struct {
     fk_plan plan;
     uint64_t count;
     size_t size;    /* of an element, in bytes */
-    char text[512]; /* the fill as the table spells it */
+    char text[512]; /* the fill as written in the table */
     char expected[65];
 } fill_case;
 
@@ -188,18 +189,18 @@ static fill_case parse(const char *line) {
 
 /* ---- the fills ---- */
 
-/* How a fill is laid out: the bytes from the start of a cache line to its first element or, backwards, to its last one;
- * from one element to the next, in elements; their byte order; and how they are stored. */
+/* The layout of a fill: the bytes from the start of a cache line to the first element or, if it is backwards, to the
+ * last; the distance between elements, in elements; their byte order; and how they are stored. */
 typedef struct {
     size_t start;
-    int apart;
+    int spacing;
     int swapped;
     fk_store store;
-} way;
+} layout;
 
-/* The ordinary one first; then at either end of a cache line, where no vector begins, where no element does, and
- * scattered. */
-static const way WAYS[] = {
+/* The ordinary layout first; then offsets at both ends of a cache line, offsets that are aligned to no vector, offsets
+ * that are aligned to no element, and scattered elements. */
+static const layout LAYOUTS[] = {
     {0, 1, 0, FK_STORE_PLAIN},      {4, 1, 0, FK_STORE_PLAIN},      {8, 1, 0, FK_STORE_PLAIN},
     {24, 1, 0, FK_STORE_PLAIN},     {40, 1, 0, FK_STORE_PLAIN},     {60, 1, 0, FK_STORE_PLAIN},
     {0, 1, 0, FK_STORE_STREAMING},  {4, 1, 0, FK_STORE_STREAMING},  {8, 1, 0, FK_STORE_STREAMING},
@@ -208,59 +209,60 @@ static const way WAYS[] = {
     {3, 3, 0, FK_STORE_AUTO},       {0, -1, 0, FK_STORE_AUTO},      {5, -2, 1, FK_STORE_AUTO},
 };
 
-static size_t distance(const way *w) { return (size_t)abs(w->apart); }
+static size_t distance(const layout *w) { return (size_t)abs(w->spacing); }
 
-/* Memory for a fill from anywhere in a cache line on, with a guard of a line or more on either side. */
-static size_t room_for(const fill_case *c, const way *w) {
+/* The memory of a fill at any offset in a cache line, with at least one line of guard bytes on either side. */
+static size_t memory_bytes(const fill_case *c, const layout *w) {
     return ((size_t)c->count * c->size * distance(w) + 4 * LINE) / LINE * LINE;
 }
 
-/* Windows has no aligned_alloc. Returns what to free; `room` begins with a cache line. */
-static void *allocate(const fill_case *c, const way *w, unsigned char **room) {
-    unsigned char *memory = malloc(room_for(c, w) + LINE);
+/* Return the pointer to free. `aligned` receives the first cache line. Windows has no aligned_alloc. */
+static void *allocate(const fill_case *c, const layout *w, unsigned char **aligned) {
+    unsigned char *memory = malloc(memory_bytes(c, w) + LINE);
     if (!memory) stop("no memory for", c->text);
-    *room = memory + (LINE - (uintptr_t)memory % LINE) % LINE;
+    *aligned = memory + (LINE - (uintptr_t)memory % LINE) % LINE;
     return memory;
 }
 
-static void fill(const fill_case *c, const way *w, int threads, unsigned char *memory) {
-    const int64_t stride = w->apart * (int64_t)c->size;
+static void fill(const fill_case *c, const layout *w, int threads, unsigned char *memory) {
+    const int64_t stride = w->spacing * (int64_t)c->size;
     const fk_axis axis = {c->count, stride, 1};
     fk_plan plan = c->plan;
-    plan.out = memory + LINE + w->start + (w->apart < 0 ? (c->count - 1) * (uint64_t)-stride : 0);
+    plan.out = memory + LINE + w->start + (w->spacing < 0 ? (c->count - 1) * (uint64_t)-stride : 0);
     plan.axes = &axis;
     plan.axis_count = 1;
     plan.swapped = w->swapped;
     plan.store = w->store;
-    memset(memory, GUARD_BYTE, room_for(c, w));
+    memset(memory, GUARD_BYTE, memory_bytes(c, w));
     if (fk_fill(&plan, 1, threads, NULL, NULL) != FK_OK) stop("the fill failed", c->text);
 }
 
-/* Move the elements, in their order and this machine's byte order, from a fill's memory to `elements`, and leave guard
- * bytes in place of theirs. Returns whether there is nothing else then: the fill wrote none beside its own. */
-static int take(const fill_case *c, const way *w, unsigned char *memory, unsigned char *elements) {
+/* Move the elements, in index order and this machine's byte order, from a fill's memory to `elements`, and replace them
+ * by guard bytes. Returns whether all bytes are guard bytes then: the fill wrote only to its elements. */
+static int move_elements(const fill_case *c, const layout *w, unsigned char *memory, unsigned char *elements) {
     for (uint64_t i = 0; i < c->count; i++) {
-        const uint64_t place = w->apart < 0 ? c->count - 1 - i : i;
+        const uint64_t place = w->spacing < 0 ? c->count - 1 - i : i;
         unsigned char *from = memory + LINE + w->start + place * c->size * distance(w);
         for (size_t k = 0; k < c->size; k++) elements[i * c->size + (w->swapped ? c->size - 1 - k : k)] = from[k];
         memset(from, GUARD_BYTE, c->size);
     }
-    return memory[0] == GUARD_BYTE && !memcmp(memory, memory + 1, room_for(c, w) - 1);
+    return memory[0] == GUARD_BYTE && !memcmp(memory, memory + 1, memory_bytes(c, w) - 1);
 }
 
-/* Returns whether the fill gave the expected values, and no byte beside them, in each of the first `ways`. */
-static int verify(const char *isa, const fill_case *c, int threads, size_t ways) {
+/* Return whether the fill gives the expected values in each of the first `layouts` layouts and writes no other bytes.
+ */
+static int verify(const char *isa, const fill_case *c, int threads, size_t layouts) {
     const size_t bytes = (size_t)c->count * c->size;
     unsigned char *ordinary = malloc(bytes), *elements = malloc(bytes);
     if (!ordinary || !elements) stop("no memory for", c->text);
-    int inside = 1, alike = 1;
-    for (size_t i = 0; i < ways; i++) {
-        const way *w = &WAYS[i];
-        unsigned char *room;
-        void *memory = allocate(c, w, &room);
-        fill(c, w, threads, room);
-        inside &= take(c, w, room, i == 0 ? ordinary : elements);
-        alike &= i == 0 || !memcmp(elements, ordinary, bytes);
+    int inside = 1, equal_layouts = 1;
+    for (size_t i = 0; i < layouts; i++) {
+        const layout *w = &LAYOUTS[i];
+        unsigned char *aligned;
+        void *memory = allocate(c, w, &aligned);
+        fill(c, w, threads, aligned);
+        inside &= move_elements(c, w, aligned, i == 0 ? ordinary : elements);
+        equal_layouts &= i == 0 || !memcmp(elements, ordinary, bytes);
         free(memory);
     }
     char computed[65];
@@ -272,9 +274,9 @@ static int verify(const char *isa, const fill_case *c, int threads, size_t ways)
     int equal = !strcmp(computed, c->expected);
     if (!equal)
         fprintf(stderr, "driver: MISMATCH on %s: %s: expected %s, got %s\n", isa, c->text, c->expected, computed);
-    if (!alike) fprintf(stderr, "driver: MISMATCH on %s: %s: other values in another way\n", isa, c->text);
-    if (!inside) fprintf(stderr, "driver: MISMATCH on %s: %s: wrote outside of its elements\n", isa, c->text);
-    return equal && alike && inside;
+    if (!equal_layouts) fprintf(stderr, "driver: MISMATCH on %s: %s: the values depend on the layout\n", isa, c->text);
+    if (!inside) fprintf(stderr, "driver: MISMATCH on %s: %s: wrote outside its elements\n", isa, c->text);
+    return equal && equal_layouts && inside;
 }
 
 int main(int argc, char **argv) {
@@ -283,7 +285,8 @@ int main(int argc, char **argv) {
     int threads = (int)whole(argv[2]), verified = 0, mismatched = 0;
     FILE *table = fopen(argv[1], "r");
     if (!table) stop("cannot read", argv[1]);
-    if (strcmp(fk_selected_isa(), fk_available_isa(0))) stop("not the fastest was selected", fk_selected_isa());
+    if (strcmp(fk_selected_isa(), fk_available_isa(0)))
+        stop("the selected kernels are not the fastest", fk_selected_isa());
 
     char line[512];
     while (fgets(line, sizeof line, table)) {
@@ -292,8 +295,8 @@ int main(int argc, char **argv) {
         const char *isa;
         for (int i = 0; (isa = fk_available_isa(i)); i++) {
             if (fk_select_isa(isa) != FK_OK || strcmp(fk_selected_isa(), isa)) stop("cannot select", isa);
-            const size_t ways = c.count > largest ? 1 : sizeof WAYS / sizeof *WAYS;
-            if (verify(isa, &c, threads, ways)) verified++;
+            const size_t layouts = c.count > largest ? 1 : sizeof LAYOUTS / sizeof *LAYOUTS;
+            if (verify(isa, &c, threads, layouts)) verified++;
             else mismatched++;
         }
     }

@@ -1,17 +1,16 @@
-/* formats_test.c - the rounding to the narrow formats against exact arithmetic in binary64.
+/* formats_test.c - compares the rounding to narrow formats with exact arithmetic in binary64.
  *
- * Reads a question a line:
+ * Each line of input is a test:
  *
  *     FORMAT STRIDE
  *
- * FORMAT is the number of a narrow format in fk_format. Looks at every STRIDE-th magnitude of binary32 up to the
- * format's greatest number, and at each number halfway between two neighbours of the format with its own two
- * neighbours, in both signs. Prints how many numbers it looked at, how many were rounded wrongly, and the bits of the
- * last one of these.
+ * FORMAT is the number of a narrow format in fk_format. The program tests every STRIDE-th magnitude of binary32 up to
+ * the largest number of the format, and each number halfway between two adjacent numbers of the format, with both its
+ * neighbours, all with both signs. It prints how many numbers were tested, how many were rounded incorrectly, and the
+ * bits of the last one of these.
  *
- * The judge divides x by the format's last place around it and rounds to a whole number by the addition of 2^52, all of
- * it in binary64, where nothing else is rounded. stored.h says how to compile this for an instruction set.
- */
+ * The expected result is x divided by the format's unit in the last place, rounded to an integer by adding 2^52, in
+ * binary64, in which no other rounding occurs. stored.h describes how to compile this for an instruction set. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -22,7 +21,8 @@
 enum { AT_A_TIME = 4096 };
 
 static const struct format {
-    int bits, significand, smallest; /* in all; of a normal number; the exponent of the least number above 0 */
+    int bits, significand,
+        smallest; /* total bits; bits of the significand of a normal number; exponent of the smallest positive number */
     double greatest;
 } FORMATS[FK_FORMATS] = {
     [FK_FLOAT16] = {16, 11, -24, 65504},
@@ -52,7 +52,8 @@ static float number_of(uint32_t bits) {
     return x;
 }
 
-/* Around numbers of an exponent field of binary32, places of 2^q: their reciprocal, and what q adds to the bits. */
+/* For each exponent field of binary32, the unit in the last place is 2^q: its reciprocal, and what q adds to the bits.
+ */
 static double reciprocal[256];
 static uint32_t steps[256];
 
@@ -97,7 +98,8 @@ static void look_at_all(trial *t, uint32_t stride) {
     for (uint64_t bits = 0; bits <= last; bits += stride) { consider(t, number_of((uint32_t)bits)); }
 }
 
-/* The numbers of the format are n 2^q for n below 2^significand; those below 2^(significand - 1) are of one q only. */
+/* The numbers of the format are n 2^q with n below 2^significand. n is below 2^(significand - 1) for a single q only.
+ */
 static void look_at_ties(trial *t) {
     const struct format *format = t->format;
     const uint32_t end = UINT32_C(1) << format->significand;

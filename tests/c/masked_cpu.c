@@ -1,8 +1,8 @@
-/* masked_cpu.c - preloaded into a process, hides features of the CPU from it.
+/* masked_cpu.c - a library to preload into a process; it hides CPU features from the process.
  *
- * CPUID is made to fault, and the handler answers with the CPU's registers less the bits in $MASKED_LEAF1_ECX,
- * $MASKED_LEAF7_EBX and $MASKED_LEAF7_ECX (hexadecimal), and with the maker's name in $MASKED_MAKER (12 letters), if
- * set. Where CPUID cannot be made to fault, the process ends with status 77. */
+ * It makes CPUID fault. The signal handler returns the CPU's registers without the bits in $MASKED_LEAF1_ECX,
+ * $MASKED_LEAF7_EBX and $MASKED_LEAF7_ECX (hexadecimal), and with the vendor name in $MASKED_MAKER (12 letters), if
+ * set. If CPUID cannot be made to fault, the process exits with status 77. */
 #if defined(__x86_64__) && defined(__linux__)
 #define _GNU_SOURCE
 #include <asm/prctl.h>
@@ -24,7 +24,7 @@ static void answer_cpuid(int number, siginfo_t *info, void *context) {
     greg_t *const registers = ((ucontext_t *)context)->uc_mcontext.gregs;
     (void)info;
     if (memcmp((const void *)registers[REG_RIP], cpuid, sizeof cpuid) != 0) {
-        signal(number, SIG_DFL); /* an honest crash: it happens again on return */
+        signal(number, SIG_DFL); /* a real crash: it happens again on return */
         return;
     }
     const unsigned leaf = (unsigned)registers[REG_RAX], subleaf = (unsigned)registers[REG_RCX];

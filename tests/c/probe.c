@@ -1,12 +1,14 @@
-/* probe.c - what Python cannot reach: a block of words in any lane of a kernel, and a thread's floating-point mode. */
+/* probe.c - functions that Python cannot reach: a block of words in any lane of a kernel, and a thread's floating-point
+ * control. */
 #include <string.h>
 
 #include "simd/dispatch.h"
 
 size_t probe_tile_blocks(void) { return fk_selected()->tile_blocks; }
 
-/* Block `block` as the selected kernel draws it at place `lane` of a tile. A fill aligns its tiles, so that there each
- * block has one lane; the arithmetic does not care, as long as no earlier block of the tile has another high word. */
+/* Return block `block` as the selected kernel computes it in lane `lane` of a tile. In a fill, tiles are aligned, so
+ * each block has a fixed lane; but the arithmetic allows any lane, provided that no earlier block of the tile has
+ * another high word. */
 void probe_words(uint64_t key, uint64_t stream, uint64_t block, size_t lane, uint32_t words[4]) {
     enum { MAX_BLOCKS = 64 };
     uint32_t tile[4 * MAX_BLOCKS];
@@ -18,7 +20,8 @@ void probe_words(uint64_t key, uint64_t stream, uint64_t block, size_t lane, uin
 #if defined(__x86_64__)
 #include <xmmintrin.h>
 
-/* SSE's register, less the flags, for any operation, the interpreter's own too, may raise one; above it the x87's. */
+/* The control register of SSE without the exception flags, which any operation may raise, including the interpreter's
+ * own; and the control word of the x87 above it. */
 uint64_t probe_control(void) {
     uint16_t x87;
     __asm__ volatile("fnstcw %0" : "=m"(x87));

@@ -1,4 +1,4 @@
-/* quantile_accuracy.c - the functions of quantile.h against the exact transform of the same words.
+/* quantile_accuracy.c - compares the functions of quantile.h with the exact transform of the same words.
  *
  *     quantile_accuracy STRIDE THREADS <CASES
  *
@@ -7,15 +7,16 @@
  *     operation slack scale center low high slope anchor lower_slope lower_anchor upper_slope upper_anchor
  *               and slope anchor lower_anchor upper_anchor again, each exact to 106 bits, as a sum of two numbers
  *
- * Every STRIDE-th word of 32 bits is visited, and more next to the ends and the middle: at STRIDE 1 the figures are a
- * proof. Of 64-bit words it is a sample, 2^26 / STRIDE of them and more next to the ends. `slack` is an error, in
- * sigmas, that is forgiven before the rest counts.
+ * Every STRIDE-th word of 32 bits is tested, with additional words near the ends and the middle: with STRIDE 1, the
+ * results are a proof. For 64-bit words, a sample of 2^26 / STRIDE words is tested, with additional words near the
+ * ends. `slack` is an error, in sigmas, that is subtracted before the rest counts.
  *
- * The first line of output names the verbs and the bits of the reference's significand. Then there is a line for each
- * case: the operation, the number of results looked at, the largest error in ulp, the word where it occurs, the result
- * there, the smallest and the largest magnitude of all results; then for the words in order up from the first one and
- * down from the last one, in steps of less than an ulp: how many give the bound itself, how many at most give another
- * value, and the largest step between neighbours, in units in the last place of the bound.
+ * The first line of output contains the header of the vector operations and the number of significand bits of the
+ * reference. One line for each case follows: the operation, the number of results, the largest error in ulp, the word
+ * at which it occurs, the result for that word, and the smallest and the largest magnitude of all results. Then, for
+ * words up from the first one and for words down from the last one, in steps of less than an ulp: how many give the
+ * bound itself, the largest number that give any one other value, and the largest difference between neighbours, in
+ * units in the last place of the bound.
  */
 #define _POSIX_C_SOURCE 200809L
 
@@ -28,12 +29,12 @@
 
 typedef struct { long double slope, anchor, lower_anchor, upper_anchor; } exact_params;
 
-/* The case under proof; threads only read it. */
+/* The case under test. Threads only read it. */
 static fk_params params;
 static exact_params exactly;
-static int single; /* whether the operation computes in single precision */
+static int single; /* whether the operation is computed in single precision */
 
-/* ---- the functions under proof ---- */
+/* ---- the functions under test ---- */
 
 static void truncated_f32(const uint64_t *words, double *values) {
     uint32_t word[LANES];
@@ -47,7 +48,7 @@ static void truncated_f64(const uint64_t *words, double *values) {
     }
 }
 
-/* ---- what they should give ---- */
+/* ---- the exact results ---- */
 
 static double polynomial(const double coefficients[8], double x) {
     double sum = 0;
@@ -55,8 +56,8 @@ static double polynomial(const double coefficients[8], double x) {
     return sum;
 }
 
-/* Wichura's PPND16 (Applied Statistics 37, 1988), from his decimals, for a probability on the central side and one of
- * the tail that t lies in. */
+/* Wichura's PPND16 (Applied Statistics 37, 1988), from his decimal coefficients. t selects the tail, and v is its
+ * probability. */
 static double rough_quantile(double t, double v) {
     static const double central[2][8] = {
         {2509.0809287301226727, 33430.575583588128105, 67265.770927008700853, 45921.953931549871457,
@@ -82,8 +83,7 @@ static double rough_quantile(double t, double v) {
     return copysign(polynomial(region[0], x) / polynomial(region[1], x), t);
 }
 
-/* t = Phi(z) - 1/2 and the tail probability v that go with a word. In single precision the parameters are those of
- * 3 t. */
+/* t = Phi(z) - 1/2 and the tail probability v of a word. In single precision, the parameters are those of 3 t. */
 static void probabilities(uint64_t word, int bits, long double *t, long double *v) {
     const int64_t centred = signed_word(word ^ (UINT64_C(1) << (bits - 1)), bits);
     const int lower = centred < 0, factor = single ? 3 : 1;
@@ -100,7 +100,7 @@ static double rough_truncated(uint64_t word) {
     return rough_quantile((double)t, (double)v);
 }
 
-/* One step of Halley's method from there, which triples the digits. */
+/* One step of Halley's method from the rough quantile, which triples the number of correct digits. */
 static long double exact_truncated(uint64_t word, int bits) {
     const long double root_half = 0.707106781186547524400844362104849039L;
     const long double root_two_pi = 2.506628274631000502415765284811045253L;
@@ -118,7 +118,7 @@ static const transform OPERATIONS[] = {
     {"truncated_f64", 64, DBL_MANT_DIG, truncated_f64, exact_truncated, NULL},
 };
 
-/* ---- which words ---- */
+/* ---- the words to test ---- */
 
 static void scan_f32(scan s, uint64_t stride) {
     s.span = 32;
@@ -149,11 +149,11 @@ static void scan_f64(scan s, uint64_t stride) {
 /* ---- at the bounds ---- */
 
 typedef struct {
-    uint64_t at_bound, most; /* words that give the bound, words that give any one other value */
-    double gap;              /* ulps of the bound */
+    uint64_t at_bound, most; /* words that give the bound; the largest number of words that give one other value */
+    double gap;              /* the largest difference between neighbours, in ulps of the bound */
 } edge;
 
-/* Words inwards from the first or the last one, in steps of 2^-4 ulp or a word. */
+/* Test words from the first or the last one inwards, in steps of 2^-4 ulp or of one word. */
 static edge look_at_edge(const transform *t, double bound, int last) {
     int exponent;
     frexp(bound, &exponent);

@@ -1,5 +1,5 @@
-/* record_pages.c - a library to be preloaded into a process: records the calls of mincore and madvise, and, where
- * start_recording() says so, refuses MADV_POPULATE_WRITE as an older kernel does. */
+/* record_pages.c - a library to preload into a process; it records calls of mincore and madvise. After
+ * start_recording(1), MADV_POPULATE_WRITE fails, as in older kernels. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <stdatomic.h>
@@ -10,7 +10,7 @@
 
 enum { POPULATE_WRITE = 23, MINCORE = -1, MOST = 4096 };
 
-/* `kind` is the advice given by madvise, or MINCORE. */
+/* `kind` is the advice of madvise, or MINCORE. */
 typedef struct { uintptr_t address, length, kind; } request;
 
 int requests(const request **made);
@@ -25,7 +25,7 @@ void start_recording(int refusing) {
     atomic_store(&refuses, refusing);
 }
 
-/* Returns how many there were since then. */
+/* Return the number of calls since start_recording(). */
 int requests(const request **made) {
     *made = recorded;
     return atomic_load(&count);

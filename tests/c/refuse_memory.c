@@ -1,5 +1,5 @@
-/* refuse_memory.c - preloaded into a process, refuses the allocation that the process names, and no other, as the
- * system does when it has no memory left. Needs glibc, whose own names of the real functions it calls. */
+/* refuse_memory.c - a library to preload into a process; it makes one selected allocation fail, as if no memory were
+ * left. Requires glibc, because it calls the real functions by glibc's own names. */
 #include <errno.h>
 #include <stdatomic.h>
 #include <stddef.h>
@@ -13,10 +13,10 @@ int stop_refusing(void);
 
 static atomic_long left;
 
-/* Counted from now on. */
+/* Make the n-th allocation from now on fail. */
 void refuse_allocation(long nth) { atomic_store(&left, nth); }
 
-/* Returns whether it came to that allocation. */
+/* Stop, and return whether that allocation was reached. */
 int stop_refusing(void) { return atomic_exchange(&left, 0) < 0; }
 
 static int is_refused(void) {

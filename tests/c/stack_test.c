@@ -1,13 +1,12 @@
-/* stack_test.c - how deep a fill goes into the stack of the thread that calls it.
+/* stack_test.c - measures how much stack a fill uses on the calling thread.
  *
- * Fills on a thread whose stack was painted before: every operation, format and layout, on every instruction set that
- * this machine can run. Prints a line for each:
+ * It runs fills on a thread whose stack was filled with a pattern: every operation, format and layout, on every
+ * instruction set that this machine can run. For each, it prints a line:
  *
  *     ISA OPERATION FORMAT LAYOUT THREADS DEPTH
  *
  * OPERATION and FORMAT are the numbers of fk_operation and fk_format. DEPTH is the number of bytes from the top of the
- * stack to the deepest one that the fill changed, less that of a thread that does nothing.
- */
+ * stack to the deepest byte that the fill changed, minus that of a thread that does nothing. */
 #define _POSIX_C_SOURCE 200809L
 #include <pthread.h>
 #include <stdio.h>
@@ -25,7 +24,7 @@ static _Noreturn void stop(const char *problem) {
     exit(1);
 }
 
-/* The depth that run(argument) reaches on a thread of its own. */
+/* Return the stack depth that run(argument) reaches on a thread of its own. */
 static size_t depth(void *(*run)(void *), void *argument) {
     pthread_t thread;
     pthread_attr_t attributes;
@@ -54,7 +53,8 @@ static void *run_fill(void *argument) {
     return NULL;
 }
 
-/* An array of `rows` times `columns` elements; strides in elements. A streaming one does so where the kernels can. */
+/* An array of `rows` times `columns` elements, with strides in elements. Streaming stores are used if the kernels have
+ * them. */
 static const struct layout {
     const char *name;
     uint64_t rows, columns;
@@ -76,8 +76,8 @@ static const struct layout {
 };
 enum { COUNT_OF_LAYOUTS = sizeof LAYOUTS / sizeof *LAYOUTS };
 
-/* Of a truncated normal: the probabilities beyond its bounds, for a kernel of one region, of two, and of three. The
- * other operations look at neither. */
+/* The tail probabilities of truncated normals, for kernels of one, two and three regions. Other operations ignore them.
+ */
 static const double TAILS[] = {0.2, 0.01, 1e-12};
 
 static int is_truncated(fk_operation operation) { return operation >= FK_TRUNCATED_F32; }
@@ -122,7 +122,7 @@ int main(void) {
     const char *isa;
     char *const memory = malloc(8 * LARGE * sizeof(double));
     if (memory == NULL || posix_memalign((void **)&stack, 1 << 16, STACK_BYTES) != 0) { stop("no memory"); }
-    depth(do_nothing, NULL); /* the first thread of a process may take more */
+    depth(do_nothing, NULL); /* the first thread of a process may use more stack */
     const size_t nothing = depth(do_nothing, NULL);
     for (int i = 0; (isa = fk_available_isa(i)) != NULL; i++) {
         if (fk_select_isa(isa) != FK_OK) { stop("cannot select an instruction set"); }

@@ -1,8 +1,7 @@
-/* stored.h - what fk_store_f32 makes of numbers that are given in the order in which they are stored.
+/* stored.h - calls fk_store_f32 for numbers that are given in the order in which they are stored.
  *
  * Included once, by a program that is compiled with the vector operations and the target of an instruction set:
- * -DVERBS='"simd/vec_avx2.h"' -mavx2 -mfma -mf16c.
- */
+ * -DVECTOR_HEADER='"simd/vec_avx2.h"' -mavx2 -mfma -mf16c. */
 #ifndef FASTKAIMING_TESTS_STORED_H
 #define FASTKAIMING_TESTS_STORED_H
 
@@ -19,7 +18,7 @@
 
 enum { LANES = 2 * FK_W64, STORED_AT_ONCE = 4 * LANES };
 
-/* Store STORED_AT_ONCE numbers. `out` has the alignment of its element. */
+/* Store STORED_AT_ONCE numbers. `out` is aligned to its element. */
 static void store(fk_format format, const float *numbers, char *out) {
     float lanes[4][LANES];
     v_f32 vectors[4];

@@ -1,7 +1,8 @@
-/* streaming_test.c - whether fill.c streams, on machines that this one is not.
+/* streaming_test.c - tests whether fill.c uses streaming stores on simulated CPUs.
  *
- * Reads a fill a line: whether the CPU gains by streaming on few threads, the most threads, MiB, and the plan's wish (0
- * auto, 1 plain, 2 streaming). Prints 1 where the kernels were given a cursor. They draw nothing. */
+ * Each line of input is a fill: whether the CPU prefers streaming stores on few threads, the number of threads, MiB,
+ * the plan's fk_store (0 auto, 1 plain, 2 streaming), and whether the memory was touched before. Prints 1 if the
+ * kernels were called with a cursor. These kernels write no values. */
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,7 +10,7 @@
 
 #include "simd/dispatch.h"
 
-static int gains;
+static int prefers;
 static atomic_int streamed;
 
 static void kernel(const fk_source *source, void *out, uint64_t block, const uint32_t *block_ids, size_t tiles,
@@ -30,11 +31,11 @@ static void flush(fk_streaming_cursor *cursor, size_t bytes) {
 static const fk_kernels kernels = {.isa = "none", .tile_blocks = 32, .kernel[FK_NORMAL_F32] = kernel, .flush = flush};
 
 const fk_kernels *fk_selected(void) { return &kernels; }
-int fk_prefers_streaming(void) { return gains; }
+int fk_prefers_streaming(void) { return prefers; }
 
 int main(void) {
     int threads, mib, store, touched;
-    while (scanf("%d %d %d %d %d", &gains, &threads, &mib, &store, &touched) == 5) {
+    while (scanf("%d %d %d %d %d", &prefers, &threads, &mib, &store, &touched) == 5) {
         const fk_axis axis = {.size = (uint64_t)mib << 18, .stride = 4, .step = 1};
         float *const out = malloc(axis.size * sizeof *out);
         if (out == NULL) { return 1; }

@@ -1,16 +1,15 @@
-/* threads_test.c - runs the loops that it reads, a line each, and prints what they did. Link with
+/* threads_test.c - runs the loops described by its input, one per line, and prints their results. Link with
  * -Wl,--wrap=pthread_create.
  *
  *     loop SIZE GRAIN THREADS CREATIONS PARTIES
- *         CREATIONS threads can be created; after that the system refuses. If PARTIES is not 0, nobody goes on from a
- *         slice before so many threads work on one: a loop that gets fewer never ends.
+ *         CREATIONS threads can be created; after that, pthread_create fails. If PARTIES is not 0, each slice waits
+ *         until PARTIES threads work on slices: a loop with fewer threads never ends.
  *     watch SLICES THREADS CALL ANSWER
- *         Pieces of SLICE that take a moment each and report WORTH for each one of SLICE, and a watcher that gives
- *         ANSWER at its CALL-th call and else 0.
+ *         Slices of size SLICE that take a moment each and report WORTH per unit, and a watcher whose CALL-th call
+ *         returns ANSWER; other calls return 0.
  *     exit SLICES THREADS
- *         The same slices, in a thread that the watcher ends at its first call; prints how much was done by the end of
- *         that thread, and how much a moment later.
- */
+ *         The same slices, on a thread that the watcher ends in its first call. Prints the amount of work done when
+ *         that thread has ended, and a moment later. */
 #define _POSIX_C_SOURCE 200809L
 #include <errno.h>
 #include <inttypes.h>
@@ -26,7 +25,7 @@
 
 enum { MAX_SLICES = 4096, MAX_CALLS = 256, SLICE = 10, WORTH = 3 };
 
-/* The system's limit on threads, simulated. */
+/* Simulates the system's limit on threads. */
 
 static int creations_left, created;
 
@@ -40,16 +39,16 @@ int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, v
     return __real_pthread_create(thread, attributes, start, argument);
 }
 
-/* Signals that this thread lets through, of a thread's own faults or of the others. The C library keeps those below
- * SIGRTMIN that have no name for itself. */
+/* Return how many signals are unblocked on this thread: signals of a thread's own faults, or all others. The C library
+ * reserves the unnamed signals below SIGRTMIN. */
 static int open_signals(int own_faults) {
     sigset_t blocked;
     int open = 0;
     pthread_sigmask(SIG_SETMASK, NULL, &blocked);
     for (int s = 1; s <= SIGRTMAX; s++) {
-        const int nobodys = s == SIGKILL || s == SIGSTOP || (s > SIGSYS && s < SIGRTMIN);
+        const int reserved = s == SIGKILL || s == SIGSTOP || (s > SIGSYS && s < SIGRTMIN);
         const int fault = s == SIGSEGV || s == SIGBUS || s == SIGFPE || s == SIGILL || s == SIGTRAP || s == SIGSYS;
-        open += !nobodys && fault == own_faults && !sigismember(&blocked, s);
+        open += !reserved && fault == own_faults && !sigismember(&blocked, s);
     }
     return open;
 }
@@ -63,7 +62,7 @@ typedef struct {
     atomic_int count;
     atomic_int open_in_helpers, faults_closed_in_helpers;
     int max_threads;
-    pthread_t thread_of[MAX_SLICES]; /* by the number of the worker, which no other thread has */
+    pthread_t thread_of[MAX_SLICES]; /* by worker number, which belongs to one thread only */
     atomic_int numbered[MAX_SLICES], misnumbered;
 } record;
 

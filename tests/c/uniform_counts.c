@@ -1,14 +1,15 @@
-/* uniform_counts.c - how often each number of a narrow format is stored, over all words of a uniform distribution.
+/* uniform_counts.c - counts how often each number of a narrow format is stored, over all words of a uniform
+ * distribution.
  *
  *     uniform_counts <CASES
  *
- * A line of CASES is a format, by its number in fk_format, and the parameters of a uniform distribution:
+ * A line of CASES contains a format, by its number in fk_format, and the parameters of a uniform distribution:
  *
  *     FORMAT SCALE CENTER LOW HIGH
  *
- * A value depends on the upper 24 bits of its word, so 2^24 words are all there are. For each case one line is printed:
- * pairs of the bits of a number and of its count. stored.h says how to compile this for an instruction set.
- */
+ * A value depends on the upper 24 bits of its word, so there are 2^24 different words. For each case, the program
+ * prints one line of pairs: the bits of a number and its count. stored.h describes how to compile this for an
+ * instruction set. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>

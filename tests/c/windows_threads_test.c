@@ -1,5 +1,6 @@
-/* windows_threads_test.c - the loop on Windows' threads: workers help, a watcher's answer stops them, and one that ends
- * its thread leaves nobody at work. Prints what went wrong, if anything, which is its exit status too. */
+/* windows_threads_test.c - tests fk_parallel_for on Windows: workers take part in the loop, the watcher's return value
+ * stops it, and a watcher that ends its thread leaves no worker running. Prints failures; the exit status is their
+ * number. */
 #if defined(_WIN32)
 #include <windows.h>
 
@@ -21,22 +22,23 @@ static void expect(int holds, const char *what) {
 typedef struct {
     DWORD caller;
     _Atomic uint64_t worked;
-    atomic_int helped;
+    atomic_int workers_took_part;
 } record;
 
 static uint64_t take_a_moment(void *context, int worker, uint64_t begin, uint64_t end) {
     record *r = context;
     Sleep(MOMENT_MS);
-    expect(worker >= 0 && worker < THREADS && (worker == 0) == (GetCurrentThreadId() == r->caller), "a wrong number");
+    expect(worker >= 0 && worker < THREADS && (worker == 0) == (GetCurrentThreadId() == r->caller),
+           "wrong worker number");
     atomic_fetch_add(&r->worked, end - begin);
-    if (GetCurrentThreadId() != r->caller) { atomic_store(&r->helped, 1); }
+    if (GetCurrentThreadId() != r->caller) { atomic_store(&r->workers_took_part, 1); }
     return end - begin;
 }
 
 static int answer(void *context, uint64_t done) {
     const record *r = context;
-    expect(GetCurrentThreadId() == r->caller, "watched on another thread");
-    expect(done <= SLICES, "more done than there is");
+    expect(GetCurrentThreadId() == r->caller, "the watcher was called on another thread");
+    expect(done <= SLICES, "more work reported than exists");
     return ANSWER;
 }
 
@@ -55,17 +57,20 @@ static DWORD WINAPI loop_without_end(void *argument) {
 int main(void) {
     static record whole, stopped, ended;
     whole.caller = stopped.caller = GetCurrentThreadId();
-    expect(fk_parallel_for(SLICES, 3, THREADS, take_a_moment, &whole, NULL, NULL) == 0, "an answer without a watcher");
-    expect(whole.worked == SLICES && whole.helped, "a loop was not done by all to its end");
+    expect(fk_parallel_for(SLICES, 3, THREADS, take_a_moment, &whole, NULL, NULL) == 0,
+           "nonzero result without a watcher");
+    expect(whole.worked == SLICES && whole.workers_took_part, "not all slices were done, or workers took no part");
 
-    expect(fk_parallel_for(SLICES, 1, THREADS, take_a_moment, &stopped, answer, &stopped) == ANSWER, "no answer");
-    expect(stopped.worked > 0 && stopped.worked < SLICES, "the answer stopped nobody");
+    expect(fk_parallel_for(SLICES, 1, THREADS, take_a_moment, &stopped, answer, &stopped) == ANSWER,
+           "the return value was lost");
+    expect(stopped.worked > 0 && stopped.worked < SLICES, "the return value did not stop the loop");
 
     const HANDLE caller = CreateThread(NULL, 0, loop_without_end, &ended, 0, NULL);
     WaitForSingleObject(caller, INFINITE);
     const uint64_t at_the_end = ended.worked;
     Sleep(50 * MOMENT_MS);
-    expect(ended.helped && at_the_end < SLICES && ended.worked == at_the_end, "workers outlived their caller");
+    expect(ended.workers_took_part && at_the_end < SLICES && ended.worked == at_the_end,
+           "workers went on after their caller had ended");
     return failures;
 }
 #endif

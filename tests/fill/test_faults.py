@@ -33,7 +33,7 @@ def counting_threads(library: Path, allowed: int) -> dict[str, str]:
 def test_refused_threads_leave_the_bytes_alone(refuse_threads: Path, allowed: int, asked_for: int) -> None:
     result = python(f"{FILL}\nprint(digest())", **counting_threads(refuse_threads, allowed))
     assert result.stdout.split() == [digest_of_fill()], result.stderr
-    assert result.stderr == f"threads asked for: {asked_for}\n"
+    assert result.stderr == f"threads requested: {asked_for}\n"
 
 
 REFUSED_BY_A_LIMIT = f"""{FILL}
@@ -86,7 +86,7 @@ print(fk.get_num_threads(), hashlib.sha256(out).hexdigest())
     values = reference.uniform(place, reference.uniform_parameters(0.0, 1.0, np.float32))
     result = python(program, **counting_threads(refuse_threads, 9))
     assert result.stdout.split() == ["1", hashlib.sha256(values.tobytes()).hexdigest()], result.stderr
-    assert result.stderr == f"threads asked for: {0 if threads is None else threads - 1}\n"
+    assert result.stderr == f"threads requested: {0 if threads is None else threads - 1}\n"
 
 
 @pytest.fixture

@@ -1,12 +1,12 @@
-/* plan_fuzzer.c - any bytes become plans that the boundary could send, filled side by side, and each fill must hold
- * what its elements have when they are filled alone, by the scalar kernel; nothing beside the elements may be touched,
- * which the bytes between them tell, and beyond them the address sanitizer.
+/* plan_fuzzer.c - turns any bytes into plans as the Cython module may pass them, fills them together, and compares each
+ * element with the same element filled alone by the scalar kernel. No other byte may change: guard bytes between the
+ * elements reveal that, and the address sanitizer checks the memory beyond them.
  *
  *     clang @fastkaiming/csrc/cflags.rsp -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
- *         -Ifastkaiming/csrc tests/fuzz/plan_fuzzer.c fastkaiming/csrc/[a-z]*.c -lm -o plan_fuzzer
- *     ./plan_fuzzer -max_total_time=600
- *
- * Without libFuzzer, replay.c runs it on the inputs of plans.txt, some that libFuzzer kept. */
+ *         -Ifastkaiming/csrc tests/fuzz/plan_fuzzer.c fastkaiming/csrc/[a-z]*.c fastkaiming/csrc/[a-z]*/
+[a - z] *.c - lm - o plan_fuzzer *./ plan_fuzzer - max_total_time = 600 * *Without libFuzzer,
+                                                   replay.c runs it on the inputs in plans.txt,
+                                                   some of those that libFuzzer kept.* /
 #define _GNU_SOURCE
 #include <math.h>
 #include <stdio.h>
@@ -18,10 +18,19 @@
 
 #include "fill.h"
 
-enum { MAX_PLANS = 4, FEW_AXES = 5, MAX_SIZE = 400, MAX_GUARDED = 1 << 24, GUARD_BYTE = 0xA5 };
-enum { MAX_ELEMENTS = 3000, MANY_ELEMENTS = 600000 }; /* of many, threads share cells, and a part is compared */
+                                                       enum {
+                                                           MAX_PLANS = 4,
+                                                           FEW_AXES = 5,
+                                                           MAX_SIZE = 400,
+                                                           MAX_GUARDED = 1 << 24,
+                                                           GUARD_BYTE = 0xA5
+                                                       };
+enum {
+    MAX_ELEMENTS = 3000,
+    MANY_ELEMENTS = 600000
+}; /* arrays of many elements have several work units; only some elements are compared */
 
-/* Of distributions in tests/vectors/digests.txt: no value is rounded to one that a format lacks. */
+/* Parameters of distributions in tests/vectors/digests.txt: no value rounds to one that a format cannot represent. */
 static const fk_params ORDINARY = {.scale = 1, .center = 0.5, .low = -0.5, .high = 1.5};
 static const fk_params SYMMETRIC = {0x1p+0,         0x0p+0,        -0x1p+1,       0x1p+1,        0x1.6e87245de89dcp-31,
                                     0x1.6e8724p-32, 0x1.e8b43p-33, 0x1.74bcf8p-6, 0x1.e8b43p-33, 0x1.74bcf8p-6};
@@ -41,7 +50,7 @@ typedef struct {
     size_t left;
 } input;
 
-/* The next number below a bound above 0, of as few bytes as it may need; 0 where there are none. */
+/* Return the next number below `bound`, which is above 0, from as few bytes as necessary; 0 if no bytes are left. */
 static uint64_t below(input *in, uint64_t bound) {
     uint64_t value = 0;
     for (uint64_t range = bound - 1; range > 0 && in->left > 0; range >>= 8) {
@@ -51,34 +60,35 @@ static uint64_t below(input *in, uint64_t bound) {
     return value % bound;
 }
 
-/* The next number up to `most`, as a rule close to where a width ends. */
-static uint64_t edge(input *in, uint64_t most) {
+/* Return the next number up to `max`, usually close to the limit of an integer width. */
+static uint64_t edge(input *in, uint64_t max) {
     static const uint64_t edges[] = {0, 1ull << 31, 1ull << 32, 1ull << 33, 1ull << 34, 1ull << 63, UINT64_MAX};
     const uint64_t place = edges[below(in, sizeof edges / sizeof *edges)], offset = below(in, 512);
     const uint64_t start = place < 256 ? 0 : place - 256;
     const uint64_t value = start > UINT64_MAX - offset ? UINT64_MAX : start + offset;
-    return value < most ? value : most;
+    return value < max ? value : max;
 }
 
 typedef struct {
     fk_plan plan;
     fk_axis axes[FK_MAX_AXES];
-    uint64_t elements, bytes; /* of the array, and of the memory that it reaches over */
+    uint64_t elements, bytes; /* of the array, and of the memory from its first to its last byte */
     size_t width;             /* of an element in memory */
     unsigned char *memory;
     const char *isa;
 } fill_case;
 
-/* The size of one more axis: as a rule a small one, now and then one that makes an array of several cells, or none. */
+/* Return the size of another axis: usually small, sometimes 0 or large enough for several work units. */
 static uint64_t take_size(input *in, uint64_t elements) {
     const uint64_t kind = below(in, 32);
     if (kind == 31) { return 0; }
-    const uint64_t most = kind == 30 ? MANY_ELEMENTS : MAX_SIZE;
-    const uint64_t room = (kind == 30 ? MANY_ELEMENTS : MAX_ELEMENTS) / (elements > 0 ? elements : 1);
-    return room == 0 ? 1 : 1 + below(in, room < most ? room : most);
+    const uint64_t max = kind == 30 ? MANY_ELEMENTS : MAX_SIZE;
+    const uint64_t left = (kind == 30 ? MANY_ELEMENTS : MAX_ELEMENTS) / (elements > 0 ? elements : 1);
+    return left == 0 ? 1 : 1 + below(in, left < max ? left : max);
 }
 
-/* Sizes and steps from the innermost axis out, each step longer than all behind it; no index passes 2^64. */
+/* Read sizes and steps from the innermost axis outwards. Each step exceeds the offsets within all later axes, and no
+ * index exceeds 2^64. */
 static void take_shape(input *in, fill_case *c) {
     const int axes = (int)below(in, FEW_AXES + 2);
     uint64_t reach = 0;
@@ -97,14 +107,14 @@ static void take_shape(input *in, fill_case *c) {
     c->plan.first = edge(in, UINT64_MAX - reach);
 }
 
-/* A stride that no memory is long enough to walk along. */
-static int64_t endless(input *in) {
+/* Return a stride of any size, for axes along which it is never used. */
+static int64_t any_stride(input *in) {
     const int64_t stride = (int64_t)edge(in, INT64_MAX);
     return below(in, 2) ? -stride - 1 : stride;
 }
 
-/* Strides of any order, sign and gaps; any at all where there is nothing to step to. Returns how far before the end of
- * the memory's bytes the first element lies. */
+/* Read strides of any order, sign and gap, and any strides at all for axes that have no second element. Returns the
+ * offset of the first element in the memory of the array. */
 static uint64_t take_strides(input *in, fill_case *c) {
     int order[FK_MAX_AXES];
     uint64_t before = 0, extent = c->width;
@@ -116,7 +126,7 @@ static uint64_t take_strides(input *in, fill_case *c) {
     for (int i = 0; i < c->plan.axis_count; i++) {
         fk_axis *axis = &c->axes[order[i]];
         if (c->elements == 0 || axis->size == 1) {
-            axis->stride = endless(in);
+            axis->stride = any_stride(in);
             continue;
         }
         const int is_far = below(in, 32) == 31 && axis->size <= 4;
@@ -139,7 +149,7 @@ static fk_params params_of(fk_operation operation) {
     }
 }
 
-static void take_draw(input *in, fill_case *c) {
+static void take_distribution(input *in, fill_case *c) {
     fk_plan *plan = &c->plan;
     plan->operation = (fk_operation)below(in, FK_OPERATIONS);
     plan->format = plan->operation == FK_WORDS_U32 ? FK_AS_DRAWN : (fk_format)below(in, FK_FORMATS);
@@ -159,9 +169,9 @@ static void fail(const fill_case *c, const char *what) {
     abort();
 }
 
-/* Compare elements with themselves alone, and leave guard bytes in the place of all. */
+/* Compare the elements with the same elements filled one at a time, and replace all of them by guard bytes. */
 static void check(const fill_case *c) {
-    /* A prime, so that every place within blocks, vectors and rows has its turn. */
+    /* A prime, so that every position in blocks, vectors and rows occurs. */
     const uint64_t every = c->elements > MAX_ELEMENTS ? 211 : 1;
     uint64_t at[FK_MAX_AXES] = {0};
     if (fk_select_isa("scalar") != FK_OK) { fail(c, "no scalar kernel"); }
@@ -176,27 +186,29 @@ static void check(const fill_case *c) {
         one.out = alone;
         one.axis_count = 0;
         if (n % every == 0 || n + 1 == c->elements) {
-            if (fk_fill(&one, 1, 1, NULL, NULL) != FK_OK) { fail(c, "refused alone"); }
-            if (memcmp(alone, element, c->width) != 0) { fail(c, "other bits than alone"); }
+            if (fk_fill(&one, 1, 1, NULL, NULL) != FK_OK) { fail(c, "a single-element fill failed"); }
+            if (memcmp(alone, element, c->width) != 0) {
+                fail(c, "the bits differ from those of a single-element fill");
+            }
         }
         memset(element, GUARD_BYTE, c->width);
         for (int i = c->plan.axis_count - 1; i >= 0 && ++at[i] == c->axes[i].size; i--) { at[i] = 0; }
     }
 }
 
-/* Memory that takes none until it is written, for strides that are longer than any memory is. The sanitizer's mmap
- * would write an eighth as much. */
+/* Map memory that is not allocated before it is written, for strides that exceed the available memory. The sanitizer's
+ * mmap would write an eighth as much shadow memory. */
 static unsigned char *untouched(uint64_t bytes) {
     const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
     const long address = syscall(SYS_mmap, NULL, bytes, PROT_READ | PROT_WRITE, flags, -1, 0L);
     return address == -1 ? NULL : (unsigned char *)address;
 }
 
-/* One plan, and memory that ends where its elements do. Returns whether there is that much. */
+/* Read one plan, and allocate memory that ends where its elements end. Returns whether there is enough memory. */
 static int take_case(input *in, fill_case *c, const char *isa) {
     c->isa = isa;
     c->plan.axes = c->axes;
-    take_draw(in, c);
+    take_distribution(in, c);
     take_shape(in, c);
     const uint64_t before = take_strides(in, c), lead = below(in, 64);
     c->bytes += lead;
@@ -214,7 +226,7 @@ static void check_and_free(const fill_case *c) {
         return;
     }
     for (uint64_t i = 0; i < c->bytes; i++) {
-        if (c->memory[i] != GUARD_BYTE) { fail(c, "a byte beside the elements was written"); }
+        if (c->memory[i] != GUARD_BYTE) { fail(c, "a byte outside the elements was written"); }
     }
     free(c->memory);
 }
@@ -236,7 +248,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t count) {
         taken++;
     }
     if (taken > 0 && (fk_select_isa(isa) != FK_OK || fk_fill(plans, taken, threads, NULL, NULL) != FK_OK)) {
-        fail(&cases[0], "refused");
+        fail(&cases[0], "the fill failed");
     }
     for (size_t i = 0; i < taken; i++) { check_and_free(&cases[i]); }
     return 0;

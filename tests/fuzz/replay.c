@@ -1,4 +1,4 @@
-/* replay.c - runs a fuzzer on files, a line of hexadecimal digits an input, where there is no libFuzzer. */
+/* replay.c - runs a fuzzer without libFuzzer, on files with one input per line in hexadecimal digits. */
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>

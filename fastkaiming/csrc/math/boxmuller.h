@@ -1,17 +1,17 @@
-/* boxmuller.h - two words of uniform bits to two independent normal deviates.
+/* boxmuller.h - transforms two words of uniform bits into two independent normal deviates.
  *
  * Source: Box & Muller, "A note on the generation of random normal deviates", Ann. Math. Statist. 29 (1958), eq. (1):
  * (rho cos phi, rho sin phi) with rho = sqrt(-2 ln v). docs/stream-v1.md, sections 5 and 6, is the normative text;
- * tests/generators/minimax.py prints the coefficients. Polynomials are evaluated by Estrin's scheme, whose dependency
- * chains are short.
- */
+ * tests/generators/minimax.py prints the coefficients. Polynomials are evaluated by Estrin's scheme, because its
+ * dependency chains are short. */
 #ifndef FASTKAIMING_BOXMULLER_H
 #define FASTKAIMING_BOXMULLER_H
 
 /* Single precision.
  *
- * -2 ln of 2^exponent (1 + g/2), as the sum of -2 ln 2 * exponent and -g + g^2 Q(g). Range: exponent <= 0 and g in
- * [-1, 0], so that no part cancels another. */
+ * -2 ln of 2^exponent (1 + g/2), computed as the sum of -2 ln 2 * exponent and -g + g^2 Q(g).
+ *
+ * Range: exponent <= 0 and g in [-1, 0]. There both terms have the same sign, so no cancellation occurs. */
 FK_INLINE v_f32 fk_minus_2_ln_f32(v_f32 exponent, v_f32 g) {
     const v_f32 g2 = vf_mul(g, g), g4 = vf_mul(g2, g2);
     const v_f32 q01 = vf_fma(g, vf_set1(-0x1.55a384p-4f), vf_set1(0x1.fffecp-3f));
@@ -22,9 +22,9 @@ FK_INLINE v_f32 fk_minus_2_ln_f32(v_f32 exponent, v_f32 g) {
     return vf_fma(g2, q, vf_fms(exponent, vf_set1(-0x1.62e43p+0f), g));
 }
 
-/* Radius: v = a + ((b mod 256) + 1/2) / 256 in units of 2^-32, 40 bits. Read as a signed number, the word a is v below
- * one half and v - 1 above, so y = 2v or 2(v - 1) keeps its relative precision at both ends of (0, 1); 1 + g/2 is the
- * significand of v in [1/2, 1).
+/* Radius: v = a + ((b mod 256) + 1/2) / 256 in units of 2^-32 has 40 bits. Read as a signed number, the word a is v
+ * below one half and v - 1 above it, so y = 2v or y = 2(v - 1) keeps its relative precision at both ends of (0, 1). 1 +
+ * g/2 is the significand of v in [1/2, 1).
  *
  * Range: all words. Result: [2^-20, 7.54]. Max error: 2 ulp of the exact transform of the words. */
 FK_INLINE v_f32 fk_radius_f32(v_u32 a, v_u32 b) {
@@ -51,9 +51,9 @@ FK_INLINE void fk_cos_sin_f32(v_u32 b, v_f32 *cosine, v_f32 *sine) {
     *cosine = vf_fma(z, vf_fma(z2, k23, k01), vf_set1(1.0f));
 }
 
-/* Bit 30 of b swaps cosine and sine, bit 31 turns both signs: the eight octants of the circle.
+/* Bit 30 of b swaps cosine and sine, and bit 31 changes both signs; together they select the octant of the circle.
  *
- * Range: all words. Results: within (-7.55, 7.55), never 0. Max error: the factors', and half an ulp. */
+ * Range: all words. Results: within (-7.55, 7.55), never 0. Max error: the errors of the factors plus half an ulp. */
 FK_INLINE void fk_normal_pair_f32(v_u32 a, v_u32 b, v_f32 *even, v_f32 *odd) {
     v_f32 c, n;
     fk_cos_sin_f32(b, &c, &n);
@@ -65,9 +65,9 @@ FK_INLINE void fk_normal_pair_f32(v_u32 a, v_u32 b, v_f32 *even, v_f32 *odd) {
 
 /* Double precision.
  *
- * v = m 2^exponent, m in [1/2, 1), lies in interval k of 16, and with c[k] near 1/m, a number of 9 bits,
+ * v = m 2^exponent with m in [1/2, 1) lies in interval k of 16. With c[k], a number of 9 bits near 1/m,
  *     -2 ln v = -2 ln 2 * exponent + 2 ln c[k] + (-2f + f^2 P(f)),    f = m c[k] - 1,   |f| <= 1/32.
- * c[15] = 1 so that next to v = 1 only the exact f = v - 1 remains. The table keeps P short where a plain polynomial
+ * c[15] = 1, so that near v = 1 only the exact f = v - 1 remains. The table keeps P short: a polynomial without it
  * would need 20 terms, or a division. */
 static const double fk_half_reciprocal[16] = {
     0x1.fp-1,  0x1.d4p-1, 0x1.bbp-1, 0x1.a4p-1, 0x1.9p-1,  0x1.7dp-1, 0x1.6cp-1, 0x1.5dp-1,
@@ -80,7 +80,9 @@ static const double fk_twice_log_reciprocal[16] = {
     0x1.d4313d66cb35dp-3, 0x1.51b073f06183fp-3, 0x1.95c830ec8e3ebp-4, 0.0,
 };
 
-/* -2 ln v from these parts. Range: exponent <= 0, k < 16 (its low four bits count), |f| <= 1/32. */
+/* -2 ln v from these parts.
+ *
+ * Range: exponent <= 0, k < 16 (only its low four bits are used), |f| <= 1/32. */
 FK_INLINE v_f64 fk_minus_2_ln_f64(v_f64 exponent, v_u64 k, v_f64 f) {
     const v_f64 logs = vd_fma(exponent, vd_set1(-0x1.62e42fefa39efp+0), vd_lookup16(fk_twice_log_reciprocal, k));
     const v_f64 f2 = vd_mul(f, f), f4 = vd_mul(f2, f2);
@@ -92,7 +94,7 @@ FK_INLINE v_f64 fk_minus_2_ln_f64(v_f64 exponent, v_u64 k, v_f64 f) {
     return vd_fma(f2, p, vd_fma(f, vd_set1(-2.0), logs));
 }
 
-/* Radius: the same signed reading of w0 as in single precision, y = 2v or 2(v - 1) with v = (w0 + 1/2) 2^-64.
+/* Radius: w0 is read as a signed number, as in single precision, with y = 2v or y = 2(v - 1) and v = (w0 + 1/2) 2^-64.
  *
  * Range: all words. Result: [2^-32, 9.5]. Max error: 4 ulp of the exact transform of the words. */
 FK_INLINE v_f64 fk_radius_f64(v_u64 w0) {
@@ -123,7 +125,7 @@ FK_INLINE void fk_cos_sin_f64(v_u64 w1, v_f64 *cosine, v_f64 *sine) {
     *cosine = vd_fma(z, vd_fma(z4, k45, vd_fma(z2, k23, k01)), vd_set1(1.0));
 }
 
-/* Range: all words. Results: within (-9.5, 9.5), never 0. Max error: the factors', and half an ulp. */
+/* Range: all words. Results: within (-9.5, 9.5), never 0. Max error: the errors of the factors plus half an ulp. */
 FK_INLINE void fk_normal_pair_f64(v_u64 w0, v_u64 w1, v_f64 *even, v_f64 *odd) {
     v_f64 c, n;
     fk_cos_sin_f64(w1, &c, &n);

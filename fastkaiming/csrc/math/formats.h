@@ -1,30 +1,29 @@
-/* formats.h - vectors of values to elements in memory: rounded to the format that is stored, packed, in natural order.
+/* formats.h - rounds vectors of values to the stored format and writes them to memory in natural order.
  *
- * Rounding is to nearest, ties to even. docs/stream-v1.md, section 3, names the formats. Those of 16 bits are vector
- * operations, as instruction sets differ in what they have for them.
- */
+ * Rounding is to nearest, ties to even. docs/stream-v1.md, section 3, names the formats. Rounding to 16-bit formats is
+ * a vector operation, because instruction sets provide different instructions for it. */
 #ifndef FASTKAIMING_FORMATS_H
 #define FASTKAIMING_FORMATS_H
 
 #include "simd/kernels.h"
 
-/* Which counter of a pair of groups, the first one being 0, a 32-bit lane of the pair's vectors holds, such that
- * elements of so many bytes get into natural order with no shuffle across the K 128-bit lanes of a vector. Packed, the
- * four elements of a counter fill as many 32-bit lanes as an element has bytes. Interleaving that many vectors within
- * 128-bit lanes puts 4 / bytes counters beside one another, which have to be consecutive. */
+/* Return the counter of a pair of groups, numbered from 0, whose element belongs in a 32-bit lane of the pair's vectors
+ * if elements of `bytes` bytes are to be stored in natural order without a shuffle across the K 128-bit lanes of a
+ * vector. Packed, the four elements of a counter fill as many 32-bit lanes as an element has bytes. Interleaving that
+ * many vectors within 128-bit lanes puts 4 / bytes counters next to each other, and these must be consecutive. */
 FK_INLINE int fk_counter_of_lane(int lane, int bytes) {
     const int K = FK_W64 / 2, beside = 4 / bytes, i = lane % 4, k = lane / 4;
     return beside * (K * (i / beside) + k) + i % beside;
 }
 
-/* The uppermost byte of each lane is the number in a format of 8 bits, so many of them fraction, and exponents biased
- * by `bias`; the other bytes are 0.
+/* Round to an 8-bit format with `fraction_bits` bits of fraction and exponents biased by `bias`. The result is in the
+ * top byte of each lane; the other bytes are 0.
  *
- * The addition of a number whose last place is that of the result rounds: its exponent is above that of the value, or
- * of the format's least normal number, by the bits that are cut off. The sum's lowest bits are then the significand,
- * with its leading bit, and the sum's exponent field, moved next to the bits of the fraction, is added to them. That
- * field is biased by SURPLUS more than the result's: what is missing to a multiple of 256, an even number, was put into
- * the last places of what the value was added to.
+ * The value is rounded by adding a number whose unit in the last place is that of the result: its exponent exceeds that
+ * of the value, or of the smallest normal number of the format, by the number of bits that are cut off. The lowest bits
+ * of the sum are then the significand with its leading bit. The exponent field of the sum, shifted next to the fraction
+ * bits, is added to them. This field has a bias that exceeds the result's by SURPLUS. The difference to a multiple of
+ * 256, an even number, was placed in the last bits of the number that is added.
  *
  * Range: magnitudes that round to a finite number of the format. Max error: half an ulp of the format. */
 #define FK_ROUND_TO_FLOAT8(format, fraction_bits, bias)                                                                \
@@ -43,8 +42,8 @@ FK_INLINE int fk_counter_of_lane(int lane, int bytes) {
 FK_ROUND_TO_FLOAT8(float8_e4m3fn, 3, 7)
 FK_ROUND_TO_FLOAT8(float8_e5m2, 2, 15)
 
-/* Store four vectors of values of single precision, in the order of fk_counter_of_lane: each vector has another one of
- * the four elements of its counters (fk_words_32). */
+/* Store four vectors of single-precision values whose lanes are in the order of fk_counter_of_lane. Each vector
+ * contains one of the four elements of its counters (fk_words_32). */
 FK_LARGE void fk_store_f32(fk_format format, char *out, const v_f32 value[4]) {
     v_u32 x[4];
     switch (format) {
@@ -67,7 +66,7 @@ FK_LARGE void fk_store_f32(fk_format format, char *out, const v_f32 value[4]) {
     }
 }
 
-/* The same; but values that are not rounded are in the order of fk_words_by_block. */
+/* The same, but values that are not rounded are in the order of fk_words_by_block. */
 FK_LARGE void fk_store_by_block_f32(fk_format format, char *out, const v_f32 value[4]) {
     if (format != FK_AS_DRAWN) {
         fk_store_f32(format, out, value);

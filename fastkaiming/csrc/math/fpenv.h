@@ -1,8 +1,8 @@
-/* fpenv.h - enter and leave the floating-point environment that the stream is defined in: round to nearest, nothing
- * flushed.
+/* fpenv.h - enters and leaves the floating-point environment that stream v1 is defined in: round to nearest, without
+ * flushing subnormal numbers to zero.
  *
- * C's fesetenv does it, but on x86-64 it also saves and reloads the x87 unit, which nothing here uses, at ten times the
- * cost of the one register of SSE and AVX: docs/performance.md. */
+ * C's fesetenv does the same, but on x86-64 it also saves and reloads the x87 unit, which is not used here, and takes
+ * ten times as long as setting the one register of SSE and AVX: docs/performance.md. */
 #ifndef FASTKAIMING_FPENV_H
 #define FASTKAIMING_FPENV_H
 
@@ -11,7 +11,7 @@
 
 typedef unsigned fk_fpenv;
 
-/* Intel Software Developer's Manual, volume 1, section 10.2.3: exceptions masked, no flag raised, the rest clear. */
+/* Intel Software Developer's Manual, volume 1, section 10.2.3: all exceptions masked, all other bits clear. */
 enum { FK_MXCSR_DEFAULT = 0x1F80 };
 
 static inline fk_fpenv fk_enter_default_fpenv(void) {

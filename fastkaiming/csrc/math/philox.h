@@ -1,11 +1,10 @@
-/* philox.h - Philox4x32-10 over vectors of 64-bit lanes, each lane holding one 32-bit word of one counter.
+/* philox.h - Philox4x32-10 on vectors of 64-bit lanes, each of which contains one 32-bit word of one counter.
  *
  * Source: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC11, section 3.3.
  *
  * Only the low half of a lane is meaningful. The 32 x 32 -> 64 multiplication reads low halves only, and every other
- * operation of a round is a bitwise xor, so the high half may hold anything that the vector operations of an
- * instruction set allow (vq_xor_factor).
- */
+ * operation of a round is a bitwise xor, so the high half may contain any value that the vector operations of an
+ * instruction set allow (vq_xor_factor). */
 #ifndef FASTKAIMING_PHILOX_H
 #define FASTKAIMING_PHILOX_H
 
@@ -18,8 +17,9 @@
 
 enum { FK_PHILOX_ROUNDS = 10 };
 
-/* What the rounds xor in. The stream's two words and the block number's high word are the same in every lane, so all of
- * round 1 but one product, and one product of round 2, are plain scalars: they are folded into the first constants. */
+/* The constants of the xors of each round. The two words of the stream and the high word of the block number are the
+ * same in every lane. Therefore all of round 1 except one product, and one product of round 2, are scalars, which are
+ * folded into the first constants. */
 typedef struct {
     uint64_t into_c0[FK_PHILOX_ROUNDS];
     uint64_t into_c2[FK_PHILOX_ROUNDS];
@@ -34,11 +34,11 @@ FK_INLINE fk_schedule fk_philox_schedule(uint64_t key, uint64_t stream, uint32_t
         k0 += FK_PHILOX_W0;
         k1 += FK_PHILOX_W1;
     }
-    /* Round 1, with c1 = block_high, c2 and c3 = the stream. */
+    /* Round 1, with c1 = block_high and c2, c3 = the stream. */
     const uint64_t product1 = (uint64_t)FK_PHILOX_M1 * (uint32_t)stream;
     const uint32_t c0 = (uint32_t)(product1 >> 32) ^ block_high ^ (uint32_t)s.into_c0[0];
     s.into_c2[0] ^= stream >> 32;
-    /* Round 2, with c0 and c1 = the low half of product1. */
+    /* Round 2, with c0, and with c1 = the low half of product1. */
     const uint64_t product0 = (uint64_t)FK_PHILOX_M0 * c0;
     s.into_c0[1] ^= (uint32_t)product1;
     s.into_c2[1] ^= product0 >> 32;
@@ -47,16 +47,16 @@ FK_INLINE fk_schedule fk_philox_schedule(uint64_t key, uint64_t stream, uint32_t
     return s;
 }
 
-/* The words of FK_GROUPS vectors of counters, but for the last round's xors: those cost half where two words share a
- * vector, so they are left to whoever puts words together. */
+/* The words of FK_GROUPS vectors of counters before the last round's xors. These xors take half as long after two words
+ * were combined in a vector, so the functions that combine words do them. */
 typedef struct {
-    v_u64 product[2][FK_GROUPS]; /* the high half is of words 0 and 2, the low half is words 1 and 3 */
-    v_u64 carried[2][FK_GROUPS]; /* the low half is of words 0 and 2, too */
-    uint32_t key[2];             /* and so is this */
+    v_u64 product[2][FK_GROUPS]; /* high halves: words 0 and 2; low halves: words 1 and 3 */
+    v_u64 carried[2][FK_GROUPS]; /* low halves: to be xored into words 0 and 2 */
+    uint32_t key[2];             /* likewise */
 } fk_words;
 
-/* From M0 * (low word of the block number), for each lane. Rounds run side by side over the groups: one group is a
- * single chain of latencies. */
+/* Compute the words from M0 * (low word of the block number) in each lane. The rounds of all groups are interleaved,
+ * because a single group is one chain of latencies. */
 FK_LARGE fk_words fk_philox(const fk_schedule *s, const v_u64 product[FK_GROUPS]) {
     const v_u64 m0 = vq_set1(FK_PHILOX_M0), m1 = vq_set1(FK_PHILOX_M1);
     enum { LAST = FK_PHILOX_ROUNDS - 1 };
@@ -93,7 +93,7 @@ FK_LARGE fk_words fk_philox(const fk_schedule *s, const v_u64 product[FK_GROUPS]
     return w;
 }
 
-/* Words 0 to 3 of groups g and g + 1, the two interleaved. */
+/* Words 0 to 3 of groups g and g + 1, interleaved. */
 FK_INLINE void fk_words_32(const fk_words *w, int g, v_u32 x[4]) {
     FK_UNROLL for (int i = 0; i < 2; i++) {
         const v_u64 even = w->product[i][g], odd = w->product[i][g + 1];
@@ -103,15 +103,16 @@ FK_INLINE void fk_words_32(const fk_words *w, int g, v_u32 x[4]) {
     }
 }
 
-/* The two words of 64 bits of group g: the first of two is the low half. */
+/* The two 64-bit words of group g. The low half of each is the first of its two 32-bit words. */
 FK_INLINE void fk_words_64(const fk_words *w, int g, v_u64 x[2]) {
     FK_UNROLL for (int i = 0; i < 2; i++) {
         x[i] = vq_xor3_low(vq_swap_halves(w->product[i][g]), w->carried[i][g], vq_set1(w->key[i]));
     }
 }
 
-/* The four words of each block of groups g and g + 1, where all words are treated alike: words 0 and 1 of group g
- * beside each other, its words 2 and 3, and those of g + 1. Such vectors take half as many shuffles to store. */
+/* The four words of each block of groups g and g + 1, for functions that treat all words alike: words 0 and 1 of group
+ * g next to each other, its words 2 and 3, and the same of group g + 1. Storing such vectors takes half as many
+ * shuffles. */
 FK_INLINE void fk_words_by_block(const fk_words *w, int g, v_u32 x[4]) {
     v_u64 two[4];
     fk_words_64(w, g, two);

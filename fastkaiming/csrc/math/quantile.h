@@ -1,20 +1,20 @@
-/* quantile.h - a word of uniform bits to a truncated normal deviate, by the quantile of the normal distribution.
+/* quantile.h - transforms a word of uniform bits into a truncated normal deviate by the quantile function.
  *
- * The words cut the probability between the bounds into equal cells, and each gives the quantile of its cell's middle,
- * found from two readings of it: t, which grows with Phi(z) - 1/2 and is precise where z is near 0, and v, the
- * probability of the nearer tail, precise far out. So nothing cancels, whichever bounds there are. docs/stream-v1.md,
- * section 7, is the normative text; fastkaiming/distributions/_normal_cdf.py computes the parameters.
- */
+ * The words divide the probability between the bounds into equal intervals, and each word yields the quantile of the
+ * middle of its interval. It is computed from two representations of this probability: t, which is proportional to
+ * Phi(z) - 1/2 and precise if z is near 0, and v, the probability of the nearer tail, which is precise in the tails.
+ * Therefore no cancellation occurs for any bounds. docs/stream-v1.md, section 7, is the normative text;
+ * fastkaiming/distributions/_normal_cdf.py computes the parameters. */
 #ifndef FASTKAIMING_QUANTILE_H
 #define FASTKAIMING_QUANTILE_H
 
-/* Single precision, t = 3 (Phi(z) - 1/2): a little beyond 2 sigma z = t + t N(y) / M(y) with y = v - v^2, farther out
- * z = +-(r + U(r) / V(r)) with r = sqrt(-2 ln v). The quotients, minimax rational functions printed by
- * tests/generators/minimax_quantile.py, are the smaller part of the sums, and so are their roundings:
+/* Single precision, with t = 3 (Phi(z) - 1/2). Up to a little more than 2 sigma, z = t + t N(y) / M(y) with y = v -
+ * v^2; beyond, z = +-(r + U(r) / V(r)) with r = sqrt(-2 ln v). The quotients are minimax rational functions printed by
+ * tests/generators/minimax_quantile.py. They are the smaller terms of the sums, so their rounding errors are small too:
  * |N / M| <= 0.4. */
 #define FK_CENTRAL_F32 0x1.7p-6f
 
-/* Whether the words of a fill can reach the tails (2) or not (1): v is least where a bound is. */
+/* Return 2 if words of the fill can reach the tails, else 1. v is smallest at the bounds. */
 FK_INLINE int fk_regions_f32(const fk_params *params) {
     return params->lower_anchor >= FK_CENTRAL_F32 && params->upper_anchor >= FK_CENTRAL_F32 ? 1 : 2;
 }
@@ -37,9 +37,10 @@ FK_INLINE v_f32 fk_tail_radius_f32(v_f32 v) {
     return vf_sqrt(fk_minus_2_ln_f32(vf_exponent(twice), vf_sub(vf_significand(twice), vf_set1(2.0f))));
 }
 
-/* Range: v in [2^-33, 1/2], from FK_CENTRAL_F32 on for 1 region; t of the same z, and `negative` with its top bit set
- * where t < 0. Result: within (-6.4, 6.4). Max error: 4 ulp of the exact transform of the words, by fk_truncated_f32.
- */
+/* Range: v in [2^-33, 1/2], and v >= FK_CENTRAL_F32 if regions is 1; t of the same z; `negative` has its top bit set if
+ * t < 0. Result: within (-6.4, 6.4).
+ *
+ * Max error: 4 ulp of the exact transform of the words, as called by fk_truncated_f32. */
 FK_INLINE v_f32 fk_quantile_f32(v_f32 t, v_f32 v, v_u32 negative, int regions) {
     const v_f32 y = vf_fnma(v, v, v), y2 = vf_mul(y, y), y4 = vf_mul(y2, y2);
     const v_f32 n = fk_central_numerator_f32(y, y2, y4), m = fk_central_denominator_f32(y, y2, y4);
@@ -62,18 +63,19 @@ FK_INLINE v_f32 fk_value_f32(const fk_params *params, v_f32 z) {
     return vf_max(vf_min(value, vf_set1((float)params->high)), vf_set1((float)params->low));
 }
 
-/* t, from the distance of the word from the middle one. The slope has the bits of two floats: for some bounds, the
- * rounding of a slope of one would be the greatest error of z. */
+/* t, computed from the distance of the word from the middle word. The slope is the sum of two floats: for some bounds,
+ * rounding it to one float would be the largest error of z. */
 FK_INLINE v_f32 fk_central_reading_f32(const fk_params *params, v_f32 centred) {
     const float slope = (float)params->slope, rest = (float)(params->slope - (double)slope);
     const v_f32 little = vf_fma(centred, vf_set1(rest), vf_set1((float)params->anchor));
     return vf_fma(centred, vf_set1(slope), little);
 }
 
-/* A word to a value of the normal distribution between bounds that are symmetric about its mean.
+/* Transform a word into a value of the normal distribution between bounds that are symmetric about its mean.
  *
- * Range: all words; the parameters that _normal_cdf.py computes, the same slope and anchor at both ends, and
- * fk_regions_f32 of them. Result: in [low, high]. Max error: that of z, and half an ulp for the last rounding. */
+ * Range: all words; parameters computed by _normal_cdf.py, with the same slope and anchor at both ends, and the result
+ * of fk_regions_f32 for them. Result: in [low, high]. Max error: the error of z plus half an ulp for the last rounding.
+ */
 FK_LARGE v_f32 fk_truncated_f32(const fk_params *params, v_u32 word, int regions) {
     const v_u32 centred = vw_xor(word, vw_set1(0x80000000u)), distance = vw_xor(word, vw_sar(word, 31));
     const v_f32 t = fk_central_reading_f32(params, vf_from_i32(centred));
@@ -83,11 +85,11 @@ FK_LARGE v_f32 fk_truncated_f32(const fk_params *params, v_u32 word, int regions
 }
 
 /* Double precision: PPND16 of M. J. Wichura, "Algorithm AS 241: the percentage points of the normal distribution",
- * Applied Statistics 37 (1988), 477-484. One column each for its three regions: |t| <= 0.425 (here v >= 0.075), where
- * z = t A(x) / B(x), x = 0.425^2 - t^2; then, with r = sqrt(-ln v), z = A(x) / B(x), x = r - 1.6, and from r = 5 on
- * x = r - 5. */
+ * Applied Statistics 37 (1988), 477-484. There is one column for each of its three regions: if |t| <= 0.425 (here: v >=
+ * 0.075), z = t A(x) / B(x) with x = 0.425^2 - t^2; otherwise, with r = sqrt(-ln v), z = A(x) / B(x) with x = r - 1.6,
+ * and from r = 5 on with x = r - 5. */
 #define FK_CENTRAL_F64 0x1.3333333333333p-4
-#define FK_NOT_FAR_F64 0x1p-36 /* a v of this or more has an r below 5 */
+#define FK_NOT_FAR_F64 0x1p-36 /* if v is at least this, r is below 5 */
 
 static const double fk_as241_numerator[8][4] = {
     {0x1.b18d91e9eef75p+1, 0x1.6c665fde9526ap+0, 0x1.aa1b1c13ee526p+2},
@@ -111,7 +113,7 @@ static const double fk_as241_denominator[8][4] = {
 };
 static const double fk_as241_shift[4] = {0, 0x1.999999999999ap+0, 5};
 
-/* How many of the regions the words of a fill can reach, by where its bounds are. */
+/* Return the number of regions that words of the fill can reach with these bounds. */
 FK_INLINE int fk_regions_f64(const fk_params *params) {
     const double least = params->lower_anchor < params->upper_anchor ? params->lower_anchor : params->upper_anchor;
     return least >= FK_CENTRAL_F64 ? 1 : least >= FK_NOT_FAR_F64 ? 2 : 3;
@@ -126,7 +128,7 @@ FK_INLINE v_f64 fk_as241_linear(const double coefficients[2][4], v_u64 region, v
     return vd_fma(x, fk_of_region(coefficients[1], region, regions), fk_of_region(coefficients[0], region, regions));
 }
 
-/* A polynomial of degree 7 by Estrin's scheme, its coefficients those of each lane's region. */
+/* A polynomial of degree 7 by Estrin's scheme, with the coefficients of each lane's region. */
 FK_INLINE v_f64 fk_as241(const double coefficients[8][4], v_u64 region, v_f64 x, int regions) {
     const v_f64 x2 = vd_mul(x, x), x4 = vd_mul(x2, x2);
     const v_f64 c01 = fk_as241_linear(coefficients, region, x, regions);
@@ -144,8 +146,12 @@ FK_INLINE v_f64 fk_tail_radius_f64(v_f64 v) {
     return vd_sqrt(vd_mul(fk_minus_2_ln_f64(vd_exponent(twice), k, f), vd_set1(0.5)));
 }
 
-/* z from t = Phi(z) - 1/2 and v. Range: v in [2^-1022, 3/4], from FK_CENTRAL_F64 on for 1 region, FK_NOT_FAR_F64 for 2.
- * Result: within (-37.6, 37.6). Max error: 8 ulp of the exact transform of the words, by fk_truncated_f64. */
+/* z from t = Phi(z) - 1/2 and v.
+ *
+ * Range: v in [2^-1022, 3/4], v >= FK_CENTRAL_F64 if regions is 1, v >= FK_NOT_FAR_F64 if it is 2. Result: within
+ * (-37.6, 37.6).
+ *
+ * Max error: 8 ulp of the exact transform of the words, as called by fk_truncated_f64. */
 FK_INLINE v_f64 fk_quantile_f64(v_f64 t, v_f64 v, int regions) {
     v_u64 region = vq_set1(0);
     v_f64 x = vd_fnma(t, t, vd_set1(0x1.71eb851eb851fp-3)), factor = t;
@@ -160,11 +166,11 @@ FK_INLINE v_f64 fk_quantile_f64(v_f64 t, v_f64 v, int regions) {
                   fk_as241(fk_as241_denominator, region, x, regions));
 }
 
-/* A word to a value of the normal distribution between any bounds.
+/* Transform a word into a value of the normal distribution between any bounds.
  *
- * Range: all words; the parameters that _normal_cdf.py computes, and fk_regions_f64 of them. Result: in
- * [low, high]. Max error: that of z, and half an ulp for the last rounding. Where the bounds are not symmetric about
- * the mean, z has an absolute error of about 2^-53 besides, which matters only near 0. */
+ * Range: all words; parameters computed by _normal_cdf.py, and the result of fk_regions_f64 for them. Result: in [low,
+ * high]. Max error: the error of z plus half an ulp for the last rounding. If the bounds are not symmetric about the
+ * mean, z has an additional absolute error of about 2^-53, which is relevant only near 0. */
 FK_LARGE v_f64 fk_truncated_f64(const fk_params *params, v_u64 word, int regions) {
     const v_f64 centred = vd_from_i64(vq_xor(word, vq_set1(UINT64_C(1) << 63)));
     const v_f64 from_end = vd_from_i64(vq_xor(word, vq_sign(word))); /* word or 2^64 - 1 - word */

@@ -1,4 +1,5 @@
-/* dispatch.c - CPUID says what the CPU has, XCR0 what the operating system saves: a kernel needs both. */
+/* dispatch.c - selects kernels. A kernel can run if the CPU has its instructions (CPUID) and the operating system saves
+ * its registers (XCR0). */
 #include "simd/dispatch.h"
 
 #include <stdatomic.h>
@@ -7,7 +8,7 @@
 
 #if defined(__x86_64__)
 #if defined(__AVX__)
-#error "compile dispatch.c for the baseline: built for AVX, it could crash on a CPU that lacks it, before it finds out"
+#error "compile dispatch.c for the baseline: code for AVX could crash on a CPU without it before dispatch.c has checked"
 #endif
 #include <cpuid.h>
 
@@ -68,12 +69,12 @@ static int is_amd(const fk_cpu *cpu) {
            leaf0[3] == signature_AMD_edx;
 }
 
-/* The kernels with IFMA multiply where the others shift. Intel's cores have more ports for a multiplication than for a
- * shift of 512 bits, AMD's do not: docs/performance.md. */
+/* The IFMA kernels multiply where the other kernels shift. Intel's cores have more ports for 512-bit multiplications
+ * than for 512-bit shifts, AMD's do not: docs/performance.md. */
 int fk_cpu_prefers_ifma(const fk_cpu *cpu) { return fk_cpu_runs_avx512ifma(cpu) && !is_amd(cpu); }
 
-/* On few of AMD's cores, plain stores of full lines are as fast, though memory reads the lines first, and they spare
- * the way through a buffer: measured on Zen 4, docs/performance.md. */
+/* On a few cores of an AMD CPU, plain stores of full lines are as fast, although memory reads the lines first, and they
+ * avoid the copy through a buffer: measured on Zen 4, docs/performance.md. */
 int fk_cpu_prefers_streaming(const fk_cpu *cpu) { return !is_amd(cpu); }
 
 static int prefers_ifma(void) { return fk_cpu_prefers_ifma(&this_machine); }
@@ -81,7 +82,7 @@ static int only_runs_ifma(void) { return fk_cpu_runs_avx512ifma(&this_machine) &
 static int runs_avx512(void) { return fk_cpu_runs_avx512(&this_machine); }
 static int runs_avx2(void) { return fk_cpu_runs_avx2(&this_machine); }
 
-/* Asked once: a hypervisor takes its time to answer CPUID. */
+/* CPUID is executed once only, because it is slow under a hypervisor. */
 int fk_prefers_streaming(void) {
     enum { UNKNOWN, NO, YES };
     static atomic_int known;
@@ -98,7 +99,7 @@ int fk_prefers_streaming(void) { return 0; }
 
 static int runs_always(void) { return 1; }
 
-/* The fastest first. Where a CPU runs the kernels with IFMA but does not gain by them, they come second. */
+/* Fastest first. If a CPU can run the IFMA kernels but is not faster with them, they come second. */
 static const struct {
     const fk_kernels *kernels;
     int (*runs_here)(void);

@@ -1,4 +1,4 @@
-/* dispatch.h - which kernels this machine can run, and which ones are in use. */
+/* dispatch.h - which kernels this machine can run, and which are selected. */
 #ifndef FASTKAIMING_DISPATCH_H
 #define FASTKAIMING_DISPATCH_H
 
@@ -6,11 +6,11 @@
 
 #include "simd/kernels.h"
 
-/* How a CPU is asked for its features: replaceable, so that tests can be any CPU. */
+/* How to query the features of a CPU. Tests replace these functions to simulate other CPUs. */
 typedef struct {
-    /* Fills in eax, ebx, ecx, edx; returns 0 if there is no such leaf. */
+    /* sets eax, ebx, ecx and edx; returns 0 if the leaf does not exist */
     int (*cpuid)(uint32_t leaf, uint32_t subleaf, uint32_t registers[4]);
-    /* Returns XCR0; called only where CPUID has OSXSAVE set. */
+    /* returns XCR0; called only if CPUID reports OSXSAVE */
     uint64_t (*xgetbv)(void);
 } fk_cpu;
 
@@ -20,10 +20,10 @@ int fk_cpu_runs_avx512ifma(const fk_cpu *cpu);
 int fk_cpu_prefers_ifma(const fk_cpu *cpu);
 int fk_cpu_prefers_streaming(const fk_cpu *cpu);
 
-/* Do fills that no cache would hold run faster by stores past the caches here, even on few threads? */
+/* Return whether fills that exceed the caches are faster with streaming stores on this machine, even on few threads. */
 int fk_prefers_streaming(void);
 
-/* The kernels in use, chosen on first need. */
+/* Return the selected kernels. The first call selects the fastest. */
 const fk_kernels *fk_selected(void);
 
 #endif

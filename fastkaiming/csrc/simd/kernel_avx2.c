@@ -1,4 +1,4 @@
-/* kernel_avx2.c - the kernels in AVX2, FMA and F16C: Haswell and later, Zen and later. */
+/* kernel_avx2.c - the kernels for AVX2, FMA and F16C: Haswell and later, Zen and later. */
 #if defined(__x86_64__)
 #include <immintrin.h>
 #define FK_TARGET "avx2,fma,f16c"

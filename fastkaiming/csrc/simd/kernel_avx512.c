@@ -1,4 +1,4 @@
-/* kernel_avx512.c - the kernels in AVX-512 F, DQ, BW, VL: Skylake-SP and later, Zen 4 and later. */
+/* kernel_avx512.c - the kernels for AVX-512 F, DQ, BW, VL: Skylake-SP and later, Zen 4 and later. */
 #if defined(__x86_64__)
 #include <immintrin.h>
 #define FK_TARGET "avx512f,avx512dq,avx512bw,avx512vl,fma"

@@ -1,4 +1,4 @@
-/* kernel_neon.c - the kernels in Advanced SIMD: every AArch64 machine. */
+/* kernel_neon.c - the kernels for Advanced SIMD: every AArch64 machine. */
 #if defined(__aarch64__)
 #include "simd/vec_neon.h"
 #define FK_ISA neon

@@ -1,4 +1,4 @@
-/* kernels.h - the table of kernels that one instruction set offers, and what a kernel is asked to do. */
+/* kernels.h - the table of kernels of one instruction set, and the interface of a kernel. */
 #ifndef FASTKAIMING_KERNELS_H
 #define FASTKAIMING_KERNELS_H
 
@@ -7,8 +7,8 @@
 
 #include "fill.h"
 
-/* Which numbers: the Philox key and the upper half of its counter, the distribution's parameters, and the format that
- * the numbers are stored in. */
+/* The distribution and its stream: the Philox key, the upper half of the counter, the parameters, and the format in
+ * which values are stored. */
 typedef struct {
     uint64_t key;
     uint64_t stream;
@@ -16,7 +16,7 @@ typedef struct {
     fk_format format;
 } fk_source;
 
-/* Bytes of an element that was drawn in so many, and rounded to a format. */
+/* Return the bytes of an element that has `sampled_bytes` bytes before it is rounded to a format. */
 static inline size_t fk_element_bytes(size_t sampled_bytes, fk_format format) {
     switch (format) {
     case FK_FLOAT32: return 4;
@@ -28,29 +28,29 @@ static inline size_t fk_element_bytes(size_t sampled_bytes, fk_format format) {
     }
 }
 
-/* Where finished lines go when a fill streams: the kernel writes its tiles to a scratch buffer and, tile by tile, moves
- * as many bytes of earlier tiles on to memory. Interleaved so, most of the stores' time hides behind the draws; in a
- * loop of their own none would: docs/performance.md. */
+/* The progress of streaming stores. The kernel writes tiles to the streaming-store buffer and, after each tile, stores
+ * as many bytes of earlier tiles to memory. Interleaved in this way, most of the time of the stores overlaps with the
+ * computation; in a separate loop, none of it would: docs/performance.md. */
 typedef struct {
-    const char *from; /* in the scratch buffer, a tile or more before the end of the one being drawn */
+    const char *from; /* in the streaming-store buffer, at least a tile before the end of the current tile */
     char *to;         /* aligned to a cache line of 64 bytes */
 } fk_streaming_cursor;
 
-/* Write `tiles` whole tiles to `out` in natural order, from block `block` on, a multiple of the tile; or where
- * `block_ids` is not NULL, one tile of the blocks whose lower 32 bits it lists, the upper ones being those of `block`.
- * `out` needs the alignment of its element only. The blocks of one call never cross a multiple of 2^32. A cursor, if
- * there is one, is left advanced by the bytes written. */
+/* Write `tiles` whole tiles to `out` in natural order, from block number `block` on, which is a multiple of the tile.
+ * If `block_ids` is not NULL, write one tile of the blocks whose lower 32 bits it contains; their upper 32 bits are
+ * those of `block`. `out` must be aligned to its element. The blocks of one call may not cross a multiple of 2^32. If
+ * `cursor` is not NULL, it is advanced by the number of bytes written. */
 typedef void fk_kernel(const fk_source *source, void *out, uint64_t block, const uint32_t *block_ids, size_t tiles,
                        fk_streaming_cursor *cursor);
 
-/* Move `bytes`, whole cache lines, through the cursor and wait until all its stores are ordered before what follows. */
+/* Store `bytes` bytes, whole cache lines, from the cursor, and order all streaming stores before later stores. */
 typedef void fk_flush(fk_streaming_cursor *cursor, size_t bytes);
 
-/* Turn around the bytes of each element. */
+/* Reverse the bytes of each element. */
 typedef void fk_swap(void *elements, size_t count, size_t bytes);
 
-/* Buffers elsewhere have space for whole tiles of any instruction set, and what streams counts on a tile of so many
- * bytes, whatever its format. kernel.inc asserts both of its tile. */
+/* Buffers in other files have space for whole tiles of any instruction set, and streaming stores rely on a minimum size
+ * of a tile in every format. kernel.inc asserts both for its tile. */
 enum { FK_MAX_TILE_BLOCKS = 64, FK_MIN_STREAMED_TILE_BYTES = 32 };
 
 typedef struct {
@@ -58,7 +58,7 @@ typedef struct {
     size_t tile_blocks; /* Philox blocks in a tile: a power of 2, at most FK_MAX_TILE_BLOCKS */
     fk_kernel *kernel[FK_OPERATIONS];
     fk_swap *swap;
-    fk_flush *flush; /* NULL where the ISA has no stores past the caches */
+    fk_flush *flush; /* NULL if the instruction set has no streaming stores */
 } fk_kernels;
 
 extern const fk_kernels fk_kernels_scalar;

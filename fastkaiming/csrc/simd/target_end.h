@@ -1,4 +1,4 @@
-/* target_end.h - back to the baseline. */
+/* target_end.h - returns to the baseline instruction set. */
 #if defined(__clang__)
 #pragma clang attribute pop
 #else

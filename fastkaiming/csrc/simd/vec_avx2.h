@@ -1,4 +1,4 @@
-/* vec_avx2.h - the vector verbs in AVX2, FMA and F16C. vec_scalar.h says what each verb means. */
+/* vec_avx2.h - the vector operations in AVX2, FMA and F16C. vec_scalar.h defines each operation. */
 #ifndef FASTKAIMING_VEC_AVX2_H
 #define FASTKAIMING_VEC_AVX2_H
 
@@ -13,7 +13,7 @@ typedef __m256i v_u64;
 typedef __m256i v_u32;
 typedef __m256 v_f32;
 typedef __m256d v_f64;
-typedef __m256 v_m32; /* the sign bit of each lane is its truth value, as the blend instructions read it */
+typedef __m256 v_m32; /* the sign bit of each lane is its truth value, which blend instructions read */
 typedef __m256d v_m64;
 
 /* 64-bit lanes: the Philox state. */
@@ -133,7 +133,7 @@ static inline v_f32 vf_flip_sign(v_f32 a, v_u32 sign) {
     return _mm256_xor_ps(a, _mm256_and_ps(_mm256_castsi256_ps(sign), _mm256_set1_ps(-0.0f)));
 }
 
-/* Where a is negative, the shift is arithmetic and the result some number. */
+/* If a is negative, the shift is arithmetic and the result is meaningless. */
 static inline v_f32 vf_exponent(v_f32 a) {
     const __m256i biased = _mm256_srai_epi32(_mm256_castps_si256(a), 23);
     return _mm256_cvtepi32_ps(_mm256_sub_epi32(biased, _mm256_set1_epi32(127)));
@@ -152,8 +152,8 @@ static inline v_u32 vf_pack_f16(v_f32 even, v_f32 odd) {
     return vw_or(_mm256_cvtepu16_epi32(low), vw_shl(_mm256_cvtepu16_epi32(high), 16));
 }
 
-/* Half an ulp less one is added, and one more where the result would be odd: by an OR with bit 0, which matters only
- * where it is 0. */
+/* Add half an ulp minus one unit, and one more if the result would be odd: the OR with bit 0 changes the result only if
+ * that bit is 0. */
 static inline __m256i vf_round_bf16(__m256 a) {
     const __m256i bits = _mm256_castps_si256(a);
     const __m256i tied = vw_and_or(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1), bits);
@@ -182,8 +182,9 @@ static inline void vd_swap_where(v_m64 m, v_f64 *a, v_f64 *b) {
     *b = _mm256_blendv_pd(*b, before, m);
 }
 
-/* There is no conversion from 64-bit integers: the upper half becomes 2^84 + 2^63 + upper 2^32 and the lower one
- * 2^52 + lower by their bit patterns alone, the offsets leave by an exact subtraction, and one addition rounds. */
+/* There is no conversion from 64-bit integers. The bit patterns of the upper half as 2^84 + 2^63 + upper 2^32 and of
+ * the lower half as 2^52 + lower are formed without arithmetic; an exact subtraction removes the offsets, and one
+ * addition rounds. */
 static inline v_f64 vd_from_i64(v_u64 a) {
     const __m256i upper = _mm256_xor_si256(_mm256_srli_epi64(a, 32), _mm256_set1_epi64x(0x4530000080000000));
     const __m256i lower = _mm256_blend_epi32(a, _mm256_set1_epi64x(0x4330000000000000), 0xAA);
@@ -199,7 +200,7 @@ static inline v_f64 vd_flip_sign(v_f64 a, v_u64 sign) {
     return _mm256_xor_pd(a, _mm256_and_pd(_mm256_castsi256_pd(sign), _mm256_set1_pd(-0.0)));
 }
 
-/* The biased exponent, as the low bits of 2^52, less 2^52 + 1023. Where a is negative, it is some number. */
+/* The biased exponent as the low bits of 2^52, minus 2^52 + 1023. If a is negative, the result is meaningless. */
 static inline v_f64 vd_exponent(v_f64 a) {
     const __m256i biased = _mm256_srli_epi64(_mm256_castpd_si256(a), 52);
     const __m256d shifted = _mm256_castsi256_pd(_mm256_or_si256(biased, _mm256_set1_epi64x(0x4330000000000000)));
@@ -221,12 +222,12 @@ static inline v_u64 vd_interval(v_u64 word, v_f64 a) {
 
 static inline v_u64 vd_interval_of(v_f64 a) { return _mm256_srli_epi64(_mm256_castpd_si256(a), 48); }
 
-/* Within 128-bit lanes, by bit 1. */
+/* Selects within 128-bit lanes by bit 1. */
 static inline v_f64 vd_lookup2(const double *table, v_u64 index) {
     return _mm256_permutevar_pd(_mm256_broadcast_pd((const __m128d *)table), _mm256_slli_epi64(index, 1));
 }
 
-/* As two 32-bit halves: lanes 2 index and 2 index + 1. */
+/* Selects two 32-bit halves, lanes 2 index and 2 index + 1. */
 static inline v_f64 vd_lookup4(const double *table, v_u64 index) {
     const __m256i twice = _mm256_slli_epi64(index, 1);
     const __m256i halves =
@@ -238,7 +239,7 @@ static inline v_f64 vd_lookup16(const double *table, v_u64 index) {
     return _mm256_i64gather_pd(table, _mm256_and_si256(index, _mm256_set1_epi64x(15)), 8);
 }
 
-/* A vector past the caches. */
+/* Streaming stores. */
 
 #define FK_HAS_STREAMING_STORES 1
 

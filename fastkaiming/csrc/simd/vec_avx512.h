@@ -1,4 +1,4 @@
-/* vec_avx512.h - the vector verbs in AVX-512 F, DQ, BW and VL. vec_scalar.h says what each verb means. */
+/* vec_avx512.h - the vector operations in AVX-512 F, DQ, BW and VL. vec_scalar.h defines each operation. */
 #ifndef FASTKAIMING_VEC_AVX512_H
 #define FASTKAIMING_VEC_AVX512_H
 
@@ -72,7 +72,7 @@ static inline v_u32 vw_max(v_u32 a, v_u32 b) { return _mm512_max_epu32(a, b); }
 #define vw_sar(a, n) _mm512_srai_epi32(a, n)
 #define vw_bit(a, n) _mm512_test_epi32_mask(a, _mm512_set1_epi32(1 << (n)))
 
-/* By bytes within 128-bit lanes. */
+/* Selects bytes within 128-bit lanes. */
 static inline v_u32 vw_stack16(v_u32 upper, v_u32 lower) {
     return _mm512_mask_alignr_epi8(upper, 0x3333333333333333, lower, lower, 2);
 }
@@ -120,8 +120,8 @@ static inline void vf_swap_where(v_m32 m, v_f32 *a, v_f32 *b) {
     *b = _mm512_mask_blend_ps(m, *b, before);
 }
 
-/* The mask of the positive lanes is the one that the masked subtraction and getexp need: the mask of the negative ones
- * would have to be inverted first. */
+/* The mask of the positive lanes is what the masked subtraction and getexp need; a mask of the negative lanes would
+ * have to be inverted first. */
 static inline v_m32 vf_positive(v_f32 a) { return _mm512_cmp_ps_mask(a, _mm512_setzero_ps(), _CMP_GE_OQ); }
 
 static inline v_f32 vf_by_sign(v_f32 a, v_f32 negative, v_f32 positive) {
@@ -137,7 +137,7 @@ static inline v_f32 vf_exponent(v_f32 a) { return _mm512_getexp_ps(a); }
 static inline v_f32 vf_exponent_or_0(v_f32 a) { return _mm512_maskz_getexp_ps(vf_positive(a), a); }
 static inline v_f32 vf_significand(v_f32 a) { return _mm512_getmant_ps(a, _MM_MANT_NORM_1_2, _MM_MANT_SIGN_zero); }
 
-/* The halves of `odd` are put into the upper halves of lanes by a permutation: its indices are those of the lanes. */
+/* A permutation moves the halves of `odd` to the upper halves of the lanes; its indices are the lane numbers. */
 static inline v_u32 vf_pack_f16(v_f32 even, v_f32 odd) {
     const __m256i low = _mm512_cvtps_ph(even, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
     const __m256i high = _mm512_cvtps_ph(odd, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
@@ -146,13 +146,14 @@ static inline v_u32 vf_pack_f16(v_f32 even, v_f32 odd) {
     return _mm512_mask_permutexvar_epi16(_mm512_cvtepu16_epi32(low), 0xAAAAAAAA, lane, _mm512_castsi256_si512(high));
 }
 
-/* Two numbers at a time, in 16-bit lanes: the upper half goes up by one where the lower half is above 0x8000, or equal
- * to it and the upper half is odd. */
+/* Rounds two numbers at a time in 16-bit lanes: the upper half is incremented if the lower half is above 0x8000, or
+ * equal to it and the upper half is odd. */
 static inline v_u32 vf_pack_bf16(v_f32 even, v_f32 odd) {
     const __m512i a = _mm512_castps_si512(even), b = _mm512_castps_si512(odd);
     const __m512i upper = vw_stack16(b, a), lower = _mm512_mask_alignr_epi8(a, 0xCCCCCCCCCCCCCCCC, b, b, 14);
     const __m512i one = _mm512_set1_epi16(1), half = _mm512_set1_epi16(INT16_MIN);
-    const __m512i least = _mm512_ternarylogic_epi32(upper, one, half, 0xAE); /* half, and one more where it is even */
+    const __m512i least =
+        _mm512_ternarylogic_epi32(upper, one, half, 0xAE); /* half, plus one if the upper half is even */
     return _mm512_mask_add_epi16(upper, _mm512_cmpge_epu16_mask(lower, least), upper, one);
 }
 
@@ -203,7 +204,7 @@ static inline v_f64 vd_lookup2(const double *table, v_u64 index) {
     return _mm512_permutevar_pd(_mm512_broadcast_f64x2(_mm_loadu_pd(table)), _mm512_slli_epi64(index, 1));
 }
 
-/* The four entries stand twice in the eight lanes; the second copy is not asked for. */
+/* The eight lanes contain the four entries twice; the second copy is never selected. */
 static inline v_f64 vd_lookup4(const double *table, v_u64 index) {
     return _mm512_permutexvar_pd(index, _mm512_broadcast_f64x4(_mm256_loadu_pd(table)));
 }
@@ -212,7 +213,7 @@ static inline v_f64 vd_lookup16(const double *table, v_u64 index) {
     return _mm512_permutex2var_pd(_mm512_loadu_pd(table), index, _mm512_loadu_pd(table + 8));
 }
 
-/* A vector past the caches. */
+/* Streaming stores. */
 
 #define FK_HAS_STREAMING_STORES 1
 
@@ -222,7 +223,7 @@ static inline void v_store_streaming(void *out, const void *from) {
 
 static inline void v_streaming_fence(void) { _mm_sfence(); }
 
-#ifndef FASTKAIMING_VEC_AVX512IFMA_H /* which has instructions for these */
+#ifndef FASTKAIMING_VEC_AVX512IFMA_H /* vec_avx512ifma.h has instructions for these */
 #include "simd/vec_composed.h"
 #endif
 

@@ -1,4 +1,4 @@
-/* vec_neon.h - the vector verbs in the Advanced SIMD of AArch64. vec_scalar.h says what each verb means. */
+/* vec_neon.h - the vector operations in the Advanced SIMD of AArch64. vec_scalar.h defines each operation. */
 #ifndef FASTKAIMING_VEC_NEON_H
 #define FASTKAIMING_VEC_NEON_H
 
@@ -119,7 +119,7 @@ static inline v_f32 vf_flip_sign(v_f32 a, v_u32 sign) {
     return vreinterpretq_f32_u32(veorq_u32(vreinterpretq_u32_f32(a), vandq_u32(sign, vdupq_n_u32(0x80000000u))));
 }
 
-/* Where a is negative, the result is some number. */
+/* If a is negative, the result is meaningless. */
 static inline v_f32 vf_exponent(v_f32 a) {
     const int32x4_t biased = vreinterpretq_s32_u32(vshrq_n_u32(vreinterpretq_u32_f32(a), 23));
     return vcvtq_f32_s32(vsubq_s32(biased, vdupq_n_s32(127)));
@@ -139,8 +139,8 @@ static inline v_u32 vf_pack_f16(v_f32 even, v_f32 odd) {
     return vsliq_n_u32(vmovl_u16(low), vmovl_u16(high), 16);
 }
 
-/* Half an ulp less one is added, and one more where the result would be odd: by an OR with bit 0, which matters only
- * where it is 0. */
+/* Add half an ulp minus one unit, and one more if the result would be odd: the OR with bit 0 changes the result only if
+ * that bit is 0. */
 static inline uint32x4_t vf_round_bf16(float32x4_t a) {
     const uint32x4_t bits = vreinterpretq_u32_f32(a);
     return vaddq_u32(vw_and_or(vshrq_n_u32(bits, 16), vdupq_n_u32(1), bits), vdupq_n_u32(0x7FFF));
@@ -209,7 +209,7 @@ static inline v_f64 vd_lookup16(const double *table, v_u64 index) {
                         vld1_f64(table + (vgetq_lane_u64(index, 1) & 15)));
 }
 
-/* AArch64 cores find streams of full lines by themselves. */
+/* AArch64 cores detect sequential stores of full lines without streaming stores, so these are ordinary ones. */
 
 #define FK_HAS_STREAMING_STORES 0
 static inline void v_store_streaming(void *out, const void *from) { memcpy(out, from, sizeof(v_u64)); }

@@ -1,9 +1,11 @@
-/* vec_scalar.h - the vector verbs in plain C, for every machine; and what each verb means, for the other headers.
+/* vec_scalar.h - the vector operations in plain C, for every machine. Its comments define the operations for the
+ * headers of all instruction sets.
  *
- * Types: v_u64 holds FK_W64 lanes of 64 bits, v_u32 and v_f32 twice as many of 32, v_f64 as many as v_u64; v_m32 and
- * v_m64 hold a truth value for each lane. Prefixes: vq_ 64-bit integers, vw_ 32-bit words, vf_ single, vd_ double
- * precision.
- * Floating-point verbs are the IEEE 754 operations, rounded to nearest, ties to even: every header gives the same bits.
+ * Types: v_u64 has FK_W64 lanes of 64 bits, v_u32 and v_f32 have twice as many of 32 bits, v_f64 as many as v_u64;
+ * v_m32 and v_m64 have a truth value for each lane. Prefixes: vq_ 64-bit integers, vw_ 32-bit words, vf_ single
+ * precision, vd_ double precision.
+ *
+ * Floating-point operations are those of IEEE 754, rounded to nearest, ties to even: every header gives the same bits.
  */
 #ifndef FASTKAIMING_VEC_SCALAR_H
 #define FASTKAIMING_VEC_SCALAR_H
@@ -14,15 +16,15 @@
 #include <string.h>
 
 #if FLT_EVAL_METHOD != 0 && FLT_EVAL_METHOD != 1
-#error "this target computes doubles in a wider format and rounds twice, as x87 does: other bits"
+#error "this target evaluates doubles in a wider format and rounds twice, as x87 does, which changes the results"
 #endif
 
-/* Lanes of 64 bits, and how many such vectors the kernel works on side by side: a multiple of 4. */
+/* The number of 64-bit lanes of a vector, and the number of such vectors in a tile, a multiple of 4. */
 #define FK_W64 2
 #define FK_GROUPS 4
 #define FK_W32 (2 * FK_W64)
 
-/* How a transform is defined that is so long that copies of it, lane by lane, take the compiler a minute. */
+/* The linkage of long transforms, which would take a minute to compile if they were inlined lane by lane. */
 #define FK_LARGE static __attribute__((noinline))
 
 typedef struct { uint64_t lane[FK_W64]; } v_u64;
@@ -32,7 +34,7 @@ typedef struct { double lane[FK_W64]; } v_f64;
 typedef struct { int lane[FK_W32]; } v_m32;
 typedef struct { int lane[FK_W64]; } v_m64;
 
-/* `expression`, in terms of the lane number i, in every lane of the result. */
+/* Set every lane of the result to `expression`, in terms of the lane number i. */
 #define FK_LANES(type, lanes, expression)                                                                              \
     type r;                                                                                                            \
     for (int i = 0; i < (lanes); i++) { r.lane[i] = (expression); }                                                    \
@@ -58,44 +60,44 @@ static inline v_u64 vq_mul32(v_u64 a, v_u64 b) {
     FK_LANES(v_u64, FK_W64, (uint64_t)(uint32_t)a.lane[i] * (uint32_t)b.lane[i]);
 }
 
-/* Arithmetic shift to the right, of the lane as a signed number. */
+/* Arithmetic right shift of the lane as a signed number. */
 static inline v_u64 vq_sar(v_u64 a, int n) { FK_LANES(v_u64, FK_W64, (uint64_t)((int64_t)a.lane[i] >> n)); }
 
-/* All ones where the top bit is set, else 0. */
+/* All ones if the top bit is set, else 0. */
 static inline v_u64 vq_sign(v_u64 a) { FK_LANES(v_u64, FK_W64, a.lane[i] >> 63 ? UINT64_MAX : 0); }
 
-/* Is bit n set? */
+/* Whether bit n is set. */
 static inline v_m64 vq_bit(v_u64 a, int n) { FK_LANES(v_m64, FK_W64, (int)(a.lane[i] >> n & 1)); }
 
-/* Low halves of `even` to the even 32-bit lanes, of `odd` to the odd ones. */
+/* The low halves of `even` in the even 32-bit lanes, and those of `odd` in the odd lanes. */
 static inline v_u32 vq_interleave(v_u64 even, v_u64 odd) {
     FK_LANES(v_u32, FK_W32, (uint32_t)(i % 2 ? odd.lane[i / 2] : even.lane[i / 2]));
 }
 
-/* Likewise the high halves. */
+/* The same for the high halves. */
 static inline v_u32 vq_interleave_high(v_u64 even, v_u64 odd) {
     FK_LANES(v_u32, FK_W32, (uint32_t)((i % 2 ? odd.lane[i / 2] : even.lane[i / 2]) >> 32));
 }
 
 static inline v_u64 vq_swap_halves(v_u64 a) { FK_LANES(v_u64, FK_W64, a.lane[i] << 32 | a.lane[i] >> 32); }
 
-/* The low halves alone are changed. */
+/* Only the low halves change. */
 static inline v_u64 vq_xor3_low(v_u64 a, v_u64 b, v_u64 c) {
     FK_LANES(v_u64, FK_W64, a.lane[i] ^ (uint32_t)(b.lane[i] ^ c.lane[i]));
 }
 
-/* The low half of each lane, and then its high half, as 32-bit lanes. */
+/* The low half of each lane followed by its high half, as 32-bit lanes. */
 static inline v_u32 vq_halves(v_u64 a) { FK_LANES(v_u32, FK_W32, (uint32_t)(a.lane[i / 2] >> i % 2 * 32)); }
 
-/* Two 32-bit lanes beside each other as one of 64 bits that is stored as they would be. */
+/* Two adjacent 32-bit lanes as one 64-bit lane that has the same bytes in memory. */
 static inline v_u64 vw_pairs(v_u32 a) {
     v_u64 r;
     memcpy(&r, &a, sizeof r);
     return r;
 }
 
-/* Store the pairs (even, odd) of two groups of counters in the order of counters: for the lanes of a and b together the
- * same order as the 32-bit lanes of vq_interleave(a, b). Any alignment of the element will do. */
+/* Store the pairs (even, odd) of two groups of counters in the order of counters: the lanes of a and b together have
+ * the order of the 32-bit lanes of vq_interleave(a, b). The alignment of an element suffices. */
 static inline void vq_store4(uint32_t *p, v_u64 even_a, v_u64 odd_a, v_u64 even_b, v_u64 odd_b) {
     for (int i = 0; i < FK_W64; i++) {
         const uint64_t blocks[4] = {even_a.lane[i], odd_a.lane[i], even_b.lane[i], odd_b.lane[i]};
@@ -118,12 +120,12 @@ static inline v_u32 vw_shl(v_u32 a, int n) { FK_LANES(v_u32, FK_W32, a.lane[i] <
 static inline v_u32 vw_shr(v_u32 a, int n) { FK_LANES(v_u32, FK_W32, a.lane[i] >> n); }
 static inline v_u32 vw_sar(v_u32 a, int n) { FK_LANES(v_u32, FK_W32, (uint32_t)((int32_t)a.lane[i] >> n)); }
 
-/* The greater of two unsigned numbers. */
+/* The larger of two unsigned numbers. */
 static inline v_u32 vw_max(v_u32 a, v_u32 b) { FK_LANES(v_u32, FK_W32, a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]); }
 
 static inline v_m32 vw_bit(v_u32 a, int n) { FK_LANES(v_m32, FK_W32, (int)(a.lane[i] >> n & 1)); }
 
-/* The upper half of `upper`, or its uppermost byte, and below that the upper bits of `lower`. */
+/* The upper half (stack16) or the top byte (stack8) of `upper`, followed by the upper bits of `lower`. */
 static inline v_u32 vw_stack16(v_u32 upper, v_u32 lower) {
     FK_LANES(v_u32, FK_W32, (upper.lane[i] & 0xFFFF0000) | lower.lane[i] >> 16);
 }
@@ -132,9 +134,9 @@ static inline v_u32 vw_stack8(v_u32 upper, v_u32 lower) {
     FK_LANES(v_u32, FK_W32, (upper.lane[i] & 0xFF000000) | lower.lane[i] >> 8);
 }
 
-/* Store a[0] b[0] c[0] d[0] a[1] ... in the order of counters, of which fk_counter_of_lane (formats.h) tells which lane
- * holds which: elements of 32 bits, or two elements of 16 bits a lane, or four of 8 bits, the first one in the lowest
- * bits. Any alignment of the element will do. */
+/* Store a[0] b[0] c[0] d[0] a[1] ... in the order of counters. fk_counter_of_lane (formats.h) defines which counter
+ * each lane contains. A lane has one element of 32 bits, two elements of 16 bits or four elements of 8 bits, the first
+ * one in the lowest bits. The alignment of an element suffices. */
 static inline void vw_store4(uint32_t *p, v_u32 a, v_u32 b, v_u32 c, v_u32 d) {
     for (int i = 0; i < FK_W32; i++) {
         const uint32_t block[4] = {a.lane[i], b.lane[i], c.lane[i], d.lane[i]};
@@ -160,9 +162,10 @@ static inline void vw_store1(uint8_t *p, v_u32 abcd) {
 #if defined(FP_FAST_FMAF)
 static inline float fk_fma_f32(float a, float b, float c) { return fmaf(a, b, c); }
 #else
-/* Exact product in double precision, sum rounded to odd there, then to single: correctly rounded, as 53 >= 2 x 24 + 2.
- * Boldo & Melquiond, "Emulation of FMA and correctly rounded sums: proved algorithms using rounding to odd", IEEE
- * Trans. Computers 57 (2008), theorem 1. The rounding error of the sum is Knuth's TwoSum. */
+/* The product is exact in double precision; the sum is rounded to odd in double precision and then to single precision,
+ * which is correctly rounded because 53 >= 2 x 24 + 2. Boldo & Melquiond, "Emulation of FMA and correctly rounded sums:
+ * proved algorithms using rounding to odd", IEEE Trans. Computers 57 (2008), theorem 1. The rounding error of the sum
+ * is computed by Knuth's TwoSum. */
 static inline float fk_fma_f32(float a, float b, float c) {
     const double p = (double)a * b, s = p + c;
     const double c_seen = s - p, p_seen = s - c_seen;
@@ -214,7 +217,7 @@ static inline v_f32 vf_fnma(v_f32 a, v_f32 b, v_f32 c) {
     FK_LANES(v_f32, FK_W32, fk_fma_f32(-a.lane[i], b.lane[i], c.lane[i]));
 }
 
-/* Swap a and b where m is set. */
+/* Swap the lanes of a and b for which m is set. */
 static inline void vf_swap_where(v_m32 m, v_f32 *a, v_f32 *b) {
     const v_f32 before[2] = {*a, *b};
     for (int i = 0; i < FK_W32; i++) {
@@ -223,34 +226,35 @@ static inline void vf_swap_where(v_m32 m, v_f32 *a, v_f32 *b) {
     }
 }
 
-/* `negative` where a < 0, else `positive`. Range: all numbers but -0, which counts as either. */
+/* `negative` if a < 0, else `positive`. Range: all numbers except -0, for which the result may be either. */
 static inline v_f32 vf_by_sign(v_f32 a, v_f32 negative, v_f32 positive) {
     FK_LANES(v_f32, FK_W32, fk_bits_of_float(a.lane[i]) >> 31 ? negative.lane[i] : positive.lane[i]);
 }
 
-/* a, its sign turned where the top bit of `sign` is set. */
+/* a with its sign changed if the top bit of `sign` is set. */
 static inline v_f32 vf_flip_sign(v_f32 a, v_u32 sign) {
     FK_LANES(v_f32, FK_W32, fk_float_from_bits(fk_bits_of_float(a.lane[i]) ^ (sign.lane[i] & 0x80000000u)));
 }
 
-/* floor(log2 a) of a positive normal number; then also of a negative one, as 0. */
+/* floor(log2 a). Range: positive normal numbers; for vf_exponent_or_0 also negative ones, with the result 0. */
 static inline v_f32 vf_exponent(v_f32 a) {
     FK_LANES(v_f32, FK_W32, (float)((int)(fk_bits_of_float(a.lane[i]) >> 23) - 127));
 }
 
 static inline v_f32 vf_exponent_or_0(v_f32 a) { return vf_by_sign(a, vf_set1(0), vf_exponent(a)); }
 
-/* |a| scaled by a power of 2 into [1, 2), of a normal number. */
+/* |a| scaled by a power of 2 to [1, 2). Range: normal numbers. */
 static inline v_f32 vf_significand(v_f32 a) {
     FK_LANES(v_f32, FK_W32, fk_float_from_bits((fk_bits_of_float(a.lane[i]) & 0x007FFFFFu) | 0x3F800000u));
 }
 
 /* The bits of a number as IEEE 754 binary16, rounded to nearest, ties to even.
  *
- * The addition of a number whose last place is that of the result rounds: its exponent is 13 above that of the number,
- * or of the least normal number of binary16. The sum's lowest bits are then the significand.
+ * The value is rounded by adding a number whose unit in the last place is that of the result: its exponent exceeds that
+ * of the value, or of the smallest normal number of binary16, by 13. The lowest bits of the sum are then the
+ * significand.
  *
- * Range: magnitudes that round to 65504 at most. Max error: half an ulp of binary16. */
+ * Range: magnitudes that round to 65504 or less. Max error: half an ulp of binary16. */
 static inline uint32_t fk_bits_of_f16(float a) {
     const uint32_t bits = fk_bits_of_float(a), field = bits & 0x7F800000, least_normal = 113u << 23;
     const uint32_t rounder = (field > least_normal ? field : least_normal) + (13u << 23);
@@ -258,16 +262,16 @@ static inline uint32_t fk_bits_of_f16(float a) {
     return bits >> 31 << 15 | ((sum & 0xFFF) + ((rounder - (126u << 23)) >> 13));
 }
 
-/* The same as bfloat16, the upper half of a binary32: half an ulp less one is added, and one more where the upper half
- * is odd.
+/* The same for bfloat16, the upper half of a binary32: add half an ulp minus one unit of the lower half, and one more
+ * if the upper half is odd.
  *
- * Range: magnitudes that round to 2^128 - 2^120 at most. Max error: half an ulp of bfloat16. */
+ * Range: magnitudes that round to 2^128 - 2^120 or less. Max error: half an ulp of bfloat16. */
 static inline uint32_t fk_bits_of_bf16(float a) {
     const uint32_t bits = fk_bits_of_float(a);
     return (bits + 0x7FFF + (bits >> 16 & 1)) >> 16;
 }
 
-/* Two vectors of numbers rounded to 16 bits, those of `even` in the low halves of lanes. */
+/* Round two vectors of numbers to 16 bits. The results of `even` are in the low halves of the lanes. */
 static inline v_u32 vf_pack_bf16(v_f32 even, v_f32 odd) {
     FK_LANES(v_u32, FK_W32, fk_bits_of_bf16(even.lane[i]) | fk_bits_of_bf16(odd.lane[i]) << 16);
 }
@@ -276,7 +280,8 @@ static inline v_u32 vf_pack_f16(v_f32 even, v_f32 odd) {
     FK_LANES(v_u32, FK_W32, fk_bits_of_f16(even.lane[i]) | fk_bits_of_f16(odd.lane[i]) << 16);
 }
 
-/* Double precision. fma and sqrt are IEEE 754 operations, the C library's where the machine has no instruction. */
+/* Double precision. fma and sqrt are IEEE 754 operations. The C library provides them if the machine has no
+ * instruction. */
 
 static inline double fk_double_from_bits(uint64_t bits) {
     double x;
@@ -295,7 +300,7 @@ static inline v_f64 vd_from_i64(v_u64 a) { FK_LANES(v_f64, FK_W64, (double)(int6
 
 static inline v_u64 vd_to_bits(v_f64 a) { FK_LANES(v_u64, FK_W64, fk_bits_of_double(a.lane[i])); }
 
-/* The bits of the lane as a number of single precision, in its low half; the high half may hold anything. */
+/* The lane rounded to single precision, as bits in its low half; the high half may contain anything. */
 static inline v_u64 vd_to_f32(v_f64 a) { FK_LANES(v_u64, FK_W64, fk_bits_of_float((float)a.lane[i])); }
 
 static inline v_f64 vd_sub(v_f64 a, v_f64 b) { FK_LANES(v_f64, FK_W64, a.lane[i] - b.lane[i]); }
@@ -336,8 +341,8 @@ static inline v_f64 vd_significand(v_f64 a) {
     FK_LANES(v_f64, FK_W64, fk_double_from_bits((fk_bits_of_double(a.lane[i]) & fraction) | one));
 }
 
-/* The four bits behind the leading one: those of `word`, whose bit 63 is set, where a < 0; else, or in vd_interval_of
- * always, those of a's significand. Range: a is not 0. Only the low four bits of a lane count. */
+/* The four bits after the leading one: of `word`, whose bit 63 is set, if a < 0; otherwise, and always in
+ * vd_interval_of, of the significand of a. Range: a is not 0. Only the low four bits of the result are meaningful. */
 static inline v_u64 vd_interval(v_u64 word, v_f64 a) {
     FK_LANES(v_u64, FK_W64,
              fk_bits_of_double(a.lane[i]) >> 63 ? word.lane[i] >> 59 : fk_bits_of_double(a.lane[i]) >> 48);
@@ -345,7 +350,7 @@ static inline v_u64 vd_interval(v_u64 word, v_f64 a) {
 
 static inline v_u64 vd_interval_of(v_f64 a) { FK_LANES(v_u64, FK_W64, fk_bits_of_double(a.lane[i]) >> 48); }
 
-/* table[index], index < 2 and index < 4. */
+/* table[index] for index < 2 (lookup2) and index < 4 (lookup4). */
 static inline v_f64 vd_lookup2(const double *table, v_u64 index) { FK_LANES(v_f64, FK_W64, table[index.lane[i]]); }
 static inline v_f64 vd_lookup4(const double *table, v_u64 index) { FK_LANES(v_f64, FK_W64, table[index.lane[i]]); }
 
@@ -354,7 +359,7 @@ static inline v_f64 vd_lookup16(const double *table, v_u64 index) {
     FK_LANES(v_f64, FK_W64, table[index.lane[i] & 15]);
 }
 
-/* As many bytes as a vector has past the caches, and the order of such stores before later ones: not in plain C. */
+/* Plain C has no streaming stores, so these are ordinary ones. */
 
 #define FK_HAS_STREAMING_STORES 0
 static inline void v_store_streaming(void *out, const void *from) { memcpy(out, from, sizeof(v_u64)); }

@@ -1,6 +1,6 @@
-/* threads.c - threads are created per loop and joined before it returns; the caller works too; an atomic counter of
- * slices balances them. No pool: nothing survives the call, so a fork, another runtime or an interpreter's end finds
- * nothing. */
+/* threads.c - creates threads for a loop and joins them before it returns; the calling thread works too. An atomic
+ * counter of slices balances the load. There is no thread pool: because no thread outlives the call, forks, other
+ * runtimes and the exit of an interpreter cannot interfere with any. */
 #if defined(_WIN32)
 #include "threads/workers_windows.h"
 #else
@@ -23,7 +23,7 @@ typedef struct {
     worker_threads *workers;
     _Atomic uint64_t next_slice;
     _Atomic uint64_t done;
-    atomic_int numbered; /* that have a number */
+    atomic_int numbered; /* worker threads that have a number */
     atomic_int stopped;
 } loop;
 
@@ -55,9 +55,9 @@ static void run_slices(void *argument) {
     while (run_next_slice(l, worker)) {}
 }
 
-/* The watcher may fork. Of the parent's threads, the child has the calling one alone; what its workers had begun, and
- * what they would have begun, is not done in the child's memory. As nobody knows which slices that were, the child
- * works on all of them again: the body writes the same values the second time. */
+/* The watcher may fork. The child has only the calling thread, so slices that workers of the parent had begun, or would
+ * have begun, are not done in the child's memory. It is unknown which slices these are, so the child works on all
+ * slices again; the body writes the same values. */
 static void restart_in_child(loop *l) {
     if (!workers_belong_to_parent(l->workers)) { return; }
     atomic_store(&l->next_slice, 0);
@@ -66,7 +66,7 @@ static void restart_in_child(loop *l) {
 
 static void work_and_watch(void *argument) {
     loop *l = argument;
-    const int watched = l->watch != NULL && l->slices > 1; /* a single slice ends before there is time to look */
+    const int watched = l->watch != NULL && l->slices > 1; /* a single slice ends before the watcher is due */
     int64_t last = watched ? milliseconds() : 0;
     while (run_next_slice(l, 0)) {
         if (!watched || milliseconds() - last < WATCH_INTERVAL_MS) { continue; }
@@ -77,7 +77,7 @@ static void work_and_watch(void *argument) {
     }
 }
 
-/* Helpers work on the loop's variables, on the caller's stack, until they are joined. */
+/* Workers use the loop's variables, which lie on the caller's stack, until they are joined. */
 static void stop_and_join(void *argument) {
     loop *l = argument;
     restart_in_child(l);
@@ -99,7 +99,7 @@ int fk_parallel_for(uint64_t size, uint64_t grain, int threads, fk_body *body, v
         .workers = &workers,
     };
     start_workers(&workers, max_workers(l.slices, threads), run_slices, &l);
-    /* The watcher may not return: at its end, an interpreter ends the threads that ask for its lock. */
+    /* The watcher may not return: an interpreter that exits ends the threads that request its lock. */
     run_with_cleanup(&workers, work_and_watch, stop_and_join);
     join_workers(&workers);
     return atomic_load(&l.stopped);

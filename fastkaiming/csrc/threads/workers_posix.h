@@ -1,8 +1,8 @@
-/* workers_posix.h - what threads.c asks of the operating system, of POSIX and Linux. */
+/* workers_posix.h - worker threads on Linux and other POSIX systems. */
 #ifndef FASTKAIMING_WORKERS_H
 #define FASTKAIMING_WORKERS_H
 
-#define _GNU_SOURCE /* for the affinity of threads; elsewhere it asks for nothing */
+#define _GNU_SOURCE /* declares the functions of thread affinity in glibc */
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -14,8 +14,8 @@
 
 enum { MAX_WORKERS = 1023 };
 
-/* Some schedulers queue a new thread behind its creator for a millisecond or more, though another CPU idles. So workers
- * start on the CPUs that the caller may use but does not run on. */
+/* Some schedulers queue a new thread behind its creator for a millisecond or more even if another CPU is idle.
+ * Therefore workers start on the CPUs that the caller may use, except the one it runs on. */
 #if defined(__GLIBC__)
 typedef cpu_set_t cpus;
 
@@ -30,7 +30,8 @@ static void avoid_caller_cpu(pthread_attr_t *attributes, const cpus *usable) {
     pthread_attr_setaffinity_np(attributes, sizeof others, &others);
 }
 
-/* For a thread that has ended already, glibc takes this for the calling thread's affinity: which it is, so no harm. */
+/* If the thread has already ended, glibc sets the affinity of the calling thread instead. This is harmless, because
+ * that thread already has this affinity. */
 static void allow_every_cpu(pthread_t worker, const cpus *usable) {
     pthread_setaffinity_np(worker, sizeof *usable, usable);
 }
@@ -50,10 +51,10 @@ typedef struct {
     void (*work)(void *argument);
     void *argument;
     int started;
-    pid_t process; /* that the workers are threads of */
-    int placed;    /* did the workers start on some of the usable CPUs? */
+    pid_t process; /* the process whose threads the workers are */
+    int placed;    /* whether the workers started on a subset of the usable CPUs */
     cpus usable;
-    pthread_t *workers; /* not on the caller's stack, where so many would be too much for a small one */
+    pthread_t *workers; /* not on the caller's stack, which may be too small for so many */
 } worker_threads;
 
 static void *run_worker(void *argument) {
@@ -62,10 +63,11 @@ static void *run_worker(void *argument) {
     return NULL;
 }
 
-/* Start as many as can be, up to `wanted`, each to run work(argument): EAGAIN (a limit on threads or memory) only means
- * fewer, and no memory for their list means none. They start with signals blocked, so that the process's handlers run
- * on the threads that they belong to; all but those of a thread's own faults, whose handlers (of a guard page, a
- * truncated file) have to run where they do. */
+/* Start up to `wanted` workers, each of which runs work(argument). If a thread cannot be created (EAGAIN: a limit on
+ * threads or memory), fewer are started; if there is no memory for the list of workers, none are. Workers start with
+ * signals blocked, so that the process's handlers run on the threads that they are meant for. The signals of a thread's
+ * own faults stay unblocked: their handlers (for a guard page, or a truncated file) must run on the thread that faults.
+ */
 static void start_workers(worker_threads *c, int wanted, void (*work)(void *), void *argument) {
     static const int fault_signals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS};
     sigset_t others, before;
@@ -88,25 +90,24 @@ static void start_workers(worker_threads *c, int wanted, void (*work)(void *), v
     pthread_attr_destroy(&attributes);
 }
 
-/* Has this process been forked since the workers started, so that they do not exist in it? Then they are forgotten, and
- * nobody waits for them. */
+/* Return whether this process was forked after the workers started, so that they do not exist in it. If so, forget
+ * them, so that they are not joined. */
 static int workers_belong_to_parent(worker_threads *c) {
     if (c->started == 0 || getpid() == c->process) { return 0; }
     c->started = 0;
     return 1;
 }
 
-/* Wait until all have ended. */
 static void join_workers(worker_threads *c) {
     for (int i = 0; i < c->started; i++) {
-        /* One that waits for a busy CPU still would hold up the end, with nothing left to do. */
+        /* A worker that still waits for a busy CPU would delay the return although no work is left. */
         if (c->placed) { allow_every_cpu(c->workers[i], &c->usable); }
         pthread_join(c->workers[i], NULL);
     }
     free(c->workers);
 }
 
-/* Run work(argument), and if the calling thread ends in it, clean_up(argument); it may dismiss the worker_threads. */
+/* Run work(argument), and, if the calling thread ends in it, clean_up(argument), which may join the workers. */
 static void run_with_cleanup(worker_threads *c, void (*work)(void *), void (*clean_up)(void *)) {
     pthread_cleanup_push(clean_up, c->argument);
     work(c->argument);

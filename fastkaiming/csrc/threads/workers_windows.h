@@ -1,4 +1,4 @@
-/* workers_windows.h - what workers_posix.h offers, of Windows. */
+/* workers_windows.h - worker threads on Windows, with the interface of workers_posix.h. */
 #ifndef FASTKAIMING_WORKERS_H
 #define FASTKAIMING_WORKERS_H
 
@@ -21,7 +21,7 @@ typedef struct {
     int caller_ends;
     atomic_int working;
     int started;
-    HANDLE *workers; /* not on the caller's stack, where so many would be too much for a small one */
+    HANDLE *workers; /* not on the caller's stack, which may be too small for so many */
 } worker_threads;
 
 static DWORD WINAPI run_worker(void *argument) {
@@ -31,8 +31,8 @@ static DWORD WINAPI run_worker(void *argument) {
     return 0;
 }
 
-/* A thread that ends by ExitThread unwinds no stack, but calls the handlers of its fiber-local storage, while its stack
- * still stands. */
+/* A thread that ends by ExitThread does not unwind its stack, but it calls the handlers of its fiber-local storage
+ * while the stack is still valid. */
 static void NTAPI clean_up_at_exit(void *argument) {
     worker_threads *c = argument;
     c->caller_ends = 1;
@@ -61,7 +61,8 @@ static int workers_belong_to_parent(const worker_threads *c) {
 }
 
 static void join_workers(worker_threads *c) {
-    /* While such a handler runs, no other thread may be able to end: all that it can wait for is the work. */
+    /* While such a handler runs, other threads may be unable to end, so waiting for their end could deadlock. Wait for
+     * their work only. */
     while (c->caller_ends && atomic_load(&c->working) > 0) { Sleep(1); }
     for (int i = 0; i < c->started; i++) {
         if (!c->caller_ends) { WaitForSingleObject(c->workers[i], INFINITE); }
@@ -75,7 +76,7 @@ static void run_with_cleanup(worker_threads *c, void (*work)(void *), void (*cle
     if (c->slot != FLS_OUT_OF_INDEXES) { FlsSetValue(c->slot, c); }
     work(c->argument);
     if (c->slot != FLS_OUT_OF_INDEXES) {
-        FlsSetValue(c->slot, NULL); /* or FlsFree would call the handler */
+        FlsSetValue(c->slot, NULL); /* otherwise FlsFree would call the handler */
         FlsFree(c->slot);
     }
 }
