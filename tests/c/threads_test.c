@@ -60,7 +60,7 @@ typedef struct {
     pthread_barrier_t *together;
     slice slices[MAX_SLICES];
     atomic_int count;
-    atomic_int open_in_helpers, faults_closed_in_helpers;
+    atomic_int open_in_workers, faults_closed_in_workers;
     int max_threads;
     pthread_t thread_of[MAX_SLICES]; /* by worker number, which belongs to one thread only */
     atomic_int numbered[MAX_SLICES], misnumbered;
@@ -83,8 +83,8 @@ static uint64_t work(void *context, int worker, uint64_t begin, uint64_t end) {
     if (i < MAX_SLICES) { r->slices[i] = (slice){begin, end}; }
     check_number(r, worker);
     if (!pthread_equal(pthread_self(), r->caller)) {
-        atomic_fetch_add(&r->open_in_helpers, open_signals(0));
-        atomic_fetch_add(&r->faults_closed_in_helpers, 6 - open_signals(1));
+        atomic_fetch_add(&r->open_in_workers, open_signals(0));
+        atomic_fetch_add(&r->faults_closed_in_workers, 6 - open_signals(1));
     }
     if (r->together) { pthread_barrier_wait(r->together); }
     return end - begin;
@@ -116,9 +116,9 @@ static int run_loop(void) {
     const int result = fk_parallel_for(size, grain, threads, work, &r, NULL, NULL);
     if (parties > 0) { pthread_barrier_destroy(&barrier); }
 
-    printf("result=%d created=%d misnumbered=%d open_in_helpers=%d faults_closed_in_helpers=%d closed_in_caller=%d "
+    printf("result=%d created=%d misnumbered=%d open_in_workers=%d faults_closed_in_workers=%d closed_in_caller=%d "
            "slices=",
-           result, created, r.misnumbered, r.open_in_helpers, r.faults_closed_in_helpers,
+           result, created, r.misnumbered, r.open_in_workers, r.faults_closed_in_workers,
            open_before - open_signals(0) - open_signals(1));
     if (r.count > MAX_SLICES) { return 1; }
     qsort(r.slices, (size_t)r.count, sizeof r.slices[0], by_begin);

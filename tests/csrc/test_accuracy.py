@@ -1,7 +1,7 @@
-"""Radius, cosine and sine against the exact transform of their words, within the contracts that boxmuller.h states.
+"""The errors of radius, cosine and sine against the exact transform stay within the contracts in boxmuller.h.
 
-tests/c/accuracy.c looks at the words: at a sample on every instruction set of this machine, and behind the mark `slow`
-at all of them once. In single precision the latter is the proof that docs/stream-v1.md, section 8, speaks of.
+tests/c/accuracy.c tests a sample of words on every instruction set of this machine and, in a test marked `slow`, all
+words on one of them. In single precision the latter is the proof that docs/stream-v1.md, section 8, refers to.
 """
 
 import math
@@ -16,16 +16,16 @@ from processes import CSRC, ROOT, compiled, vectors_of
 
 import fastkaiming as fk
 
-SAMPLE = 1009  # every so many words; a prime, so that it falls in with no power of 2
+SAMPLE = 1009  # the stride: a prime, so that the sample has no pattern in powers of 2
 WHOLE = "all words"
 PI = Decimal("3.14159265358979323846264338327950288419716939937510582097494459230781640628620899862803482534211707")
 
 
 class Function(NamedTuple):
-    """One result of boxmuller.h: its contract, and the exact ends of its range."""
+    """One result of boxmuller.h, with its contract and the exact ends of its range."""
 
     name: str
-    contract: str  # the C function above which it stands
+    contract: str  # the C function that it is written above
     word: int  # bits
     precision: int  # bits of the significand
     max_ulp: int
@@ -33,7 +33,7 @@ class Function(NamedTuple):
     greatest: float
 
 
-# At its ends v is 2^-41 or 1 - 2^-41 (2^-65 or 1 - 2^-65), |phi| is pi 2^-32 (pi 2^-64) or next to pi/4.
+# At the ends, v is 2^-41 or 1 - 2^-41 (2^-65 or 1 - 2^-65), and |phi| is pi 2^-32 (pi 2^-64) or close to pi/4.
 FUNCTIONS = [
     Function("radius_f32", "fk_radius_f32", 40, 24, 2, 2.0**-20, math.sqrt(82 * math.log(2))),
     Function("cosine_f32", "fk_cos_sin_f32", 30, 24, 2, math.sqrt(0.5), 1.0),
@@ -57,17 +57,17 @@ class Extremes(NamedTuple):
 class Report(NamedTuple):
     isa: str
     stride: int
-    verbs: str
+    vector_header: str
     reference_bits: int
     extremes: dict[str, Extremes]
 
     def of(self, function: Function) -> Extremes:
         if self.reference_bits < function.precision + 11:
-            pytest.skip(f"long double has {self.reference_bits} bits here, too few to judge {function.precision}")
+            pytest.skip(f"long double has {self.reference_bits} bits here, too few to test {function.precision}")
         return self.extremes[function.name]
 
 
-def look_at_words(isa: str, stride: int, threads: int, directory: Path) -> Report:
+def run_accuracy(isa: str, stride: int, threads: int, directory: Path) -> Report:
     sources = [ROOT / "tests" / "c" / "accuracy.c", CSRC / "threads" / "threads.c"]
     program = compiled(directory / f"accuracy_{isa}", *vectors_of(isa), *sources, "-lm")
     output = subprocess.run([program, str(stride), str(threads)], check=True, capture_output=True, text=True).stdout
@@ -84,12 +84,12 @@ def look_at_words(isa: str, stride: int, threads: int, directory: Path) -> Repor
 def report(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Report:
     directory = tmp_path_factory.mktemp("accuracy")
     if request.param == WHOLE:
-        return look_at_words(fk.available_isas()[0], 1, fk.get_num_threads(), directory)
-    return look_at_words(request.param, SAMPLE, 1, directory)
+        return run_accuracy(fk.available_isas()[0], 1, fk.get_num_threads(), directory)
+    return run_accuracy(request.param, SAMPLE, 1, directory)
 
 
 def transform(function: Function, word: int) -> Decimal:
-    """Compute what docs/stream-v1.md, sections 5 and 6, would give without rounding."""
+    """Return the exact result of the transform in docs/stream-v1.md, sections 5 and 6."""
     with localcontext(prec=60):
         if function.name.startswith("radius"):
             v = (word + Decimal("0.5")) / Decimal(2) ** function.word
@@ -101,12 +101,12 @@ def transform(function: Function, word: int) -> Decimal:
 
 
 @EACH_FUNCTION
-def test_no_error_is_above_the_contract(report: Report, function: Function) -> None:
+def test_errors_stay_within_the_contract(report: Report, function: Function) -> None:
     assert report.of(function).ulp <= function.max_ulp
 
 
 @EACH_FUNCTION
-def test_largest_error_is_what_it_is_said_to_be(report: Report, function: Function) -> None:
+def test_reported_largest_error_is_correct(report: Report, function: Function) -> None:
     largest = report.of(function)
     exact = transform(function, largest.word)
     ulp = Decimal(2) ** (math.frexp(exact)[1] - function.precision)
@@ -114,22 +114,22 @@ def test_largest_error_is_what_it_is_said_to_be(report: Report, function: Functi
 
 
 @EACH_FUNCTION
-def test_results_fill_their_range_and_never_leave_it(report: Report, function: Function) -> None:
+def test_extreme_results_are_the_ends_of_the_range(report: Report, function: Function) -> None:
     tolerance = function.max_ulp * 2.0 ** (1 - function.precision)
     assert math.isclose(report.of(function).least, function.least, rel_tol=tolerance)
     assert math.isclose(report.of(function).greatest, function.greatest, rel_tol=tolerance)
 
 
-def test_words_looked_at(report: Report) -> None:
-    assert report.verbs == f"simd/vec_{report.isa}.h"
+def test_number_of_tested_words(report: Report) -> None:
+    assert report.vector_header == f"simd/vec_{report.isa}.h"
 
-    def visited(words: int) -> int:
+    def tested(words: int) -> int:
         return math.ceil(words / report.stride)
 
-    # Radius: under each of 2^32 words three low bytes, and all of them on either side of 0 and of the middle.
-    assert report.extremes["radius_f32"].results == 3 * visited(2**32) + 4 * visited(2**24)
+    # Radius: three low bytes for each of 2^32 words, and all words on either side of 0 and of the middle.
+    assert report.extremes["radius_f32"].results == 3 * tested(2**32) + 4 * tested(2**24)
     for name in ("cosine_f32", "sine_f32"):
-        assert report.extremes[name].results == visited(2**30) + 4 * visited(2**14)
+        assert report.extremes[name].results == tested(2**30) + 4 * tested(2**14)
 
 
 @EACH_FUNCTION
@@ -145,7 +145,7 @@ def test_contract_states_error_and_range(function: Function) -> None:
 
 
 def rounded_as(stated: str, exact: float) -> str:
-    """Write a number as another one is written: to as many decimals, and as a power of 2 if that is one."""
+    """Format `exact` like `stated`: with as many decimals, and as a power of 2 if `stated` is one."""
     power, _, number = stated.rpartition("^")
     decimals = len(number.partition(".")[2])
     return f"2^{math.log2(exact):.{decimals}f}" if power else f"{exact:.{decimals}f}"

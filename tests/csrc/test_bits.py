@@ -1,4 +1,4 @@
-"""The promise itself: the bits of stream v1, whatever the instruction set, threads, stores, cuts, address and mode."""
+"""Fills have the bits of stream v1 with any instruction set, threads, stores, shards, address and rounding mode."""
 
 import ctypes
 import operator
@@ -28,12 +28,12 @@ from fastkaiming import _core
 THREADS = (1, 2, 3, 7)
 STORES = (_core.STORE_PLAIN, _core.STORE_STREAMING)
 SIZES = (0, 1, 15, 16, 17, 31, 33, 63, 65, 97)
-TILE = 256  # elements; no kernel works on more of them at a time
+TILE = 256  # elements; no tile of a kernel has more
 GUARD = 64
 GUARD_BYTE = 0xA5
-NOTHING_FOREIGN = nullcontext()
+DEFAULT_ENVIRONMENT = nullcontext()
 
-DRAWS: dict[str, Parameters] = {
+DISTRIBUTIONS: dict[str, Parameters] = {
     "words_u32": normal_parameters(0, 0, np.float32),
     "uniform_f32": uniform_parameters(-0.75, 1.25, np.float32),
     "uniform_f64": uniform_parameters(-0.75, 1.25, np.float64),
@@ -47,43 +47,47 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
     before = _core.select_isa(request.param)
     assert _core.isa() == request.param
     yield request.param
-    assert _core.isa() == request.param  # all of the tests between ran on it
+    assert _core.isa() == request.param  # all tests in between used it
     _core.select_isa(before)
 
 
-@pytest.fixture(params=DRAWS)
+@pytest.fixture(params=DISTRIBUTIONS)
 def operation(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
 def sample(operation: str, first: int, count: int) -> Fill:
-    return Fill(operation, Place(key=0x0123456789ABCDEF, stream=2**63 + 9, first=first, count=count), DRAWS[operation])
+    return Fill(
+        operation, Place(key=0x0123456789ABCDEF, stream=2**63 + 9, first=first, count=count), DISTRIBUTIONS[operation]
+    )
 
 
 def itemsize(operation: str) -> int:
     return int(operation[-2:]) // 8
 
 
-def chunk(operation: str) -> int:
-    """Return the elements of a chunk, the piece that a thread takes at a time."""
+def work_unit(operation: str) -> int:
+    """Return the number of elements of the largest work unit."""
     return 4 * _core.CHUNK_ELEMENTS // itemsize(operation)
 
 
-def drawn(
+def filled(
     fill: Fill,
     threads: int = 1,
     store: int = _core.STORE_AUTO,
     shift: int = 0,
-    environment: AbstractContextManager[None] = NOTHING_FOREIGN,
+    environment: AbstractContextManager[None] = DEFAULT_ENVIRONMENT,
 ) -> NDArray[Any]:
-    """Fill memory ``shift`` elements behind a cache line, and see that the bytes around it stay untouched."""
+    """Fill memory ``shift`` elements after a cache line boundary, and check that no other bytes change."""
     place, dtype = fill.place, np.dtype(fill.dtype)
     operation, _, narrow = fill.operation.upper().partition(">")
     memory = np.full(place.count * dtype.itemsize + 6 * GUARD, GUARD_BYTE, np.uint8)
     begin = GUARD + -memory.ctypes.data % 64 + shift * dtype.itemsize
     end = begin + place.count * dtype.itemsize
     out = memory[begin:end].view(dtype)
-    numbers = tuple(float(number) for number in vars(fill.numbers).values())  # before the environment could flush them
+    numbers = tuple(
+        float(number) for number in vars(fill.numbers).values()
+    )  # before the environment can flush them to zero
     with environment:
         rounding = getattr(_core, narrow or "AS_DRAWN")
         template = _core.Template(None, getattr(_core, operation), rounding, numbers, store=store)
@@ -94,7 +98,7 @@ def drawn(
 
 
 def check(fill: Fill, wanted: NDArray[Any], **how: Any) -> None:
-    values = drawn(fill, **how)
+    values = filled(fill, **how)
     if values.tobytes() != wanted.tobytes():
         bits = f"u{values.itemsize}"
         wrong = np.flatnonzero(values.view(bits) != wanted.view(bits))
@@ -103,7 +107,7 @@ def check(fill: Fill, wanted: NDArray[Any], **how: Any) -> None:
 
 
 def part(fill: Fill, begin: int, count: int) -> Fill:
-    """Return the fill of ``count`` elements from element ``begin`` of a fill on."""
+    """Return the fill of elements ``begin`` to ``begin + count`` of a fill."""
     return replace(fill, place=replace(fill.place, first=fill.place.first + begin, count=count))
 
 
@@ -113,18 +117,18 @@ def part(fill: Fill, begin: int, count: int) -> Fill:
 @pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize("store", STORES)
 @pytest.mark.parametrize("threads", THREADS)
-def test_digests_are_the_frozen_ones(threads: int, store: int) -> None:
+def test_digests_equal_the_frozen_ones(threads: int, store: int) -> None:
     frozen = reference.frozen_digests()
     for fill in (*reference.frozen_fills(), *frozen_narrow_fills()):
-        assert reference.digest(drawn(fill, threads, store)) == frozen[str(fill)], fill
+        assert reference.digest(filled(fill, threads, store)) == frozen[str(fill)], fill
 
 
 def fills() -> st.SearchStrategy[Fill]:
     words = st.integers(0, 2**64 - 1)
-    joints = st.sampled_from([2**18, 2**32, 2**33, 2**34, 5 * 2**34, 2**63, 2**64 - 400])
-    firsts = st.integers(0, 2**64 - 400) | st.builds(operator.sub, joints, st.integers(0, 400))
+    boundaries = st.sampled_from([2**18, 2**32, 2**33, 2**34, 5 * 2**34, 2**63, 2**64 - 400])
+    firsts = st.integers(0, 2**64 - 400) | st.builds(operator.sub, boundaries, st.integers(0, 400))
     places = st.builds(Place, words, words, firsts, st.integers(0, 400))
-    words_of = st.builds(Fill, st.just("words_u32"), places, st.just(DRAWS["words_u32"]))
+    words_of = st.builds(Fill, st.just("words_u32"), places, st.just(DISTRIBUTIONS["words_u32"]))
     return words_of | st.one_of(
         [
             st.builds(Fill, st.just(f"{kind}_{suffix}"), places, parameters(precision, least))
@@ -147,16 +151,14 @@ def uniforms(precision: Precision, least: float) -> st.SearchStrategy[Parameters
 
 @pytest.mark.usefixtures("isa")
 @given(fills(), st.sampled_from(THREADS), st.sampled_from(STORES), st.integers(0, 15))
-def test_any_fill_is_the_references(fill: Fill, threads: int, store: int, shift: int) -> None:
+def test_any_fill_equals_the_reference(fill: Fill, threads: int, store: int, shift: int) -> None:
     check(fill, fill.values(), threads=threads, store=store, shift=shift)
 
 
 @pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize(("operation", "least"), [("uniform_f32", 2.0**-95), ("uniform_f64", 2.0**-959)])
 @pytest.mark.parametrize("toward", [0, 1])
-def test_uniforms_where_the_step_of_the_symmetric_ones_begins_to_be_exact(
-    operation: str, least: float, toward: int
-) -> None:
+def test_uniforms_at_the_smallest_scale_of_the_symmetric_kernel(operation: str, least: float, toward: int) -> None:
     precision = np.float32 if operation.endswith("f32") else np.float64
     for scale in (precision(least), np.nextafter(precision(least), precision(toward))):
         numbers = uniform_parameters(-float(scale), float(scale), precision)
@@ -165,7 +167,7 @@ def test_uniforms_where_the_step_of_the_symmetric_ones_begins_to_be_exact(
 
 
 @pytest.mark.parametrize("call", [*frozen_calls()], ids=str)
-def test_public_calls_give_the_bits_of_the_page(call: Call) -> None:
+def test_public_calls_give_the_documented_bits(call: Call) -> None:
     function = getattr(fk, call.function)
     weights = function(np.zeros(call.shape, call.dtype), call.a, call.mode, call.nonlinearity, rng=call.seed)
     assert reference.digest(weights) == reference.frozen_digests("calls.txt")[str(call)]
@@ -176,12 +178,12 @@ THOUSANDTHS = st.builds(operator.truediv, st.integers(-(10**9), 10**9), st.just(
 
 
 @given(KEYS, THOUSANDTHS, THOUSANDTHS.map(abs), st.sampled_from([np.float32, np.float64]))
-@example(fk.Key(1), 5e-324, 0.0, np.float64)  # half of it is 0
+@example(fk.Key(1), 5e-324, 0.0, np.float64)  # half of it rounds to 0
 @example(fk.Key(1), -1e-60, 0.0, np.float32)  # rounds to -0
 def test_public_fills_round_their_parameters_once(
     key: fk.Key, center: float, width: float, precision: Precision
 ) -> None:
-    """Decimal fractions, which no binary number holds, pass through the front door as the page says."""
+    """Decimal fractions are no binary numbers; public functions round them as docs/stream-v1.md specifies."""
     place, out = Place(reference.philox_key(key.seed), key.stream, first=0, count=33), np.empty(33, precision)
     wanted = reference.normal(place, normal_parameters(center, width, precision))
     assert fk.normal_(out, center, width, rng=key).tobytes() == wanted.tobytes()
@@ -193,19 +195,19 @@ def test_public_fills_round_their_parameters_once(
 
 
 @given(st.integers(0, 2**64 - 1), st.text())
-def test_names_have_the_streams_of_the_page(seed: int, name: str) -> None:
+def test_names_have_the_documented_streams(seed: int, name: str) -> None:
     assert fk.Generator(seed).key(name) == fk.Key(seed, reference.named_stream(name))
 
 
-# ---- cut anywhere ----
+# ---- parts of a fill ----
 
 
 @pytest.mark.usefixtures("isa")
-@pytest.mark.parametrize("joint", ["start", "chunk", "carry"])
-def test_small_pieces_at_every_offset(operation: str, joint: str) -> None:
-    """Pieces around the stream's start, between chunks, and where the block number carries into its high word."""
+@pytest.mark.parametrize("boundary", ["start", "work_unit", "carry"])
+def test_small_parts_at_every_offset(operation: str, boundary: str) -> None:
+    """Test around the start of the stream, the end of a work unit, and a carry into the block number's high word."""
     carry = 2**32 * 16 // itemsize(operation)
-    centre = {"start": TILE // 2, "chunk": chunk(operation), "carry": carry}[joint]
+    centre = {"start": TILE // 2, "work_unit": work_unit(operation), "carry": carry}[boundary]
     whole = sample(operation, centre - TILE // 2, TILE + max(SIZES))
     values = whole.values()
     for offset, size in product(range(TILE), SIZES):
@@ -219,15 +221,15 @@ def test_streaming_to_every_address_of_a_cache_line(operation: str) -> None:
     values = whole.values()
     shifts = range(64 // itemsize(operation))
     for offset, size, shift in product(range(0, TILE, 5), (2047, 2048, 5003), shifts):
-        piece = part(whole, offset, size)
-        check(piece, values[offset : offset + size], store=_core.STORE_STREAMING, shift=shift)
+        section = part(whole, offset, size)
+        check(section, values[offset : offset + size], store=_core.STORE_STREAMING, shift=shift)
 
 
 @pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize("stride", [17, pytest.param(1, marks=pytest.mark.slow)])
-def test_pieces_of_a_chunk_at_every_offset(operation: str, stride: int) -> None:
+def test_parts_of_work_unit_size_at_every_offset(operation: str, stride: int) -> None:
     whole, values = frozen(operation)
-    sizes = (chunk(operation) - 1, chunk(operation), chunk(operation) + 1)
+    sizes = (work_unit(operation) - 1, work_unit(operation), work_unit(operation) + 1)
     for offset, size, threads, store in [*product(range(64), sizes, THREADS, STORES)][::stride]:
         check(part(whole, 0, offset), values[:offset], threads=threads, store=store)
         check(part(whole, offset, size), values[offset : offset + size], threads=threads, store=store)
@@ -235,19 +237,19 @@ def test_pieces_of_a_chunk_at_every_offset(operation: str, stride: int) -> None:
 
 @cache
 def frozen(operation: str) -> tuple[Fill, NDArray[Any]]:
-    """Return the longest of the frozen fills and its values, drawn here and held to its digest."""
+    """Return the longest of the frozen fills, and its values, which are checked against its digest."""
     fill = max((f for f in reference.frozen_fills() if f.operation == operation), key=lambda f: f.place.count)
-    values = drawn(fill)
+    values = filled(fill)
     assert reference.digest(values) == reference.frozen_digests()[str(fill)]
     return fill, values
 
 
 @pytest.mark.usefixtures("isa")
-def test_threads_share_chunks_without_a_trace(operation: str) -> None:
-    """The reference judges the elements where two threads meet; one thread, those between."""
-    size = chunk(operation)
+def test_values_do_not_depend_on_thread_count(operation: str) -> None:
+    """Compare the ends of work units with the reference, and all other elements with a fill on one thread."""
+    size = work_unit(operation)
     whole = sample(operation, first=77, count=9 * size)
-    alone = drawn(whole, threads=1, store=_core.STORE_PLAIN)
+    alone = filled(whole, threads=1, store=_core.STORE_PLAIN)
     for meeting in range(size - 77, 9 * size, size):
         seam = part(whole, meeting - 40, 80)
         assert alone[meeting - 40 : meeting + 40].tobytes() == seam.values().tobytes()
@@ -294,7 +296,7 @@ def test_philox_gives_the_known_answers_in_every_lane(probe: ctypes.CDLL) -> Non
     assert lanes == [1, probe.probe_tile_blocks(), probe.probe_tile_blocks()]  # no block comes before block 0
 
 
-def test_standard_engine_gives_its_required_draw_in_every_lane(probe: ctypes.CDLL) -> None:
+def test_required_value_of_the_standard_engine_in_every_lane(probe: ctypes.CDLL) -> None:
     (answer,) = [fields[1:] for fields in reference.vectors("known_answers.txt") if fields[0] == "std::philox4x32"]
     key, invocation, value = map(int, answer)
     block, word = divmod(invocation - 1, 4)
@@ -302,7 +304,7 @@ def test_standard_engine_gives_its_required_draw_in_every_lane(probe: ctypes.CDL
 
 
 @pytest.mark.usefixtures("isa")
-def test_standard_engine_gives_its_required_draw_at_every_place_of_a_fill() -> None:
+def test_required_value_of_the_standard_engine_at_every_place_of_a_fill() -> None:
     (answer,) = [fields[1:] for fields in reference.vectors("known_answers.txt") if fields[0] == "std::philox4x32"]
     key, invocation, value = map(int, answer)
     words = np.empty(2 * TILE + 1, np.uint32)
@@ -311,10 +313,10 @@ def test_standard_engine_gives_its_required_draw_at_every_place_of_a_fill() -> N
         assert words[before] == value
 
 
-# ---- foreign floating-point environments ----
+# ---- other floating-point environments ----
 
 ONE, LEAST = 1.0, 5e-324
-FEEL: dict[str, Callable[[], bool]] = {
+IS_IN_EFFECT: dict[str, Callable[[], bool]] = {
     "upward": lambda: operator.add(ONE, LEAST) > ONE,
     "downward": lambda: operator.sub(ONE, LEAST) < ONE,
     "toward zero": lambda: operator.sub(ONE, LEAST) < ONE and operator.sub(LEAST, ONE) > -ONE,
@@ -323,7 +325,7 @@ FEEL: dict[str, Callable[[], bool]] = {
     "x87 in single precision": lambda: bool(np.longdouble(1.0) + np.longdouble(2.0**-30) == 1.0),
 }
 X87_DEFAULT, X87_SINGLE = 0x037F << 32, 0x007F << 32
-CONTROL = {  # bits of MXCSR and the x87's control word, and of FPCR
+CONTROL = {  # bits of MXCSR and of the x87 control word, or of FPCR
     "x86_64": {
         "upward": X87_DEFAULT | 0x5F80,
         "downward": X87_DEFAULT | 0x3F80,
@@ -344,28 +346,28 @@ CONTROL = {  # bits of MXCSR and the x87's control word, and of FPCR
 
 @contextmanager
 def foreign(library: ctypes.CDLL, name: str) -> Iterator[None]:
-    """Let this thread, and those that it starts, round otherwise; see that it still does so at the end."""
+    """Change the floating-point environment of this thread and of threads that it starts; check it at the end."""
     library.probe_control.restype = ctypes.c_uint64
     library.probe_set_control.argtypes = [ctypes.c_uint64]
     own = library.probe_control()
     library.probe_set_control(CONTROL[name])
     try:
-        felt = FEEL[name]()
+        was_in_effect = IS_IN_EFFECT[name]()
         before = library.probe_control()
         yield
         after = library.probe_control()
     finally:
         library.probe_set_control(own)
-    assert felt
+    assert was_in_effect
     assert after == before
 
 
-@pytest.mark.skipif(not CONTROL, reason="the bits of this machine's floating-point control are not known here")
+@pytest.mark.skipif(not CONTROL, reason="the floating-point control register of this machine is not supported")
 @pytest.mark.parametrize("name", CONTROL)
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.usefixtures("isa")
-def test_foreign_environment_changes_no_bit(library: ctypes.CDLL, name: str, threads: int) -> None:
-    fills = [sample(operation, first=1, count=3 * chunk(operation)) for operation in DRAWS]
+def test_values_do_not_depend_on_the_floating_point_environment(library: ctypes.CDLL, name: str, threads: int) -> None:
+    fills = [sample(operation, first=1, count=3 * work_unit(operation)) for operation in DISTRIBUTIONS]
     fills += [fill for fill in reference.frozen_fills() if fill.place.count == 3001]  # a subnormal mean among them
     for fill in fills:
-        check(fill, drawn(fill), threads=threads, environment=foreign(library, name))
+        check(fill, filled(fill), threads=threads, environment=foreign(library, name))

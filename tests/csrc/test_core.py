@@ -1,4 +1,4 @@
-"""The compiled boundary: one fill writes the elements it was given, all of them, and no byte beside them."""
+"""The Cython module: a fill writes all elements of its buffer and no other byte."""
 
 import array
 import mmap
@@ -22,7 +22,7 @@ SEED, STREAM = 11, 13
 ISAS = fk.available_isas()
 STANDARD_NORMAL = _core.Template(None, _core.NORMAL_F32, _core.AS_DRAWN, (1.0, 0.0))
 
-# The least fill that streams, one that just takes a second batch in the first-level cache, and one of many batches.
+# The smallest fill with streaming stores, one that uses the streaming-store buffer twice, and one that uses it often.
 SIZES = {np.uint32: [2048, 4864, 13000], np.float64: [1024, 2432, 6500]}
 
 
@@ -38,7 +38,7 @@ def test_stream_version() -> None:
 
 
 @pytest.mark.usefixtures("isa")
-@pytest.mark.parametrize("isa", ["scalar"], indirect=True)  # slow enough to report within the fill
+@pytest.mark.parametrize("isa", ["scalar"], indirect=True)  # slow enough for progress reports during the fill
 @pytest.mark.parametrize(
     ("operation", "dtype", "rounding"),
     [
@@ -71,13 +71,13 @@ def test_work_units_end_at_multiples_of_their_size_in_memory(operation: int, dty
         (_core.WORDS_U32, _core.FLOAT16, np.float16),
     ],
 )
-def test_operations_round_to_the_formats_that_they_have_stores_for(operation: int, rounding: int, dtype: Any) -> None:
+def test_operations_cannot_be_rounded_to_other_formats(operation: int, rounding: int, dtype: Any) -> None:
     with pytest.raises(ValueError, match="the values of this operation are not rounded to this format"):
         _core.fill(np.zeros(9, dtype), operation, 1, 0, 0, rounding, scale=1.0)
 
 
 def elements(dtype: Any, count: int) -> NDArray[Any]:
-    """Return the first elements of the stream, from the second implementation."""
+    """Return the first elements of the stream, from the reference implementation."""
     place = reference.Place(SEED, STREAM, 0, count)
     if dtype == np.uint32:
         return reference.words(place)
@@ -110,7 +110,7 @@ def test_every_start_and_end_within_a_cache_line(dtype: Any, store: int) -> None
                 assert memory[begin:stop].tobytes() == expected[first : first + count].tobytes()
                 assert (memory[:begin] == MARK).all()
                 assert (memory[stop:] == MARK).all()
-                first = (first + 37) % 2039  # both are prime, so that every place in a tile comes up
+                first = (first + 37) % 2039  # both are prime, so that every position in a tile occurs
 
 
 GUARDED = """
@@ -124,13 +124,13 @@ address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
 protect = ctypes.CDLL(None, use_errno=True).mprotect
 for guard in (address, address + (pages + 1) * page):
     assert protect(ctypes.c_void_p(guard), ctypes.c_size_t(page), 0) == 0
-room = np.frombuffer(memory, np.uint8)[page : (pages + 1) * page]
+memory_between = np.frombuffer(memory, np.uint8)[page : (pages + 1) * page]
 
 _core.select_isa(sys.argv[1])
 for operation, size in ((_core.WORDS_U32, 4), (_core.NORMAL_F32, 4), (_core.UNIFORM_F64, 8), (_core.NORMAL_F64, 8)):
     for store in (_core.STORE_PLAIN, _core.STORE_STREAMING):
-        for count in (1, 3, 64, 65, 255, 257, 2048, 2049, 2111, 4863, 4865, 6500, 6553, len(room) // size):
-            for out in (room[: count * size], room[len(room) - count * size :]):
+        for count in (1, 3, 64, 65, 255, 257, 2048, 2049, 2111, 4863, 4865, 6500, 6553, len(memory_between) // size):
+            for out in (memory_between[: count * size], memory_between[len(memory_between) - count * size :]):
                 for first in (0, 1, 63, 200):
                     _core.fill(out.view(f"u{size}"), operation, 1, 0, first, scale=1.0, store=store)
 print("untouched")
@@ -139,7 +139,7 @@ print("untouched")
 
 @pytest.mark.parametrize("name", ISAS)
 def test_no_access_outside_the_buffer(name: str) -> None:
-    # Pages without access around it: reading there too would end the process.
+    # The pages around the buffer are inaccessible: even a read there would end the process.
     result = python(GUARDED, name)
     assert result.stdout == "untouched\n", f"ended with {result.returncode}: {result.stderr}"
 
@@ -160,7 +160,7 @@ def read_only_map() -> mmap.mmap:
     return mmap.mmap(-1, 4096, access=mmap.ACCESS_READ)
 
 
-REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
+REJECTED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "bytes": (lambda: bytes(24), BufferError, "Object is not writable"),
     "a read-only array": (read_only, ValueError, "buffer source array is read-only"),
     "a read-only view": (lambda: memoryview(bytearray(24)).toreadonly(), BufferError, "not writable"),
@@ -172,10 +172,8 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
 }
 
 
-@pytest.mark.parametrize(("make", "error", "message"), REFUSED.values(), ids=REFUSED)
-def test_a_buffer_that_cannot_be_filled_keeps_its_bytes(
-    make: Callable[[], Any], error: type[Exception], message: str
-) -> None:
+@pytest.mark.parametrize(("make", "error", "message"), REJECTED.values(), ids=REJECTED)
+def test_rejected_buffers_keep_their_bytes(make: Callable[[], Any], error: type[Exception], message: str) -> None:
     reports: list[tuple[int, int]] = []
     out = make()
     before = np.array(out).tobytes()
@@ -197,7 +195,7 @@ def test_a_buffer_that_cannot_be_filled_keeps_its_bytes(
         ({"scale": "1"}, TypeError),
     ],
 )
-def test_numbers_that_do_not_fit_the_plan_write_nothing(arguments: dict[str, Any], error: type[Exception]) -> None:
+def test_arguments_out_of_range_leave_the_buffer_unchanged(arguments: dict[str, Any], error: type[Exception]) -> None:
     out = marked((6,))
     plan = {"operation": _core.NORMAL_F32, "key": 0, "stream": 0, "first": 0, "scale": 1.0}
     with pytest.raises(error):
@@ -206,7 +204,7 @@ def test_numbers_that_do_not_fit_the_plan_write_nothing(arguments: dict[str, Any
 
 
 def owners(tmp_path: Path) -> Iterator[Any]:
-    """Yield memory of 24 float32 from whoever may own some."""
+    """Yield memory for 24 float32 elements from all kinds of owners."""
     yield np.empty(24, np.float32)
     yield np.empty((2, 3, 4), np.float32)
     yield np.empty((4, 3, 2), np.float32).T
@@ -220,21 +218,21 @@ def owners(tmp_path: Path) -> Iterator[Any]:
     yield memoryview(array.array("f", bytes(96)))[::-1]
 
 
-def test_any_owner_of_memory(tmp_path: Path) -> None:
+def test_memory_of_any_owner_can_be_filled(tmp_path: Path) -> None:
     expected = reference.normal(reference.Place(5, 6, 7, 24), reference.normal_parameters(0.0, 1.0, np.float32))
     for out in owners(tmp_path):
         _core.fill(out, _core.NORMAL_F32, 5, 6, 7, scale=1.0)
-        assert np.asarray(out).tobytes() == expected.tobytes()  # in the order of the indices
+        assert np.asarray(out).tobytes() == expected.tobytes()  # in index order
 
 
-# Elements of a plan, in cells of CHUNK_ELEMENTS float32: none, one, a few, one cell and its neighbours, several cells.
+# Elements of plans with work units of CHUNK_ELEMENTS float32: none, one, a few, about one work unit, and several.
 PLANS = [0, 1, 5, _core.CHUNK_ELEMENTS, 0, 0, _core.CHUNK_ELEMENTS + 1, 3, 2 * _core.CHUNK_ELEMENTS - 1, 700, 0]
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 7])
 @pytest.mark.parametrize("sizes", [[], [0], [0, 0], PLANS, PLANS[::-1], [1] * 300])
-def test_plans_are_filled_side_by_side(sizes: list[int], threads: int) -> None:
-    """Each as it would be by itself: of its own stream, numbers, precision and memory."""
+def test_plans_filled_together_equal_plans_filled_alone(sizes: list[int], threads: int) -> None:
+    """The plans have different streams, parameters, precisions and memory layouts."""
     reports: list[tuple[int, int]] = []
     outs: list[NDArray[Any]] = []
     alone: list[NDArray[Any]] = []
@@ -258,13 +256,13 @@ def test_only_plans_can_be_filled() -> None:
     assert (out.view(np.uint8) == MARK).all()
 
 
-def test_no_elements_are_no_fill_but_report_their_end() -> None:
+def test_empty_fill_reports_its_end() -> None:
     reports: list[tuple[int, int]] = []
     _core.fill(np.empty(0, np.float32), _core.NORMAL_F32, 1, 0, 0, progress=lambda *report: reports.append(report))
     assert reports == [(0, 0)]
 
 
-def test_no_reference_is_left_behind() -> None:
+def test_fills_leak_no_references() -> None:
     def stop(_done: int, _total: int) -> None:
         raise InterruptedError
 

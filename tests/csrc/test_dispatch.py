@@ -1,4 +1,4 @@
-"""Which kernels run: those that both CPU and operating system support, or those that the user names, and no others."""
+"""Kernels are selected by the CPU, the operating system and the user; unsupported ones never run."""
 
 import hashlib
 import os
@@ -30,7 +30,7 @@ AVX2, AVX512F, AVX512DQ, AVX512BW, AVX512VL = 1 << 5, 1 << 16, 1 << 17, 1 << 30,
 AVX512IFMA = 1 << 21
 # Leaf 7, ECX.
 AVX512VBMI2 = 1 << 6
-# Volume 1, section 13.3: the states that the operating system saves, in XCR0.
+# Volume 1, section 13.3: the register states that the operating system saves, in XCR0.
 X87, SSE, YMM, OPMASK, ZMM_UPPER_HALVES, ZMM_16_TO_31 = 1 << 0, 1 << 1, 1 << 2, 1 << 5, 1 << 6, 1 << 7
 
 LEAF1 = FMA | OSXSAVE | AVX | F16C
@@ -41,14 +41,14 @@ ALL = 0xFFFFFFFF
 SCALAR_ONLY, UP_TO_AVX2 = "avx2=0 avx512=0 avx512ifma=0", "avx2=1 avx512=0 avx512ifma=0"
 UP_TO_AVX512, UP_TO_IFMA = "avx2=1 avx512=1 avx512ifma=0", "avx2=1 avx512=1 avx512ifma=1"
 
-SIMULATED_CPUS = {  # leaf 1's ECX, leaf 7's EBX and ECX, XCR0: and what runs
+SIMULATED_CPUS = {  # ECX of leaf 1, EBX and ECX of leaf 7, XCR0, and the kernels that can run
     "nothing at all": (0, 0, 0, None, SCALAR_ONLY),
     "no leaf 1": (None, ALL, ALL, None, SCALAR_ONLY),
     "no leaf 7": (ALL, None, None, ALL, SCALAR_ONLY),
     "everything": (ALL, ALL, ALL, ALL, UP_TO_IFMA),
-    "no more than IFMA kernels need": (LEAF1, LEAF7 | AVX512IFMA, AVX512VBMI2, XCR0, UP_TO_IFMA),
-    "no more than AVX-512 needs": (LEAF1, LEAF7, 0, XCR0, UP_TO_AVX512),
-    "no more than AVX2 needs": (LEAF1, AVX2, 0, SSE | YMM, UP_TO_AVX2),
+    "only what IFMA kernels need": (LEAF1, LEAF7 | AVX512IFMA, AVX512VBMI2, XCR0, UP_TO_IFMA),
+    "only what AVX-512 needs": (LEAF1, LEAF7, 0, XCR0, UP_TO_AVX512),
+    "only what AVX2 needs": (LEAF1, AVX2, 0, SSE | YMM, UP_TO_AVX2),
     "Sandy Bridge: AVX alone": (AVX | OSXSAVE, 0, 0, X87 | SSE | YMM, SCALAR_ONLY),
     "AVX2 without FMA": (ALL & ~FMA, ALL, ALL, ALL, SCALAR_ONLY),
     "AVX2 without AVX": (ALL & ~AVX, ALL, ALL, ALL, SCALAR_ONLY),
@@ -80,36 +80,36 @@ def selection() -> Iterator[None]:
 
 
 @x86_only
-def test_simulated_cpus(tmp_path: Path) -> None:
+def test_kernels_of_simulated_cpus(tmp_path: Path) -> None:
     program = compiled(tmp_path / "dispatch", ROOT / "tests" / "c" / "dispatch_test.c", CSRC / "simd" / "dispatch.c")
     registers = [cpu[:4] for cpu in SIMULATED_CPUS.values()]
     questions = [" ".join("-" if value is None else f"{value:x}" for value in four) for four in registers]
-    for maker, gains in {"GenuineIntel": 1, "AuthenticAMD": 0, "AuthenticAMX": 1, "-": 1}.items():
+    for vendor, prefers in {"GenuineIntel": 1, "AuthenticAMD": 0, "AuthenticAMX": 1, "-": 1}.items():
         expected = {
-            name: f"{cpu[4]} gain={int(gains and cpu[4] == UP_TO_IFMA)} streaming={gains}"
+            name: f"{cpu[4]} gain={int(prefers and cpu[4] == UP_TO_IFMA)} streaming={prefers}"
             for name, cpu in SIMULATED_CPUS.items()
         }
-        found = answers(program, [f"{maker} {question}" for question in questions])
+        found = answers(program, [f"{vendor} {question}" for question in questions])
         assert dict(zip(SIMULATED_CPUS, found, strict=True)) == expected
 
 
-# Does the CPU gain by streaming on few threads, the most threads, MiB, the stores that the plan names, was the memory
-# touched before: and is it streamed to.
+# Whether the CPU prefers streaming stores on few threads, the number of threads, MiB, the stores that the plan selects,
+# whether the memory was touched before; and whether streaming stores are expected.
 FILLS = {
     "large": (1, 1, 64, 0, 1, 1),
-    "large, where it does not gain": (0, 1, 64, 0, 1, 0),
-    "large, on eight threads, where it does not gain": (0, 8, 64, 0, 1, 0),
-    "large, on nine": (0, 9, 64, 0, 1, 1),
+    "large, CPU prefers plain stores": (0, 1, 64, 0, 1, 0),
+    "large, on eight threads, CPU prefers plain stores": (0, 8, 64, 0, 1, 0),
+    "large, on nine threads, CPU prefers plain stores": (0, 9, 64, 0, 1, 1),
     "small": (1, 1, 1, 0, 1, 0),
     "small, on many threads": (1, 64, 1, 0, 1, 0),
-    "large, plain stores named": (1, 64, 64, 1, 1, 0),
-    "small, streaming stores named": (0, 1, 1, 2, 1, 1),
+    "large, plain stores selected": (1, 64, 64, 1, 1, 0),
+    "small, streaming stores selected": (0, 1, 1, 2, 1, 1),
     **({"large, new memory": (1, 1, 64, 0, 0, 0)} if sys.platform == "linux" else {}),
-    "large, new memory, streaming stores named": (0, 1, 64, 2, 0, 1),
+    "large, new memory, streaming stores selected": (0, 1, 64, 2, 0, 1),
 }
 
 
-def test_which_fills_store_past_the_caches(tmp_path: Path) -> None:
+def test_which_fills_use_streaming_stores(tmp_path: Path) -> None:
     sources = [CSRC / name for name in ("fill.c", "scatter.c", "sample.c", "grid.c", "pages.c", "threads/threads.c")]
     program = compiled(tmp_path / "streaming", ROOT / "tests" / "c" / "streaming_test.c", *sources)
     found = answers(program, [" ".join(map(str, fill[:5])) for fill in FILLS.values()])
@@ -117,8 +117,8 @@ def test_which_fills_store_past_the_caches(tmp_path: Path) -> None:
 
 
 @x86_only
-def test_this_cpu_as_the_kernel_of_the_system_sees_it() -> None:
-    # Linux strikes out the flags of instructions whose registers it does not save.
+def test_available_isas_agree_with_proc_cpuinfo() -> None:
+    # Linux removes the flags of instructions whose registers it does not save.
     info = Path("/proc/cpuinfo")
     if not info.exists():
         pytest.skip("the system has no /proc/cpuinfo")
@@ -133,7 +133,7 @@ def test_this_cpu_as_the_kernel_of_the_system_sees_it() -> None:
     assert fk.available_isas() == tuple(name for name in order if runs.get(name))
 
 
-def test_instruction_sets_come_fastest_first_and_end_with_the_one_of_any_machine() -> None:
+def test_instruction_sets_are_ordered_fastest_first_and_end_with_scalar() -> None:
     assert list(fk.available_isas()) in [
         [name for name in order if name in fk.available_isas()] for order in (FASTEST_FIRST, FASTEST_FIRST_ON_AMD)
     ]
@@ -161,13 +161,13 @@ def digest() -> str:
 
 
 @pytest.mark.parametrize("isa", fk.available_isas())
-def test_the_variable_names_what_runs(isa: str, digest: str) -> None:
+def test_environment_variable_selects_the_kernels(isa: str, digest: str) -> None:
     result = python(FILL, FASTKAIMING_ISA=isa)
     assert result.stdout.split() == [isa, digest], result.stderr
 
 
 @pytest.mark.parametrize("environment", [{}, {"FASTKAIMING_ISA": ""}], ids=["unset", "empty"])
-def test_the_fastest_runs_without_the_variable(environment: dict[str, str], digest: str) -> None:
+def test_fastest_kernels_are_the_default(environment: dict[str, str], digest: str) -> None:
     result = python(FILL, **environment)
     assert result.stdout.split() == [fk.available_isas()[0], digest], result.stderr
 
@@ -175,7 +175,7 @@ def test_the_fastest_runs_without_the_variable(environment: dict[str, str], dige
 @pytest.mark.parametrize(
     "name", ["sse9", "AVX2", " scalar", "avx", "avx5122", "avx512_ifma", "avx2,scalar", "0", FOREIGN]
 )
-def test_the_variable_refuses_an_unknown_name_on_import(name: str) -> None:
+def test_unknown_name_in_the_variable_raises_on_import(name: str) -> None:
     result = python(FILL, FASTKAIMING_ISA=name)
     assert result.returncode == 1
     assert result.stdout == ""
@@ -191,9 +191,9 @@ def masked_cpu(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @x86_only
-@pytest.mark.skipif(platform.system() != "Linux", reason="only Linux lets a process hide features of the CPU")
+@pytest.mark.skipif(platform.system() != "Linux", reason="requires Linux, on which CPUID can be made to fault")
 @pytest.mark.parametrize(
-    ("variable", "bit", "refused", "left"),
+    ("variable", "bit", "rejected", "left"),
     [
         pytest.param("MASKED_LEAF7_EBX", AVX512IFMA, "avx512ifma", ["avx512", "avx2", "scalar"], id="AVX512IFMA"),
         pytest.param("MASKED_LEAF7_ECX", AVX512VBMI2, "avx512ifma", ["avx512", "avx2", "scalar"], id="AVX512VBMI2"),
@@ -205,28 +205,26 @@ def masked_cpu(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.param("MASKED_LEAF1_ECX", OSXSAVE, "avx512", ["scalar"], id="OSXSAVE"),
     ],
 )
-def test_a_cpu_that_lacks_it(
-    masked_cpu: Path, digest: str, variable: str, bit: int, refused: str, left: list[str]
+def test_cpu_without_a_feature_runs_other_kernels(
+    masked_cpu: Path, digest: str, variable: str, bit: int, rejected: str, left: list[str]
 ) -> None:
-    lesser = {"LD_PRELOAD": str(masked_cpu), variable: f"{bit:x}"}
-    result = python(FILL, **lesser)
+    masked = {"LD_PRELOAD": str(masked_cpu), variable: f"{bit:x}"}
+    result = python(FILL, **masked)
     if result.returncode == 77:
         pytest.skip("this machine cannot make CPUID fault")
     left = [name for name in left if name in fk.available_isas()]
     assert result.stdout.split() == [left[0], digest], result.stderr
 
-    assert_refused(python(FILL, **lesser, FASTKAIMING_ISA=refused), refused, left)
+    assert_rejected(python(FILL, **masked, FASTKAIMING_ISA=rejected), rejected, left)
 
 
 @x86_only
-@pytest.mark.skipif(platform.system() != "Linux", reason="only Linux lets a process rename the CPU's maker")
+@pytest.mark.skipif(platform.system() != "Linux", reason="requires Linux, on which CPUID can be made to fault")
 @pytest.mark.parametrize(
-    ("maker", "order"), [("GenuineIntel", FASTEST_FIRST), ("AuthenticAMD", FASTEST_FIRST_ON_AMD)], ids=["Intel", "AMD"]
+    ("vendor", "order"), [("GenuineIntel", FASTEST_FIRST), ("AuthenticAMD", FASTEST_FIRST_ON_AMD)], ids=["Intel", "AMD"]
 )
-def test_kernels_with_ifma_come_first_on_other_makers_than_amd(
-    masked_cpu: Path, digest: str, maker: str, order: list[str]
-) -> None:
-    renamed = {"LD_PRELOAD": str(masked_cpu), "MASKED_MAKER": maker}
+def test_ifma_kernels_come_first_except_on_amd(masked_cpu: Path, digest: str, vendor: str, order: list[str]) -> None:
+    renamed = {"LD_PRELOAD": str(masked_cpu), "MASKED_MAKER": vendor}
     result = python(f"{FILL}\nprint(*fk.available_isas())", **renamed)
     if result.returncode == 77:
         pytest.skip("this machine cannot make CPUID fault")
@@ -236,19 +234,19 @@ def test_kernels_with_ifma_come_first_on_other_makers_than_amd(
         assert python(FILL, **renamed, FASTKAIMING_ISA=isa).stdout.split() == [isa, digest]
 
 
-def assert_refused(result: subprocess.CompletedProcess[str], refused: str, left: list[str]) -> None:
-    expected = f"this machine cannot run instruction set {refused!r}; it can run {', '.join(left)}"
+def assert_rejected(result: subprocess.CompletedProcess[str], rejected: str, left: list[str]) -> None:
+    expected = f"this machine cannot run instruction set {rejected!r}; it can run {', '.join(left)}"
     assert result.stderr.splitlines()[-1] == f"ValueError: FASTKAIMING_ISA: {expected}"
 
 
 @x86_only
 @pytest.mark.skipif(not shutil.which("qemu-x86_64"), reason="needs qemu-x86_64")
 @pytest.mark.parametrize(
-    ("model", "refused", "left"),
+    ("model", "rejected", "left"),
     [("Haswell", "avx512", ["avx2", "scalar"]), ("Haswell,-fma", "avx2", ["scalar"])],
 )
-def test_an_emulated_cpu_that_lacks_it(model: str, refused: str, left: list[str]) -> None:
-    """The same on machines that cannot make CPUID fault, with Python itself emulated."""
+def test_emulated_cpu_without_a_feature_runs_other_kernels(model: str, rejected: str, left: list[str]) -> None:
+    """Run Python in an emulator, for machines on which CPUID cannot be made to fault."""
     program = "import fastkaiming; print(*fastkaiming.available_isas())"
     command = ["qemu-x86_64", "-cpu", model, sys.executable, "-c", program]
 
@@ -257,11 +255,11 @@ def test_an_emulated_cpu_that_lacks_it(model: str, refused: str, left: list[str]
         return subprocess.run(command, cwd=ROOT, env=whole, capture_output=True, text=True, check=False)
 
     assert emulated().stdout.split() == left
-    assert_refused(emulated(FASTKAIMING_ISA=refused), refused, left)
+    assert_rejected(emulated(FASTKAIMING_ISA=rejected), rejected, left)
 
 
 @pytest.mark.usefixtures("selection")
-def test_selecting_returns_what_was_selected_before() -> None:
+def test_select_isa_returns_the_name_selected_before() -> None:
     for name in fk.available_isas():
         before = fk.isa()
         assert _core.select_isa(name) == before
@@ -271,7 +269,7 @@ def test_selecting_returns_what_was_selected_before() -> None:
 
 
 @pytest.mark.usefixtures("selection")
-def test_a_refused_selection_changes_nothing() -> None:
+def test_failed_selection_changes_nothing() -> None:
     for name in fk.available_isas():
         _core.select_isa(name)
         for unknown in (FOREIGN, "", "none"):

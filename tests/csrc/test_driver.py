@@ -1,4 +1,4 @@
-"""The digests hold in a program without Python too: the core alone, on every instruction set of this machine."""
+"""The C core without Python gives every digest on every instruction set of this machine."""
 
 import platform
 import shutil
@@ -53,11 +53,11 @@ def test_every_instruction_set_gives_every_digest(driver: Path, threads: int) ->
         pytest.param("Haswell,-fma", {"scalar"}, id="AVX2 without FMA"),
         pytest.param("Haswell,-xsave", {"scalar"}, id="registers not saved"),
         pytest.param("Haswell", {"avx2", "scalar"}, id="AVX2"),
-        pytest.param("max", {"avx2", "scalar"}, id="all that qemu emulates, which is not AVX-512"),
+        pytest.param("max", {"avx2", "scalar"}, id="everything that qemu emulates; not AVX-512"),
     ],
 )
-def test_emulated_cpus(driver: Path, tmp_path: Path, model: str, isas: set[str]) -> None:
-    # Draws that gather are left to .ci/run: some versions of qemu are wrong about them.
+def test_emulated_cpus_give_the_digests(driver: Path, tmp_path: Path, model: str, isas: set[str]) -> None:
+    # Kernels with gather instructions are tested by .ci/run only: some versions of qemu emulate these incorrectly.
     emulated = [case for case in cases() if case.split()[0] in ("uniform_f32", "normal_f32", "normal_f32>float16")]
     table = tmp_path / "digests.txt"
     table.write_text("\n".join(case for case in emulated if 50 < int(case.split()[4]) < 2000))
@@ -70,7 +70,7 @@ def test_digests_cover_every_operation() -> None:
     assert {case.split()[0] for case in cases()} == OPERATIONS
 
 
-def test_wrong_digest_is_named(driver: Path, tmp_path: Path) -> None:
+def test_wrong_digest_is_reported(driver: Path, tmp_path: Path) -> None:
     *fill, digest = cases()[-1].split()
     wrong = tmp_path / "wrong.txt"
     wrong.write_text(" ".join([*fill, digest[::-1]]))
@@ -91,7 +91,7 @@ def test_wrong_digest_is_named(driver: Path, tmp_path: Path) -> None:
         ("words_u32 0 0 0 8 0 0 0 00", "neither ten fields nor sixteen"),
     ],
 )
-def test_table_that_proves_nothing_fails(driver: Path, tmp_path: Path, table: str, problem: str) -> None:
+def test_invalid_table_fails(driver: Path, tmp_path: Path, table: str, problem: str) -> None:
     path = tmp_path / "table.txt"
     path.write_text(table)
     result = run(driver, path)

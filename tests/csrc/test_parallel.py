@@ -1,6 +1,7 @@
-"""Threads, signals and callbacks: what happens around the numbers while a fill runs never shows in the numbers.
+"""Threads, signals and callbacks during a fill never change its values.
 
-What the system does to a process, or refuses it, is in tests/fill/test_faults.py and tests/fill/test_interruptions.py.
+Failing system calls and interruptions of the process are tested in tests/fill/test_faults.py and
+tests/fill/test_interruptions.py.
 """
 
 import array
@@ -28,9 +29,9 @@ import fastkaiming as fk
 from fastkaiming import _core
 
 THREADS = Path("/proc/self/task")
-UNBOUNDED = 1 << 27  # elements that no fill here gets to the end of; zeroed pages take no memory until they are filled
+UNBOUNDED = 1 << 27  # elements: no fill here completes so many; zeroed pages take no memory until they are filled
 
-linux_only = pytest.mark.skipif(platform.system() != "Linux", reason="needs what only Linux has")
+linux_only = pytest.mark.skipif(platform.system() != "Linux", reason="requires Linux")
 
 
 # ---- The loop: tests/c/threads_test.c ----
@@ -48,15 +49,17 @@ def loops(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         except subprocess.CalledProcessError as error:
             pytest.skip(f"the thread sanitizer does not work here: {error}")
     source = ROOT / "tests" / "c" / "threads_test.c"
-    return compiled(build / "loops", *request.param, "-Wl,--wrap=pthread_create", source, CSRC / "threads.c")
+    return compiled(
+        build / "loops", *request.param, "-Wl,--wrap=pthread_create", source, CSRC / "threads" / "threads.c"
+    )
 
 
 def outcomes(program: Path, questions: list[str]) -> list[dict[str, str]]:
     return [dict(item.split("=") for item in line.split()) for line in answers(program, questions)]
 
 
-def cuts(size: int, grain: int) -> str:
-    """Return the pieces of [0, size) as the contract cuts them: at every multiple of grain."""
+def slices(size: int, grain: int) -> str:
+    """Return the slices of [0, size): they end at multiples of grain."""
     return "".join(f"{begin}:{min(begin + grain, size)}," for begin in range(0, size, grain))
 
 
@@ -66,44 +69,44 @@ RANGES = [
 ]
 
 
-def test_everything_is_visited_once_in_pieces_cut_by_the_grain(loops: Path) -> None:
+def test_every_slice_is_processed_once(loops: Path) -> None:
     cases = [(*places, threads) for places in RANGES for threads in (1, 2, 3, 7)]
     questions = [f"loop {size} {grain} {threads} 9999 0" for size, grain, threads in cases]
     for (*places, threads), outcome in zip(cases, outcomes(loops, questions), strict=True):
-        expected = cuts(*places)
-        assert outcome["pieces"] == expected, places
-        # No more threads than pieces, so that a small fill starts none.
+        expected = slices(*places)
+        assert outcome["slices"] == expected, places
+        # There are no more threads than slices, so a small fill starts none.
         assert int(outcome["created"]) == max(0, min(threads, expected.count(",")) - 1), places
         assert outcome["misnumbered"] == "0", places
         assert outcome["result"] == "0"
 
 
-@pytest.mark.parametrize("loops", [[]], indirect=True, ids=[""])  # a thousand are too many for the sanitizer
-def test_no_more_than_1024_threads(loops: Path) -> None:
+@pytest.mark.parametrize("loops", [[]], indirect=True, ids=[""])  # too many threads for the sanitizer
+def test_at_most_1024_threads_are_used(loops: Path) -> None:
     (outcome,) = outcomes(loops, ["loop 4000 1 5000 9999 0"])
     assert (outcome["created"], outcome["misnumbered"]) == ("1023", "0")
-    assert outcome["pieces"] == cuts(4000, 1)
+    assert outcome["slices"] == slices(4000, 1)
 
 
-@pytest.mark.parametrize("refused_after", [0, 1, 3, 6, 7])
-def test_refused_threads_leave_the_work_to_the_others(loops: Path, refused_after: int) -> None:
-    # Every thread waits in its piece for all others, so that the loop ends only if so many work at once.
-    parties = min(refused_after, 7) + 1
-    (outcome,) = outcomes(loops, [f"loop {160 * parties} 10 8 {refused_after} {parties}"])
+@pytest.mark.parametrize("created", [0, 1, 3, 6, 7])
+def test_loop_completes_if_threads_cannot_be_created(loops: Path, created: int) -> None:
+    # Every thread waits in its slice for all others, so the loop ends only if `parties` threads work at once.
+    parties = min(created, 7) + 1
+    (outcome,) = outcomes(loops, [f"loop {160 * parties} 10 8 {created} {parties}"])
     assert int(outcome["created"]) == parties - 1
-    assert outcome["pieces"] == cuts(160 * parties, 10)
+    assert outcome["slices"] == slices(160 * parties, 10)
 
 
-def test_signals_reach_the_calling_thread_and_a_helper_only_of_its_own_faults(loops: Path) -> None:
+def test_workers_receive_only_signals_of_their_own_faults(loops: Path) -> None:
     (outcome,) = outcomes(loops, ["loop 80 10 4 9999 4"])
     assert outcome["created"] == "3"
-    assert outcome["open_in_helpers"] == "0"
-    assert outcome["faults_closed_in_helpers"] == "0"
+    assert outcome["open_in_workers"] == "0"
+    assert outcome["faults_closed_in_workers"] == "0"
     assert outcome["closed_in_caller"] == "0"
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_the_answer_of_the_watcher_stops_the_loop(loops: Path, threads: int) -> None:
+def test_watcher_stops_the_loop(loops: Path, threads: int) -> None:
     stopped, undisturbed = outcomes(loops, [f"watch 1000 {threads} 2 -7", f"watch 200 {threads} 0 5"])
     assert (stopped["result"], undisturbed["result"]) == ("-7", "0")
     assert stopped["calls"] == "2"
@@ -115,12 +118,12 @@ def test_the_answer_of_the_watcher_stops_the_loop(loops: Path, threads: int) -> 
         done = [int(count) for count in outcome["done"].split(",")[:-1]]
         assert done == sorted(set(done))
         assert done[0] > 0
-        assert all(count % 30 == 0 for count in done)  # whole pieces, by what the body said they were worth
+        assert all(count % 30 == 0 for count in done)  # whole slices, in the unit that the body reports
         assert done[-1] <= int(outcome["worked"])
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_nobody_works_on_after_the_watcher_ended_its_thread(loops: Path, threads: int) -> None:
+def test_no_worker_continues_after_the_watcher_ended_its_thread(loops: Path, threads: int) -> None:
     (outcome,) = outcomes(loops, [f"exit 1000 {threads}"])
     assert 0 < int(outcome["at_the_end"]) == int(outcome["later"]) < 30_000
 
@@ -130,7 +133,7 @@ def test_nobody_works_on_after_the_watcher_ended_its_thread(loops: Path, threads
 
 @pytest.fixture
 def slow() -> Iterator[None]:
-    """Take the slowest kernels, so that there is time to look at a fill."""
+    """Select the slowest kernels, so that fills can be observed."""
     before = _core.select_isa("scalar")
     yield
     _core.select_isa(before)
@@ -152,7 +155,7 @@ def tasks() -> int:
 
 @linux_only
 @pytest.mark.usefixtures("slow")
-def test_threads_live_no_longer_than_the_fill() -> None:
+def test_threads_end_with_the_fill() -> None:
     def look(_done: int, _total: int) -> None:
         seen.append(tasks())
         raise InterruptedError
@@ -165,11 +168,11 @@ def test_threads_live_no_longer_than_the_fill() -> None:
     for _ in range(1000):
         if tasks() == before:
             break
-        time.sleep(0.01)  # the system lists a thread for a moment after it was joined
+        time.sleep(0.01)  # the system may list a thread for a moment after it was joined
     assert tasks() == before
 
 
-def test_many_python_threads_fill_at_once() -> None:
+def test_many_python_threads_can_fill_at_once() -> None:
     together = threading.Barrier(64)
 
     def fill(stream: int) -> NDArray[np.uint32]:
@@ -191,17 +194,17 @@ def test_other_python_threads_run_during_a_fill() -> None:
     def look() -> None:
         while not over.is_set():
             out = outs[-1]
-            if out[0] and not out[-1]:  # only who runs during the fill can see this
+            if out[0] and not out[-1]:  # true only during the fill
                 half_filled.set()
                 return
 
-    onlooker = threading.Thread(target=look)
-    onlooker.start()
-    while not half_filled.is_set() and len(outs) < 50:  # some fills may go by before the system lets it look
+    observer = threading.Thread(target=look)
+    observer.start()
+    while not half_filled.is_set() and len(outs) < 50:  # some fills may complete before the system runs the observer
         outs.append(np.zeros(1 << 22, np.float32))
         _core.fill(outs[-1], _core.NORMAL_F32, 1, 0, 0, scale=1.0)
     over.set()
-    onlooker.join()
+    observer.join()
     assert half_filled.is_set()
 
 
@@ -209,7 +212,7 @@ def test_other_python_threads_run_during_a_fill() -> None:
 
 
 @pytest.mark.usefixtures("slow")
-def test_signal_handlers_run_during_the_fill_which_goes_on_if_they_return() -> None:
+def test_signal_handlers_run_during_a_fill() -> None:
     def handle(_number: int, _frame: object) -> None:
         unfinished.append(out[-1] == 0.0)
         if len(unfinished) == 3:
@@ -231,7 +234,7 @@ def test_signal_handlers_run_during_the_fill_which_goes_on_if_they_return() -> N
 @pytest.mark.usefixtures("slow")
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("error", [InterruptedError("seen"), KeyboardInterrupt(), SystemExit(3)], ids=repr)
-def test_an_exception_from_the_callback_cancels_the_fill(threads: int, error: BaseException) -> None:
+def test_callback_exception_cancels_the_fill(threads: int, error: BaseException) -> None:
     def stop(done: int, total: int) -> None:
         reports.append((done, total))
         raise error
@@ -244,13 +247,13 @@ def test_an_exception_from_the_callback_cancels_the_fill(threads: int, error: Ba
     ((done, total),) = reports
     assert total == UNBOUNDED
     written = np.count_nonzero(out)
-    assert written == done if threads == 1 else done <= written < total  # helpers work on while the callback runs
+    assert written == done if threads == 1 else done <= written < total  # workers continue while the callback runs
     assert np.array_equal(words(2, COUNT, threads), expected_words(2, COUNT))
 
 
 @pytest.mark.usefixtures("slow")
 @pytest.mark.parametrize("threads", [1, 3])
-def test_progress_grows_up_to_the_total_on_the_calling_thread(threads: int) -> None:
+def test_progress_increases_to_the_total_on_the_calling_thread(threads: int) -> None:
     reports: list[tuple[int, int]] = []
     places: set[int] = set()
 
@@ -272,21 +275,21 @@ def test_progress_grows_up_to_the_total_on_the_calling_thread(threads: int) -> N
     assert places == {threading.get_ident()}
 
 
-# ---- The buffer is held ----
+# ---- The buffer stays exported ----
 
 
-def test_memory_that_its_owner_could_move_is_held() -> None:
+def test_array_cannot_be_resized_in_a_callback() -> None:
     out = array.array("f", bytes(400))
     with pytest.raises(BufferError, match="cannot resize an array that is exporting buffers"):
         _core.fill(out, _core.NORMAL_F32, 1, 0, 0, scale=1.0, progress=lambda _done, _total: out.append(0.0))
     assert len(out) == 100
-    out.append(0.0)  # let go, though the fill ended in an exception
+    out.append(0.0)  # the buffer was released, although the fill raised an exception
     _core.fill(out, _core.NORMAL_F32, 1, 0, 0, scale=1.0)
     out.append(0.0)
     assert len(out) == 102
 
 
-def test_a_view_cannot_be_released_during_a_fill() -> None:
+def test_view_cannot_be_released_during_a_fill() -> None:
     view = memoryview(bytearray(400)).cast("f")
     with pytest.raises(BufferError, match="memoryview has 1 exported buffer"):
         _core.fill(view, _core.NORMAL_F32, 1, 0, 0, scale=1.0, progress=lambda _done, _total: view.release())
@@ -294,7 +297,7 @@ def test_a_view_cannot_be_released_during_a_fill() -> None:
 
 
 @pytest.mark.usefixtures("slow")
-def test_an_array_cannot_be_resized_by_another_thread_during_a_fill() -> None:
+def test_array_cannot_be_resized_by_another_thread_during_a_fill() -> None:
     def resize() -> None:
         with pytest.raises(ValueError, match="cannot resize an array that references or is referenced"):
             holder[0].resize(1)
@@ -315,7 +318,7 @@ def test_an_array_cannot_be_resized_by_another_thread_during_a_fill() -> None:
 
 
 @pytest.mark.usefixtures("slow")
-def test_memory_outlives_the_last_reference_of_its_owner() -> None:
+def test_plan_keeps_the_memory_alive() -> None:
     def report(_done: int, _total: int) -> None:
         gc.collect()
         alive.append(finalizer.alive)
@@ -334,7 +337,7 @@ def test_memory_outlives_the_last_reference_of_its_owner() -> None:
 
 
 @pytest.mark.usefixtures("slow")
-def test_a_map_cannot_be_closed_by_another_thread_during_a_fill() -> None:
+def test_map_cannot_be_closed_by_another_thread_during_a_fill() -> None:
     def close() -> None:
         for close_or_move in (memory.close, lambda: memory.resize(mmap.PAGESIZE)):
             with pytest.raises(BufferError, match=r"exported pointers exist|mmap can't resize"):

@@ -1,7 +1,7 @@
-"""Truncated normals against the exact quantile of their words, within the contracts that quantile.h states.
+"""The errors of truncated normals against the exact quantile stay within the contracts in quantile.h.
 
-tests/c/quantile_accuracy.c looks at the words: at a sample on every instruction set of this machine, and behind the
-mark `slow` at all of them once, for the cases of which docs/stream-v1.md, section 8, says that this is a proof.
+tests/c/quantile_accuracy.c tests a sample of words on every instruction set of this machine and, in a test marked
+`slow`, all words once, for the cases that docs/stream-v1.md, section 8, calls proven.
 """
 
 import math
@@ -19,7 +19,7 @@ from reference_truncated import DIGITS, Exact, Truncation, exact_numbers, lower_
 
 import fastkaiming as fk
 
-SAMPLE = 10007  # every so many words; a prime
+SAMPLE = 10007  # the stride, a prime
 MAX_ULP = {"truncated_f32": 4, "truncated_f64": 8}
 CONTRACTS = {"truncated_f32": "fk_quantile_f32", "truncated_f64": "fk_quantile_f64"}
 
@@ -28,7 +28,7 @@ PROVEN = [(-2.0, 2.0), (-100.0, 100.0), (-3.25390625, 3.25390625), (-1.0, 1.0), 
 SYMMETRIC = [(-2.0, 2.0), (-100.0, 100.0), (-1.0, 1.0), (-2.25, 2.25), (-4.0, 4.0), (-(2.0**-10), 2.0**-10)]
 OTHERS = [(-1.0, 1.25), (-2.0, 2.5), (2.0, INF), (-INF, 1.5), (0.0, INF), (-0.125, INF), (5.0, 6.0), (-6.0, -5.0)]
 OTHERS += [(-INF, -2.0), (1.5, 2.0), (36.0, INF), (30.0, 30.5), (1.0, 1.0 + 2.0**-10), (-INF, -7.0)]
-OTHERS += [(2.0**-34, 1.5), (-(2.0**-33), 2.5), (-3.0, -(2.0**-40))]  # Phi is next to 1/2 near the first or last word
+OTHERS += [(2.0**-34, 1.5), (-(2.0**-33), 2.5), (-3.0, -(2.0**-40))]  # Phi is close to 1/2 near the first or last word
 
 
 class Case(NamedTuple):
@@ -38,7 +38,7 @@ class Case(NamedTuple):
 
     @property
     def slack(self) -> float:
-        """The error that z has besides, in double precision where the bounds are not symmetric."""
+        """The additional error of z, in double precision with bounds that are not symmetric."""
         symmetric = self.numbers.low == -self.numbers.high
         return 0.0 if symmetric or self.operation != "truncated_f64" else 2.0**-53
 
@@ -61,26 +61,28 @@ class Seen(NamedTuple):
     value: float
     least: float
     greatest: float
-    edges: list[list[float]]  # at the lower and at the upper bound: words that give it, any other value, largest gap
+    edges: list[
+        list[float]
+    ]  # at the lower and the upper bound: words that give it, most words of another value, largest gap
 
 
 def case(bounds: tuple[float, float], precision: Precision) -> Case:
-    """Return a case of symmetric bounds in single precision, or of any bounds in double precision."""
+    """Return a case: symmetric bounds in single precision, or any bounds in double precision."""
     operation, numbers = truncation(0, 1, *bounds, precision)
     return Case(operation, numbers, exact_numbers(*bounds, operation))
 
 
-def look_at_words(isa: str, cases: list[Case], stride: int, threads: int, directory: Path) -> list[Seen]:
+def run_quantile_accuracy(isa: str, cases: list[Case], stride: int, threads: int, directory: Path) -> list[Seen]:
     sources = [ROOT / "tests" / "c" / "quantile_accuracy.c", CSRC / "threads" / "threads.c"]
     program = compiled(directory / f"quantile_{isa}", *vectors_of(isa), *sources, "-lm")
     lines = "\n".join(case.line() for case in cases)
     command = [str(program), str(stride), str(threads)]
     output = subprocess.run(command, input=lines, check=True, capture_output=True, text=True).stdout
     print(output)
-    (verbs, bits), *rest = (line.split() for line in output.splitlines())
-    assert verbs == f"simd/vec_{isa}.h"
+    (vector_header, bits), *rest = (line.split() for line in output.splitlines())
+    assert vector_header == f"simd/vec_{isa}.h"
     if int(bits) < 64:
-        pytest.skip(f"long double has {bits} bits here, too few to judge")
+        pytest.skip(f"long double has {bits} bits here, too few for the reference")
     assert [fields[0] for fields in rest] == [case.operation for case in cases]
     return [seen(fields[1:]) for fields in rest]
 
@@ -92,7 +94,7 @@ def seen(fields: list[str]) -> Seen:
 
 
 def exact_quantile(case: Case, word: int) -> Decimal:
-    """Bisect for the number whose lower tail is that of the word: slow, and nothing like the program's way."""
+    """Return the quantile of a word by bisection: slow, but independent of the program's method."""
     with localcontext(prec=60):
         share = (word + Decimal("0.5")) / 2**case.word
         low, high = (max(-40.0, min(40.0, bound)) for bound in (case.numbers.low, case.numbers.high))
@@ -105,7 +107,7 @@ def exact_quantile(case: Case, word: int) -> Decimal:
 
 
 def tail_of(x: Decimal) -> Decimal:
-    """Return Phi(x), |x| <= 5, by Taylor's series of the density."""
+    """Return Phi(x) for |x| <= 5 by the Taylor series of the density."""
     with localcontext(prec=100):
         term, total, n = x, Decimal(0), 0
         while abs(term) > Decimal(10) ** -60:
@@ -120,25 +122,25 @@ def report(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     cases = [case(bounds, np.float32) for bounds in SYMMETRIC]
     cases += [case(bounds, np.float64) for bounds in SYMMETRIC + OTHERS]
     directory = tmp_path_factory.mktemp("quantile")
-    return list(zip(cases, look_at_words(request.param, cases, SAMPLE, 1, directory), strict=True))
+    return list(zip(cases, run_quantile_accuracy(request.param, cases, SAMPLE, 1, directory), strict=True))
 
 
-def test_no_error_is_above_the_contract(report: list[tuple[Case, Seen]]) -> None:
+def test_errors_stay_within_the_contract(report: list[tuple[Case, Seen]]) -> None:
     for case, found in report:
         assert found.ulp <= MAX_ULP[case.operation], case
 
 
-def test_largest_errors_are_what_they_are_said_to_be(report: list[tuple[Case, Seen]]) -> None:
-    """The program's own reference, on trial: its words of the largest error, for bounds near the mean."""
-    judged = [(case, found) for case, found in report if -case.numbers.low == case.numbers.high <= 4]
-    assert len(judged) == 10
-    for case, found in judged:
+def test_reported_largest_errors_are_correct(report: list[tuple[Case, Seen]]) -> None:
+    """Test the program's own reference at the words with the largest errors, for bounds near the mean."""
+    tested = [(case, found) for case, found in report if -case.numbers.low == case.numbers.high <= 4]
+    assert len(tested) == 10
+    for case, found in tested:
         exact = exact_quantile(case, found.word)
         ulp = Decimal(2) ** (math.frexp(exact)[1] - (53 if case.operation == "truncated_f64" else 24))
         assert math.isclose(abs(Decimal(found.value) - exact) / ulp, found.ulp, abs_tol=0.01), case
 
 
-def test_values_fill_the_interval_and_never_leave_it(report: list[tuple[Case, Seen]]) -> None:
+def test_values_cover_the_interval_and_stay_within_it(report: list[tuple[Case, Seen]]) -> None:
     for case, found in report:
         low, high = case.numbers.low, case.numbers.high
         farthest = max(abs(low), abs(high))
@@ -148,24 +150,24 @@ def test_values_fill_the_interval_and_never_leave_it(report: list[tuple[Case, Se
             assert math.isclose(found.greatest, farthest, rel_tol=2.0**-20), case
 
 
-def test_bounds_are_no_atoms_and_no_value_near_them_is_missing(report: list[tuple[Case, Seen]]) -> None:
-    """Where neighbouring words lie closer than an ulp, no bound takes more words than the values beside it."""
-    looked_at = 0
+def test_bounds_are_not_overrepresented_and_values_near_them_have_no_gaps(report: list[tuple[Case, Seen]]) -> None:
+    """If neighbouring words are closer than an ulp, no more words give a bound than any value next to it."""
+    tested = 0
     for case, found in report:
         for bound, (at_bound, most, gap) in zip((case.numbers.low, case.numbers.high), found.edges, strict=True):
-            if 0 < abs(bound) < 2.0**-30:  # there they lie far apart
+            if 0 < abs(bound) < 2.0**-30:  # there, the values of neighbouring words are far apart
                 continue
             if abs(bound) <= 2.25 or (case.operation == "truncated_f64" and abs(bound) <= 6):
                 assert at_bound <= most, case
                 assert gap <= 2 * MAX_ULP[case.operation], case
-                looked_at += bound != 0
-    assert looked_at >= 30
+                tested += bound != 0
+    assert tested >= 30
 
 
 @pytest.mark.slow
 def test_proof_for_every_word(tmp_path: Path) -> None:
     cases = [case(bounds, np.float32) for bounds in PROVEN]
-    for found in look_at_words(fk.available_isas()[0], cases, 1, fk.get_num_threads(), tmp_path):
+    for found in run_quantile_accuracy(fk.available_isas()[0], cases, 1, fk.get_num_threads(), tmp_path):
         assert found.results == 2**32 + 6 * 2**16
         assert found.ulp <= MAX_ULP["truncated_f32"]
 

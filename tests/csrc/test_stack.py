@@ -1,4 +1,4 @@
-"""Threads with small stacks: how deep a fill goes, and that it works where 32 KiB are all there is."""
+"""Fills use less than 16 KiB of stack and work on threads with a stack of 32 KiB."""
 
 import platform
 
@@ -7,7 +7,7 @@ from processes import ROOT, answers, compiled, core_objects, python
 
 import fastkaiming as fk
 
-linux_only = pytest.mark.skipif(platform.system() != "Linux", reason="needs what only Linux has")
+linux_only = pytest.mark.skipif(platform.system() != "Linux", reason="requires Linux")
 
 MAX_BYTES = 16 * 1024
 LAYOUTS = {
@@ -25,9 +25,9 @@ LAYOUTS = {
 
 @pytest.fixture(scope="module")
 def depths(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], int]:
-    """Return the greatest depth of the fills of each instruction set in each layout: tests/c/stack_test.c."""
+    """Return the largest stack depth for each instruction set and layout, measured by tests/c/stack_test.c."""
     if platform.system() != "Linux":
-        pytest.skip("another system may use the stack of a new thread in other ways")
+        pytest.skip("other systems may use the stack of a new thread differently")
     source = ROOT / "tests" / "c" / "stack_test.c"
     program = compiled(tmp_path_factory.mktemp("stack") / "stack", source, *core_objects(tmp_path_factory), "-lm")
     deepest: dict[tuple[str, str], int] = {}
@@ -38,7 +38,7 @@ def depths(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], in
     return deepest
 
 
-def test_a_fill_takes_less_than_16_kib_of_stack(depths: dict[tuple[str, str], int]) -> None:
+def test_fills_use_less_than_16_kib_of_stack(depths: dict[tuple[str, str], int]) -> None:
     assert depths.keys() == {(isa, layout) for isa in fk.available_isas() for layout in LAYOUTS}
     assert {case: depth for case, depth in depths.items() if not 0 < depth < MAX_BYTES} == {}
     print(f"{max(depths.values())} bytes at most")
@@ -85,8 +85,8 @@ def on_a_new_thread(function, *arguments, **named):
     if errors:
         raise errors[0]
 
-# No call is made on the main thread before: what Python, NumPy and fastkaiming do at a first call is done on small
-# stacks, too. The name that is printed last is that of the case which crashed.
+# The main thread makes no calls before, so the initialization of Python, NumPy and fastkaiming in a first call runs on
+# small stacks, too. If the program crashes, the last name printed is that of the failing case.
 arrays = []
 narrow = (ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2)
 for dtype in (np.float16, np.float32, np.float64, *narrow):
@@ -117,10 +117,10 @@ print("all right")
 @linux_only
 @pytest.mark.parametrize("isa", fk.available_isas())
 @pytest.mark.parametrize("kib", [32, 48, 64])
-def test_fills_on_threads_with_small_stacks(kib: int, isa: str) -> None:
+def test_fills_work_on_small_stacks(kib: int, isa: str) -> None:
     result = python(ON_SMALL_STACKS, str(kib * 1024), isa, OPENBLAS_NUM_THREADS="1")
     last = result.stdout.splitlines()[-1:]
     if last and last[0].startswith("refused"):
-        pytest.skip(f"this Python makes no such thread: {last[0]}")
+        pytest.skip(f"this Python cannot create such a thread: {last[0]}")
     assert result.returncode == 0, f"{last} ended with {result.returncode}: {result.stderr}"
     assert last == ["all right"]

@@ -1,4 +1,4 @@
-"""The kernels keep vectors on the stack only in aligned frames, whichever compiler builds them."""
+"""The kernels spill vectors to aligned stack frames only, with any compiler."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.skipif(
-    platform.machine() != "x86_64" or shutil.which("objdump") is None, reason="reads code of x86-64 by objdump"
+    platform.machine() != "x86_64" or shutil.which("objdump") is None, reason="requires x86-64 and objdump"
 )
 
 
 @pytest.mark.parametrize("isa", ["avx2", "avx512", "avx512ifma"])
 def test_vectors_on_the_stack_are_aligned(tmp_path: Path, isa: str) -> None:
-    """An unaligned one may cross a page, which makes a kernel slow: docs/performance.md, "Aligned stack frames"."""
+    """An unaligned vector may cross a page, which is slow: docs/performance.md, "Aligned stack frames"."""
     kernels = compiled(tmp_path / "kernels.o", "-c", CSRC / "simd" / f"kernel_{isa}.c")
     command = ["objdump", "-d", "--no-show-raw-insn", str(kernels)]
     listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout

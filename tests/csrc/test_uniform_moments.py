@@ -1,4 +1,4 @@
-"""Uniform values of the narrow formats: what each of the 2^24 words gives, and the moments that the page states."""
+"""Uniform values of narrow formats: the value of each of the 2^24 words, and the documented moments."""
 
 import math
 import re
@@ -19,7 +19,7 @@ from reference_formats import FORMATS, Format, narrow_uniform_parameters, number
 import fastkaiming as fk
 from fastkaiming import _core
 
-WORDS = 2**24  # which differ in the bits that a float32 uniform takes
+WORDS = 2**24  # the words that differ in the bits that a float32 uniform uses
 BOUNDS = [(0.0, 1.0), (-1.0, 1.0), (-0.0383, 0.0383), (-0.25, 0.7), (3.0, 4.5), (-2.0, 0.0)]
 ROW = re.compile(r"^\| (float\w+|bfloat16) \| (\S+) \| (\S+) \| (\S+) \|$", re.MULTILINE)
 
@@ -30,7 +30,7 @@ Counts = Counter[float]
 
 
 def counted(cases: list[tuple[Format, int, Parameters]], program: Path) -> list[Counts]:
-    """Return how often the kernels store each number, by looking at every word."""
+    """Return how often the kernels store each number, over all words."""
     lines = [
         " ".join([str(index), *(float(number).hex() for number in vars(parameters).values())])
         for _, index, parameters in cases
@@ -47,7 +47,7 @@ def counted(cases: list[tuple[Format, int, Parameters]], program: Path) -> list[
 
 
 def value_of_bits(storage: Format) -> NDArray[np.float64]:
-    """Return the number of every bit pattern; -0 and 0 are one."""
+    """Return the number of every bit pattern; -0 counts as 0."""
     positive = [number for number in numbers(storage) if number >= 0]
     table = np.full(2**storage.bits, np.nan)
     table[: len(positive)] = positive
@@ -56,7 +56,7 @@ def value_of_bits(storage: Format) -> NDArray[np.float64]:
 
 
 def expected(storage: Format, parameters: Parameters) -> Counts:
-    """Return the same from the second implementation: a value grows with its word, so bisection finds the steps."""
+    """Return the same from the reference implementation: values increase with the word, so bisection finds the steps."""
     stored = np.array(numbers(storage))
     stored = stored[(stored >= parameters.low) & (stored <= parameters.high)]
     first, last = np.zeros(len(stored), np.int64), np.full(len(stored), WORDS, np.int64)
@@ -70,7 +70,7 @@ def expected(storage: Format, parameters: Parameters) -> Counts:
 
 
 def value_of(storage: Format, parameters: Parameters, k: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the values of words from the lowest to the highest, which are read as signed numbers."""
+    """Return the values of words, numbered in the order of signed numbers."""
     words = ((k - WORDS // 2) % WORDS << 8).astype(np.uint32)
     bits = reference_formats.rounded(uniform_of(words, parameters), storage)
     values: NDArray[np.float64] = value_of_bits(storage)[bits]
@@ -78,7 +78,7 @@ def value_of(storage: Format, parameters: Parameters, k: NDArray[np.int64]) -> N
 
 
 def moments(counts: Counts) -> tuple[Fraction, Fraction]:
-    """Return mean and variance, exactly."""
+    """Return the exact mean and variance."""
     mean = sum((Fraction(value) * count for value, count in counts.items()), Fraction(0)) / WORDS
     squares = sum((Fraction(value) ** 2 * count for value, count in counts.items()), Fraction(0)) / WORDS
     return mean, squares - mean**2
@@ -96,18 +96,14 @@ def counts(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 @every_case
-def test_every_word_gives_the_references_value(
-    counts: dict[Any, Counts], name: str, bounds: tuple[float, float]
-) -> None:
+def test_counts_equal_the_reference(counts: dict[Any, Counts], name: str, bounds: tuple[float, float]) -> None:
     found = counts[name, bounds]
     assert sum(found.values()) == WORDS
     assert found == expected(FORMATS[name], narrow_uniform_parameters(*bounds, FORMATS[name]))
 
 
 @every_case
-def test_no_word_gives_the_upper_bound_nor_either_of_symmetric_ones(
-    counts: dict[Any, Counts], name: str, bounds: tuple[float, float]
-) -> None:
+def test_no_word_gives_the_upper_bound(counts: dict[Any, Counts], name: str, bounds: tuple[float, float]) -> None:
     found = counts[name, bounds]
     low, high = (float(np.float32(bound)) for bound in bounds)
     assert low <= min(found)
@@ -118,8 +114,8 @@ def test_no_word_gives_the_upper_bound_nor_either_of_symmetric_ones(
         assert moments(found)[0] == 0
 
 
-def test_moments_of_float32_are_as_near_as_the_page_states() -> None:
-    """Over all words of the second implementation; sums and squares of float32 numbers are exact here."""
+def test_float32_moments_are_within_the_documented_error() -> None:
+    """Sum over all words of the reference implementation; these sums and squares of float32 numbers are exact."""
     words = np.arange(WORDS, dtype=np.uint32) << np.uint32(8)
     for low, high in [(0.0, 1.0), (-1.0, 1.0)]:
         values = uniform_of(words, uniform_parameters(low, high, np.float32)).astype(np.float64)
@@ -129,7 +125,7 @@ def test_moments_of_float32_are_as_near_as_the_page_states() -> None:
         assert abs(std - (high - low) / math.sqrt(12)) < 2.0**-45
 
 
-def test_moments_are_those_that_the_page_states(counts: dict[Any, Counts]) -> None:
+def test_moments_equal_the_documented_ones(counts: dict[Any, Counts]) -> None:
     rows = ROW.findall((ROOT / "docs" / "stream-v1.md").read_text("utf-8"))
     assert [name for name, *_ in rows] == list(FORMATS)
     for name, *stated in rows:

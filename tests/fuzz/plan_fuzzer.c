@@ -3,10 +3,10 @@
  * elements reveal that, and the address sanitizer checks the memory beyond them.
  *
  *     clang @fastkaiming/csrc/cflags.rsp -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
- *         -Ifastkaiming/csrc tests/fuzz/plan_fuzzer.c fastkaiming/csrc/[a-z]*.c fastkaiming/csrc/[a-z]*/
-[a - z] *.c - lm - o plan_fuzzer *./ plan_fuzzer - max_total_time = 600 * *Without libFuzzer,
-                                                   replay.c runs it on the inputs in plans.txt,
-                                                   some of those that libFuzzer kept.* /
+ *         -Ifastkaiming/csrc tests/fuzz/plan_fuzzer.c $(find fastkaiming/csrc -name '*.c') -lm -o plan_fuzzer
+ *     ./plan_fuzzer -max_total_time=600
+ *
+ * Without libFuzzer, replay.c runs it on the inputs in plans.txt, some of those that libFuzzer kept. */
 #define _GNU_SOURCE
 #include <math.h>
 #include <stdio.h>
@@ -18,13 +18,7 @@
 
 #include "fill.h"
 
-                                                       enum {
-                                                           MAX_PLANS = 4,
-                                                           FEW_AXES = 5,
-                                                           MAX_SIZE = 400,
-                                                           MAX_GUARDED = 1 << 24,
-                                                           GUARD_BYTE = 0xA5
-                                                       };
+enum { MAX_PLANS = 4, FEW_AXES = 5, MAX_SIZE = 400, MAX_GUARDED = 1 << 24, GUARD_BYTE = 0xA5 };
 enum {
     MAX_ELEMENTS = 3000,
     MANY_ELEMENTS = 600000

@@ -34,7 +34,10 @@ def compiled(output: Path, *arguments: str | Path) -> Path:
 def vectors_of(isa: str) -> list[str]:
     """Return how a program is compiled for the vector operations of an instruction set."""
     targets = re.findall(r'#define FK_TARGET "(.*)"', (CSRC / "simd" / f"kernel_{isa}.c").read_text())
-    return [f'-DVECTOR_HEADER="simd/vec_{isa}.h"', *(f"-m{feature}" for target in targets for feature in target.split(","))]
+    return [
+        f'-DVECTOR_HEADER="simd/vec_{isa}.h"',
+        *(f"-m{feature}" for target in targets for feature in target.split(",")),
+    ]
 
 
 def core_objects(directories: pytest.TempPathFactory) -> list[Path]:
