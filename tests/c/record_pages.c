@@ -14,15 +14,15 @@ enum { POPULATE_WRITE = 23, MINCORE = -1, MOST = 4096 };
 typedef struct { uintptr_t address, length, kind; } request;
 
 int requests(const request **made);
-void start_recording(int refusing);
+void start_recording(int fail_populate);
 
 static request recorded[MOST];
 static atomic_int count;
-static atomic_int refuses;
+static atomic_int populate_fails;
 
-void start_recording(int refusing) {
+void start_recording(int fail_populate) {
     atomic_store(&count, 0);
-    atomic_store(&refuses, refusing);
+    atomic_store(&populate_fails, fail_populate);
 }
 
 /* Return the number of calls since start_recording(). */
@@ -38,7 +38,7 @@ static void record(void *address, size_t length, int kind) {
 
 int madvise(void *address, size_t length, int advice) {
     record(address, length, advice);
-    if (advice == POPULATE_WRITE && atomic_load(&refuses)) {
+    if (advice == POPULATE_WRITE && atomic_load(&populate_fails)) {
         errno = EINVAL;
         return -1;
     }

@@ -51,11 +51,11 @@ def layout(name, nbytes):
         "staged": lambda: elements.reshape(8, -1, 2048).transpose(1, 0, 2),
     }[kind]()
 
-def fill(out, threads, refusing=False):
+def fill(out, threads, fail_populate=False):
     '''Fill `out`, and return the recorded calls for its memory.'''
     made = ctypes.POINTER(Request)()
     begin, end = np.lib.array_utils.byte_bounds(out) if hasattr(np.lib, "array_utils") else np.byte_bounds(out)
-    library.start_recording(refusing)
+    library.start_recording(fail_populate)
     fk.fill_(out, fk.Uniform(-1, 1), rng=3, threads=threads)
     count = library.requests(ctypes.byref(made))
     assert count < 4096
@@ -144,13 +144,13 @@ assert {request.kind for request in fill(out, threads=2)} == {MINCORE, POPULATE}
 
 
 @pytest.mark.parametrize("layout", [*LAYOUTS, "quarter float32"])
-@pytest.mark.parametrize("refusing", [False, True], ids=["", "older kernel"])
-def test_values_in_new_memory(layout: str, refusing: bool, recorder: dict[str, str]) -> None:
+@pytest.mark.parametrize("fail_populate", [False, True], ids=["", "older kernel"])
+def test_values_in_new_memory(layout: str, fail_populate: bool, recorder: dict[str, str]) -> None:
     program = """
 for threads in (1, 3):
     for nbytes in (3 << 20, 17 << 20):
         memory, out = layout(sys.argv[1], nbytes)
-        requests = fill(out, threads, refusing=sys.argv[2] == "True")
+        requests = fill(out, threads, fail_populate=sys.argv[2] == "True")
         assert of_kind(requests, POPULATE) or "quarter" in sys.argv[1]
         row = max(1, out[:1].size)
         for first in range(0, len(out), max(1, (1 << 17) // row)):  # parts too small for system calls
@@ -159,7 +159,7 @@ for threads in (1, 3):
             fk.fill_(part, fk.Uniform(-1, 1), rng=3, global_shape=out.shape, index=index)
             assert np.array_equal(part, out[first : first + len(part)])
 """
-    run(program, layout, str(refusing), **recorder)
+    run(program, layout, str(fail_populate), **recorder)
 
 
 # ---- Mapped files ----

@@ -301,7 +301,7 @@ def test_array_cannot_be_resized_by_another_thread_during_a_fill() -> None:
     def resize() -> None:
         with pytest.raises(ValueError, match="cannot resize an array that references or is referenced"):
             holder[0].resize(1)
-        refused.set()
+        resize_failed.set()
 
     def report(_done: int, _total: int) -> None:
         other = threading.Thread(target=resize)
@@ -309,11 +309,11 @@ def test_array_cannot_be_resized_by_another_thread_during_a_fill() -> None:
         other.join()
         raise InterruptedError
 
-    refused = threading.Event()
+    resize_failed = threading.Event()
     holder = [np.zeros(UNBOUNDED, np.float32)]
     with pytest.raises(InterruptedError):
         _core.fill(holder[0], _core.NORMAL_F32, 1, 0, 0, scale=1.0, progress=report)
-    assert refused.is_set()
+    assert resize_failed.is_set()
     holder[0].resize(1)
 
 
@@ -342,7 +342,7 @@ def test_map_cannot_be_closed_by_another_thread_during_a_fill() -> None:
         for close_or_move in (memory.close, lambda: memory.resize(mmap.PAGESIZE)):
             with pytest.raises(BufferError, match=r"exported pointers exist|mmap can't resize"):
                 close_or_move()
-            refusals.append(True)
+            failures.append(True)
 
     def report(_done: int, _total: int) -> None:
         other = threading.Thread(target=close)
@@ -350,9 +350,9 @@ def test_map_cannot_be_closed_by_another_thread_during_a_fill() -> None:
         other.join()
         raise InterruptedError
 
-    refusals: list[bool] = []
+    failures: list[bool] = []
     memory = mmap.mmap(-1, 4 * UNBOUNDED)
     with pytest.raises(InterruptedError), fk.progress(report):
         fk.fill_(memoryview(memory).cast("f"), fk.Normal(), threads=3)
-    assert refusals == [True, True]
+    assert failures == [True, True]
     memory.close()

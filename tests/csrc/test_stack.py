@@ -54,7 +54,7 @@ from fastkaiming import _core
 try:
     threading.stack_size(int(sys.argv[1]))
 except ValueError as error:
-    print("refused", error)
+    print("rejected", error)
     sys.exit()
 _core.select_isa(sys.argv[2])
 
@@ -120,7 +120,7 @@ print("all right")
 def test_fills_work_on_small_stacks(kib: int, isa: str) -> None:
     result = python(ON_SMALL_STACKS, str(kib * 1024), isa, OPENBLAS_NUM_THREADS="1")
     last = result.stdout.splitlines()[-1:]
-    if last and last[0].startswith("refused"):
+    if last and last[0].startswith("rejected"):
         pytest.skip(f"this Python cannot create such a thread: {last[0]}")
     assert result.returncode == 0, f"{last} ended with {result.returncode}: {result.stderr}"
     assert last == ["all right"]

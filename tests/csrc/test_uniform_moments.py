@@ -56,7 +56,7 @@ def value_of_bits(storage: Format) -> NDArray[np.float64]:
 
 
 def expected(storage: Format, parameters: Parameters) -> Counts:
-    """Return the same from the reference implementation: values increase with the word, so bisection finds the steps."""
+    """Return the same from the reference implementation; values increase with the word, so bisection finds steps."""
     stored = np.array(numbers(storage))
     stored = stored[(stored >= parameters.low) & (stored <= parameters.high)]
     first, last = np.zeros(len(stored), np.int64), np.full(len(stored), WORDS, np.int64)

@@ -1,10 +1,10 @@
-"""Any bytes become a call of the public functions, which must fill, or refuse in one line and write nothing.
+"""Turns any bytes into calls of public functions, which must succeed, or raise a one-line error and write nothing.
 
     pip install atheris
     python tests/fuzz/entry_points.py -max_total_time=600 -len_control=0 -max_len=64
 
-What a call may raise is TypeError, ValueError, OSError or MemoryError, in one line; an array that was refused keeps its
-bytes, and so does always what lies between the elements of one.
+A call may raise TypeError, ValueError, OSError or MemoryError with a message of one line. If it does, its array must
+keep its bytes. Bytes between the elements of an array must never change.
 """
 
 import json
@@ -22,17 +22,17 @@ import numpy as np
 import fastkaiming as fk
 from fastkaiming import checkpoint
 
-REFUSALS = (TypeError, ValueError, OSError, MemoryError)
+ALLOWED_ERRORS = (TypeError, ValueError, OSError, MemoryError)
 NUMBERS = (0, 1, -1, 2, 3, 7, 64, 2**31, 2**32, 2**63, 2**64, -(2**63), True, None, "x", 1.5, -0.0, 1e-45, 1e300)
 REALS = (*NUMBERS, float("nan"), float("inf"), float("-inf"), np.float32(0.02), np.int64(3), 1j, [1.0])
 WORDS = ("fan_in", "fan_out", "fan_avg", "relu", "leaky_relu", "tanh", "OI*", "*IO", "BOI*", "IO*", "OO", "", "é", 3)
 DTYPES = (np.float32, np.float64, np.float16, ml_dtypes.bfloat16, ">f4", np.int32, "S3", object, np.complex64)
-PIECES = ("normal", "(", ")", "std=", "0.02", ",", "'relu'", "{", "}", "[", "]", ":", '"', "\\", "\n", "é", "-", "9")
+TOKENS = ("normal", "(", ")", "std=", "0.02", ",", "'relu'", "{", "}", "[", "]", ":", '"', "\\", "\n", "é", "-", "9")
 GUARD = 0xA5
 
 
 class Choices:
-    """Reads decisions from bytes; when they end, every decision is the first one."""
+    """Reads decisions from bytes. When no bytes are left, every decision is the first option."""
 
     def __init__(self, data: bytes) -> None:
         self.data = iter(data)
@@ -43,12 +43,12 @@ class Choices:
     def one_of(self, options: Any) -> Any:
         return options[self.below(len(options))]
 
-    def some(self, option: Callable[[], Any], most: int) -> list[Any]:
-        return [option() for _ in range(self.below(most + 1))]
+    def some(self, option: Callable[[], Any], maximum: int) -> list[Any]:
+        return [option() for _ in range(self.below(maximum + 1))]
 
 
 def array(choices: Choices) -> tuple[Any, Any]:
-    """Return an array of some shape, dtype and layout, and the few kilobytes of bytes that it lies in."""
+    """Return an array of some shape, dtype and layout, and the bytes of the memory that contains it."""
     shape = choices.some(lambda: choices.one_of((1, 2, 3, 8, 0, 17)), 4)
     dtype = np.dtype(choices.one_of(DTYPES))
     if dtype.hasobject:
@@ -69,7 +69,7 @@ def part(choices: Choices) -> Any:
 
 
 def options(choices: Choices, function: Callable[..., Any]) -> dict[str, Any]:
-    """Return some of the keyword arguments of a function, of the right kind as a rule."""
+    """Return some of the keyword arguments of a function, usually of a valid type."""
     makers: dict[str, Callable[[], Any]] = {
         **dict.fromkeys(NAMES_OF_REALS, lambda: choices.one_of(REALS)),
         "mode": lambda: choices.one_of(WORDS),
@@ -96,7 +96,7 @@ def options(choices: Choices, function: Callable[..., Any]) -> dict[str, Any]:
 
 
 NAMES_OF_REALS = ("a", "b", "gain", "mean", "std", "low", "high", "loc", "scale", "fan", "value", "param")
-SIZES = (1, 2, 3, 8, 0, 64, -1, 2**63, 2**64, True, 1.5, "x")  # none that would fit into memory and take long
+SIZES = (1, 2, 3, 8, 0, 64, -1, 2**63, 2**64, True, 1.5, "x")  # no size that fits in memory and takes long
 
 NAMED = {name: getattr(fk, name) for name in fk.__all__ if name not in ("init_", "progress", "set_num_threads")}
 FUNCTIONS = [function for name, function in NAMED.items() if name.endswith("_") and not name.startswith("__")]
@@ -113,23 +113,23 @@ def fill(choices: Choices) -> None:
     try:
         function = choices.one_of(FUNCTIONS)
         function(out, **options(choices, function))
-    except REFUSALS:
-        assert memory.tobytes() == before, "a refused array was written to"
+    except ALLOWED_ERRORS:
+        assert memory.tobytes() == before, "an array was changed although the call raised"
         raise
     if memory.size:
         out.view(f"V{out.itemsize}")[...] = np.full(out.itemsize, GUARD, np.uint8).view(f"V{out.itemsize}")[0]
-        assert (memory == GUARD).all(), "bytes beside the elements were written to"
+        assert (memory == GUARD).all(), "bytes outside the elements were written"
 
 
 def make(choices: Choices) -> None:
-    """Call what returns numbers, distributions or new arrays."""
+    """Call a function that returns numbers, distributions or new arrays."""
     function = choices.one_of(OTHERS)
     function(**options(choices, function))
 
 
 def text(choices: Choices) -> str:
-    """Return a text that is nearly a rule, or nearly JSON."""
-    return "".join(choices.some(lambda: choices.one_of(PIECES), 24))
+    """Return a string that resembles a rule or JSON."""
+    return "".join(choices.some(lambda: choices.one_of(TOKENS), 24))
 
 
 def rules(choices: Choices) -> None:
@@ -149,7 +149,7 @@ def recipe(choices: Choices) -> None:
 
 
 def source(choices: Choices) -> None:
-    """Read a file: JSON, TOML, or the header of safetensors, whole or bent."""
+    """Read a JSON, TOML or safetensors file, which may be damaged."""
     entry = {"dtype": choices.one_of(("F32", "BF16", "F9")), "shape": [choices.one_of((2, 0, -1, 2**62))]}
     table = json.dumps({"a": entry | {"data_offsets": [0, choices.one_of((8, 4, 0, 2**63))]}}).encode()
     body = bytearray(choices.one_of((table, text(choices).encode(), b"[tensors]\na = [2, 2]")))
@@ -167,20 +167,20 @@ CALLS = (fill, make, rules, recipe, source)
 
 
 def call(data: bytes) -> None:
-    """Make one call; whatever it raises but a refusal comes out."""
+    """Make one call. Exceptions other than the allowed ones propagate."""
     choices = Choices(data)
     try:
         choices.one_of(CALLS)(choices)
-    except REFUSALS as error:
+    except ALLOWED_ERRORS as error:
         if not str(error) or "\n" in str(error):
-            raise AssertionError("a refusal must have a reason, in one line") from error
+            raise AssertionError("an error must have a message of one line") from error
 
 
 def random_calls(seed: int, count: int) -> None:
-    """Make calls of random bytes, for where there is no atheris."""
-    chance = random.Random(seed)
+    """Make calls from random bytes, for environments without atheris."""
+    rng = random.Random(seed)
     for _ in range(count):
-        call(chance.randbytes(chance.randint(1, 64)))
+        call(rng.randbytes(rng.randint(1, 64)))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The endurance run in small, and what it says of fills that go wrong."""
+"""A short endurance run, and its reports of incorrect fills."""
 
 import ctypes
 import random
@@ -17,18 +17,18 @@ def plan(number: int) -> endurance.Plan:
 
 
 @pytest.fixture(autouse=True)
-def own_isa() -> Any:
+def restore_isa() -> Any:
     before = _core.isa()
     yield
     _core.select_isa(before)
 
 
 @pytest.mark.parametrize("number", range(12))
-def test_random_fill(number: int) -> None:
+def test_random_fills_equal_the_reference(number: int) -> None:
     assert endurance.difference(plan(number)) is None
 
 
-def test_plans_are_of_every_kind() -> None:
+def test_random_plans_cover_every_kind() -> None:
     plans = [plan(number) for number in range(500)]
     assert {each.dtype for each in plans} == set(endurance.DTYPES)
     assert {type(each.distribution) for each in plans} == {fk.Normal, fk.Uniform, fk.TruncatedNormal}
@@ -38,15 +38,15 @@ def test_plans_are_of_every_kind() -> None:
     assert any(size > 2**32 for each in plans for size in each.shape)
 
 
-@pytest.mark.parametrize("where", ["inside", "beside"])
-def test_wrong_fill_is_told(monkeypatch: pytest.MonkeyPatch, where: str) -> None:
-    honest = fk.fill_
+@pytest.mark.parametrize("where", ["inside", "outside"])
+def test_incorrect_fill_is_reported(monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    original = fk.fill_
 
     def flawed(out: Any, *arguments: Any, **options: Any) -> None:
-        honest(out, *arguments, **options)
-        place = np.lib.array_utils.byte_bounds(out)[1] if where == "beside" else out.ctypes.data
+        original(out, *arguments, **options)
+        place = np.lib.array_utils.byte_bounds(out)[1] if where == "outside" else out.ctypes.data
         ctypes.c_uint8.from_address(place).value ^= 1
 
     monkeypatch.setattr(fk, "fill_", flawed)
-    told = {"inside": "elements differ, the first at", "beside": "bytes beside the elements were written"}[where]
-    assert told in str(endurance.difference(plan(0)))
+    report = {"inside": "elements differ, the first at", "outside": "bytes outside the elements were written"}[where]
+    assert report in str(endurance.difference(plan(0)))

@@ -1,4 +1,4 @@
-"""The fuzzers on inputs that were kept, and on some of chance; hours of them are for whoever has them."""
+"""The fuzzers on stored inputs and on a few random ones. Longer runs are separate programs."""
 
 import subprocess
 
@@ -10,7 +10,7 @@ from processes import ROOT, compiled, core_objects
 FUZZ = ROOT / "tests" / "fuzz"
 
 
-def test_plans_that_a_fuzzer_kept(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_stored_plans_give_the_reference_values(tmp_path_factory: pytest.TempPathFactory) -> None:
     objects = core_objects(tmp_path_factory)
     sources = [FUZZ / "plan_fuzzer.c", FUZZ / "replay.c"]
     program = compiled(tmp_path_factory.mktemp("fuzz") / "replay", *sources, *objects, "-lm")
@@ -19,20 +19,20 @@ def test_plans_that_a_fuzzer_kept(tmp_path_factory: pytest.TempPathFactory) -> N
     assert result.stdout == f"{len((FUZZ / 'plans.txt').read_text().splitlines())} inputs\n"
 
 
-def test_calls_of_chance_fill_or_are_refused() -> None:
+def test_random_calls_fill_or_raise() -> None:
     entry_points.random_calls(seed=20150206, count=3000)
 
 
 @pytest.mark.parametrize(
-    ("flaw", "told"),
+    ("flaw", "report"),
     [
         ("raises", "ZeroDivisionError"),
-        ("lines", "in one line"),
-        ("writes", "a refused array was written to"),
-        ("strays", "bytes beside the elements were written to"),
+        ("lines", "of one line"),
+        ("writes", "an array was changed although the call raised"),
+        ("strays", "bytes outside the elements were written"),
     ],
 )
-def test_flaw_of_a_call_comes_out(monkeypatch: pytest.MonkeyPatch, flaw: str, told: str) -> None:
+def test_flawed_calls_are_detected(monkeypatch: pytest.MonkeyPatch, flaw: str, report: str) -> None:
     def flawed(out: object, std: float = 1.0) -> None:
         if flaw == "raises":
             raise ZeroDivisionError(std)
@@ -44,10 +44,10 @@ def test_flaw_of_a_call_comes_out(monkeypatch: pytest.MonkeyPatch, flaw: str, to
                 whole = whole.base
             whole[-1:] = 0
             return
-        raise ValueError("two\nlines" if flaw == "lines" else "refused")
+        raise ValueError("two\nlines" if flaw == "lines" else "rejected")
 
     monkeypatch.setattr(entry_points, "FUNCTIONS", [flawed])
     monkeypatch.setattr(entry_points, "CALLS", [entry_points.fill])
     with pytest.raises((ZeroDivisionError, AssertionError)) as raised:
         entry_points.random_calls(seed=1, count=50)
-    assert told in f"{raised.type.__name__}: {raised.value}"
+    assert report in f"{raised.type.__name__}: {raised.value}"
