@@ -1,9 +1,9 @@
 /* grid.c - coalesces axes, orders them by their strides and divides the grid into work units. */
 #include "grid.h"
 
-/* If memory is denser across rows, a staging buffer takes enough rows to write whole cache lines of every column, and
- * several lines of a column while its page is in the TLB: with one line of float32 per column, fills took a third
- * longer. */
+/* If memory is denser across rows, the staging buffer takes enough rows to write several whole cache lines of a column
+ * before the next column, which lies in another page: with one line of float32 per column, fills took a third longer.
+ */
 enum { MIN_DIRECT_BYTES = 1 << 10, ROWS_ACROSS = 64, MIN_BLOCKS_ACROSS = 8 };
 
 _Static_assert(FK_STAGING_BLOCKS >= 2 * ROWS_ACROSS,

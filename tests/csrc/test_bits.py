@@ -66,7 +66,7 @@ def itemsize(operation: str) -> int:
     return int(operation[-2:]) // 8
 
 
-def work_unit(operation: str) -> int:
+def work_unit_elements(operation: str) -> int:
     """Return the number of elements of the largest work unit."""
     return 4 * _core.CHUNK_ELEMENTS // itemsize(operation)
 
@@ -85,9 +85,8 @@ def filled(
     begin = GUARD + -memory.ctypes.data % 64 + shift * dtype.itemsize
     end = begin + place.count * dtype.itemsize
     out = memory[begin:end].view(dtype)
-    numbers = tuple(
-        float(number) for number in vars(fill.numbers).values()
-    )  # before the environment can flush them to zero
+    # Convert the numbers before the environment can flush them to zero.
+    numbers = tuple(float(number) for number in vars(fill.numbers).values())
     with environment:
         rounding = getattr(_core, narrow or "AS_DRAWN")
         template = _core.Template(None, getattr(_core, operation), rounding, numbers, store=store)
@@ -183,7 +182,7 @@ THOUSANDTHS = st.builds(operator.truediv, st.integers(-(10**9), 10**9), st.just(
 def test_public_fills_round_their_parameters_once(
     key: fk.Key, center: float, width: float, precision: Precision
 ) -> None:
-    """Decimal fractions are no binary numbers; public functions round them as docs/stream-v1.md specifies."""
+    """Public functions round decimal fractions, which are not exact in binary, as docs/stream-v1.md specifies."""
     place, out = Place(reference.philox_key(key.seed), key.stream, first=0, count=33), np.empty(33, precision)
     wanted = reference.normal(place, normal_parameters(center, width, precision))
     assert fk.normal_(out, center, width, rng=key).tobytes() == wanted.tobytes()
@@ -207,7 +206,7 @@ def test_names_have_the_documented_streams(seed: int, name: str) -> None:
 def test_small_parts_at_every_offset(operation: str, boundary: str) -> None:
     """Test around the start of the stream, the end of a work unit, and a carry into the block number's high word."""
     carry = 2**32 * 16 // itemsize(operation)
-    centre = {"start": TILE // 2, "work_unit": work_unit(operation), "carry": carry}[boundary]
+    centre = {"start": TILE // 2, "work_unit": work_unit_elements(operation), "carry": carry}[boundary]
     whole = sample(operation, centre - TILE // 2, TILE + max(SIZES))
     values = whole.values()
     for offset, size in product(range(TILE), SIZES):
@@ -229,7 +228,7 @@ def test_streaming_to_every_address_of_a_cache_line(operation: str) -> None:
 @pytest.mark.parametrize("stride", [17, pytest.param(1, marks=pytest.mark.slow)])
 def test_parts_of_work_unit_size_at_every_offset(operation: str, stride: int) -> None:
     whole, values = frozen(operation)
-    sizes = (work_unit(operation) - 1, work_unit(operation), work_unit(operation) + 1)
+    sizes = (work_unit_elements(operation) - 1, work_unit_elements(operation), work_unit_elements(operation) + 1)
     for offset, size, threads, store in [*product(range(64), sizes, THREADS, STORES)][::stride]:
         check(part(whole, 0, offset), values[:offset], threads=threads, store=store)
         check(part(whole, offset, size), values[offset : offset + size], threads=threads, store=store)
@@ -247,7 +246,7 @@ def frozen(operation: str) -> tuple[Fill, NDArray[Any]]:
 @pytest.mark.usefixtures("isa")
 def test_values_do_not_depend_on_thread_count(operation: str) -> None:
     """Compare the ends of work units with the reference, and all other elements with a fill on one thread."""
-    size = work_unit(operation)
+    size = work_unit_elements(operation)
     whole = sample(operation, first=77, count=9 * size)
     alone = filled(whole, threads=1, store=_core.STORE_PLAIN)
     for meeting in range(size - 77, 9 * size, size):
@@ -367,7 +366,7 @@ def foreign(library: ctypes.CDLL, name: str) -> Iterator[None]:
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.usefixtures("isa")
 def test_values_do_not_depend_on_the_floating_point_environment(library: ctypes.CDLL, name: str, threads: int) -> None:
-    fills = [sample(operation, first=1, count=3 * work_unit(operation)) for operation in DISTRIBUTIONS]
+    fills = [sample(operation, first=1, count=3 * work_unit_elements(operation)) for operation in DISTRIBUTIONS]
     fills += [fill for fill in reference.frozen_fills() if fill.place.count == 3001]  # a subnormal mean among them
     for fill in fills:
         check(fill, filled(fill), threads=threads, environment=foreign(library, name))

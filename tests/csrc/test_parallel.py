@@ -212,7 +212,7 @@ def test_other_python_threads_run_during_a_fill() -> None:
 
 
 @pytest.mark.usefixtures("slow")
-def test_signal_handlers_run_during_a_fill() -> None:
+def test_fill_continues_after_signal_handlers_return() -> None:
     def handle(_number: int, _frame: object) -> None:
         unfinished.append(out[-1] == 0.0)
         if len(unfinished) == 3:
