@@ -58,8 +58,8 @@ typedef struct {
 } worker_threads;
 
 static void *run_worker(void *argument) {
-    const worker_threads *c = argument;
-    c->work(c->argument);
+    const worker_threads *w = argument;
+    w->work(w->argument);
     return NULL;
 }
 
@@ -68,23 +68,23 @@ static void *run_worker(void *argument) {
  * signals blocked, so that the process's handlers run on the threads that they are meant for. The signals of a thread's
  * own faults stay unblocked: their handlers (for a guard page, or a truncated file) must run on the thread that faults.
  */
-static void start_workers(worker_threads *c, int wanted, void (*work)(void *), void *argument) {
+static void start_workers(worker_threads *w, int wanted, void (*work)(void *), void *argument) {
     static const int fault_signals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS};
     sigset_t others, before;
     pthread_attr_t attributes;
-    c->work = work;
-    c->argument = argument;
-    c->started = 0;
-    c->process = wanted > 0 ? getpid() : 0;
-    c->placed = wanted > 0 && usable_cpus(&c->usable);
-    c->workers = wanted > 0 ? malloc((size_t)wanted * sizeof *c->workers) : NULL;
-    if (c->workers == NULL || pthread_attr_init(&attributes) != 0) { return; }
-    if (c->placed) { avoid_caller_cpu(&attributes, &c->usable); }
+    w->work = work;
+    w->argument = argument;
+    w->started = 0;
+    w->process = wanted > 0 ? getpid() : 0;
+    w->placed = wanted > 0 && usable_cpus(&w->usable);
+    w->workers = wanted > 0 ? malloc((size_t)wanted * sizeof *w->workers) : NULL;
+    if (w->workers == NULL || pthread_attr_init(&attributes) != 0) { return; }
+    if (w->placed) { avoid_caller_cpu(&attributes, &w->usable); }
     sigfillset(&others);
     for (size_t i = 0; i < sizeof fault_signals / sizeof *fault_signals; i++) { sigdelset(&others, fault_signals[i]); }
     pthread_sigmask(SIG_BLOCK, &others, &before);
-    while (c->started < wanted && pthread_create(&c->workers[c->started], &attributes, run_worker, c) == 0) {
-        c->started++;
+    while (w->started < wanted && pthread_create(&w->workers[w->started], &attributes, run_worker, w) == 0) {
+        w->started++;
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attributes);
@@ -92,25 +92,25 @@ static void start_workers(worker_threads *c, int wanted, void (*work)(void *), v
 
 /* Return whether this process was forked after the workers started, so that they do not exist in it. If so, forget
  * them, so that they are not joined. */
-static int workers_belong_to_parent(worker_threads *c) {
-    if (c->started == 0 || getpid() == c->process) { return 0; }
-    c->started = 0;
+static int workers_belong_to_parent(worker_threads *w) {
+    if (w->started == 0 || getpid() == w->process) { return 0; }
+    w->started = 0;
     return 1;
 }
 
-static void join_workers(worker_threads *c) {
-    for (int i = 0; i < c->started; i++) {
+static void join_workers(worker_threads *w) {
+    for (int i = 0; i < w->started; i++) {
         /* A worker that still waits for a busy CPU would delay the return although no work is left. */
-        if (c->placed) { allow_every_cpu(c->workers[i], &c->usable); }
-        pthread_join(c->workers[i], NULL);
+        if (w->placed) { allow_every_cpu(w->workers[i], &w->usable); }
+        pthread_join(w->workers[i], NULL);
     }
-    free(c->workers);
+    free(w->workers);
 }
 
 /* Run work(argument), and, if the calling thread ends in it, clean_up(argument), which may join the workers. */
-static void run_with_cleanup(worker_threads *c, void (*work)(void *), void (*clean_up)(void *)) {
-    pthread_cleanup_push(clean_up, c->argument);
-    work(c->argument);
+static void run_with_cleanup(worker_threads *w, void (*work)(void *), void (*clean_up)(void *)) {
+    pthread_cleanup_push(clean_up, w->argument);
+    work(w->argument);
     pthread_cleanup_pop(0);
 }
 

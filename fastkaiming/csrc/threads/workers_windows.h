@@ -25,59 +25,59 @@ typedef struct {
 } worker_threads;
 
 static DWORD WINAPI run_worker(void *argument) {
-    worker_threads *c = argument;
-    c->work(c->argument);
-    atomic_fetch_sub(&c->working, 1);
+    worker_threads *w = argument;
+    w->work(w->argument);
+    atomic_fetch_sub(&w->working, 1);
     return 0;
 }
 
 /* A thread that ends by ExitThread does not unwind its stack, but it calls the handlers of its fiber-local storage
  * while the stack is still valid. */
 static void NTAPI clean_up_at_exit(void *argument) {
-    worker_threads *c = argument;
-    c->caller_ends = 1;
-    c->clean_up(c->argument);
+    worker_threads *w = argument;
+    w->caller_ends = 1;
+    w->clean_up(w->argument);
 }
 
-static void start_workers(worker_threads *c, int wanted, void (*work)(void *), void *argument) {
-    c->work = work;
-    c->argument = argument;
-    c->caller_ends = 0;
-    c->started = 0;
-    c->workers = wanted > 0 ? malloc((size_t)wanted * sizeof *c->workers) : NULL;
-    c->slot = c->workers != NULL ? FlsAlloc(clean_up_at_exit) : FLS_OUT_OF_INDEXES;
-    if (c->slot == FLS_OUT_OF_INDEXES) { return; }
-    atomic_init(&c->working, wanted);
-    while (c->started < wanted && (c->workers[c->started] = CreateThread(NULL, 0, run_worker, c, 0, NULL)) != NULL) {
-        c->started++;
+static void start_workers(worker_threads *w, int wanted, void (*work)(void *), void *argument) {
+    w->work = work;
+    w->argument = argument;
+    w->caller_ends = 0;
+    w->started = 0;
+    w->workers = wanted > 0 ? malloc((size_t)wanted * sizeof *w->workers) : NULL;
+    w->slot = w->workers != NULL ? FlsAlloc(clean_up_at_exit) : FLS_OUT_OF_INDEXES;
+    if (w->slot == FLS_OUT_OF_INDEXES) { return; }
+    atomic_init(&w->working, wanted);
+    while (w->started < wanted && (w->workers[w->started] = CreateThread(NULL, 0, run_worker, w, 0, NULL)) != NULL) {
+        w->started++;
     }
-    atomic_fetch_sub(&c->working, wanted - c->started);
+    atomic_fetch_sub(&w->working, wanted - w->started);
 }
 
 /* Windows cannot fork. */
-static int workers_belong_to_parent(const worker_threads *c) {
-    (void)c;
+static int workers_belong_to_parent(const worker_threads *w) {
+    (void)w;
     return 0;
 }
 
-static void join_workers(worker_threads *c) {
+static void join_workers(worker_threads *w) {
     /* While such a handler runs, other threads may be unable to end, so waiting for their end could deadlock. Wait for
      * their work only. */
-    while (c->caller_ends && atomic_load(&c->working) > 0) { Sleep(1); }
-    for (int i = 0; i < c->started; i++) {
-        if (!c->caller_ends) { WaitForSingleObject(c->workers[i], INFINITE); }
-        CloseHandle(c->workers[i]);
+    while (w->caller_ends && atomic_load(&w->working) > 0) { Sleep(1); }
+    for (int i = 0; i < w->started; i++) {
+        if (!w->caller_ends) { WaitForSingleObject(w->workers[i], INFINITE); }
+        CloseHandle(w->workers[i]);
     }
-    free(c->workers);
+    free(w->workers);
 }
 
-static void run_with_cleanup(worker_threads *c, void (*work)(void *), void (*clean_up)(void *)) {
-    c->clean_up = clean_up;
-    if (c->slot != FLS_OUT_OF_INDEXES) { FlsSetValue(c->slot, c); }
-    work(c->argument);
-    if (c->slot != FLS_OUT_OF_INDEXES) {
-        FlsSetValue(c->slot, NULL); /* otherwise FlsFree would call the handler */
-        FlsFree(c->slot);
+static void run_with_cleanup(worker_threads *w, void (*work)(void *), void (*clean_up)(void *)) {
+    w->clean_up = clean_up;
+    if (w->slot != FLS_OUT_OF_INDEXES) { FlsSetValue(w->slot, w); }
+    work(w->argument);
+    if (w->slot != FLS_OUT_OF_INDEXES) {
+        FlsSetValue(w->slot, NULL); /* otherwise FlsFree would call the handler */
+        FlsFree(w->slot);
     }
 }
 
