@@ -61,8 +61,8 @@ static int workers_belong_to_parent(const worker_threads *w) {
 }
 
 static void join_workers(worker_threads *w) {
-    /* While such a handler runs, other threads may be unable to end, so waiting for their end could deadlock. Wait for
-     * their work only. */
+    /* While clean_up_at_exit runs, other threads may be unable to end, so waiting for their end could deadlock. Wait
+     * for their work only. */
     while (w->caller_ends && atomic_load(&w->working) > 0) { Sleep(1); }
     for (int i = 0; i < w->started; i++) {
         if (!w->caller_ends) { WaitForSingleObject(w->workers[i], INFINITE); }
