@@ -148,9 +148,9 @@ def test_streaming_stores_give_the_same_bytes(name: str, distribution: Any) -> N
 
     A run that begins far in both, and ends early in a tile, leaves the fewest bytes behind the stores.
     """
-    storage = dtypes.known(DTYPES[name])
+    storage = dtypes.format_of_dtype(DTYPES[name])
     assert storage is not None
-    drawn = kernel_params.draw(distribution, storage)
+    drawn = kernel_params.kernel_params(distribution, storage)
     places = product((0, 1, 31, 37, 2**34 - 5_003), (0, 1, 17, 29, 49, 63), range(15_011, 15_043, 3))
     for first, start, count in places:
         filled = []
@@ -210,9 +210,9 @@ def check_bounds(out: NDArray[Any], low: float, high: float, name: str) -> None:
 @narrow
 def test_a_bound_within_half_a_step_of_0_is_plus_0(name: str) -> None:
     """And not -0, which the instruction sets would take for the greater or the smaller of the two as they please."""
-    storage = dtypes.known(DTYPES[name])
+    storage = dtypes.format_of_dtype(DTYPES[name])
     assert storage is not None
-    drawn = kernel_params.draw(fk.Uniform(-storage.smallest / 4, 1), storage)
+    drawn = kernel_params.kernel_params(fk.Uniform(-storage.smallest / 4, 1), storage)
     _, _, low, _ = drawn.numbers
     assert math.copysign(1, low) == 1
     assert low == 0
@@ -221,18 +221,18 @@ def test_a_bound_within_half_a_step_of_0_is_plus_0(name: str) -> None:
 @narrow
 @given(st.data())
 def test_up_and_down_give_the_neighbours_in_the_format(name: str, data: st.DataObject) -> None:
-    storage, all_numbers = dtypes.known(DTYPES[name]), numbers(FORMATS[name])
+    storage, all_numbers = dtypes.format_of_dtype(DTYPES[name]), numbers(FORMATS[name])
     assert storage is not None
     most = storage.greatest
     value = data.draw(st.floats(-most, most) | st.sampled_from(all_numbers))
     above = all_numbers[bisect_left(all_numbers, value)]
     below = all_numbers[bisect_left(all_numbers, value) - (above != value)]
-    assert (storage.up(value), storage.down(value)) == (above, below)
+    assert (storage.round_up(value), storage.round_down(value)) == (above, below)
 
 
 @narrow
 def test_what_the_page_says_of_a_format_is_what_the_door_knows(name: str) -> None:
-    storage, page = dtypes.known(DTYPES[name]), FORMATS[name]
+    storage, page = dtypes.format_of_dtype(DTYPES[name]), FORMATS[name]
     assert storage is not None
     assert (storage.bits, storage.smallest, storage.greatest, storage.least_scale) == (
         page.significand,
@@ -252,34 +252,42 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("float16", fk.Normal(65505), "mean must not overflow float16, got 65505"),
     ("float16", fk.Uniform(-65505, 0), "low must not overflow float16, got -65505"),
     ("float16", fk.Uniform(0, 1e39), "high must not overflow float16, got 1e+39"),
-    ("float16", fk.Normal(0, 2.0**-25.01), f"std must be 0 or at least {2.0**-25} not to underflow float16, got "),
+    ("float16", fk.Normal(0, 2.0**-25.01), f"std must be 0 or at least {2.0**-25} to avoid underflow in float16, got "),
     ("float16", fk.Uniform(1, 1 + 2.0**-25), "low and high must differ after they are rounded to float32, got "),
     (
         "float16",
         fk.Uniform(1.0001, 1.0009),
-        "low and high must leave two or more numbers of float16 to store, got Uniform(low=1.0001, ",
+        "low and high must leave at least two numbers of float16 to store, got Uniform(low=1.0001, ",
     ),
     ("bfloat16", fk.Normal(0, 3.57e37), "abs(mean) + 9.5 * std must not overflow bfloat16, got "),
     ("bfloat16", fk.Normal(3.4e38), "mean must not overflow bfloat16, got 3.4e+38"),
-    ("bfloat16", fk.Normal(0, 2.0**-102.01), f"std must be 0 or at least {2.0**-102} not to underflow bfloat16, "),
-    ("float16", fk.Uniform(1.0, 1.0009), "low and high must leave two or more numbers of float16 to store, got "),
-    ("bfloat16", fk.Uniform(1.001, 1.007), "low and high must leave two or more numbers of bfloat16 to store, got "),
+    ("bfloat16", fk.Normal(0, 2.0**-102.01), f"std must be 0 or at least {2.0**-102} to avoid underflow in bfloat16, "),
+    ("float16", fk.Uniform(1.0, 1.0009), "low and high must leave at least two numbers of float16 to store, got "),
+    ("bfloat16", fk.Uniform(1.001, 1.007), "low and high must leave at least two numbers of bfloat16 to store, got "),
     ("float8_e4m3fn", fk.Normal(0, 47.2), "abs(mean) + 9.5 * std must not overflow float8_e4m3fn, got "),
     ("float8_e4m3fn", fk.Uniform(-448.1, 1), "low must not overflow float8_e4m3fn, got -448.1"),
-    ("float8_e4m3fn", fk.Normal(0, 2.0**-10.01), f"std must be 0 or at least {2.0**-10} not to underflow float8_e4"),
+    (
+        "float8_e4m3fn",
+        fk.Normal(0, 2.0**-10.01),
+        f"std must be 0 or at least {2.0**-10} to avoid underflow in float8_e4",
+    ),
     (
         "float8_e4m3fn",
         fk.Uniform(1.01, 1.12),
-        "low and high must leave two or more numbers of float8_e4m3fn to st",
+        "low and high must leave at least two numbers of float8_e4m3fn to st",
     ),
     ("float8_e4m3fn", fk.Uniform(2.0**-11, 2.0**-9.1), "(high - low) / 2 must be 0 or at least "),
     ("float8_e5m2", fk.Normal(0, 6040), "abs(mean) + 9.5 * std must not overflow float8_e5m2, got "),
     ("float8_e5m2", fk.Uniform(0, 57345), "high must not overflow float8_e5m2, got 57345"),
-    ("float8_e5m2", fk.Normal(0, 2.0**-17.01), f"std must be 0 or at least {2.0**-17} not to underflow float8_e5m2"),
+    (
+        "float8_e5m2",
+        fk.Normal(0, 2.0**-17.01),
+        f"std must be 0 or at least {2.0**-17} to avoid underflow in float8_e5m2",
+    ),
     (
         "float8_e5m2",
         fk.Uniform(-1.24, -1.01),
-        "low and high must leave two or more numbers of float8_e5m2 to sto",
+        "low and high must leave at least two numbers of float8_e5m2 to sto",
     ),
 ]
 

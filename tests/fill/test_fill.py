@@ -37,7 +37,7 @@ def variable_strings() -> NDArray[Any]:
     return np.array(["a"], pytest.importorskip("numpy", "2.0").dtypes.StringDType())
 
 
-KINDS = "out must be a NumPy array, or lend its memory as a buffer or by DLPack, not "
+KINDS = "out must be a NumPy array or support the buffer protocol or DLPack, not "
 DTYPES = "out must be of dtype float32, float64, float16, bfloat16, float8_e4m3fn, or float8_e5m2, not "
 
 TARGETS: list[tuple[str, Callable[[], Any], type[Exception], str]] = [
@@ -120,7 +120,7 @@ ARGUMENTS: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
         np.float32,
         {"distribution": fk.Normal(0, 1e-60)},
         ValueError,
-        f"std must be 0 or at least {2.0**-102} not to underflow float32, got Normal(mean=0.0, std=1e-60)",
+        f"std must be 0 or at least {2.0**-102} to avoid underflow in float32, got Normal(mean=0.0, std=1e-60)",
     ),
     (np.float32, {"distribution": fk.Normal(1, 2.0**-102.01)}, ValueError, "std must be 0 or at least "),
     (np.float64, {"distribution": fk.Normal(0, 2.0**-970)}, ValueError, f"std must be 0 or at least {2.0**-969} "),
@@ -209,16 +209,16 @@ PRECISIONS = [
 def test_numbers_are_rounded_once_to_the_precision_of_the_array(
     dtype: Any, bits: int, uniform: int, normal: int, constant: int, one: float, other: float
 ) -> None:
-    storage = dtypes.known(np.dtype(dtype))
+    storage = dtypes.format_of_dtype(np.dtype(dtype))
     assert storage is not None
-    call: Any = tuple(kernel_params.draw(fk.Normal(one, abs(other)), storage))
+    call: Any = tuple(kernel_params.kernel_params(fk.Normal(one, abs(other)), storage))
     assert call == (normal, _core.AS_DRAWN, (nearest(Fraction(abs(other)), bits), nearest(Fraction(one), bits)))
 
     low, high = (nearest(Fraction(end), bits) for end in sorted((one, other)))
     above_low = float(np.nextafter(dtype(float(low)), dtype(np.inf)))
     if (low == high) != (one == other) or (low < high and above_low == high):
         return  # refused, which has a test of its own
-    call = tuple(kernel_params.draw(fk.Uniform(*sorted((one, other))), storage))
+    call = tuple(kernel_params.kernel_params(fk.Uniform(*sorted((one, other))), storage))
     if low == high:
         assert call == (constant, _core.AS_DRAWN, (0.0, low))
         return

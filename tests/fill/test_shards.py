@@ -355,7 +355,7 @@ def test_shards_by_hand() -> None:
         (((4, -1), 2), ValueError, "shape[1] must be an integer from 0 to "),
         (("4", 2), TypeError, "shape must be an integer or a sequence of integers, not str '4'"),
         (((2**33, 2**33), 2), ValueError, "shape must hold at most 2**64 elements, got "),
-        (((), 2), ValueError, "shape must have an axis to cut, got ()"),
+        (((), 2), ValueError, "shape must have at least one axis, got ()"),
         (((4, 6), 0), ValueError, "parts must be an integer from 1 to 18446744073709551616, got 0"),
         (((4, 6), 2.0), TypeError, "parts must be an integer, not float 2.0"),
         (((4, 6), True), TypeError, "parts must be an integer, not bool True"),

@@ -198,7 +198,7 @@ def test_kaiming_needs_two_axes(kaiming: Callable[..., Any], shape: tuple[int, .
         (
             [[1.0]],
             TypeError,
-            "out must be a NumPy array, or lend its memory as a buffer or by DLPack, not list ",
+            "out must be a NumPy array or support the buffer protocol or DLPack, not list ",
         ),
         (marked(dtype=np.int32), TypeError, "out must be of dtype float32, float64, float16, bfloat16, "),
         (np.broadcast_to(marked((6,)), (4, 6)), ValueError, "out must be writable, got a read-only array of shape "),

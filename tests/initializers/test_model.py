@@ -228,7 +228,13 @@ REFUSED: dict[str, tuple[Callable[[], Any], Any, Any, type[Exception], str]] = {
         r"array 'a': .*nested mappings",
     ),
     "an argument twice": (one, 0, {"*": "normal(std=1, std=2)"}, ValueError, r"must .*, got 'normal\(std=1, std=2\)'"),
-    "an unhashable key": (one, 0, {"*": "zeros({[]: 1})"}, ValueError, r"must have literals for arguments"),
+    "an unhashable key": (
+        one,
+        0,
+        {"*": "zeros({[]: 1})"},
+        ValueError,
+        r"must have only literals as arguments \(or be a function\), got '",
+    ),
     "a number for rules": (one, 0, 5, TypeError, r"rules must be a mapping or pairs of .*, not int 5"),
     "a dtype": (
         lambda: {"a": marked(3, 3), "w": np.zeros((3, 3), int)},
@@ -268,7 +274,13 @@ REFUSED: dict[str, tuple[Callable[[], Any], Any, Any, type[Exception], str]] = {
         r"must be the name of an initializer or a call of one.*, got '1 \+ 1'",
     ),
     "a call of a call": (one, 0, {"*": "normal()()"}, ValueError, r"must be the name of an initializer"),
-    "no literal": (one, 0, {"*": "normal(std=abs(2))"}, ValueError, r"must have literals for arguments"),
+    "no literal": (
+        one,
+        0,
+        {"*": "normal(std=abs(2))"},
+        ValueError,
+        r"must have only literals as arguments \(or be a function\), got '",
+    ),
     "no syntax": (
         one,
         0,
@@ -304,7 +316,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], Any, Any, type[Exception], str]] = {
         ValueError,
         r"array 'w', by the rule '\*': std must not be negative, got -2",
     ),
-    "no rule at all": (one, 0, {"*": 3}, TypeError, r"must be a text or a function, not int 3"),
+    "no rule at all": (one, 0, {"*": 3}, TypeError, r"must be a str or a callable, not int 3"),
     "a pattern": (one, 0, {3: "zeros"}, TypeError, r"a pattern in rules must be a str"),
     "rules that are no pairs": (
         one,

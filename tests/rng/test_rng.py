@@ -160,7 +160,7 @@ def test_sequential_streams_end_below_those_of_names() -> None:
             with pytest.raises(OverflowError) as refusal:
                 exhausted.take()
             assert str(refusal.value) == (
-                "take() has handed out the last sequential stream of the generator, 9223372036854775807: "
+                "take() has already returned the last sequential stream of the generator, 9223372036854775807: "
                 "use another seed"
             )
         assert exhausted.key("w") == fk.Generator(5).key("w")
