@@ -89,7 +89,7 @@ def _truncated_normal(truncated: TruncatedNormal, storage: Format) -> KernelPara
     if truncated.scale == 0 or low == high:
         return _constant(_clip(loc, *bounds), storage)
     _check_underflow("scale", scale, storage, truncated)
-    numbers = _normal_cdf.truncated(loc, scale, low, high, np.finfo(storage.precision).nmant + 1)
+    numbers = _normal_cdf.truncated_params(loc, scale, low, high, np.finfo(storage.precision).nmant + 1)
     is_rounded = numbers.operation == "truncated_f64" and storage.name == "float32"
     rounding = _core.FLOAT32 if is_rounded else storage.rounding
     return KernelParams(_TRUNCATED[numbers.operation], rounding, (scale, loc, *bounds, *numbers[5:]))

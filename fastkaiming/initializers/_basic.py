@@ -10,7 +10,7 @@ from fastkaiming import _validation
 from fastkaiming._fill.buffers import Target
 from fastkaiming._fill.fill import fill
 from fastkaiming.distributions import Normal, TruncatedNormal, Uniform
-from fastkaiming.distributions._families import truncated_normal_numbers
+from fastkaiming.distributions._families import check_truncated_normal
 from fastkaiming.rng import Rng
 
 
@@ -160,7 +160,7 @@ def trunc_normal_(
 
 
 def _truncated_normal(mean: float, std: float, a: float, b: float) -> TruncatedNormal:
-    return TruncatedNormal(*truncated_normal_numbers(("mean", "std", "a", "b"), mean, std, a, b))
+    return TruncatedNormal(*check_truncated_normal(("mean", "std", "a", "b"), mean, std, a, b))
 
 
 def constant_(

@@ -114,9 +114,9 @@ def _fan_function(shape: tuple[int, ...], layout: str, grouped: str, groups: int
     if len(letters) != len(shape):
         raise ValueError(f"layout {layout!r} must name every axis of the shape, got {shape}")
 
-    sizes = {
-        letter: math.prod(size for size, axis in zip(shape, letters, strict=True) if axis == letter) for letter in "IO*"
-    }
+    sizes = dict.fromkeys("IO*B", 1)
+    for letter, size in zip(letters, shape, strict=True):
+        sizes[letter] *= size
     if sizes[grouped] % groups:
         raise ValueError(f"groups must divide the {sizes[grouped]} channels of axis {grouped!r}, got {groups}")
     sizes[grouped] //= groups

@@ -71,8 +71,8 @@ def init_(
 ) -> InitReport:
     """Fill every array of a mapping in place, each from the stream of its own name.
 
-    The values of an array depend on the seed and on its name, shape, dtype and rule, but not on the other arrays. If you
-    add, rename, remove or reorder arrays, the values of the others do not change.
+    The values of an array depend on the seed and on its name, shape, dtype and rule, but not on the other arrays. If
+    you add, rename, remove or reorder arrays, the values of the others do not change.
 
     Parameters
     ----------
@@ -87,9 +87,9 @@ def init_(
         Patterns and their rules. The rule of the first pattern that a name matches applies. In a pattern, ``*`` matches
         any characters including dots, ``?`` matches one character, and ``[abc]`` matches one of these characters. A
         rule is the name of an initializer, with or without arguments (``"kaiming_uniform(nonlinearity='tanh')"``), or a
-        function that is called with the array and ``rng=key``; ``"keep"`` leaves the array unchanged. The default
-        is :data:`DEFAULT_RULES`: biases are filled with zeros, names that contain ``norm`` with ones, names that contain
-        ``embed`` by ``normal(std=0.02)``, and all others by ``kaiming_normal``.
+        function that is called with the array and ``rng=key``; ``"keep"`` leaves the array unchanged. By default
+        (``DEFAULT_RULES``), biases are filled with zeros, arrays with ``norm`` in their names with ones, arrays with
+        ``embed`` in their names by ``normal(std=0.02)``, and all others by ``kaiming_normal``.
     threads : int, optional
         The maximum number of threads, as in :func:`fill_`. Arrays with fastkaiming's initializers are filled in one
         parallel region. Other functions are called afterwards, one at a time.
@@ -213,7 +213,7 @@ def parse_rules(rules: Rules) -> dict[str, Filler]:
 
 
 def parse_rule(pattern: str, text: str) -> Filler:
-    """Return the initializer that a rule names, with its arguments, which must be literals and are not evaluated."""
+    """Return the initializer that a rule names, with its arguments. They must be literals, so no code is executed."""
 
     def invalid_rule(requirement: str, hint: str = "") -> ValueError:
         return ValueError(f"the rule {pattern!r:.60} must {requirement}, got {text!r:.100}{hint}")

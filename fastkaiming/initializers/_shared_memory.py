@@ -25,9 +25,8 @@ def find_shared(arrays: Mapping[str, NDArray[Any]]) -> dict[str, str]:
             if _is_same_memory(arrays[name], arrays[other]):
                 first_names[name] = other
                 break
-            if not _are_interleaved(strided_span(name), strided_span(other)) and np.shares_memory(
-                arrays[name], arrays[other]
-            ):
+            interleaved = _are_interleaved(strided_span(name), strided_span(other))
+            if not interleaved and np.shares_memory(arrays[name], arrays[other]):
                 first, second = sorted((other, name))
                 raise ValueError(f"arrays must not overlap unless they are the same, got {first!r} and {second!r}")
         else:

@@ -355,8 +355,8 @@ def he_uniform_(
 ) -> Target:
     """Fill ``out`` in place from the uniform He distribution for a layer before a ReLU.
 
-    This is :func:`kaiming_uniform_` with ``nonlinearity="relu"``: the bounds are -bound and bound = sqrt(6 / fan), as in
-    ``he_uniform`` of JAX and Keras.
+    This is :func:`kaiming_uniform_` with ``nonlinearity="relu"``: the bounds are -bound and bound = sqrt(6 / fan), as
+    in ``he_uniform`` of JAX and Keras.
 
     Parameters
     ----------

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from reference_arithmetic import Precision
 from reference_truncated import truncation
 
-from fastkaiming.distributions._normal_cdf import MAX_SIGMAS, truncated
+from fastkaiming.distributions._normal_cdf import MAX_SIGMAS, truncated_params
 
 INF = math.inf
 PRECISIONS: dict[int, Precision] = {24: np.float32, 53: np.float64}
@@ -46,7 +46,7 @@ def test_numbers_are_those_of_another_series(low: float, high: float, precision:
     assume_an_interval = low < high
     if assume_an_interval:
         name, numbers = truncation(0, 1, low, high, PRECISIONS[precision])
-        assert truncated(0.0, 1.0, low, high, precision) == (name.partition(">")[0], *vars(numbers).values())
+        assert truncated_params(0.0, 1.0, low, high, precision) == (name.partition(">")[0], *vars(numbers).values())
 
 
 @pytest.mark.skipif(find_spec("mpmath") is None, reason="mpmath is not installed")
@@ -58,7 +58,7 @@ def test_numbers_are_correctly_rounded(alpha: float, beta: float, precision: int
     single = PRECISIONS[precision]
     low, high = sorted((float(single(alpha)), float(single(beta))))
     assume(high - low > 1e-6 and (low < 30) and (high > -30))
-    found = truncated(0.0, 1.0, low, high, precision)
+    found = truncated_params(0.0, 1.0, low, high, precision)
 
     in_single = found.operation == "truncated_f32"
     if in_single and high >= 9:
@@ -108,7 +108,7 @@ def test_numbers_are_correctly_rounded(alpha: float, beta: float, precision: int
 def test_operation_follows_from_the_bounds(
     mean: float, std: float, low: float, high: float, precision: int, operation: str
 ) -> None:
-    found = truncated(mean, std, low, high, precision)
+    found = truncated_params(mean, std, low, high, precision)
     assert found.operation == operation
     assert found[1:5] == (std, mean, low, high)
 
@@ -117,20 +117,23 @@ def test_bounds_are_standardized_exactly() -> None:
     """(low - mean) / std rounds once: in floating point, 1 - 2**-60 would have become 1 before the division."""
     mean, std, low = 2.0**-60, 3.0, 1.0
     alpha = (2**60 - 1) / (3 * 2**60)
-    assert truncated(mean, std, low, 3.0 + 2.0**-60, 53)[5:] != truncated(0.0, std, low, 3.0, 53)[5:] or alpha == 1 / 3
-    numbers = truncated(0.0, 1.0, alpha, 1.0, 53)
-    assert truncated(mean, std, low, 3.0, 53).lower_anchor == pytest.approx(numbers.lower_anchor, rel=2.0**-50)
+    assert (
+        truncated_params(mean, std, low, 3.0 + 2.0**-60, 53)[5:] != truncated(0.0, std, low, 3.0, 53)[5:]
+        or alpha == 1 / 3
+    )
+    numbers = truncated_params(0.0, 1.0, alpha, 1.0, 53)
+    assert truncated_params(mean, std, low, 3.0, 53).lower_anchor == pytest.approx(numbers.lower_anchor, rel=2.0**-50)
 
 
 def test_bounds_out_of_reach_are_infinite() -> None:
     """(high - mean) / std overflows; so do its numbers, and nothing is cut off."""
-    assert truncated(0.0, 1e-200, -1.0, 1e300, 53)[5:] == truncated(0.0, 1.0, -INF, INF, 53)[5:]
+    assert truncated_params(0.0, 1e-200, -1.0, 1e300, 53)[5:] == truncated(0.0, 1.0, -INF, INF, 53)[5:]
 
 
 def test_in_single_precision_bounds_from_9_sigmas_on_count_as_infinite() -> None:
-    infinite = truncated(0.0, 1.0, -INF, INF, 24)[5:]
-    assert truncated(0.0, 1.0, -9.0, 9.5, 24)[5:] == infinite
-    assert truncated(0.0, 1.0, -9.0, 8.75, 24)[5:] != infinite
+    infinite = truncated_params(0.0, 1.0, -INF, INF, 24)[5:]
+    assert truncated_params(0.0, 1.0, -9.0, 9.5, 24)[5:] == infinite
+    assert truncated_params(0.0, 1.0, -9.0, 8.75, 24)[5:] != infinite
     # The quantile z moves by the tail probability that is left out, over the density at z: most for the last word.
     normal = NormalDist()
     z = -normal.inv_cdf(2.0**-33)
@@ -145,7 +148,7 @@ def test_in_single_precision_bounds_from_9_sigmas_on_count_as_infinite() -> None
 )
 def test_bound_too_far_away_is_refused(low: float, high: float, sigmas: str) -> None:
     with pytest.raises(ValueError, match=rf"the nearer bound must be at most 36 std from the mean, got {sigmas} std"):
-        truncated(0.0, 1.0, low, high, 53)
+        truncated_params(0.0, 1.0, low, high, 53)
 
 
 @pytest.mark.parametrize(("low", "high"), [(36.0, math.nextafter(36.0, 37)), (-1e-300, 1e-300), (0.0, 5e-324)])
@@ -153,11 +156,11 @@ def test_interval_without_probability_is_refused(low: float, high: float) -> Non
     with pytest.raises(
         ValueError, match=r"probability between the bounds must be at least 2\*\*-950, got less from bounds "
     ):
-        truncated(0.0, 1.0, low, high, 53)
+        truncated_params(0.0, 1.0, low, high, 53)
 
 
 @pytest.mark.parametrize("significand", [24, 53])
 def test_bounds_that_are_one_number_of_sigmas_are_refused(significand: int) -> None:
     """Found by tests/fuzz/entry_points.py: (-2 - 2**63) / 2**63 and (2 - 2**63) / 2**63 are both rounded to -1."""
     with pytest.raises(ValueError, match="probability between the bounds must be at least"):
-        truncated(2.0**63, 2.0**63, -2.0, 2.0, significand)
+        truncated_params(2.0**63, 2.0**63, -2.0, 2.0, significand)

@@ -193,9 +193,9 @@ def test_centered_without_spread() -> None:
         (
             {"scale": 0, "loc": 3},
             ValueError,
-            "loc must be within the bounds where scale is 0, got loc=3.0, ",
+            "loc must be within the bounds if scale is 0, got loc=3.0, ",
         ),
-        ({"scale": 0, "low": 1, "high": -1}, ValueError, "loc must be within the bounds where scale is 0, got "),
+        ({"scale": 0, "low": 1, "high": -1}, ValueError, "loc must be within the bounds if scale is 0, got "),
         ({"loc": 5, "scale": 1e-160}, ValueError, "the bounds must be less than 1e+154 scale away from loc, got "),
         ({"loc": -1e300, "scale": 1e-300}, ValueError, "the bounds must be less than 1e+154 scale away from loc, got "),
     ],

@@ -233,7 +233,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], Any, Any, type[Exception], str]] = {
         0,
         {"*": "zeros({[]: 1})"},
         ValueError,
-        r"must have only literals as arguments \(or be a function\), got '",
+        r"must have only literals as arguments",
     ),
     "a number for rules": (one, 0, 5, TypeError, r"rules must be a mapping or pairs of .*, not int 5"),
     "a dtype": (
@@ -279,7 +279,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], Any, Any, type[Exception], str]] = {
         0,
         {"*": "normal(std=abs(2))"},
         ValueError,
-        r"must have only literals as arguments \(or be a function\), got '",
+        r"must have only literals as arguments",
     ),
     "no syntax": (
         one,

@@ -171,7 +171,7 @@ REFUSED: list[tuple[list[Fill], dict[str, Any], type[Exception], str]] = [
         [fk.trunc_normal_],
         {"std": 0, "mean": 3},
         ValueError,
-        "mean must be within the bounds where std is 0, got m",
+        "mean must be within the bounds if std is 0, got m",
     ),
     ([fk.trunc_normal_], {"a": 2}, ValueError, "a must be below b, got mean=0.0, std=1.0, a=2.0, b=2.0"),
     ([fk.trunc_normal_], {"b": math.nan}, ValueError, "b must be a number or infinite, got nan"),
