@@ -130,8 +130,8 @@ def _linear_functions(alpha: float, beta: float, bits: int, word_bits: int) -> l
         """Return the tail probability at half a word inside of the bound with the given tail probability."""
         return (probability << (word_bits + 1)) + sign * between, (_ERROR << (word_bits + 1)) + 2 * _ERROR
 
-    # The lower half of the words uses the lower tail, and the upper half uses the upper tail. If the interval lies on one
-    # side of the mean, both halves use the tail on that side.
+    # The lower half of the words uses the lower tail, and the upper half uses the upper tail. If the interval lies on
+    # one side of the mean, both halves use the tail on that side.
     lower_sign, upper_sign = (-1 if alpha >= 0 else 1), (-1 if beta <= 0 else 1)
     return [
         (2 * between, 4 * _ERROR),

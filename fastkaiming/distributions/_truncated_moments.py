@@ -23,7 +23,7 @@ def density(s: Points, tilt: float | Points) -> Points:
 
 
 def mass(start: Points, end: Points, length: Points, tilt: float) -> Points:
-    """Return the integral from ``start`` to ``end``. ``length`` is their exact distance, which a difference may not be."""
+    """Return the integral from ``start`` to ``end``; ``length`` is their distance, free of cancellation."""
     peak = np.clip(0.0, start, end)  # the point of greatest density in this interval
     half, middle, slope = _around(peak, start, end, length, tilt)
     nodes, weights = gauss_legendre(_PANELS)

@@ -118,7 +118,7 @@ def test_bounds_are_standardized_exactly() -> None:
     mean, std, low = 2.0**-60, 3.0, 1.0
     alpha = (2**60 - 1) / (3 * 2**60)
     assert (
-        truncated_params(mean, std, low, 3.0 + 2.0**-60, 53)[5:] != truncated(0.0, std, low, 3.0, 53)[5:]
+        truncated_params(mean, std, low, 3.0 + 2.0**-60, 53)[5:] != truncated_params(0.0, std, low, 3.0, 53)[5:]
         or alpha == 1 / 3
     )
     numbers = truncated_params(0.0, 1.0, alpha, 1.0, 53)
@@ -127,7 +127,7 @@ def test_bounds_are_standardized_exactly() -> None:
 
 def test_bounds_out_of_reach_are_infinite() -> None:
     """(high - mean) / std overflows; so do its numbers, and nothing is cut off."""
-    assert truncated_params(0.0, 1e-200, -1.0, 1e300, 53)[5:] == truncated(0.0, 1.0, -INF, INF, 53)[5:]
+    assert truncated_params(0.0, 1e-200, -1.0, 1e300, 53)[5:] == truncated_params(0.0, 1.0, -INF, INF, 53)[5:]
 
 
 def test_in_single_precision_bounds_from_9_sigmas_on_count_as_infinite() -> None:
