@@ -14,9 +14,7 @@ from typing import NamedTuple
 
 MAX_SIGMAS = 36.0  # of the nearer bound; the smallest tail probability is then 2**-1006, a normal number
 _MAX_HALVINGS = 950  # the minimum probability is 2**-950; that of half a 64-bit word is then a normal number too
-_MIN_SINGLE = (
-    2.0**-64
-)  # sigmas of symmetric bounds; for closer ones, a word's probability is too small for single precision
+_MIN_SINGLE = 2.0**-64  # sigmas of symmetric bounds; for closer ones, single precision cannot represent the parameters
 _UNBOUNDED_SINGLE = 9.0  # sigmas; farther bounds change the quantile of any 32-bit word by at most 2**-11 ulp
 _SINGLE_FACTOR = 3  # t / (Phi - 1/2) in single precision, close to z / (Phi - 1/2)
 _GUARD_BITS = 32  # absorb the truncation errors of about a thousand terms

@@ -40,7 +40,7 @@ BOUNDS = [
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize(("low", "high"), BOUNDS)
-def test_numbers_are_those_of_another_series(low: float, high: float, precision: int) -> None:
+def test_parameters_equal_those_of_another_series(low: float, high: float, precision: int) -> None:
     with np.errstate(over="ignore", under="ignore"):
         low, high = (float(PRECISIONS[precision](bound)) for bound in (low, high))
     assume_an_interval = low < high
@@ -51,7 +51,7 @@ def test_numbers_are_those_of_another_series(low: float, high: float, precision:
 
 @pytest.mark.skipif(find_spec("mpmath") is None, reason="mpmath is not installed")
 @given(st.floats(-36, 36), st.floats(-36, 36), st.sampled_from([24, 53]))
-def test_numbers_are_correctly_rounded(alpha: float, beta: float, precision: int) -> None:
+def test_parameters_are_correctly_rounded(alpha: float, beta: float, precision: int) -> None:
     """Against mpmath's complementary error function, to 2000 bits: far more than any rounding here can need."""
     from mpmath import erfc, mp, mpf, sqrt
 
@@ -125,7 +125,7 @@ def test_bounds_are_standardized_exactly() -> None:
     assert truncated_params(mean, std, low, 3.0, 53).lower_anchor == pytest.approx(numbers.lower_anchor, rel=2.0**-50)
 
 
-def test_bounds_out_of_reach_are_infinite() -> None:
+def test_bounds_that_overflow_count_as_infinite() -> None:
     """(high - mean) / std overflows; so do its numbers, and nothing is cut off."""
     assert truncated_params(0.0, 1e-200, -1.0, 1e300, 53)[5:] == truncated_params(0.0, 1.0, -INF, INF, 53)[5:]
 
@@ -146,13 +146,13 @@ def test_in_single_precision_bounds_from_9_sigmas_on_count_as_infinite() -> None
     ("low", "high", "sigmas"),
     [(36.5, 40.0, "36.5"), (37.0, INF, "37"), (-INF, -50.0, "50"), (-1e300, -1e299, "1e[+]299")],
 )
-def test_bound_too_far_away_is_refused(low: float, high: float, sigmas: str) -> None:
+def test_distant_bound_raises(low: float, high: float, sigmas: str) -> None:
     with pytest.raises(ValueError, match=rf"the nearer bound must be at most 36 std from the mean, got {sigmas} std"):
         truncated_params(0.0, 1.0, low, high, 53)
 
 
 @pytest.mark.parametrize(("low", "high"), [(36.0, math.nextafter(36.0, 37)), (-1e-300, 1e-300), (0.0, 5e-324)])
-def test_interval_without_probability_is_refused(low: float, high: float) -> None:
+def test_interval_of_negligible_probability_raises(low: float, high: float) -> None:
     with pytest.raises(
         ValueError, match=r"probability between the bounds must be at least 2\*\*-950, got less from bounds "
     ):
@@ -160,7 +160,7 @@ def test_interval_without_probability_is_refused(low: float, high: float) -> Non
 
 
 @pytest.mark.parametrize("significand", [24, 53])
-def test_bounds_that_are_one_number_of_sigmas_are_refused(significand: int) -> None:
+def test_bounds_that_round_to_the_same_number_of_sigmas_raise(significand: int) -> None:
     """Found by tests/fuzz/entry_points.py: (-2 - 2**63) / 2**63 and (2 - 2**63) / 2**63 are both rounded to -1."""
     with pytest.raises(ValueError, match="probability between the bounds must be at least"):
         truncated_params(2.0**63, 2.0**63, -2.0, 2.0, significand)

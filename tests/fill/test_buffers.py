@@ -68,7 +68,7 @@ def layouts(draw: st.DrawFn) -> tuple[list[int], list[int], list[int], list[bool
 @every_isa
 @every_dtype
 @given(layout=layouts(), threads=st.sampled_from([1, 2, 3]))
-def test_any_layout(isa: str, dtype: Any, layout: Any, threads: int) -> None:
+def test_any_memory_layout_is_filled(isa: str, dtype: Any, layout: Any, threads: int) -> None:
     sizes, order, steps, turned, offset, swapped = layout
     room = [sizes[axis] * steps[axis] for axis in order]  # outermost in memory first
     memory = guarded(offset + math.prod(room) * dtype.itemsize + 64)
@@ -103,7 +103,9 @@ LARGE: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
 @pytest.mark.parametrize("view", LARGE.values(), ids=LARGE)
 @pytest.mark.parametrize("swapped", [False, True], ids=["", "swapped"])
 @pytest.mark.parametrize("offset", [0, 1], ids=["", "unaligned"])
-def test_large_layouts(dtype: Any, view: Callable[[NDArray[Any]], NDArray[Any]], swapped: bool, offset: int) -> None:
+def test_large_memory_layouts_are_filled(
+    dtype: Any, view: Callable[[NDArray[Any]], NDArray[Any]], swapped: bool, offset: int
+) -> None:
     memory = guarded(offset + 1400 * 1023 * dtype.itemsize + 64)
     out = view(np.ndarray((1400, 1023), dtype.newbyteorder() if swapped else dtype, memory, offset))
     check(memory, out, threads=2)
@@ -118,7 +120,7 @@ def test_rows_at_every_alignment(dtype: Any) -> None:
 
 
 @every_dtype
-def test_as_many_axes_as_numpy_has(dtype: Any) -> None:
+def test_arrays_with_the_maximum_number_of_axes(dtype: Any) -> None:
     """Ten of size 2, spread over axes of size 1, in an order of memory that no two of them share."""
     places = [round(place) for place in np.linspace(0, MAX_AXES - 1, 10)]
     sizes = [2 if axis in places else 1 for axis in range(MAX_AXES)]
@@ -146,7 +148,7 @@ def test_a_single_element(dtype: Any, shape: tuple[int, ...]) -> None:
     check(memory, memory.view(dtype)[1:2].reshape(shape))
 
 
-def test_views_of_one_array_are_filled_one_by_one() -> None:
+def test_views_of_one_array_can_be_filled_separately() -> None:
     whole = np.zeros((60, 50), np.float32)
     parts = [whole[:30], whole[30:, ::2], whole[30:, 1::2]]
     for stream, part in enumerate(parts):
@@ -155,7 +157,7 @@ def test_views_of_one_array_are_filled_one_by_one() -> None:
         assert part.tobytes() == fk.normal(part.shape, rng=fk.Key(1, stream)).tobytes()
 
 
-def test_a_transposed_target_holds_what_an_array_of_its_shape_would() -> None:
+def test_values_of_a_transposed_view_depend_on_its_own_indices() -> None:
     weights = np.empty((300, 200), np.float32)
     fk.kaiming_normal_(weights.T, rng=7)
     assert np.array_equal(weights.T, fk.kaiming_normal((200, 300), rng=7))
@@ -163,7 +165,7 @@ def test_a_transposed_target_holds_what_an_array_of_its_shape_would() -> None:
 
 @every_dtype
 @pytest.mark.parametrize("kind", [np.matrix, np.ma.MaskedArray])
-def test_a_kind_of_array(dtype: Any, kind: Any) -> None:
+def test_subclasses_of_arrays_are_filled(dtype: Any, kind: Any) -> None:
     out = np.zeros((6, 10), dtype).view(kind)[:, ::2]
     assert fk.normal_(out, rng=KEY) is out
     assert np.asarray(out).tobytes() == fk.normal((6, 5), dtype, rng=KEY).tobytes()
@@ -187,7 +189,7 @@ def overlapping(floats: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
 
 
 @pytest.mark.parametrize("name", overlapping(np.zeros(1000, np.float32)))
-def test_a_target_that_overlaps_itself_is_refused(name: str) -> None:
+def test_array_that_overlaps_itself_raises(name: str) -> None:
     memory, generator = guarded(4000), fk.Generator(0)
     out = overlapping(memory.view(np.float32))[name]
     message = f"out must not overlap itself, got strides {out.strides} for shape {out.shape} of {out.dtype}"
@@ -207,7 +209,7 @@ def addresses(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -
 
 
 @given(st.lists(st.tuples(st.integers(1, 5), st.integers(-14, 14)), max_size=4), st.sampled_from([2, 4, 8]))
-def test_overlap_is_told_by_the_bytes_themselves(axes: list[tuple[int, int]], itemsize: int) -> None:
+def test_overlap_is_detected_exactly(axes: list[tuple[int, int]], itemsize: int) -> None:
     """Interleaved layouts, however odd, pass; those of which two elements share a byte do not."""
     shape, strides = tuple(size for size, _ in axes), tuple(stride for _, stride in axes)
     used = addresses(shape, strides, itemsize)
@@ -287,7 +289,7 @@ class Silent(Exporter):
 
 
 @pytest.mark.parametrize("kind", [Jaxlike, Copying, Silent])
-def test_memory_lent_by_a_dlpack_of_old_may_be_read_only(kind: type[Exporter]) -> None:
+def test_read_only_memory_of_old_dlpack_versions_raises(kind: type[Exporter]) -> None:
     memory, generator = np.zeros((4, 6), np.float32), fk.Generator(0)
     with pytest.raises(
         ValueError,
@@ -310,7 +312,7 @@ OWNERS = [
 
 
 @pytest.mark.parametrize("name", OWNERS)
-def test_any_owner_of_memory(name: str, tmp_path: Path) -> None:
+def test_any_object_with_writable_memory_is_filled(name: str, tmp_path: Path) -> None:
     if name == "DLPack" and np.lib.NumpyVersion(np.__version__) < "2.1.0":
         pytest.skip("this NumPy takes whatever DLPack lends for read-only")
     out, seen = owners(tmp_path)[name]
@@ -318,7 +320,7 @@ def test_any_owner_of_memory(name: str, tmp_path: Path) -> None:
     assert seen.tobytes() == fk.normal(seen.shape, seen.dtype, rng=KEY).tobytes()
 
 
-def test_a_file_holds_what_was_filled(tmp_path: Path) -> None:
+def test_memory_mapped_file_contains_the_values(tmp_path: Path) -> None:
     mapped = np.memmap(tmp_path / "weights", ">f4", "w+", shape=(50, 40))
     fk.normal_(mapped, rng=KEY)
     mapped.flush()
@@ -335,12 +337,12 @@ class OnAnotherDevice(Exporter):
         return (2, 0)
 
 
-def test_memory_of_another_device_is_refused() -> None:
+def test_memory_of_another_device_raises() -> None:
     with pytest.raises(TypeError, match="out must export CPU memory to NumPy by DLPack, but its type OnAnotherDevice"):
         fk.normal_(OnAnotherDevice(np.zeros(3)), rng=KEY)
 
 
-def test_read_only_memory_is_refused_from_any_owner(tmp_path: Path) -> None:
+def test_read_only_memory_of_any_object_raises(tmp_path: Path) -> None:
     (tmp_path / "weights").write_bytes(bytes(96))
     locked = np.zeros((4, 6), np.float32)
     locked.flags.writeable = False
@@ -357,7 +359,7 @@ def test_read_only_memory_is_refused_from_any_owner(tmp_path: Path) -> None:
         assert not np.any(np.asarray(out) != np.asarray(out).flat[0])
 
 
-def test_jax_arrays_cannot_change() -> None:
+def test_jax_array_raises() -> None:
     jax_numpy = pytest.importorskip("jax.numpy")
     out = jax_numpy.zeros((4, 6), "float32")
     with pytest.raises(ValueError, match="out must be writable"):
@@ -379,7 +381,7 @@ def test_torch_tensors_are_filled_in_place() -> None:
     assert not learning.detach().numpy().any()
 
 
-def test_nothing_but_numpy_is_imported_for_a_fill() -> None:
+def test_fill_imports_only_numpy() -> None:
     program = (
         "import fastkaiming as fk, sys; fk.normal((3, 4), rng=1); print({'ml_dtypes', 'jax', 'torch'} & {*sys.modules})"
     )

@@ -45,7 +45,7 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @narrow
-def test_the_pages_numbers_are_those_of_the_format(name: str) -> None:
+def test_documented_numbers_are_those_of_the_format(name: str) -> None:
     """Every finite number, as ml_dtypes and NumPy read its bits; -0 and 0 are one."""
     storage, dtype = FORMATS[name], DTYPES[name]
     bits = np.arange(2**storage.bits, dtype=storage.word)
@@ -58,7 +58,7 @@ def test_the_pages_numbers_are_those_of_the_format(name: str) -> None:
 
 @narrow
 @given(st.data())
-def test_reference_rounds_to_the_nearest_and_between_two_to_the_even_one(name: str, data: st.DataObject) -> None:
+def test_reference_rounds_to_nearest_ties_to_even(name: str, data: st.DataObject) -> None:
     storage = FORMATS[name]
     all_numbers = numbers(storage)
     at = data.draw(st.integers(1, len(all_numbers) - 1))
@@ -88,7 +88,7 @@ def rounding(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.mark.parametrize("stride", [4099, pytest.param(1, marks=pytest.mark.slow)])
-def test_every_float32_in_range_is_rounded_as_by_exact_arithmetic(rounding: Path, stride: int) -> None:
+def test_every_float32_in_range_is_rounded_exactly(rounding: Path, stride: int) -> None:
     """All but one in so many, and at every stride the numbers halfway between two of a format, and their neighbours."""
     for name, storage in FORMATS.items():
         question = f"{getattr(_core, name.upper())} {stride}"
@@ -129,7 +129,7 @@ ORDERS: dict[str, Callable[[tuple[int, ...], np.dtype[Any]], NDArray[Any]]] = {
 @pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS, ids=repr)
-def test_a_fill_is_the_float32_fill_cast(name: str, order: str, distribution: Any) -> None:
+def test_narrow_fill_equals_the_cast_float32_fill(name: str, order: str, distribution: Any) -> None:
     """By NumPy's and ml_dtypes' own casts. All bounds of DISTRIBUTIONS but 0.3 are numbers of every format."""
     for shape, threads in (((3, 5), 1), ((61, 1031), 2), ((271, 1031), 3)):
         wanted = fk.fill_(np.empty(shape, np.float32), distribution, rng=KEY).astype(DTYPES[name])
@@ -208,7 +208,7 @@ def check_bounds(out: NDArray[Any], low: float, high: float, name: str) -> None:
 
 
 @narrow
-def test_a_bound_within_half_a_step_of_0_is_plus_0(name: str) -> None:
+def test_bound_within_half_a_step_of_0_is_positive_0(name: str) -> None:
     """And not -0, which the instruction sets would take for the greater or the smaller of the two as they please."""
     storage = dtypes.format_of_dtype(DTYPES[name])
     assert storage is not None
@@ -220,7 +220,7 @@ def test_a_bound_within_half_a_step_of_0_is_plus_0(name: str) -> None:
 
 @narrow
 @given(st.data())
-def test_up_and_down_give_the_neighbours_in_the_format(name: str, data: st.DataObject) -> None:
+def test_round_up_and_round_down_return_the_neighbours(name: str, data: st.DataObject) -> None:
     storage, all_numbers = dtypes.format_of_dtype(DTYPES[name]), numbers(FORMATS[name])
     assert storage is not None
     most = storage.greatest
@@ -231,7 +231,7 @@ def test_up_and_down_give_the_neighbours_in_the_format(name: str, data: st.DataO
 
 
 @narrow
-def test_what_the_page_says_of_a_format_is_what_the_door_knows(name: str) -> None:
+def test_format_properties_match_the_documentation(name: str) -> None:
     storage, page = dtypes.format_of_dtype(DTYPES[name]), FORMATS[name]
     assert storage is not None
     assert (storage.bits, storage.smallest, storage.greatest, storage.least_scale) == (
@@ -293,7 +293,7 @@ REFUSED: list[tuple[str, Any, str]] = [
 
 
 @pytest.mark.parametrize(("name", "distribution", "message"), REFUSED)
-def test_what_a_format_cannot_hold_is_refused(name: str, distribution: Any, message: str) -> None:
+def test_distribution_that_does_not_fit_the_format_raises(name: str, distribution: Any, message: str) -> None:
     out, generator = np.empty((4, 6), DTYPES[name]), fk.Generator(0)
     out.view(np.uint8)[...] = 0xA5
     with pytest.raises(ValueError) as refusal:  # noqa: PT011
@@ -304,7 +304,7 @@ def test_what_a_format_cannot_hold_is_refused(name: str, distribution: Any, mess
 
 
 @narrow
-def test_the_extremes_of_a_format_give_finite_values(name: str) -> None:
+def test_extreme_parameters_of_a_format_give_finite_values(name: str) -> None:
     storage = FORMATS[name]
     least, limit = storage.least_scale, storage.greatest
     most = float(np.nextafter(np.float32(limit / 9.5), np.float32(0)))
@@ -341,7 +341,7 @@ print(peak() - before)
 
 
 @narrow
-def test_no_temporary_of_the_arrays_size(name: str) -> None:
+def test_narrow_fill_needs_no_temporary_array(name: str) -> None:
     result = python(PEAK, name)
     if result.stderr.startswith("no peak"):
         pytest.skip(result.stderr)

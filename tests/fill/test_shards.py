@@ -75,7 +75,7 @@ def cut_tensors(draw: st.DrawFn) -> tuple[tuple[int, ...], list[tuple[slice, ...
 @pytest.mark.parametrize("distribution", [*DISTRIBUTIONS, *TRUNCATED], ids=str)
 @every_dtype
 @given(cut=cut_tensors(), threads=st.sampled_from(THREADS), order=st.sampled_from("CF"))
-def test_parts_are_together_the_whole(
+def test_shards_equal_the_whole_tensor(
     dtype: Any, distribution: Any, cut: tuple[tuple[int, ...], list[tuple[slice, ...]]], threads: int, order: Any
 ) -> None:
     shape, indices = cut
@@ -103,7 +103,7 @@ LARGE: dict[str, tuple[slice, ...]] = {
 @every_dtype
 @pytest.mark.parametrize("index", LARGE.values(), ids=LARGE)
 @pytest.mark.parametrize("threads", [1, 3])
-def test_parts_of_several_cells(dtype: Any, index: tuple[slice, ...], threads: int) -> None:
+def test_shards_of_several_work_units(dtype: Any, index: tuple[slice, ...], threads: int) -> None:
     shape = (1400, 1023)
     whole = fk.fill_(np.empty(shape, dtype), DISTRIBUTIONS[0], rng=KEY)
     part = np.zeros(whole[index].shape, dtype)
@@ -111,14 +111,14 @@ def test_parts_of_several_cells(dtype: Any, index: tuple[slice, ...], threads: i
     assert part.tobytes() == whole[index].tobytes()
 
 
-def test_the_whole_is_a_part_of_itself() -> None:
+def test_whole_tensor_is_a_valid_shard() -> None:
     for shape in ((), (1,), (3, 1, 5), (0, 4)):
         whole, part = (fk.fill_(np.zeros(shape), fk.Normal(), rng=KEY) for _ in range(2))
         fk.fill_(part, fk.Normal(), rng=KEY, global_shape=shape, index=(slice(None),) * len(shape))
         assert part.tobytes() == whole.tobytes()
 
 
-def test_an_empty_part_takes_its_stream_and_nothing_else() -> None:
+def test_empty_shard_takes_a_stream() -> None:
     generator = fk.Generator(0)
     out = np.empty((0, 4), np.float32)
     assert fk.fill_(out, fk.Normal(), rng=generator, global_shape=(8, 4), index=np.s_[8:9, :]) is out
@@ -149,7 +149,7 @@ WIDTHS = [3 * 2**15 + 7, 2**17, 8, 1]
 @every_dtype
 @pytest.mark.parametrize("multiple", [1, 5])
 @pytest.mark.parametrize("width", WIDTHS)
-def test_parts_where_the_block_number_carries(dtype: Any, distribution: Any, width: int, multiple: int) -> None:
+def test_shards_at_a_carry_of_the_block_number(dtype: Any, distribution: Any, width: int, multiple: int) -> None:
     """Past 2^32 blocks the upper word of the counter counts: in runs, in batches of rows and within one row of them."""
     seam = multiple * 2**32 * (2 if dtype == np.float64 else 4)
     row, column = divmod(seam, width)
@@ -188,7 +188,7 @@ HUGE: list[tuple[tuple[int, ...], tuple[slice, ...]]] = [
 @every_distribution
 @every_dtype
 @pytest.mark.parametrize(("shape", "index"), HUGE, ids=str)
-def test_parts_of_tensors_of_up_to_2_64_elements(
+def test_shards_of_tensors_of_up_to_2_64_elements(
     dtype: Any, distribution: Any, shape: tuple[int, ...], index: tuple[slice, ...]
 ) -> None:
     if len(shape) > 32 and np.lib.NumpyVersion(np.__version__) < "2.0.0":
@@ -307,7 +307,7 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
 
 @pytest.mark.parametrize(("arguments", "error", "message"), REFUSED)
 @pytest.mark.parametrize("fill", [fk.normal_, fk.uniform_, partial(fk.kaiming_normal_, fan=2), fk.trunc_normal_])
-def test_a_refused_place_writes_and_takes_nothing(
+def test_invalid_shard_raises_and_writes_and_takes_nothing(
     fill: Any, arguments: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     out, generator = np.empty((4, 6), np.float32), fk.Generator(0)
@@ -323,7 +323,7 @@ def test_a_refused_place_writes_and_takes_nothing(
 
 
 @given(st.lists(st.integers(0, 2**16), min_size=1, max_size=4), st.integers(1, 300), st.data())
-def test_shards_share_out_an_axis_evenly_and_in_order(shape: list[int], parts: int, data: st.DataObject) -> None:
+def test_shard_slices_divide_an_axis_evenly_and_in_order(shape: list[int], parts: int, data: st.DataObject) -> None:
     axis = data.draw(st.integers(-len(shape), len(shape) - 1))
     cuts = fk.shard_slices(shape, parts, axis)
     assert len(cuts) == parts
@@ -342,7 +342,7 @@ def test_shards_share_out_an_axis_evenly_and_in_order(shape: list[int], parts: i
     assert max(sizes) - min(sizes) <= 1
 
 
-def test_shards_by_hand() -> None:
+def test_shard_slices_examples() -> None:
     assert fk.shard_slices((10, 4), 3) == [np.s_[0:4, 0:4], np.s_[4:7, 0:4], np.s_[7:10, 0:4]]
     assert fk.shard_slices((2, 3), parts=2, axis=-1) == [np.s_[0:2, 0:2], np.s_[0:2, 2:3]]
     assert fk.shard_slices(2, 3) == [np.s_[0:1,], np.s_[1:2,], np.s_[2:2,]]
@@ -364,7 +364,9 @@ def test_shards_by_hand() -> None:
         (((4, 6), 2, None), TypeError, "axis must be an integer, not NoneType None"),
     ],
 )
-def test_shards_that_cannot_be(arguments: tuple[Any, ...], error: type[Exception], message: str) -> None:
+def test_invalid_arguments_of_shard_slices_raise(
+    arguments: tuple[Any, ...], error: type[Exception], message: str
+) -> None:
     with pytest.raises(error) as refusal:
         fk.shard_slices(*arguments)
     assert str(refusal.value).startswith(message)

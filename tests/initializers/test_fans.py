@@ -54,7 +54,7 @@ def test_fans(shape: tuple[int, ...], arguments: dict[str, Any], fan_in: int, fa
 
 
 @given(st.permutations("OIBXY"), st.lists(st.integers(1, 50), min_size=5, max_size=5))
-def test_fans_follow_the_letters_wherever_they_stand(letters: list[str], sizes: list[int]) -> None:
+def test_fans_follow_the_letters_of_any_layout(letters: list[str], sizes: list[int]) -> None:
     size = dict(zip("OIBXY", sizes, strict=True))
     # The receptive field is one run of axes: put Y right behind X.
     order = [letter for letter in letters if letter != "Y"]
@@ -96,7 +96,7 @@ def test_a_grouped_layer_has_the_fans_of_one_of_its_groups(groups: int, outputs:
         ({"transposed": 1}, TypeError, "transposed must be True or False, not int 1"),
     ],
 )
-def test_fans_refuses(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
+def test_fans_rejects_invalid_arguments(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error) as refusal:
         fk.fans(**({"shape": (4, 6, 3)} | arguments))
     assert str(refusal.value).startswith(message)
@@ -135,7 +135,7 @@ def test_gain(nonlinearity: str, param: Any, gain: float) -> None:
         ("leaky_relu", 1e200, ValueError, "param must have a finite square, got 1e+200"),
     ],
 )
-def test_gain_refuses(nonlinearity: Any, param: Any, error: type[Exception], message: str) -> None:
+def test_gain_rejects_invalid_arguments(nonlinearity: Any, param: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error) as refusal:
         fk.calculate_gain(nonlinearity, param)
     assert str(refusal.value).startswith(message)
@@ -157,7 +157,7 @@ print(*map(float.hex, numbers))
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the names of its rounding modes are not known")
 @pytest.mark.parametrize("mode", [0x400, 0x800], ids=["downward", "upward"])
-def test_foreign_rounding_mode_at_import_changes_no_number(mode: int) -> None:
+def test_rounding_mode_at_import_does_not_change_constants(mode: int) -> None:
     result = python(IMPORT_IN_A_FOREIGN_ROUNDING_MODE, str(mode))
     assert result.returncode == 0, result.stderr
     expected = [5 / 3, math.sqrt(2), 0.75, math.sqrt(2 / (1 + 0.01 * 0.01)), math.sqrt(2 / (1 + 0.2 * 0.2))]

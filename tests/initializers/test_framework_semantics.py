@@ -86,7 +86,7 @@ def test_gain(row: str) -> None:
     assert fk.calculate_gain(**read(texts)).hex() == gain
 
 
-def test_table_is_large_enough_to_tell() -> None:
+def test_table_has_enough_rows() -> None:
     assert len(ROWS) == len(set(ROWS)) >= 100
     assert all(math.isfinite(float.fromhex(number)) for row in ROWS for number in row.split(" ")[5:])
 
@@ -95,7 +95,7 @@ NEEDED = {"torch": ["torch"], "jax": ["jax"], "keras": ["keras", "jax"]}
 
 
 @pytest.mark.parametrize("library", NEEDED)
-def test_table_is_what_the_library_answers(library: str) -> None:
+def test_table_equals_the_answers_of_the_library(library: str) -> None:
     missing = [needed for needed in NEEDED[library] if find_spec(needed) is None]
     if missing:
         pytest.skip(f"not installed: {', '.join(missing)}")

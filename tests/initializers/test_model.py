@@ -57,14 +57,14 @@ def test_default_rules() -> None:
     assert report.unused == ("*running_mean", "*running_var")
 
 
-def test_the_seed_is_0_by_default() -> None:
+def test_default_seed_is_0() -> None:
     a, b = model(), model()
     fk.init_(a)
     fk.init_(b, 0)
     assert all(same(a[name], b[name]) for name in a)
 
 
-def test_other_arrays_and_their_order_change_nothing() -> None:
+def test_values_do_not_depend_on_other_arrays_or_their_order() -> None:
     whole, part = model(), dict(reversed(model().items()))
     del part["layers.0.norm.weight"]
     part["new"] = marked(7, 7)
@@ -78,26 +78,26 @@ def test_other_arrays_and_their_order_change_nothing() -> None:
     [(5, 5), (np.int64(5), 5), (fk.Generator(5), 5)],
     ids=["an integer", "NumPy's integer", "a Generator"],
 )
-def test_who_gives_the_seed(rng: Any, seed: int) -> None:
+def test_sources_of_the_seed(rng: Any, seed: int) -> None:
     out = marked(8, 8)
     fk.init_({"w": out}, rng)
     assert same(out, fk.kaiming_normal((8, 8), rng=stream(seed, "w")))
 
 
-def test_a_generator_gives_no_stream_of_its_own() -> None:
+def test_generator_is_not_advanced() -> None:
     generator = fk.Generator(5)
     fk.init_({"w": marked(8, 8)}, generator)
     assert generator.take() == fk.Key(5, 1)
 
 
-def test_a_numpy_generator_gives_a_seed() -> None:
+def test_numpy_generator_provides_the_seed() -> None:
     out = marked(8, 8)
     fk.init_({"w": out}, np.random.default_rng(1))
     seed = int(np.random.default_rng(1).integers(2**64 - 1, dtype=np.uint64, endpoint=True))
     assert same(out, fk.kaiming_normal((8, 8), rng=stream(seed, "w")))
 
 
-def test_fresh_entropy() -> None:
+def test_rng_none_uses_new_entropy() -> None:
     a, b = marked(8, 8), marked(8, 8)
     fk.init_({"w": a}, None)
     fk.init_({"w": b}, None)
@@ -152,7 +152,7 @@ def test_patterns(pattern: str, name: str, matches: bool) -> None:
     assert report.filled == {name: pattern if matches else "*", "other": "*"}
 
 
-def test_the_first_match_wins() -> None:
+def test_first_matching_rule_applies() -> None:
     out = marked(4, 4)
     with pytest.warns(
         UserWarning, match="filled no array: no name matches 'x', and other rules came before 'fc.weight'$"
@@ -162,7 +162,7 @@ def test_the_first_match_wins() -> None:
     assert report.unused == ("x", "fc.weight")
 
 
-def test_shared_memory_is_filled_once_by_the_first_name_of_all() -> None:
+def test_shared_memory_is_filled_once_under_the_first_name() -> None:
     for names in (("lm_head.weight", "embed.weight"), ("embed.weight", "lm_head.weight")):
         out = marked(20, 8)
         with pytest.warns(UserWarning, match=r"other rules came before 'lm_head\*'"):
@@ -343,7 +343,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], Any, Any, type[Exception], str]] = {
 
 
 @pytest.mark.parametrize(("make", "rng", "rules", "error", "message"), REFUSED.values(), ids=REFUSED)
-def test_refusals_come_before_the_first_byte(
+def test_invalid_arguments_raise_before_anything_is_written(
     make: Callable[[], Any], rng: Any, rules: Any, error: type[Exception], message: str
 ) -> None:
     params = make()
@@ -354,14 +354,14 @@ def test_refusals_come_before_the_first_byte(
 
 
 @pytest.mark.parametrize("threads", [0, True, 2.0, "2"])
-def test_threads_are_refused_by_name(threads: Any) -> None:
+def test_invalid_threads_raise(threads: Any) -> None:
     out = marked(3, 3)
     with pytest.raises((TypeError, ValueError), match="threads must be an integer"):
         fk.init_({"w": out}, threads=threads)
     assert (out.view(np.uint8) == MARK).all()
 
 
-def test_all_arrays_are_filled_in_one_region() -> None:
+def test_all_arrays_are_filled_in_one_parallel_region() -> None:
     reports: list[tuple[int, int]] = []
     params = {f"w{i}": marked(30, 40) for i in range(500)}
     with fk.progress(lambda done, total: reports.append((done, total))):
@@ -371,7 +371,7 @@ def test_all_arrays_are_filled_in_one_region() -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5, None])
-def test_threads_and_sizes_change_no_bit(threads: int | None) -> None:
+def test_values_do_not_depend_on_threads_or_sizes(threads: int | None) -> None:
     sizes = [(1, 1), (700, 900), (3, 5), (1, 300_001), (2000, 1100), (7, 7), (256, 256)]
     params = {f"{i}": marked(*size) for i, size in enumerate(sizes)}
     params["F"] = np.asfortranarray(marked(611, 517))
@@ -381,7 +381,7 @@ def test_threads_and_sizes_change_no_bit(threads: int | None) -> None:
         assert np.array_equal(out, fk.kaiming_normal(out.shape, out.dtype, rng=stream(8, name)))
 
 
-def test_ctrl_c_and_callbacks_stop_the_region() -> None:
+def test_exception_of_a_progress_callback_stops_the_fill() -> None:
     def stop(_done: int, _total: int) -> None:
         raise InterruptedError
 
@@ -389,7 +389,7 @@ def test_ctrl_c_and_callbacks_stop_the_region() -> None:
         fk.init_({f"w{i}": marked(300, 400) for i in range(20)})
 
 
-def test_what_is_kept_stays_as_it_is() -> None:
+def test_rule_keep_leaves_the_array_unchanged() -> None:
     params = {"frozen": np.ones((3, 4), np.float32), "head": np.empty((4, 5), np.float32)}
     assert fk.init_(params, rng=7, rules={"frozen": "keep", "*": "kaiming_normal"}).filled["frozen"] == "frozen"
     assert (params["frozen"] == 1).all()

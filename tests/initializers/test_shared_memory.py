@@ -40,7 +40,7 @@ def test_many_columns_and_blocks_of_one_matrix() -> None:
     assert find_shared({f"{i}": matrix[:, 3 * i : 3 * i + 3] for i in range(200)}) == {}
 
 
-def test_teeth_that_reach_into_the_next_gap() -> None:
+def test_blocks_that_extend_into_the_next_gap() -> None:
     memory = np.zeros(1024, np.uint8)
     pairs = memory[:1000].reshape(100, 10)[:, :8].view(np.float32)
     for start, apart in ((8, True), (7, False), (1, False), (9, False), (18, True)):

@@ -72,7 +72,7 @@ def test_distribution(plans: Plans, fill: Fill, arguments: dict[str, Any], famil
 
 
 @pytest.mark.parametrize(("fill", "arguments", "family", "variance"), VARIANCES)
-def test_a_shard_has_the_fan_of_the_whole(
+def test_fan_of_a_shard_is_that_of_the_global_shape(
     plans: Plans, fill: Fill, arguments: dict[str, Any], family: str, variance: float
 ) -> None:
     del family, variance
@@ -86,7 +86,7 @@ def test_a_shard_has_the_fan_of_the_whole(
 
 
 @pytest.mark.parametrize("kaiming", [fk.kaiming_normal_, fk.kaiming_uniform_])
-def test_a_kaiming_shard_has_the_fan_of_the_whole(plans: Plans, kaiming: Fill) -> None:
+def test_fan_of_a_kaiming_shard_is_that_of_the_global_shape(plans: Plans, kaiming: Fill) -> None:
     kaiming(np.empty((8, 5), np.float32), global_shape=(8, 50), index=(slice(None), slice(5, 10)))
     kaiming(np.empty((8, 50), np.float32))
     shard, whole = plans.distributions()
@@ -129,7 +129,7 @@ KAIMINGS: list[tuple[Fill, Fill]] = [(fk.he_normal_, fk.kaiming_normal_), (fk.he
 
 
 @pytest.mark.parametrize(("he", "kaiming"), KAIMINGS)
-def test_he_is_kaiming_before_a_relu(he: Fill, kaiming: Fill) -> None:
+def test_he_equals_kaiming_with_relu(he: Fill, kaiming: Fill) -> None:
     reading: dict[str, Any] = {"layout": "*OI", "transposed": True, "groups": 4, "rng": 3}
     for mode in ("fan_in", "fan_out", "fan_avg", "fan_geo_avg"):
         mine, other = np.empty(LAYER, np.float32), np.empty(LAYER, np.float32)
@@ -188,7 +188,7 @@ REFUSED: list[tuple[list[Fill], dict[str, Any], type[Exception], str]] = [
 @pytest.mark.parametrize(
     ("fill", "arguments", "error", "message"), [(fill, *case[1:]) for case in REFUSED for fill in case[0]]
 )
-def test_refuses_with_no_byte_written(
+def test_invalid_arguments_raise_before_anything_is_written(
     fill: Fill, arguments: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     out, generator = np.full((4, 6), -7.0, np.float32), fk.Generator(0)
@@ -200,7 +200,7 @@ def test_refuses_with_no_byte_written(
 
 
 @pytest.mark.parametrize("fill", [*FAMILY, fk.trunc_normal_])
-def test_targets_are_refused_as_fill_does(fill: Fill) -> None:
+def test_invalid_out_raises_as_in_fill(fill: Fill) -> None:
     with pytest.raises(TypeError, match=r"^out must be "):
         fill([[1.0]])
     with pytest.raises(TypeError, match=r"^out must be "):
@@ -218,12 +218,12 @@ def test_needs_two_axes_unless_the_fan_is_given(plans: Plans, fill: Fill) -> Non
 
 @pytest.mark.parametrize("fill", FAMILY)
 @pytest.mark.parametrize("shape", [(0, 5), (5, 0), (0, 0)])
-def test_weights_without_elements_are_left_alone(shape: tuple[int, ...], fill: Fill) -> None:
+def test_weights_without_elements_are_accepted(shape: tuple[int, ...], fill: Fill) -> None:
     out = np.empty(shape, np.float32)
     assert fill(out) is out
 
 
-def test_a_remembered_rule_is_not_another(plans: Plans) -> None:
+def test_cached_rules_are_not_confused(plans: Plans) -> None:
     out = np.empty((4, 9), np.float32)
     for fill in (fk.he_uniform_, fk.lecun_uniform_, fk.xavier_uniform_, fk.he_uniform_):
         fill(out)
@@ -241,7 +241,7 @@ TWINS: list[tuple[Fill, Fill]] = [
 
 
 @pytest.mark.parametrize(("twin", "in_place"), TWINS)
-def test_a_twin_returns_what_its_original_fills_in(twin: Fill, in_place: Fill) -> None:
+def test_functional_variant_returns_the_values_of_the_in_place_function(twin: Fill, in_place: Fill) -> None:
     for dtype in (np.float32, np.float64):
         expected = in_place(np.empty((6, 9), dtype), fan=3, rng=3)
         assert np.array_equal(twin((6, 9), dtype, fan=3, rng=3), expected)

@@ -76,13 +76,13 @@ print("as ever")
 
 @pytest.mark.skipif(sys.platform != "linux", reason="this system lacks it in earnest")
 @pytest.mark.parametrize(("platform", "missing"), [("darwin", NOT_ON_MACOS), ("win32", NOT_ON_WINDOWS)])
-def test_fills_and_checkpoints_without_what_linux_has(tmp_path: Path, platform: str, missing: list[str]) -> None:
+def test_fills_and_checkpoints_on_simulated_other_systems(tmp_path: Path, platform: str, missing: list[str]) -> None:
     result = python(WITHOUT, str(tmp_path), platform, *missing)
     assert result.stdout == "as ever\n", result.stderr
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_no_lock_is_taken_where_there_are_forks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_lock_is_used_on_systems_with_fork(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A child could inherit a lock taken; and two processes that share a descriptor share its position, too."""
     monkeypatch.setattr(_os_files, "_seeking", None)
     monkeypatch.delattr(os, "preadv", raising=False)  # as macOS 10 has it

@@ -103,7 +103,7 @@ def eight_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
         ("2", 3, 2),
     ],
 )
-def test_the_tighter_cap_holds(
+def test_the_lower_limit_applies(
     monkeypatch: pytest.MonkeyPatch, variable: str | None, cap: int | None, expected: int
 ) -> None:
     if variable is not None:
@@ -114,7 +114,7 @@ def test_the_tighter_cap_holds(
 
 @pytest.mark.usefixtures("eight_cpus")
 @pytest.mark.parametrize("value", ["0", "00", "-1", "2.5", "all", " ", " 2", "1_0", "²"])
-def test_the_variable_must_be_a_positive_integer(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+def test_environment_variable_must_be_a_positive_integer(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("FASTKAIMING_THREADS", value)
     with pytest.raises(ValueError, match="FASTKAIMING_THREADS must be a positive integer, got ") as refusal:
         fk.get_num_threads()
@@ -132,14 +132,14 @@ def test_the_variable_must_be_a_positive_integer(monkeypatch: pytest.MonkeyPatch
         (2.0, TypeError, "n must be an integer or None, not float 2.0"),
     ],
 )
-def test_a_refused_cap_leaves_the_old_one(n: Any, error: type[Exception], message: str) -> None:
+def test_invalid_limit_leaves_the_previous_one(n: Any, error: type[Exception], message: str) -> None:
     fk.set_num_threads(5)
     with pytest.raises(error, match=message):
         fk.set_num_threads(n)
     assert fk.get_num_threads() == 5
 
 
-def test_the_variable_is_refused_at_import() -> None:
+def test_invalid_environment_variable_raises_at_import() -> None:
     result = python("import fastkaiming", FASTKAIMING_THREADS="many")
     error = result.stderr.splitlines()[-1]
     assert error == "ValueError: FASTKAIMING_THREADS must be a positive integer, got 'many'"
