@@ -30,7 +30,7 @@ STANDARD_NORMAL = [
 def test_normal_curves(mean: float, std: float, z: float, pdf: float, cdf: float) -> None:
     normal = fk.Normal(mean, std)
     x = mean + std * z
-    # Rounding x moves z by eps * |x| / std; far out, that moves both curves by |z| times as much.
+    # Rounding x changes z by eps * |x| / std, which changes both curves by |z| times as much in the tails.
     tolerance = 4e-16 * (4 + z**2 + abs(z) * abs(mean) / std) if math.isfinite(z) else 0.0
     assert math.isclose(normal.pdf(x), pdf / std, rel_tol=tolerance)
     assert math.isclose(normal.cdf(x), cdf, rel_tol=tolerance)
@@ -91,13 +91,13 @@ def test_widest_uniform_does_not_overflow() -> None:
     assert widest.pdf(0.0) > 0.0
 
 
-LEAST = 5e-324  # the least subnormal
+LEAST = 5e-324  # the smallest subnormal number
 
 
 @pytest.mark.parametrize(
     ("distribution", "x", "pdf", "cdf"),
     [
-        # 1 / 5e-324 is above all floats
+        # 1 / 5e-324 overflows
         (fk.Uniform(0.0, LEAST), [-LEAST, 0.0, LEAST, 1.0], [0.0, math.inf, math.inf, 0.0], [0.0, 0.0, 1.0, 1.0]),
         (fk.Normal(), [-1e200, 1e200], [0.0, 0.0], [0.0, 1.0]),
         (fk.Normal(0.0, 1e-300), [-1e10, 1e10], [0.0, 0.0], [0.0, 1.0]),

@@ -1,4 +1,4 @@
-"""The parameters of truncated normals: correctly rounded, for any bounds, or refused before anything is drawn."""
+"""The kernel parameters of truncated normals: correctly rounded for any bounds, or ValueError."""
 
 import math
 from importlib.util import find_spec
@@ -52,7 +52,7 @@ def test_parameters_equal_those_of_another_series(low: float, high: float, preci
 @pytest.mark.skipif(find_spec("mpmath") is None, reason="mpmath is not installed")
 @given(st.floats(-36, 36), st.floats(-36, 36), st.sampled_from([24, 53]))
 def test_parameters_are_correctly_rounded(alpha: float, beta: float, precision: int) -> None:
-    """Against mpmath's complementary error function, to 2000 bits: far more than any rounding here can need."""
+    """The reference is mpmath's complementary error function with 2000 bits, far more than rounding can need."""
     from mpmath import erfc, mp, mpf, sqrt
 
     single = PRECISIONS[precision]
@@ -114,7 +114,7 @@ def test_operation_follows_from_the_bounds(
 
 
 def test_bounds_are_standardized_exactly() -> None:
-    """(low - mean) / std rounds once: in floating point, 1 - 2**-60 would have become 1 before the division."""
+    """(low - mean) / std is rounded once. In floating point, 1 - 2**-60 would be rounded to 1 before the division."""
     mean, std, low = 2.0**-60, 3.0, 1.0
     alpha = (2**60 - 1) / (3 * 2**60)
     assert (
@@ -126,7 +126,7 @@ def test_bounds_are_standardized_exactly() -> None:
 
 
 def test_bounds_that_overflow_count_as_infinite() -> None:
-    """(high - mean) / std overflows; so do its numbers, and nothing is cut off."""
+    """(high - mean) / std overflows, so the distribution is not truncated there."""
     assert truncated_params(0.0, 1e-200, -1.0, 1e300, 53)[5:] == truncated_params(0.0, 1.0, -INF, INF, 53)[5:]
 
 
@@ -134,10 +134,10 @@ def test_in_single_precision_bounds_from_9_sigmas_on_count_as_infinite() -> None
     infinite = truncated_params(0.0, 1.0, -INF, INF, 24)[5:]
     assert truncated_params(0.0, 1.0, -9.0, 9.5, 24)[5:] == infinite
     assert truncated_params(0.0, 1.0, -9.0, 8.75, 24)[5:] != infinite
-    # The quantile z moves by the tail probability that is left out, over the density at z: most for the last word.
+    # The quantile z changes by the neglected tail probability divided by the density at z, most for the last word.
     normal = NormalDist()
     z = -normal.inv_cdf(2.0**-33)
-    ulp = 2.0**-21  # of numbers from 4 to 8
+    ulp = 2.0**-21  # between 4 and 8
     assert 4 < z < 8
     assert normal.cdf(-9.0) / normal.pdf(z) <= 2.0**-11 * ulp
 

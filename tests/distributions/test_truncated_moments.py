@@ -1,4 +1,4 @@
-"""TruncatedNormal against the textbook's formulas in 1500 digits, and against distributions that it comes to equal."""
+"""TruncatedNormal against the usual formulas with 1500 digits, and against distributions that it converges to."""
 
 import dataclasses
 import math
@@ -29,7 +29,7 @@ def test_moments(row: list[str]) -> None:
     mean, std = map(float, row[4:6])
     truncated = fk.TruncatedNormal(loc, scale, low, high)
     assert math.isclose(truncated.std, scale * std, rel_tol=6 * EPSILON)
-    # The mean cannot be told more exactly than loc and the bounds are.
+    # The mean cannot be more accurate than loc and the bounds.
     tolerance = EPSILON * (abs(loc) + scale * (abs(mean) + 4 * std))
     assert math.isclose(truncated.mean, loc + scale * mean, rel_tol=0.0, abs_tol=tolerance)
     assert low <= truncated.mean <= high
@@ -40,7 +40,7 @@ def test_curves(row: list[str]) -> None:
     loc, scale, low, high, x = map(float.fromhex, [*row[:4], row[6]])
     truncated = fk.TruncatedNormal(loc, scale, low, high)
     for curve, expected in ((truncated.pdf, float(row[7])), (truncated.cdf, float(row[8]))):
-        # The exponent of exp(-z * z / 2) is rounded, which moves the result by as many epsilons as it has units.
+        # Rounding the exponent of exp(-z * z / 2) changes the result by that many epsilons.
         exponent = abs(math.log(expected * (scale if curve == truncated.pdf else 1.0))) if expected else 0.0
         assert math.isclose(curve(x), expected, rel_tol=EPSILON * (8 + exponent), abs_tol=1e-300)
 
@@ -65,10 +65,10 @@ def test_gauss_legendre_rule_equals_the_output_of_its_generator() -> None:
 def test_gauss_legendre_rule_is_exact_for_polynomials(panels: int) -> None:
     nodes, weights = gauss_legendre(panels)
     assert np.array_equal(nodes, -nodes[::-1])
-    for degree in range(48):  # of the 2 * 24 powers that 24 points can integrate, half are odd
+    for degree in range(48):  # 24 points integrate 2 * 24 powers exactly; the odd ones give 0
         integral = math.fsum(weights * nodes**degree)
         of_magnitudes = 2 / (degree + 1)
-        # NumPy's powers of x and of -x are not always the same but for the sign.
+        # The absolute values of NumPy's powers of x and of -x can differ.
         assert math.isclose(integral, 0.0 if degree % 2 else of_magnitudes, rel_tol=0.0, abs_tol=1e-14 * of_magnitudes)
 
 
@@ -94,7 +94,7 @@ def test_truncated_normal_with_narrow_bounds_is_uniform(low: float) -> None:
 
 
 def test_truncated_normal_with_distant_bounds_is_exponential() -> None:
-    truncated = fk.TruncatedNormal(0.0, 1.0, 1e9, math.inf)  # whose rate is 1e9: half of it is below 1e9 + ln(2) / 1e9
+    truncated = fk.TruncatedNormal(0.0, 1.0, 1e9, math.inf)  # its rate is 1e9, so its median is 1e9 + ln(2) / 1e9
     assert math.isclose(truncated.std, 1e-9, rel_tol=1e-15)
     assert truncated.mean == 1e9
     assert math.isclose(fk.TruncatedNormal(-1e9, 1.0, 0.0, math.inf).cdf(math.log(2) / 1e9), 0.5, rel_tol=1e-15)

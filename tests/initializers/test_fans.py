@@ -1,4 +1,4 @@
-"""Fans against connections counted by hand, as PyTorch, JAX and Keras store weights; gains against torch's table."""
+"""Fans against counts by hand, in the layouts of PyTorch, JAX and Keras; gains against torch's table."""
 
 import math
 import platform
@@ -23,7 +23,7 @@ FANS: list[tuple[tuple[int, ...], dict[str, Any], int, int]] = [
     ((33, 16, 3), {}, 48, 99),
     ((64, 3, 7, 7), {}, 147, 3136),
     ((5, 2, 3, 4, 6), {}, 144, 360),
-    # Conv2d(64, 128, 3, groups=4): an output sees 16 channels, an input reaches 32; depthwise: one each
+    # Conv2d(64, 128, 3, groups=4): 16 inputs of an output, 32 outputs of an input; depthwise: one of each
     ((128, 16, 3, 3), {"groups": 4}, 144, 288),
     ((32, 1, 3, 3), {"groups": 32}, 9, 9),
     # ConvTranspose2d(16, 33, (3, 5)), and ConvTranspose1d(64, 128, 5, groups=4) of shape (64, 128 / 4, 5)
@@ -41,7 +41,7 @@ FANS: list[tuple[tuple[int, ...], dict[str, Any], int, int]] = [
     ((4, 2, 2048, 512), {"layout": "BBOI"}, 512, 2048),
     ((64, 5, 5, 3), {"layout": "O*I"}, 75, 1600),
     ((6, 7), {"layout": "OI"}, 7, 6),
-    # no elements, yet a fan
+    # no elements, but the fan is not 0
     ((0, 5), {}, 5, 0),
 ]
 
@@ -56,7 +56,7 @@ def test_fans(shape: tuple[int, ...], arguments: dict[str, Any], fan_in: int, fa
 @given(st.permutations("OIBXY"), st.lists(st.integers(1, 50), min_size=5, max_size=5))
 def test_fans_follow_the_letters_of_any_layout(letters: list[str], sizes: list[int]) -> None:
     size = dict(zip("OIBXY", sizes, strict=True))
-    # The receptive field is one run of axes: put Y right behind X.
+    # The axes of the receptive field must be adjacent, so Y is moved behind X.
     order = [letter for letter in letters if letter != "Y"]
     order.insert(order.index("X") + 1, "Y")
     layout = "".join(order).replace("XY", "*")
@@ -109,7 +109,7 @@ def test_fans_rejects_invalid_arguments(arguments: dict[str, Any], error: type[E
         *((f"conv_transpose{n}d", None, 1.0) for n in (1, 2, 3)),
         ("tanh", None, 5 / 3),
         ("relu", None, 1.4142135623730951),
-        *(("relu", param, 1.4142135623730951) for param in (0.3, math.nan, 1e200, True, "0.1")),  # as in torch, unused
+        *(("relu", param, 1.4142135623730951) for param in (0.3, math.nan, 1e200, True, "0.1")),  # unused, as in torch
         ("selu", None, 0.75),
         ("leaky_relu", None, 1.4141428569978354),  # sqrt(2 / 1.0001)
         ("leaky_relu", 0, 1.4142135623730951),

@@ -1,4 +1,4 @@
-"""Gains against mpmath's integrals of the formulas, against closed forms, and against each other."""
+"""Gains against integrals by mpmath, against closed forms, and against each other."""
 
 import math
 from collections.abc import Callable
@@ -18,7 +18,7 @@ DECIMALS = {name: decimal for name, decimal, _ in ROWS}
 
 @pytest.mark.parametrize(("name", "decimal", "hexadecimal"), ROWS)
 def test_gains_equal_the_integrals_to_the_last_bit(name: str, decimal: str, hexadecimal: str) -> None:
-    if name == "elu_below_0":  # the moment behind every alpha; this one leaves nothing but it
+    if name == "elu_below_0":  # every alpha uses this moment; this alpha leaves no other term
         assert fk.calculate_gain("elu", 1e150) == math.sqrt(2 / (1 + float(decimal) * 1e300))
     else:
         assert fk.calculate_gain(name).hex() == hexadecimal
@@ -109,7 +109,7 @@ def test_callable_may_modify_its_argument_and_is_evaluated_at_every_call() -> No
 
 
 class Absent:
-    """A function of a library whose arrays are its own."""
+    """A function of a library with its own array type."""
 
     def __call__(self, z: object) -> float:
         raise RuntimeError(f"not for {type(z).__name__}")
@@ -150,7 +150,7 @@ def test_gain_of_an_invalid_callable_raises(function: Any, error: type[Exception
 
 @pytest.mark.parametrize("name", ["elu", "gelu", "silu", "swish", "mish", "softplus"])
 def test_kaiming_accepts_every_nonlinearity(name: str) -> None:
-    # the argument a is the slope of leaky_relu alone: it is not the alpha of elu
+    # the argument a is only the slope of leaky_relu, not the alpha of elu
     assert fk.kaiming((3, 16), nonlinearity=name) == fk.Normal(0.0, fk.calculate_gain(name) / 4)
     assert fk.kaiming((3, 16), a=0.3, nonlinearity=name) == fk.Normal(0.0, fk.calculate_gain(name) / 4)
 

@@ -1,4 +1,4 @@
-"""The named initializers: the distribution that each draws from, by hand; what they refuse, with no byte written."""
+"""The Kaiming and plain initializers: their distributions against formulas, and their errors."""
 
 import ctypes
 import ctypes.util
@@ -34,7 +34,7 @@ VARIANCES: list[tuple[tuple[int, ...], dict[str, Any], float]] = [
     ((256, 128), {"nonlinearity": "relu"}, 2 / 128),
     ((256, 128), {"nonlinearity": "relu", "a": 0.5}, 2 / 128),
     ((256, 128), {"a": 0.2}, 2 / 1.04 / 128),
-    ((256, 128), {"a": math.sqrt(5)}, 1 / 3 / 128),  # torch.nn.Linear's own reset_parameters
+    ((256, 128), {"a": math.sqrt(5)}, 1 / 3 / 128),  # torch.nn.Linear.reset_parameters
     ((256, 128), {"nonlinearity": "tanh"}, 25 / 9 / 128),
     ((256, 128), {"nonlinearity": "selu"}, 9 / 16 / 128),
     ((256, 128), {"nonlinearity": "linear"}, 1 / 128),
@@ -52,11 +52,9 @@ VARIANCES: list[tuple[tuple[int, ...], dict[str, Any], float]] = [
     ((256,), {"fan": 0.5, "gain": 2}, 8.0),
     ((), {"fan": 8}, 2 / 8),
     ((256, 128), {"gain": 0.0}, 0.0),
-    # with a fan given, neither layout nor groups are held against the shape
+    # with an explicit fan, layout and groups are not compared with the shape
     ((7,), {"fan": 8, "layout": "BBOI"}, 2 / 8),
     ((7, 5), {"fan": 8, "groups": 2, "mode": "fan_out"}, 2 / 8),
-    # groups need not divide an axis whose fan is not asked for
-    ((7, 5), {"groups": 2}, 2 / 5),
 ]
 
 
@@ -86,7 +84,7 @@ def test_kaiming_fills_use_the_distribution_of_kaiming(
             fk.normal_(plain, std=math.sqrt(variance), rng=fk.Key(1, 2))
         else:
             fk.uniform_(plain, -bound, bound, rng=fk.Key(1, 2))
-        # sqrt(2) / sqrt(fan) and sqrt(2 / fan) may differ by a rounding, and then the values do.
+        # sqrt(2) / sqrt(fan) and sqrt(2 / fan) may differ by a rounding error, and then the values differ, too.
         assert np.allclose(out, plain, rtol=4 * np.finfo(dtype).eps, atol=0)
 
 
@@ -135,6 +133,7 @@ KAIMING: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"layout": "OIHW"}, ValueError, f"{LAYOUT_RULE}, got 'OIHW'"),
     ({"layout": "OIHW", "fan": 3}, ValueError, f"{LAYOUT_RULE}, got "),
     ({"groups": 0}, ValueError, "groups must be an integer from 1 to "),
+    ({"groups": 3, "mode": "fan_in"}, ValueError, "groups must divide the 4 channels of axis 'O', got 3"),
     ({"groups": 3, "mode": "fan_out"}, ValueError, "groups must divide the 4 channels of axis 'O', got 3"),
     ({"groups": 3, "transposed": True}, ValueError, "groups must divide the 4 channels of axis 'I', got 3"),
     ({"transposed": None}, TypeError, "transposed must be True or False, not NoneType None"),
@@ -171,6 +170,8 @@ def test_kaiming_raises_before_anything_is_written(
         (fk.uniform_, {"low": 2.0}, "low must not be above high, got low=2.0 and high=1.0"),
         (fk.uniform_, {"high": math.inf}, "high must be finite, got inf"),
         (fk.uniform_, {"low": -1e60}, "low must not overflow float32, got -1e+60"),
+        (fk.constant_, {"val": 1e60}, "val must not overflow float32, got 1e+60"),
+        (fk.constant_, {"val": math.nan}, "val must be finite, got nan"),
     ],
 )
 def test_parameters_that_do_not_fit_the_dtype_raise(
@@ -263,7 +264,7 @@ def test_kaiming_overflow_message_states_gain_and_fan(family: str, gain: float, 
     assert str(refusal.value) == expected
 
 
-TWINS = [
+VARIANTS = [
     (fk.uniform, fk.uniform_),
     (fk.normal, fk.normal_),
     (fk.trunc_normal, fk.trunc_normal_),
@@ -275,24 +276,24 @@ TWINS = [
 ]
 
 
-@pytest.mark.parametrize(("twin", "in_place"), TWINS)
+@pytest.mark.parametrize(("variant", "in_place"), VARIANTS)
 def test_functional_variant_returns_the_values_of_the_in_place_function(
-    twin: Callable[..., Any], in_place: Callable[..., Any]
+    variant: Callable[..., Any], in_place: Callable[..., Any]
 ) -> None:
     for dtype in map(np.dtype, ("<f4", ">f4", "f8", "f2", ml_dtypes.bfloat16)):
         expected = in_place(np.empty((6, 9), dtype), 0.25, rng=3)
-        assert np.array_equal(twin((6, 9), dtype, 0.25, rng=3), expected)
-        assert twin([6, 9], dtype, rng=3).dtype == dtype
-    assert twin((6, 9)).dtype == np.float32
+        assert np.array_equal(variant((6, 9), dtype, 0.25, rng=3), expected)
+        assert variant([6, 9], dtype, rng=3).dtype == dtype
+    assert variant((6, 9)).dtype == np.float32
 
 
-@pytest.mark.parametrize(("twin", "in_place"), TWINS)
+@pytest.mark.parametrize(("variant", "in_place"), VARIANTS)
 def test_functional_variant_has_the_signature_of_the_in_place_function(
-    twin: Callable[..., Any], in_place: Callable[..., Any]
+    variant: Callable[..., Any], in_place: Callable[..., Any]
 ) -> None:
-    assert twin.__name__ + "_" == in_place.__name__
-    assert getattr(fk, twin.__name__) is twin is pickle.loads(pickle.dumps(twin))
-    shape, dtype, *others = inspect.signature(twin).parameters.values()
+    assert variant.__name__ + "_" == in_place.__name__
+    assert getattr(fk, variant.__name__) is variant is pickle.loads(pickle.dumps(variant))
+    shape, dtype, *others = inspect.signature(variant).parameters.values()
     assert (shape.name, dtype.name, dtype.default) == ("shape", "dtype", np.float32)
     assert others == list(inspect.signature(in_place).parameters.values())[1:]
 
@@ -318,13 +319,13 @@ def test_functional_variant_has_the_signature_of_the_in_place_function(
         ((4, 4), "float17", TypeError, DTYPES + "str 'float17'"),
     ],
 )
-@pytest.mark.parametrize("twin", [twin for twin, _ in TWINS])
+@pytest.mark.parametrize("variant", [variant for variant, _ in VARIANTS])
 def test_functional_variant_rejects_invalid_arguments(
-    twin: Callable[..., Any], shape: Any, dtype: Any, error: type[Exception], message: str
+    variant: Callable[..., Any], shape: Any, dtype: Any, error: type[Exception], message: str
 ) -> None:
     generator = fk.Generator(0)
     with pytest.raises(error) as refusal:
-        twin(shape, dtype, rng=generator)
+        variant(shape, dtype, rng=generator)
     assert str(refusal.value).startswith(message)
     assert generator.take().stream == 1
 
@@ -334,7 +335,7 @@ TINY = 2.0**-60
 
 @contextmanager
 def upward_rounding() -> Iterator[None]:
-    """Set what another library may leave behind."""
+    """Set a rounding mode and flags as another library may leave them."""
     library = ctypes.CDLL(ctypes.util.find_library("m"))
     before = library.fegetround()
     if library.fesetround({"x86_64": 0x800, "aarch64": 0x400000}[platform.machine()]):
@@ -354,7 +355,7 @@ def upward_rounding() -> Iterator[None]:
 def test_values_do_not_depend_on_the_rounding_mode(columns: int) -> None:
     expected = np.float32(math.sqrt(2) / math.sqrt(columns)) * fk.normal((29, columns), rng=7)
     with upward_rounding():
-        assert 1.0 + TINY > 1.0  # in force, and no constant of the compiler
+        assert 1.0 + TINY > 1.0  # the mode is active, and this is not a compile-time constant
         got = fk.kaiming_normal((29, columns), rng=7)
     assert np.array_equal(got, expected)
 

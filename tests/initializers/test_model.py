@@ -1,4 +1,4 @@
-"""Whole mappings: which rule an array gets, which stream, what is refused, and that all are filled side by side."""
+"""``init_``: the rule and the stream of each array, errors, and that all arrays are filled in one parallel region."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -108,8 +108,8 @@ RULES: dict[str, tuple[Any, Callable[[fk.Key], NDArray[Any]]]] = {
     "a name": ("kaiming_uniform", lambda key: fk.kaiming_uniform((6, 5), rng=key)),
     "a name with an underscore": ("kaiming_uniform_", lambda key: fk.kaiming_uniform((6, 5), rng=key)),
     "a call": ("normal()", lambda key: fk.normal((6, 5), rng=key)),
-    "arguments by name": ("normal(std=2.5, mean=-1)", lambda key: fk.normal((6, 5), mean=-1, std=2.5, rng=key)),
-    "arguments by place": (" uniform(-3, 0.5) ", lambda key: fk.uniform((6, 5), low=-3, high=0.5, rng=key)),
+    "keyword arguments": ("normal(std=2.5, mean=-1)", lambda key: fk.normal((6, 5), mean=-1, std=2.5, rng=key)),
+    "positional arguments": (" uniform(-3, 0.5) ", lambda key: fk.uniform((6, 5), low=-3, high=0.5, rng=key)),
     "a text as argument": (
         "kaiming_normal(nonlinearity='tanh', layout='IO')",
         lambda key: fk.kaiming_normal((6, 5), nonlinearity="tanh", layout="IO", rng=key),
@@ -117,7 +117,7 @@ RULES: dict[str, tuple[Any, Callable[[fk.Key], NDArray[Any]]]] = {
     "a constant": ("constant(0.25)", lambda _key: np.full((6, 5), 0.25, np.float32)),
     "a function": (fk.kaiming_uniform_, lambda key: fk.kaiming_uniform((6, 5), rng=key)),
     "a partial function": (partial(fk.normal_, std=3.0), lambda key: fk.normal((6, 5), std=3.0, rng=key)),
-    "a function of the user": (
+    "a user's function": (
         lambda out, rng: fk.normal_(out, std=3.0, rng=rng).__imul__(np.float32(2)),
         lambda key: 2 * fk.normal((6, 5), std=3.0, rng=key),
     ),
@@ -205,21 +205,21 @@ def transposed() -> dict[str, NDArray[Any]]:
 
 
 REFUSED: dict[str, tuple[Callable[[], Any], Any, Any, type[Exception], str]] = {
-    "no mapping": (
+    "not a mapping": (
         lambda: [marked(3, 3)],
         0,
         None,
         TypeError,
         r"params must be a mapping of .*, not list",
     ),
-    "a name that is none": (
+    "a name that is not a str": (
         lambda: {3: marked(3, 3)},
         0,
         None,
         TypeError,
         r"a name in params must be .*, not int 3",
     ),
-    "no array": (lambda: {"w": [1.0]}, 0, None, TypeError, r"array 'w': out must be a NumPy array"),
+    "not an array": (lambda: {"w": [1.0]}, 0, None, TypeError, r"array 'w': out must be a NumPy array"),
     "a nested mapping": (
         lambda: {"a": {"w": 1}},
         0,
@@ -250,7 +250,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], Any, Any, type[Exception], str]] = {
         ValueError,
         r"array 'w', by the rule '\*': fans need a shape of at least two axes, got \(3,\)",
     ),
-    "no rule": (
+    "no matching rule": (
         lambda: {f"w{i}": marked(3, 3) for i in range(7)},
         0,
         {"x*": "zeros"},
@@ -274,14 +274,14 @@ REFUSED: dict[str, tuple[Callable[[], Any], Any, Any, type[Exception], str]] = {
         r"must be the name of an initializer or a call of one.*, got '1 \+ 1'",
     ),
     "a call of a call": (one, 0, {"*": "normal()()"}, ValueError, r"must be the name of an initializer"),
-    "no literal": (
+    "not a literal": (
         one,
         0,
         {"*": "normal(std=abs(2))"},
         ValueError,
         r"must have only literals as arguments",
     ),
-    "no syntax": (
+    "a syntax error": (
         one,
         0,
         {"*": "normal("},
@@ -316,9 +316,9 @@ REFUSED: dict[str, tuple[Callable[[], Any], Any, Any, type[Exception], str]] = {
         ValueError,
         r"array 'w', by the rule '\*': std must not be negative, got -2",
     ),
-    "no rule at all": (one, 0, {"*": 3}, TypeError, r"must be a str or a callable, not int 3"),
+    "a rule that is a number": (one, 0, {"*": 3}, TypeError, r"must be a str or a callable, not int 3"),
     "a pattern": (one, 0, {3: "zeros"}, TypeError, r"a pattern in rules must be a str"),
-    "rules that are no pairs": (
+    "rules that are not pairs": (
         one,
         0,
         "zeros",

@@ -1,4 +1,4 @@
-"""Names of one memory are told from names of overlapping memory, and from views that lie between one another."""
+"""Names of the same memory are distinguished from overlapping arrays and from interleaved views."""
 
 from contextlib import nullcontext
 from itertools import combinations
@@ -20,9 +20,9 @@ VIEWS = st.tuples(CUTS, CUTS, st.sampled_from([slice(None), slice(None, None, -1
 def test_views_of_one_array(cuts: list[tuple[slice, slice, slice, bool]]) -> None:
     memory, numbers = np.zeros((8, 8), np.float16), np.arange(64).reshape(8, 8)
     views, elements = {}, {}
-    for i, (rows, columns, direction, turned) in enumerate(cuts):
+    for i, (rows, columns, direction, transposed) in enumerate(cuts):
         view, its_elements = (whole[rows, columns][direction] for whole in (memory, numbers))
-        views[str(i)], elements[str(i)] = (view.T, its_elements.T) if turned else (view, its_elements)
+        views[str(i)], elements[str(i)] = (view.T, its_elements.T) if transposed else (view, its_elements)
     expected: dict[str, str] = {}
     overlap = False
     for first, second in combinations(elements, 2):

@@ -1,4 +1,4 @@
-"""Xavier, LeCun, He, variance scaling and truncated normals: what each draws from, by hand, and what it refuses."""
+"""Xavier, LeCun, He, variance scaling and truncated normals: their distributions against formulas, and their errors."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -14,17 +14,17 @@ Fill = Callable[..., Any]
 
 CUT = 0.87962566103423978  # the standard deviation of N(0, 1) between -2 and 2
 LAYOUT = {"layout": "*IO"}
-LAYER = (3, 3, 16, 32)  # in that layout: 144 and 288, with means of 216 and of sqrt(2) * 144
+LAYER = (3, 3, 16, 32)  # the fans in that layout are 144 and 288; their means are 216 and sqrt(2) * 144
 
 
 @pytest.fixture
 def plans() -> Iterator[Plans]:
-    """Return the list of the plans of all fills, of which none is made."""
+    """Return the list of the plans of all fills; none of the fills runs."""
     with put_off() as plans:
         yield plans
 
 
-# function, arguments, the family that it draws from, the variance
+# function, arguments, family and variance of its distribution
 VARIANCES: list[tuple[Fill, dict[str, Any], str, float]] = [
     (fk.xavier_normal_, {}, "normal", 1 / 216),
     (fk.xavier_normal_, {"gain": 5 / 3}, "normal", 25 / 9 / 216),
@@ -63,12 +63,12 @@ def test_distribution(plans: Plans, fill: Fill, arguments: dict[str, Any], famil
     out = np.empty(LAYER, np.float32)
     assert fill(out, **LAYOUT, **arguments) is out
     kind, numbers = expected_numbers(family, math.sqrt(variance))
-    (drawn,) = plans.distributions()
-    assert type(drawn) is kind
+    (distribution,) = plans.distributions()
+    assert type(distribution) is kind
     for name, number in numbers.items():
-        assert math.isclose(getattr(drawn, name), number, rel_tol=8e-16)
-    assert drawn.mean == 0.0
-    assert math.isclose(drawn.std, math.sqrt(variance), rel_tol=2e-15)
+        assert math.isclose(getattr(distribution, name), number, rel_tol=8e-16)
+    assert distribution.mean == 0.0
+    assert math.isclose(distribution.std, math.sqrt(variance), rel_tol=2e-15)
 
 
 @pytest.mark.parametrize(("fill", "arguments", "family", "variance"), VARIANCES)
@@ -97,7 +97,7 @@ def test_fan_of_a_kaiming_shard_is_that_of_the_global_shape(plans: Plans, kaimin
 def test_values_have_the_variance(fill: Fill, arguments: dict[str, Any], family: str, variance: float) -> None:
     values = np.empty(LAYER, np.float64)
     fill(values, **LAYOUT, **arguments, rng=7)
-    error = 5 * math.sqrt(2 / values.size)  # of a normal's variance, 5 standard errors; the others' are smaller
+    error = 5 * math.sqrt(2 / values.size)  # 5 standard errors of a normal, or more of the other families
     assert math.isclose(np.mean(values**2), variance, rel_tol=error)
     if family != "normal":
         bound = math.sqrt(variance) * (2 / CUT if family == "truncated_normal" else math.sqrt(3))
@@ -145,6 +145,7 @@ REFUSED: list[tuple[list[Fill], dict[str, Any], type[Exception], str]] = [
     (FAMILY, {"fan": True}, TypeError, "fan must be a real number, not bool True"),
     (FAMILY, {"layout": "OIHW"}, ValueError, "layout must have one 'O' (outputs), one 'I' (inputs), "),
     (FAMILY, {"layout": ["OI"]}, TypeError, "layout must be a str, not list ['OI']"),
+    (FAMILY, {"groups": 3}, ValueError, "groups must divide the 32 channels of axis 'O', got 3"),
     (FAMILY, {"groups": 0}, ValueError, "groups must be an integer from 1 to "),
     (FAMILY, {"transposed": 1}, TypeError, "transposed must be True or False, not int 1"),
     (FAMILY, {"threads": 0}, ValueError, "threads must be an integer from 1 to 1024, got 0"),
@@ -232,7 +233,7 @@ def test_cached_rules_are_not_confused(plans: Plans) -> None:
     ]
 
 
-TWINS: list[tuple[Fill, Fill]] = [
+VARIANTS: list[tuple[Fill, Fill]] = [
     (fk.lecun_normal, fk.lecun_normal_),
     (fk.lecun_uniform, fk.lecun_uniform_),
     (fk.he_normal, fk.he_normal_),
@@ -240,9 +241,9 @@ TWINS: list[tuple[Fill, Fill]] = [
 ]
 
 
-@pytest.mark.parametrize(("twin", "in_place"), TWINS)
-def test_functional_variant_returns_the_values_of_the_in_place_function(twin: Fill, in_place: Fill) -> None:
+@pytest.mark.parametrize(("variant", "in_place"), VARIANTS)
+def test_functional_variant_returns_the_values_of_the_in_place_function(variant: Fill, in_place: Fill) -> None:
     for dtype in (np.float32, np.float64):
         expected = in_place(np.empty((6, 9), dtype), fan=3, rng=3)
-        assert np.array_equal(twin((6, 9), dtype, fan=3, rng=3), expected)
-    assert twin([6, 9]).dtype == np.float32
+        assert np.array_equal(variant((6, 9), dtype, fan=3, rng=3), expected)
+    assert variant([6, 9]).dtype == np.float32

@@ -1,4 +1,4 @@
-"""Keys and generators: published words, named streams against coreutils' b2sum, threads that share a generator."""
+"""Keys and generators: published words, streams of names against coreutils' b2sum, threads that share a generator."""
 
 import copy
 import pickle
@@ -16,7 +16,7 @@ from fastkaiming import _core
 from fastkaiming.rng import key_from
 
 LAST = 2**64 - 1
-SEED_OF_KEY_0 = 2**64 - 0x782CB42F65763AD6  # the one for which the sum is 0, which the finalizer leaves as it is
+SEED_OF_KEY_0 = 2**64 - 0x782CB42F65763AD6  # its sum is 0, which the finalizer maps to 0
 
 
 def test_words_are_philox() -> None:
@@ -27,7 +27,7 @@ def test_words_are_philox() -> None:
 
 
 def test_philox_key_is_the_finalizer_of_splitmix64() -> None:
-    """Against the first outputs of Vigna's splitmix64.c from the state 1234567, as Rosetta Code publishes them."""
+    """The expected values are the first outputs of Vigna's splitmix64.c from state 1234567, as on Rosetta Code."""
     published = [
         6457827717110365317,
         3203168211198807973,
@@ -41,7 +41,7 @@ def test_philox_key_is_the_finalizer_of_splitmix64() -> None:
 
 
 def test_philox_key_is_a_bijection() -> None:
-    """Each step undone in whole numbers leads back to the seed; the streams of a seed have one key."""
+    """Inverting each step with integers returns the seed; all streams of a seed have the same Philox key."""
     for seed in [0, 1, 42, LAST, *np.random.default_rng(0).integers(LAST, size=1000, dtype=np.uint64).tolist()]:
         key = fk.Key(seed, 5)
         z = without_shift(key.philox_key, 31) * pow(0x94D049BB133111EB, -1, 2**64) % 2**64
@@ -51,7 +51,7 @@ def test_philox_key_is_a_bijection() -> None:
 
 
 def without_shift(y: int, shift: int) -> int:
-    """Return the x of 64 bits whose x xor (x >> shift) is y."""
+    """Return the 64-bit x for which x xor (x >> shift) is y."""
     x = y
     for _ in range(64 // shift):
         x = y ^ x >> shift
@@ -64,7 +64,7 @@ def test_philox_key_cannot_be_set() -> None:
 
 
 def test_words_differ_from_philox_with_the_seed_as_key() -> None:
-    """As in torch's CUDA generator and in Triton, where stream and block are subsequence and offset."""
+    """The latter are used by torch's CUDA generator and Triton, with stream and block as subsequence and offset."""
     raw = np.empty(32, np.uint32)
     _core.fill(raw, _core.WORDS_U32, 42, 5, 0)
     assert not set(fk.Key(42, 5).words(32)) & set(raw)
@@ -140,7 +140,7 @@ def test_copy_of_a_generator_continues_independently(copied: Callable[[fk.Genera
 
 
 def state(**changes: object) -> dict[str, object]:
-    """Return the pickled state of a generator, or what another release may have made of it."""
+    """Return the pickled state of a generator, or with changes the state that another release may write."""
     return {"stream_version": fk.STREAM_VERSION, "seed": 5, "next_stream": 1, **changes}
 
 
@@ -223,7 +223,7 @@ def test_huge_seed_raises_value_error() -> None:
         fk.Key(10**5000)
 
 
-# The stream is 2**63 + (the digest mod 2**63), the digest from `printf NAME | b2sum -l 64`, its bytes lowest first.
+# The stream is 2**63 + (digest mod 2**63), with the little-endian digest of `printf NAME | b2sum -l 64`.
 @pytest.mark.parametrize(
     ("name", "digest"),
     [("encoder.weight", "a5f08dd8b48ac2fe"), ("é", "cb1abf8beff3192f"), ("", "e4a6a0577479b2b4")],
@@ -232,7 +232,7 @@ def test_streams_of_names_match_b2sum(name: str, digest: str) -> None:
     generator = fk.Generator(3)
     stream = 2**63 + int.from_bytes(bytes.fromhex(digest), "little") % 2**63
     assert generator.key(name) == fk.Key(3, stream)
-    assert generator.take().stream == 1  # a name takes nothing
+    assert generator.take().stream == 1  # the key of a name does not advance the generator
 
 
 @pytest.mark.parametrize("name", [b"weight", 3, None])
@@ -263,8 +263,8 @@ def test_key_from_every_kind_of_rng() -> None:
 
 def test_key_from_a_numpy_generator_takes_one_64_bit_seed() -> None:
     for bits in (np.random.PCG64, np.random.Philox, np.random.SFC64):
-        ours, theirs = np.random.Generator(bits(5)), bits(5)
-        assert [key_from(ours) for _ in range(3)] == [fk.Key(int(theirs.random_raw())) for _ in range(3)]
+        generator, raw = np.random.Generator(bits(5)), bits(5)
+        assert [key_from(generator) for _ in range(3)] == [fk.Key(int(raw.random_raw())) for _ in range(3)]
 
 
 @pytest.mark.parametrize("rng", [True, 1.5, "42", [1], np.random.RandomState(0), np.float64(3.0)])

@@ -1,4 +1,4 @@
-"""The memory that this process may take, read from trees of files as Linux would show them."""
+"""The available memory, read from simulated trees of files in /proc and /sys."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -61,10 +61,10 @@ def test_available_memory_of_the_machine(tree: Tree) -> None:
         pytest.param(v2_group(f"{V2}/box/job", 3 * GIB, GIB, 0), 2 * GIB, id="v2"),
         pytest.param(v2_group(f"{V2}/box", 3 * GIB, GIB, 0), 2 * GIB, id="v2 on an ancestor"),
         pytest.param(v2_group(V2, 3 * GIB, GIB, 0), 2 * GIB, id="v2 on the root, as inside a container"),
-        pytest.param(v2_group(f"{V2}/box/job", 3 * GIB, 2 * GIB, GIB), 2 * GIB, id="v2 with cache to give back"),
+        pytest.param(v2_group(f"{V2}/box/job", 3 * GIB, 2 * GIB, GIB), 2 * GIB, id="v2 with reclaimable cache"),
         pytest.param(v2_group(f"{V2}/box/job", 3 * GIB, 4 * GIB, 0), 0, id="v2 over its limit"),
         pytest.param(v2_group(f"{V2}/box/job", 99 * GIB, GIB, 0), 8 * GIB, id="v2 beyond the machine"),
-        pytest.param(v2_group(f"{V2}/other", GIB, 0, 0), 8 * GIB, id="v2 of somebody else"),
+        pytest.param(v2_group(f"{V2}/other", GIB, 0, 0), 8 * GIB, id="v2 of another process"),
     ],
 )
 def test_available_memory_in_control_groups_version_2(tree: Tree, groups: dict[str, object], expected: int) -> None:
@@ -77,7 +77,7 @@ def test_available_memory_in_control_groups_version_2(tree: Tree, groups: dict[s
     [
         pytest.param(v1_group(f"{V1}/box", 2**63 - 4096, GIB, 0), 8 * GIB, id="without a limit"),
         pytest.param(v1_group(f"{V1}/box", 3 * GIB, GIB, 0), 2 * GIB, id="a limit"),
-        pytest.param(v1_group(f"{V1}/box", 3 * GIB, 2 * GIB, GIB), 2 * GIB, id="with cache to give back"),
+        pytest.param(v1_group(f"{V1}/box", 3 * GIB, 2 * GIB, GIB), 2 * GIB, id="with reclaimable cache"),
         pytest.param(v1_group("sys/fs/cgroup/cpu/box", GIB, 0, 0), 8 * GIB, id="of another controller"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Every check: what passes comes back in its plain type, what does not is named by argument, rule and value."""
+"""Argument checks: valid values are returned as plain types, and errors state the argument, the rule and the value."""
 
 import ctypes
 import ctypes.util
@@ -73,15 +73,15 @@ def test_negative_zero_becomes_zero() -> None:
 )
 def test_subnormal_numbers_are_kept_in_a_process_that_flushes_them_to_zero(number: float) -> None:
     library = ctypes.CDLL(ctypes.util.find_library("m"))
-    own, foreign = (ctypes.c_uint32 * 8)(), (ctypes.c_uint32 * 8)()  # fenv_t; its last word is MXCSR
-    library.fegetenv(own)
-    foreign[:] = [*own[:7], own[7] | 0x40]  # DAZ: denormals are zeros
-    library.fesetenv(foreign)
+    original, flushing = (ctypes.c_uint32 * 8)(), (ctypes.c_uint32 * 8)()  # fenv_t; its last word is MXCSR
+    library.fegetenv(original)
+    flushing[:] = [*original[:7], original[7] | 0x40]  # DAZ: denormals are zeros
+    library.fesetenv(flushing)
     try:
         flushed = number == 0.0
         passed = _validation.finite("x", number)
     finally:
-        library.fesetenv(own)
+        library.fesetenv(original)
     assert flushed
     assert struct.pack("d", passed) == struct.pack("d", number)
 
