@@ -1,4 +1,4 @@
-"""The bounds of uniform and truncated normal distributions: which values a fill stores, and which bounds it refuses."""
+"""Bounds of uniform and truncated normal distributions: which values a fill stores, and which bounds raise."""
 
 import math
 from typing import Any
@@ -13,7 +13,7 @@ import fastkaiming as fk
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("low", [1.0, -3.0])
 def test_uniform_fills_store_the_lower_bound_but_not_the_upper_bound(dtype: Any, low: float) -> None:
-    """Bounds two and four numbers apart, where rounding alone would give high in an eighth of all cases or more."""
+    """With bounds two or four numbers apart, rounding alone would give high in at least an eighth of all cases."""
     for steps in (2, 4):
         numbers = [dtype(low)]
         for _ in range(steps):
@@ -24,10 +24,10 @@ def test_uniform_fills_store_the_lower_bound_but_not_the_upper_bound(dtype: Any,
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_uniform_fills_store_neither_of_symmetric_bounds(dtype: Any) -> None:
-    """The farthest values are those of the first and the last word, one number inside of the bounds: all are drawn."""
+    """The extreme values, of the first and the last word, are one number inside of the bounds, and both occur."""
     for bound in (1.0, 0.3, float(np.finfo(dtype).max) / 2):
-        drawn_from = fk.Uniform(-bound, bound)
-        values = np.abs(fk.fill_(np.empty(1 << 20, dtype), drawn_from, rng=3))
+        uniform = fk.Uniform(-bound, bound)
+        values = np.abs(fk.fill_(np.empty(1 << 20, dtype), uniform, rng=3))
         assert 0.999 * bound < values.max() < dtype(bound)
 
 
@@ -51,7 +51,7 @@ NARROW = pytest.mark.parametrize(("dtype", "eps"), [(np.float16, 2.0**-10), (ml_
 
 @NARROW
 def test_constants_are_rounded_to_float32_and_then_to_the_format(dtype: Any, eps: float) -> None:
-    """Like any other value; a single rounding would give the next number, 1 + eps."""
+    """Constants are rounded like other values. A single rounding would give the next number, 1 + eps."""
     value = 1.0 + eps / 2 + 2.0**-40
     for constant in (fk.Normal(value, 0.0), fk.Uniform(value, value), fk.TruncatedNormal(value, 0.0, 0.0, 2.0)):
         assert fk.fill_(np.empty(3, dtype), constant, rng=1).astype(np.float64).tolist() == [1.0] * 3
@@ -59,7 +59,7 @@ def test_constants_are_rounded_to_float32_and_then_to_the_format(dtype: Any, eps
 
 @NARROW
 def test_truncated_normal_with_scale_0_stays_within_its_bounds(dtype: Any, eps: float) -> None:
-    truncated = fk.TruncatedNormal(1.0 + 0.4 * eps, 0.0, 1.0 + 0.3 * eps, 2.0)  # to nearest, it would be 1
+    truncated = fk.TruncatedNormal(1.0 + 0.4 * eps, 0.0, 1.0 + 0.3 * eps, 2.0)  # rounding to nearest would give 1
     assert fk.fill_(np.empty(3, dtype), truncated, rng=1).astype(np.float64).tolist() == [1.0 + eps] * 3
 
 

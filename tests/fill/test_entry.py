@@ -1,4 +1,4 @@
-"""The compiled entry to the core: what it remembers of a fill, and what it never takes for something else."""
+"""The compiled entry point: what it caches of a fill, and that different fills never share a cache entry."""
 
 import math
 import sys
@@ -13,7 +13,7 @@ from plans import put_off
 
 import fastkaiming as fk
 
-MAX_TEMPLATES = 4096  # that fastkaiming/_entry.pxi remembers
+MAX_TEMPLATES = 4096  # the size of the cache in fastkaiming/_entry.pxi
 
 
 def functions_called(call: Callable[[], object]) -> list[str]:
@@ -67,7 +67,7 @@ def test_templates_of_fans_are_not_shared_between_shapes() -> None:
     with put_off() as plans:
         for shape in ((4, 9), (9, 4), (4, 9), (4, 3, 3)):
             fk.kaiming_normal_(np.empty(shape, np.float32), nonlinearity="linear")
-    assert [drawn.std for drawn in plans.distributions()] == [1 / 3, 1 / 2, 1 / 3, 1 / 3]
+    assert [distribution.std for distribution in plans.distributions()] == [1 / 3, 1 / 2, 1 / 3, 1 / 3]
 
 
 def test_callable_nonlinearity_is_called_at_every_fill() -> None:
@@ -80,7 +80,7 @@ def test_callable_nonlinearity_is_called_at_every_fill() -> None:
     with put_off() as plans:
         for slopes[0] in (1.0, 2.0):
             fk.kaiming_normal_(out, nonlinearity=nonlinearity)
-    assert [drawn.std for drawn in plans.distributions()] == pytest.approx([8**-0.5, 8**-0.5 / 2])
+    assert [distribution.std for distribution in plans.distributions()] == pytest.approx([8**-0.5, 8**-0.5 / 2])
 
 
 @pytest.mark.parametrize("nothing", [None, 0, 0.0, "", (), [], {}])

@@ -1,4 +1,4 @@
-"""The door to the core: refusals leave every byte alone, and what passes arrives as the numbers of the contract."""
+"""``fill_``: errors leave the memory unchanged, and the core receives correctly rounded parameters."""
 
 import array
 import threading
@@ -21,7 +21,7 @@ MIB = 1 << 20
 
 
 def marked(shape: tuple[int, ...] = (4, 6), dtype: Any = np.float32) -> NDArray[Any]:
-    """Return an array whose every byte is 0xA5, so that a write would show."""
+    """Return an array of bytes 0xA5, so that a test can detect writes."""
     out = np.empty(shape, dtype)
     out.view(np.uint8)[...] = 0xA5
     return out
@@ -92,7 +92,7 @@ ARGUMENTS: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
         TypeError,
         "distribution must be a Normal, Uniform or TruncatedNormal, not list [0, 1]",
     ),
-    # Overflow: 9.5 standard deviations reach 3.42e38 where float32 ends at 3.4028e38, and 1.805e308 past 1.7977e308.
+    # Overflow: 9.5 standard deviations are 3.42e38 > 3.4028e38, the float32 maximum, and 1.805e308 > 1.7977e308.
     (np.float32, {"distribution": fk.Normal(0, 1e39)}, ValueError, "std must not overflow float32, got 1e+39"),
     (np.float32, {"distribution": fk.Normal(-4e38)}, ValueError, "mean must not overflow float32, got -4e+38"),
     (
@@ -128,7 +128,7 @@ ARGUMENTS: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
     (np.float64, {"distribution": fk.Uniform(0, 5e-324)}, ValueError, "(high - low) / 2 must be 0 or at least "),
     (
         np.float32,
-        {"distribution": fk.Uniform(1, 1 + 2.0**-30)},  # one and the same float32
+        {"distribution": fk.Uniform(1, 1 + 2.0**-30)},  # equal in float32
         ValueError,
         "low and high must differ after they are rounded to float32, got Uniform(low=1.0, ",
     ),
@@ -189,7 +189,7 @@ def test_std_of_0_gives_a_constant(dtype: Any, constant: fk.Normal | fk.Uniform,
 
 
 def nearest(value: Fraction, bits: int) -> Fraction:
-    """Round to a binary significand of so many bits, ties to even, by exact arithmetic; the exponent has no ends."""
+    """Round to a significand of so many bits, ties to even, with exact arithmetic and an unbounded exponent."""
     if not value:
         return value
     exponent = abs(value).numerator.bit_length() - value.denominator.bit_length() - bits
@@ -217,13 +217,13 @@ def test_parameters_are_rounded_once_to_the_precision_of_the_array(
     low, high = (nearest(Fraction(end), bits) for end in sorted((one, other)))
     above_low = float(np.nextafter(dtype(float(low)), dtype(np.inf)))
     if (low == high) != (one == other) or (low < high and above_low == high):
-        return  # refused, which has a test of its own
+        return  # raises, which another test checks
     call = tuple(kernel_params.kernel_params(fk.Uniform(*sorted((one, other))), storage))
     if low == high:
         assert call == (constant, _core.AS_DRAWN, (0.0, low))
         return
     below_high = float(np.nextafter(dtype(float(high)), dtype(-np.inf)))
-    # The sum and the difference are formed in double, then rounded.
+    # The sum and the difference are computed in double precision and then rounded.
     scale = nearest(nearest(high / 2 - low / 2, 53), bits)
     center = nearest(nearest(low / 2 + high / 2, 53), bits)
     assert call == (uniform, _core.AS_DRAWN, (scale, center, -below_high if low == -high else low, below_high))

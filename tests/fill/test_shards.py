@@ -1,4 +1,4 @@
-"""Shards: however a tensor is cut, and however large it is, its parts hold what the whole one would."""
+"""Shards have the values of the whole tensor, for any division and any size of it."""
 
 import itertools
 import math
@@ -42,30 +42,30 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
     _core.select_isa(before)
 
 
-# ---- cut and put together ----
+# ---- divided tensors ----
 
 
 def slice_of(numbers: range) -> slice:
-    """Return what selects these indices; one that runs backwards to 0 stops before it, which only None can say."""
+    """Return a slice that selects these indices. A slice that ends at index 0 with a negative step needs stop None."""
     return slice(numbers.start, numbers.stop if numbers.stop >= 0 else None, numbers.step)
 
 
 @st.composite
 def axis_cuts(draw: st.DrawFn, size: int) -> list[slice]:
-    """Return slices that share out an axis: runs of any length, none included, or combs; each may run backwards."""
+    """Return slices that partition an axis: ranges of any length, even 0, or strided slices; each may be reversed."""
     if draw(st.booleans()):
         inner = draw(st.lists(st.integers(0, size), max_size=3).map(sorted))
         parts = [range(*cut) for cut in itertools.pairwise([0, *inner, size])]
     else:
-        teeth = draw(st.integers(1, 5))
-        parts = [range(first, size, teeth) for first in range(teeth)]
-    turned = [part[::-1] if draw(st.booleans()) else part for part in parts]
-    return [slice_of(part) if part else slice(size, size) for part in turned]
+        step = draw(st.integers(1, 5))
+        parts = [range(first, size, step) for first in range(step)]
+    reversed_or_not = [part[::-1] if draw(st.booleans()) else part for part in parts]
+    return [slice_of(part) if part else slice(size, size) for part in reversed_or_not]
 
 
 @st.composite
 def cut_tensors(draw: st.DrawFn) -> tuple[tuple[int, ...], list[tuple[slice, ...]]]:
-    """Return a shape, one of whose axes may be long, and the indices of parts that are together the whole."""
+    """Return a shape, of which one axis may be long, and the indices of shards that partition it."""
     sizes = draw(st.lists(st.integers(1, 9), min_size=1, max_size=4))
     sizes[draw(st.integers(0, len(sizes) - 1))] = draw(st.integers(1, 9) | st.integers(250, 1100))
     return tuple(sizes), list(itertools.product(*(draw(axis_cuts(size)) for size in sizes)))
@@ -125,7 +125,7 @@ def test_empty_shard_takes_a_stream() -> None:
     assert generator.take().stream == 2
 
 
-# ---- larger than any memory ----
+# ---- tensors larger than memory ----
 
 
 def check(dtype: Any, distribution: Any, shape: tuple[int, ...], index: tuple[slice, ...], threads: int = 1) -> None:
@@ -140,7 +140,7 @@ def around(middle: int, reach: int, step: int = 1) -> slice:
     return slice(middle - reach, middle + reach + 1, step)
 
 
-# Within a row of so many columns; between two rows; 2^31 rows of 8, so that a batch of rows meets it.
+# The carry is within a row of this many columns; between two rows; in 2^31 rows of 8, within a buffer of rows.
 WIDTHS = [3 * 2**15 + 7, 2**17, 8, 1]
 
 
@@ -150,7 +150,7 @@ WIDTHS = [3 * 2**15 + 7, 2**17, 8, 1]
 @pytest.mark.parametrize("multiple", [1, 5])
 @pytest.mark.parametrize("width", WIDTHS)
 def test_shards_at_a_carry_of_the_block_number(dtype: Any, distribution: Any, width: int, multiple: int) -> None:
-    """Past 2^32 blocks the upper word of the counter counts: in runs, in batches of rows and within one row of them."""
+    """Beyond 2^32 blocks, the upper word of the counter is not 0: in runs, in buffers of rows and within one row."""
     seam = multiple * 2**32 * (2 if dtype == np.float64 else 4)
     row, column = divmod(seam, width)
     shape = (row + 100, width)
@@ -196,7 +196,7 @@ def test_shards_of_tensors_of_up_to_2_64_elements(
     check(dtype, distribution, shape, index)
 
 
-# ---- refused ----
+# ---- errors ----
 
 TOGETHER = "global_shape and index must be given together, got "
 WHOLE = np.s_[:, :]
