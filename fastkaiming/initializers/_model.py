@@ -164,12 +164,19 @@ def run_fill_tasks(tasks: Sequence[FillTask], rng: Rng, threads: int | None) -> 
     """
     fillers = {id(task.filler): task.filler for task in tasks}
     deferrable = {filler_id for filler_id, filler in fillers.items() if is_deferrable(filler)}
-    with deferred_fills(threads):
-        streams = generator_from(rng)
-        for task in tasks:
-            if id(task.filler) in deferrable:
-                for array, shard in task.blocks:
-                    _fill(task, array, streams.key(task.name), shard)
+    try:
+        with deferred_fills(threads):
+            streams = generator_from(rng)
+            for task in tasks:
+                if id(task.filler) in deferrable:
+                    for array, shard in task.blocks:
+                        _fill(task, array, streams.key(task.name), shard)
+    except OSError as error:
+        if error.errno == errno.EFAULT:  # the core does not report which array it is
+            names = [task.name for task in tasks if id(task.filler) in deferrable]
+            prefix = "array" if len(names) == 1 else "one of the arrays"
+            raise OSError(errno.EFAULT, f"{prefix} {quote_names(names)}: {error.strerror}") from error
+        raise
     for task in tasks:
         if id(task.filler) not in deferrable:
             _fill(task, task.whole, streams.key(task.name), {})
@@ -318,8 +325,10 @@ def _fill(task: FillTask, out: Any, key: Key, shard: Mapping[str, Any]) -> None:
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(f"array {task.name!r}, by the rule {task.rule!r}: {error}") from error
     except OSError as error:
-        message = f"array {task.name!r}, by the rule {task.rule!r}: {error.strerror or error}"
-        raise OSError(error.errno or errno.EIO, message) from error
+        if error.errno == errno.EFAULT:
+            message = f"array {task.name!r}, by the rule {task.rule!r}: {error.strerror}"
+            raise OSError(errno.EFAULT, message) from error
+        raise
 
 
 def quote_names(names: Sequence[str]) -> str:

@@ -1,5 +1,6 @@
 """``init_``: the rule and the stream of each array, errors, and that all arrays are filled in one parallel region."""
 
+import errno
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
@@ -10,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 import fastkaiming as fk
+from fastkaiming import _core
 
 MARK = 0xA5
 
@@ -387,6 +389,29 @@ def test_exception_of_a_progress_callback_stops_the_fill() -> None:
 
     with fk.progress(stop), pytest.raises(InterruptedError):
         fk.init_({f"w{i}": marked(300, 400) for i in range(20)})
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [(["w"], "array 'w': cannot be written"), (["w", "v"], "one of the arrays 'w', 'v': cannot be written")],
+)
+def test_write_error_names_the_arrays(monkeypatch: pytest.MonkeyPatch, names: list[str], message: str) -> None:
+    def fail(*_arguments: Any) -> None:
+        raise OSError(errno.EFAULT, "cannot be written")
+
+    monkeypatch.setattr(_core, "fill_all", fail)
+    with pytest.raises(OSError, match=message) as raised:
+        fk.init_({name: marked(3, 3) for name in names})
+    assert raised.value.errno == errno.EFAULT
+
+
+def test_write_error_of_a_function_names_the_array() -> None:
+    def fail(_out: Any, **_keywords: Any) -> None:
+        raise OSError(errno.EFAULT, "cannot be written")
+
+    with pytest.raises(OSError, match=r"array 'w', by the rule '\*': cannot be written") as raised:
+        fk.init_({"w": marked(3, 3)}, rules={"*": fail})
+    assert raised.value.errno == errno.EFAULT
 
 
 def test_rule_keep_leaves_the_array_unchanged() -> None:
