@@ -12,19 +12,19 @@ linux_only = pytest.mark.skipif(platform.system() != "Linux", reason="needs what
 PROMPTLY = f"""{LONG_FILL}
 sent = []
 
-def press_ctrl_c():
+def send_sigint():
     wait_for_its_beginning()
     sent.append(time.perf_counter())
     os.kill(os.getpid(), signal.SIGINT)
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # background processes inherit SIG_IGN
-finger = threading.Thread(target=press_ctrl_c)
-finger.start()
+sender = threading.Thread(target=send_sigint)
+sender.start()
 try:
     fill(int(sys.argv[1]))
 except KeyboardInterrupt:
     seconds = time.perf_counter() - sent[0]
-    finger.join()
+    sender.join()
     print(out[-1] == 0.0, digest(), seconds)
 """
 
@@ -43,7 +43,7 @@ AT_RANDOM = f"""{FILL}
 import os, random, signal, sys, threading, time
 import fastkaiming as fk
 
-def press_ctrl_c(seconds):
+def send_sigint(seconds):
     time.sleep(seconds)
     os.kill(os.getpid(), signal.SIGINT)
 
@@ -56,36 +56,36 @@ while seconds < 0.2:  # the core checks for pending signals every 50 ms
     begun = time.perf_counter()
     whole = fk.normal((size,), rng=1, threads=1)
     seconds = time.perf_counter() - begun
-chance = random.Random(1)
-cut_short = 0
+random_numbers = random.Random(1)
+interrupted = 0
 for i in range(int(sys.argv[1])):
-    part = np.zeros(chance.randrange(1, size + 1), np.float32)
-    finger = threading.Thread(target=press_ctrl_c, args=(chance.uniform(0, seconds / 2),))
+    part = np.zeros(random_numbers.randrange(1, size + 1), np.float32)
+    sender = threading.Thread(target=send_sigint, args=(random_numbers.uniform(0, seconds / 2),))
     returned = False
     try:
-        finger.start()
+        sender.start()
         fk.normal_(part, rng=1, threads=1 + i % 3)
         returned = True
         while True:
             time.sleep(0.01)
     except KeyboardInterrupt:
-        finger.join()
+        sender.join()
     right = part == whole[:part.size]
     assert np.all(right | (part == 0))
     assert np.all(right) or not returned
-    cut_short += not np.all(right)
+    interrupted += not np.all(right)
     assert digest() == expected
-print(expected, cut_short)
+print(expected, interrupted)
 """
 
 
 @pytest.mark.parametrize("times", [60, pytest.param(1000, marks=pytest.mark.slow)])
 def test_ctrl_c_at_random_moments(times: int) -> None:
     result = python_within(HANG_SECONDS + times, AT_RANDOM, str(times))
-    printed, cut_short = result.stdout.split() or pytest.fail(result.stderr)
+    printed, interrupted = result.stdout.split() or pytest.fail(result.stderr)
     assert printed == digest_of_fill()
-    assert 0 < int(cut_short) <= times
-    print(f"{cut_short} of {times} fills were cut short")
+    assert 0 < int(interrupted) <= times
+    print(f"{interrupted} of {times} fills were interrupted")
 
 
 # ---- Forks ----
