@@ -272,11 +272,11 @@ def test_values_depend_on_rng() -> None:
     ("mebibytes", "cpus", "threads", "expected"),
     [(4, 64, None, 2), (6, 64, None, 3), (64, 3, None, 3), (64, 1, None, 1), (1, 1, 7, 7), (64, 2, 5, 5)],
 )
-def test_threads(
+def test_default_number_of_threads(
     monkeypatch: pytest.MonkeyPatch, mebibytes: int, cpus: int, threads: int | None, expected: int
 ) -> None:
     monkeypatch.setattr(fill, "get_num_threads", lambda: cpus)
-    assert fill._threads(threads, mebibytes * MIB) == expected
+    assert fill._thread_count(threads, mebibytes * MIB) == expected
 
 
 @pytest.mark.parametrize(

@@ -145,7 +145,7 @@ REFUSED: list[tuple[list[Fill], dict[str, Any], type[Exception], str]] = [
     (FAMILY, {"fan": True}, TypeError, "fan must be a real number, not bool True"),
     (FAMILY, {"layout": "OIHW"}, ValueError, "layout must have one 'O' (outputs), one 'I' (inputs), "),
     (FAMILY, {"layout": ["OI"]}, TypeError, "layout must be a str, not list ['OI']"),
-    (FAMILY, {"groups": 3}, ValueError, "groups must divide the 32 channels of axis 'O', got 3"),
+    (FAMILY, {"groups": 3}, ValueError, "groups must divide the 4 channels of axis 'O', got 3"),
     (FAMILY, {"groups": 0}, ValueError, "groups must be an integer from 1 to "),
     (FAMILY, {"transposed": 1}, TypeError, "transposed must be True or False, not int 1"),
     (FAMILY, {"threads": 0}, ValueError, "threads must be an integer from 1 to 1024, got 0"),
