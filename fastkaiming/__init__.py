@@ -1,16 +1,16 @@
-"""Kaiming initialization of huge weight buffers: the same bits on any number of threads and any instruction set.
+"""Fast Kaiming initialization, with the same bits on any number of threads and any instruction set.
 
 >>> import numpy as np
 >>> import fastkaiming as fk
 >>> weights = np.empty((4096, 1024), np.float32)
 >>> fk.kaiming_normal_(weights, nonlinearity="relu", rng=42) is weights  # in place
 True
->>> fk.kaiming(weights.shape, nonlinearity="relu")  # what was drawn
+>>> fk.kaiming(weights.shape, nonlinearity="relu")  # the distribution of these values
 Normal(mean=0.0, std=0.04419417382415922)
 
-Names and defaults are those of :mod:`torch.nn.init`: a name that ends in an underscore fills in place, its twin without
-one returns a new array. ``rng`` says which values are drawn: an integer seed, a :class:`Key`, or a :class:`Generator`,
-which gives every tensor its own stream.
+Names and defaults are those of :mod:`torch.nn.init`. A function whose name ends in an underscore fills an array in
+place; its functional variant, without the underscore, returns a new array. ``rng`` selects the random values: it is an
+integer seed, a :class:`Key`, or a :class:`Generator`, which gives every tensor its own stream.
 """
 
 try:
@@ -18,7 +18,7 @@ try:
 except ModuleNotFoundError as error:
     raise ImportError(
         f"fastkaiming is imported from {__path__[0]}, where its core is not built for this Python: "
-        "run `pip install .` there, or leave the checkout to import what is installed"
+        "run `pip install .` there, or import the installed package from another directory"
     ) from error
 from fastkaiming._fill.fill import fill_, progress
 from fastkaiming._fill.shards import shard_slices

@@ -62,7 +62,7 @@ class Entry:
         prepare: Callable[[Any, Any, tuple[Any, ...], bool, Any], tuple[Any, Template | None]],
         check_memory: Callable[[Any], None],
         shape_of: Callable[[Any], tuple[int, ...]],
-        place_of: Callable[[tuple[int, ...], Any, Any], tuple[int, tuple[int, ...] | None, Any]],
+        shard_offset: Callable[[tuple[int, ...], Any, Any], tuple[int, tuple[int, ...] | None, Any]],
         threads_for: Callable[[int | None, int], int],
         least_shared: int,
         key_from: Callable[[Any], Any],

@@ -32,14 +32,14 @@ cdef class Entry:
         Check the rule's settings and the memory; return the memory as an array, and the template or None.
     check_memory(array)
         Raise an exception if the memory must not be written to.
-    shape_of(global_shape), place_of(shape, global_shape, index)
+    shape_of(global_shape), shard_offset(shape, global_shape, index)
         Check the shape of the whole tensor; return which of its elements the array contains.
     threads_for(threads, nbytes), least_shared
         Check the number of threads, or choose it for a fill of `least_shared` bytes or more.
     key_from(rng), key_type
         Return a seed or a key. A key has the type `key_type` and the attributes `seed` and `stream`.
     mode
-        A ContextVar whose value is None, or an object with the attributes `progress` and `gathered`.
+        A ContextVar whose value is None, or an object with the attributes `progress` and `deferred`.
     tensor_types, storage_of, exchange
         Tensor types whose memory is accessed by DLPack, a function that returns the owner of a tensor's memory, and
         the capsule `__dlpack_c_exchange_api__` of these types. NumPy arrays are accessed by the buffer protocol.
@@ -47,19 +47,19 @@ cdef class Entry:
     If `prepare` returns no template, nothing is filled and None is returned.
     """
 
-    cdef object prepare, check_memory, shape_of, place_of, threads_for, key_from, key_type, mode
+    cdef object prepare, check_memory, shape_of, shard_offset, threads_for, key_from, key_type, mode
     cdef tuple tensor_types
     cdef object storage_of, capsule
     cdef const DLPackExchangeAPI *exchange
     cdef uint64_t least_shared
     cdef object templates  # a dict: its methods are thread-safe without the GIL
 
-    def __init__(self, prepare, check_memory, shape_of, place_of, threads_for, uint64_t least_shared, key_from,
+    def __init__(self, prepare, check_memory, shape_of, shard_offset, threads_for, uint64_t least_shared, key_from,
                  key_type, mode, tensor_types=(), storage_of=None, exchange=None):
         self.prepare = prepare
         self.check_memory = check_memory
         self.shape_of = shape_of
-        self.place_of = place_of
+        self.shard_offset = shard_offset
         self.threads_for = threads_for
         self.least_shared = least_shared
         self.key_from = key_from
@@ -102,7 +102,7 @@ cdef class Entry:
         elif not plan.is_contiguous():
             self.check_memory(array)
         if global_shape is not None or index is not None:
-            first, steps, backwards = self.place_of(array.shape, global_shape, index)
+            first, steps, backwards = self.shard_offset(array.shape, global_shape, index)
             if backwards is not None:
                 plan.borrow(array[backwards])
         plan.complete(template, first, steps)
@@ -171,8 +171,8 @@ cdef class Entry:
         Py_DECREF(value)
         progress = None
         if mode is not None:
-            if mode.gathered is not None:
-                mode.gathered.append(plan)
+            if mode.deferred is not None:
+                mode.deferred.append(plan)
                 return 0
             progress = mode.progress
         if plan.count > 0:

@@ -1,8 +1,7 @@
-"""Argument checks: the words in which every room refuses a bad argument.
+"""Checks of single arguments, with the error messages that all modules share.
 
-A check returns the value in its plain Python type, or raises an error that names the argument, the rule and the value
-received: TypeError for a value of the wrong kind, ValueError for a wrong value of the right kind.
-Nothing here knows what an argument is for.
+A check returns the value as a plain Python type, or raises an error whose message states the name of the argument, the
+rule and the value received: TypeError for a value of the wrong type, ValueError for a value out of range.
 """
 
 import math
@@ -22,7 +21,7 @@ _NEGATIVE_ZERO = _bytes_of(-0.0)
 
 
 class _Short(reprlib.Repr):
-    """A shortened repr of anything, integers of more digits than Python is willing to print included."""
+    """A shortened repr of any object, including integers beyond Python's limit for conversion to str."""
 
     def repr_int(self, x: int, level: int) -> str:
         try:
@@ -35,14 +34,14 @@ _short = _Short().repr
 
 
 def shown(value: object) -> str:
-    """Describe a value by its kind and its (shortened) repr, for a TypeError."""
+    """Return the type and the shortened repr of a value, for the message of a TypeError."""
     return f"{type(value).__name__} {_short(value)}"
 
 
 def integer(name: str, value: Any, low: int, high: int, kinds: str = "an integer") -> int:
-    """Return an integer of low <= value <= high; NumPy's integers are welcome, bool and float are not.
+    """Return an integer with low <= value <= high. NumPy integers are accepted; bool and float are not.
 
-    ``kinds`` is what the argument may be in all, for the message to a value that is none of it.
+    ``kinds`` describes all types that the argument may have, for the message of a TypeError.
     """
     if type(value) is int and low <= value <= high:
         return value
@@ -66,20 +65,23 @@ def finite(name: str, value: Any) -> float:
     number = value if type(value) is float else _real(name, value)
     if not math.isfinite(number):
         raise ValueError(f"{name} must be finite, got {value}")
-    return _of_one_zero(number)
+    return _without_negative_zero(number)
 
 
 def not_nan(name: str, value: Any) -> float:
-    """Return a real number as a float, the infinite ones included."""
+    """Return a finite or infinite real number as a float."""
     number = value if type(value) is float else _real(name, value)
     if math.isnan(number):
         raise ValueError(f"{name} must be a number or infinite, got {value}")
-    return _of_one_zero(number)
+    return _without_negative_zero(number)
 
 
-def _of_one_zero(number: float) -> float:
-    """Make -0.0 a 0.0: numbers that compare equal are cached as one and must fill alike."""
-    # Its bytes tell it, for where a process takes subnormals for zeros, they compare equal to it as well.
+def _without_negative_zero(number: float) -> float:
+    """Return 0.0 for -0.0, and any other number unchanged.
+
+    Caches cannot distinguish numbers that compare equal, so these must give equal fills. The comparison is of bytes,
+    because subnormal numbers compare equal to -0.0 in a process that flushes them to zero.
+    """
     return 0.0 if _bytes_of(number) == _NEGATIVE_ZERO else number
 
 
@@ -93,7 +95,7 @@ def _real(name: str, value: Any) -> float:
 
 
 def not_negative(name: str, value: Any) -> float:
-    """Return a finite real number of 0 or above as a float."""
+    """Return a finite real number that is at least 0 as a float."""
     number = finite(name, value)
     if number < 0.0:
         raise ValueError(f"{name} must not be negative, got {value}")
@@ -109,7 +111,7 @@ def positive(name: str, value: Any) -> float:
 
 
 def flag(name: str, value: Any) -> bool:
-    """Return a bool; numbers do not stand in for one."""
+    """Return a bool. Numbers are not accepted."""
     if not isinstance(value, bool):
         raise TypeError(f"{name} must be True or False, not {shown(value)}")
     return value
@@ -123,14 +125,14 @@ def text(name: str, value: Any) -> str:
 
 
 def choice(name: str, value: Any, options: Collection[str]) -> str:
-    """Return a str that is one of the options."""
+    """Return a str that is among the options."""
     if text(name, value) not in options:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, options))}, got {value!r}")
     return str(value)
 
 
 def shape(name: str, value: Any) -> tuple[int, ...]:
-    """Return a tensor's shape from one integer or a sequence of integers, as NumPy reads it."""
+    """Return a shape as a tuple, from an integer or a sequence of integers as in NumPy."""
     if not isinstance(value, Sequence) or isinstance(value, str | bytes):
         value = (integer(name, value, 0, MAX_ELEMENTS, "an integer or a sequence of integers"),)
     sizes = tuple(integer(f"{name}[{axis}]", size, 0, MAX_ELEMENTS) for axis, size in enumerate(value))
@@ -140,6 +142,6 @@ def shape(name: str, value: Any) -> tuple[int, ...]:
 
 
 def missing(module: str, extra: str, error: ModuleNotFoundError) -> ImportError:
-    """Return the error to raise if a module needs a package of an extra that is not installed."""
+    """Return the ImportError of a module whose optional dependency is not installed."""
     package = str(error.name).partition(".")[0]
     return ImportError(f"fastkaiming.{module} needs {package}: pip install 'fastkaiming[{extra}]'")

@@ -1,1 +1,1 @@
-"""From the arguments of a fill to one call of the compiled core."""
+"""Check the arguments of a fill and pass them to the compiled core in one call."""

@@ -1,4 +1,4 @@
-"""What can be filled: arrays of NumPy and whatever else lends its memory, and how that memory may look."""
+"""Convert arrays, buffers and DLPack objects to NumPy arrays, and check that their memory can be filled."""
 
 from typing import Any, TypeVar
 
@@ -12,7 +12,7 @@ Target = TypeVar("Target")
 
 
 def array(out: Any) -> NDArray[Any]:
-    """Return the array that ``out`` is, or that lies in its memory."""
+    """Return ``out`` as an array: the array itself, or a new one that shares its memory."""
     if isinstance(out, np.ndarray):
         return out
     if hasattr(type(out), "__dlpack__"):
@@ -21,45 +21,45 @@ def array(out: Any) -> NDArray[Any]:
         return np.asarray(memoryview(out))
     except TypeError:
         raise TypeError(
-            "out must be a NumPy array, or lend its memory as a buffer or by DLPack, not " + _validation.shown(out)
+            "out must be a NumPy array or support the buffer protocol or DLPack, not " + _validation.shown(out)
         ) from None
 
 
 def _from_dlpack(out: Any) -> NDArray[Any]:
     try:
-        lent = np.from_dlpack(out)
+        imported = np.from_dlpack(out)
     except (BufferError, RuntimeError, TypeError, ValueError) as error:
         raise TypeError(
-            f"out must lend memory of the CPU to NumPy by DLPack, and its {type(out).__name__} does not: {error}"
+            f"out must export CPU memory to NumPy by DLPack, but its type {type(out).__name__} does not: {error}"
         ) from error
-    return lent if lent.flags.writeable else _writable(out, lent)
+    return imported if imported.flags.writeable else _writable_array(out, imported)
 
 
-def _writable(out: Any, lent: NDArray[Any]) -> NDArray[Any]:
-    """Return a writable array of the memory lent, if ``out`` itself gives one.
+def _writable_array(out: Any, imported: NDArray[Any]) -> NDArray[Any]:
+    """Return a writable array of the imported memory, if ``out`` converts to one.
 
-    DLPack could not say at first whether memory may be written to, and NumPy takes what is lent so for read-only;
-    before version 2.1, all of it. Who may be written to, like a torch tensor, says so where NumPy asks for an array; a
-    jax array does not.
+    The first versions of DLPack had no flag for writable memory, and NumPy treats such imports as read-only; before
+    version 2.1, it treats every import so. An object whose memory is writable, such as a torch tensor, still converts
+    to a writable array by ``np.asarray``; a jax array does not.
     """
-    own = np.asarray(out) if hasattr(type(out), "__array__") else lent
-    same_but_writable = {**lent.__array_interface__, "data": (lent.ctypes.data, False)}
-    if own.__array_interface__ == same_but_writable:
-        return own
+    converted = np.asarray(out) if hasattr(type(out), "__array__") else imported
+    same_but_writable = {**imported.__array_interface__, "data": (imported.ctypes.data, False)}
+    if converted.__array_interface__ == same_but_writable:
+        return converted
     kind, version = type(out).__name__, np.__version__
-    raise ValueError(f"out must be writable, and what its {kind} lends by DLPack is read-only to NumPy {version}")
+    raise ValueError(f"out must be writable, but NumPy {version} imports its type {kind} by DLPack as read-only")
 
 
 def format_of(memory: NDArray[Any]) -> dtypes.Format:
-    """Return the format of an array's elements."""
-    storage = dtypes.known(memory.dtype)
+    """Return the format of an array's elements, or raise TypeError if its dtype is not supported."""
+    storage = dtypes.format_of_dtype(memory.dtype)
     if storage is None:
         raise TypeError(f"out must be of dtype {dtypes.NAMES}, not {memory.dtype}")
     return storage
 
 
 def check_memory(memory: NDArray[Any]) -> None:
-    """Refuse memory that must not be written to, and memory in which elements lie over one another."""
+    """Raise ValueError if an array is read-only or if its elements overlap in memory."""
     if not memory.flags.writeable:
         raise ValueError(f"out must be writable, got a read-only array of shape {memory.shape}")
     if not memory.flags.c_contiguous and _overlaps_itself(memory):
@@ -69,11 +69,11 @@ def check_memory(memory: NDArray[Any]) -> None:
 
 
 def _overlaps_itself(memory: NDArray[Any]) -> bool:
-    """Tell whether two elements share a byte.
+    """Return whether two elements share a byte.
 
-    They cannot where each axis strides over all that the axes of shorter strides cover. Where that does not hold, let
-    NumPy solve it: two elements that differ along axis k first are, moved together, one with index 0 there and 1 or
-    more.
+    They cannot if the stride of each axis is at least as long as the memory that the axes of shorter strides cover. If
+    this test fails, NumPy solves the problem exactly. Suppose that the indices of two elements differ first along axis
+    k: shifted together, one of the elements has index 0 there and the other has index 1 or more.
     """
     axes = sorted((abs(stride), size) for stride, size in zip(memory.strides, memory.shape, strict=True) if size > 1)
     covered = memory.itemsize

@@ -1,4 +1,4 @@
-"""The dtypes that can be filled: in which precision their values are drawn, and what they can hold."""
+"""The supported dtypes: the precision that their values are computed in, and the range of their numbers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,32 +13,36 @@ from fastkaiming import _core, _validation
 
 @dataclass(frozen=True, eq=False)
 class Format:
-    """What an element can hold: its significand's bits, its smallest and greatest numbers above 0."""
+    """A floating-point format of array elements.
+
+    ``bits`` is the length of its significand; ``smallest`` and ``greatest`` are its extreme positive numbers.
+    """
 
     name: str
-    precision: type[np.float32] | type[np.float64]  # in which values are drawn, before they are rounded to the format
-    rounding: int  # the core's name for what comes after
+    precision: type[np.float32] | type[np.float64]  # of the values before they are rounded to the format
+    rounding: int  # the core's constant for this rounding
     bits: int
     smallest: float
     greatest: float
-    least_scale: float  # the least spread that leaves something of the values
+    least_scale: float  # a distribution of a smaller scale underflows
 
-    def up(self, value: float) -> float:
-        """Return the least number of the format that is not below ``value``."""
-        return 0.0 - self.down(-value)  # of 0.0 that makes 0.0, as the stream has it
+    def round_up(self, value: float) -> float:
+        """Return the smallest number of the format that is greater than or equal to ``value``."""
+        return 0.0 - self.round_down(-value)  # never -0.0, as docs/stream-v1.md requires
 
-    def below(self, value: float) -> float:
-        """Return the greatest number of the format that is below ``value``."""
-        return self.down(float(np.nextafter(value, -np.inf)))
+    def largest_below(self, value: float) -> float:
+        """Return the largest number of the format that is less than ``value``."""
+        return self.round_down(float(np.nextafter(value, -np.inf)))
 
-    def down(self, value: float) -> float:
-        """Return the greatest number of the format that is not above ``value``."""
+    def round_down(self, value: float) -> float:
+        """Return the largest number of the format that is less than or equal to ``value``."""
         spacing = np.maximum(np.ldexp(1.0, np.frexp(value)[1] - self.bits), self.smallest)
         return float(np.floor(value / spacing) * spacing)
 
 
-# float32 and float64 keep every bit of a uniform draw, half an epsilon at the least, out of the subnormal numbers.
-# In the narrower formats, most values of so small a scale as the one given would be 0.
+# The last number of each row is the least scale. In float32 and float64, a uniform value is a multiple of half an
+# epsilon times the scale, and the least scale keeps this step a normal number. In the narrower formats, most values of
+# a smaller scale would be rounded to 0.
 _FORMATS: Mapping[str, Format] = {
     each.name: each
     for each in (
@@ -54,34 +58,35 @@ NAMES = ", ".join([*list(_FORMATS)[:-1], f"or {list(_FORMATS)[-1]}"])
 
 
 def is_fillable_dtype(name: str) -> bool:
-    """Tell whether values of the dtype of that name are drawn."""
+    """Return whether arrays of the dtype with this name can be filled."""
     return name in _FORMATS
 
 
 @lru_cache(maxsize=64)
-def known(dtype: np.dtype[Any]) -> Format | None:
-    """Return the format of a dtype in either byte order, found by its name: nothing has to import who defines it."""
+def format_of_dtype(dtype: np.dtype[Any]) -> Format | None:
+    """Return the format of a dtype in either byte order, or None if the dtype is not supported.
+
+    Formats are found by the name of the dtype, so that ml_dtypes need not be imported.
+    """
     return None if dtype.fields else _FORMATS.get(dtype.name)
 
 
-def dtype(name: str, value: DTypeLike) -> np.dtype[Any]:
-    """Return what a new array for a fill may have as its dtype."""
+def check_dtype(name: str, value: DTypeLike) -> np.dtype[Any]:
+    """Return a supported dtype, or raise TypeError."""
     try:
         checked = None if value is None else np.dtype(value)
     except (TypeError, ValueError, SyntaxError):
-        hint = (
-            "; ml_dtypes, whose it is, has to be imported first" if isinstance(value, str) and value in _FORMATS else ""
-        )
+        hint = "; import ml_dtypes first, which defines it" if isinstance(value, str) and value in _FORMATS else ""
         raise TypeError(f"{name} must be {NAMES}, not {_validation.shown(value)}{hint}") from None
-    if checked is None or known(checked) is None:
+    if checked is None or format_of_dtype(checked) is None:
         raise TypeError(f"{name} must be {NAMES}, not {checked}")
     return checked
 
 
 @lru_cache
-@np.errstate(invalid="ignore")  # NaNs that signal
-def numbers(dtype: np.dtype[Any]) -> NDArray[np.float64]:
-    """Return all finite numbers that a dtype of at most two bytes has, in ascending order."""
+@np.errstate(invalid="ignore")  # signaling NaNs
+def finite_values(dtype: np.dtype[Any]) -> NDArray[np.float64]:
+    """Return all finite numbers of a dtype of at most two bytes, in ascending order."""
     bits = np.arange(1 << (8 * dtype.itemsize), dtype=f"u{dtype.itemsize}")
     values = bits.view(dtype).astype(np.float64)
     return np.unique(values[np.isfinite(values)])

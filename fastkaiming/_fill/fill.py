@@ -1,8 +1,8 @@
-"""The one entry point to the compiled core: every argument of a fill is checked before the first byte is written.
+"""The Python side of every fill: all arguments are checked before the first byte is written.
 
-What comes out of the checks is a plan of plain numbers: where memory lies, a key, and the distribution rounded to the
-precision of the array. What the rule of a fill, its settings, and the dtype give is remembered by the core, which calls
-the functions of this module only for the first of several equal fills, and for unusual arguments.
+The checks produce a plan for the core: the memory, a key, and the parameters of a kernel. The core caches these
+parameters by rule, settings and dtype, and calls the functions of this module only for the first of several equal fills
+and for unusual arguments.
 """
 
 import os
@@ -18,7 +18,7 @@ from numpy.typing import DTypeLike, NDArray
 from fastkaiming import _core, _validation
 from fastkaiming._fill import buffers, dtypes, shards
 from fastkaiming._fill.buffers import Target
-from fastkaiming._fill.kernel_params import draw
+from fastkaiming._fill.kernel_params import kernel_params
 from fastkaiming._system.threads import MAX_THREADS, get_num_threads
 from fastkaiming.distributions import Distribution, Normal, TruncatedNormal, Uniform
 from fastkaiming.rng import Key, Rng, key_from
@@ -26,9 +26,9 @@ from fastkaiming.rng import Key, Rng, key_from
 Callback: TypeAlias = Callable[[int, int], object]
 Rule: TypeAlias = Callable[..., Distribution | None]
 
-_BYTES_PER_THREAD = 2 << 20  # a thread takes some 90 us to start; this much takes 200 to 400 us to fill
-_NOTHING = Normal(0.0, 0.0)  # for a fan of 0: the array has no elements, and any distribution would do
-_NUMBERS: Mapping[type, Callable[[Any], tuple[float, ...]]] = {
+_BYTES_PER_THREAD = 2 << 20  # takes 200 to 400 us to fill, while a thread takes about 90 us to start
+_EMPTY_DISTRIBUTION = Normal(0.0, 0.0)  # of an array without elements, whose fan is 0
+_PARAMETERS_OF: Mapping[type, Callable[[Any], tuple[float, ...]]] = {
     Normal: attrgetter("mean", "std"),
     Uniform: attrgetter("low", "high"),
     TruncatedNormal: attrgetter("loc", "scale", "low", "high"),
@@ -36,10 +36,10 @@ _NUMBERS: Mapping[type, Callable[[Any], tuple[float, ...]]] = {
 
 
 class Mode(NamedTuple):
-    """How fills within a ``with`` block are reported, and whether they are made at once."""
+    """How fills within a ``with`` block report their progress, and whether they run at once."""
 
     progress: Callback | None = None
-    gathered: list[_core.Plan] | None = None  # takes the plans of fills that are made later, or never
+    deferred: list[_core.Plan] | None = None  # the plans of fills that do not run at once
 
 
 _mode: ContextVar[Mode | None] = ContextVar("fastkaiming.mode", default=None)
@@ -54,54 +54,57 @@ def fill_(
     index: Sequence[slice] | None = None,
     threads: int | None = None,
 ) -> Target:
-    """Fill an array in place with independent draws from a distribution.
+    """Fill an array in place with independent samples from a distribution.
 
-    Every value depends on the key that ``rng`` stands for, on its row-major index, on the distribution and on the
-    dtype; not on the number of threads, the instruction set or the machine.
+    Every value depends on the key given by ``rng``, on the row-major index of the element, on the distribution and on
+    the dtype. It does not depend on the number of threads, the instruction set or the machine.
 
-    Other Python threads run during a fill. What keeps the memory of ``out`` in place meanwhile is NumPy's own check of
-    references, by which ``out.resize`` raises: do not resize ``out`` with ``refcheck=False``, or free behind NumPy's
-    back the memory that it lies in, before the fill returns.
+    Other Python threads can run during a fill. The memory of ``out`` stays in place because ``out.resize`` checks for
+    references and raises ValueError. Until the fill returns, do not resize ``out`` with ``refcheck=False``, and do not
+    free its memory by other means.
 
-    If ``out`` is a memory-mapped file that was cut short, or whose disk is full, Linux 5.14 and later report it before
-    the elements there are written: the fill raises OSError and leaves ``out`` partly written. Memory is checked in
-    units of up to 2 MiB, each just before it is filled. The following cases are not noticed, and the system ends the
-    process by SIGBUS, as it does on other systems:
+    If ``out`` is a memory-mapped file that was truncated or whose disk is full, the fill raises OSError on Linux 5.14
+    and later, and leaves ``out`` partly written. Memory is checked in units of up to 2 MiB, each just before it is
+    filled. In the following cases the error is not detected and the operating system terminates the process by SIGBUS,
+    as other systems always do:
 
     - ``out`` takes less than 1 MiB, or its elements take less than half of the memory that they are spread over;
     - the file is truncated while a unit is being filled;
     - the disk is full, but the page was read before.
 
-    If ``out`` takes 4 MiB or more of memory that was not touched before, Linux is asked to use huge pages there
-    (MADV_HUGEPAGE), also where MADV_NOHUGEPAGE was set before. To work without huge pages, turn them off for the
-    process by ``prctl(PR_SET_THP_DISABLE)``.
+    If ``out`` takes 4 MiB or more of memory that was not touched before, the fill requests huge pages from Linux
+    (MADV_HUGEPAGE), even if MADV_NOHUGEPAGE was set before. To avoid huge pages, disable them for the process by
+    ``prctl(PR_SET_THP_DISABLE)``.
 
     Parameters
     ----------
     out : numpy.ndarray or buffer or DLPack object
-        Writable memory: a NumPy array, what lends its memory as a buffer (memoryview, array.array), or on the CPU by
-        DLPack (a torch tensor). Its dtype is float32, float64, float16, bfloat16, float8_e4m3fn or float8_e5m2, of
-        which the last three are ml_dtypes'; the values of the narrower ones are those of float32, rounded to nearest,
-        within the bounds of the distribution. The values of the two float8 dtypes are provisional: they may change
-        before fastkaiming 1.0. Any strides, alignment and byte order will do: an element's value depends
-        on its index in ``out`` and not on its place in memory. One without elements is left alone.
+        A NumPy array, or another object with writable memory: one that supports the buffer protocol (memoryview,
+        array.array), or one that exports CPU memory by DLPack (a torch tensor). Its dtype is float32, float64, float16,
+        bfloat16, float8_e4m3fn or float8_e5m2; ml_dtypes defines the last three. The values of the dtypes narrower than
+        float32 are float32 values, rounded to nearest within the bounds of the distribution. The values of the two
+        float8 dtypes are provisional and may change before fastkaiming 1.0. Strides, alignment and byte order are
+        arbitrary, because a value depends on the index of the element in ``out`` and not on its address. An array
+        without elements is left unchanged.
     distribution : Normal, Uniform or TruncatedNormal
-        The distribution of the values. Its numbers are rounded to the precision of ``out`` first, float32 for the
-        narrower dtypes. No value is then beyond the bounds. Values can equal a bound of TruncatedNormal and the lower
-        bound of Uniform, but not the upper bound of Uniform and, for symmetric bounds (-b, b), not the lower one.
+        The distribution of the values. Its parameters are first rounded to the precision of ``out``, or to float32 for
+        the narrower dtypes. No value lies outside of the rounded bounds. Values can equal a bound of TruncatedNormal
+        and the lower bound of Uniform. They cannot equal the upper bound of Uniform, nor its lower bound if the bounds
+        are symmetric (-b, b).
     rng : int, Key, Generator or numpy.random.Generator, optional
-        Which values to draw. An integer is a seed, a Key a seed and a stream: the same values at every call. Use one
-        key for one array: arrays that are filled from the same key are correlated, even if their distributions differ.
-        A Generator gives its next stream and a numpy.random.Generator a 64-bit seed, to an ``out`` without elements
-        too, but not when an argument is refused. By default the operating system gives the seed.
+        The source of randomness. An integer is a seed; a Key is a seed and a stream; either gives the same values at
+        every call. Use each key for one array only: arrays that are filled from the same key are correlated, even if
+        their distributions differ. A call with a Generator takes its next stream, and a call with a
+        numpy.random.Generator takes a 64-bit seed from it, even if ``out`` has no elements. A call that raises
+        TypeError or ValueError takes nothing. By default the seed comes from the operating system's entropy.
     global_shape : sequence of int, optional
-        The shape of the whole tensor that ``out`` is a part of.
+        The shape of the global tensor, if ``out`` is a shard of one.
     index : sequence of slice, optional
-        Which part: ``out`` is ``whole[index]``, a slice for each axis, and gets the values that the whole tensor would
-        hold there. Slices may have steps. See :func:`shard_slices`.
+        The position of the shard: ``out`` gets the values of ``global_tensor[index]``. There is one slice for each
+        axis, with any step. See :func:`shard_slices`.
     threads : int, optional
-        At most so many threads, from 1 to 1024; an array too small to share out takes fewer. By default one for every
-        2 MiB of output, up to :func:`get_num_threads` of them.
+        The maximum number of threads, from 1 to 1024; small arrays use fewer. By default, one thread is used for every
+        2 MiB of output, up to :func:`get_num_threads`.
 
     Returns
     -------
@@ -111,12 +114,13 @@ def fill_(
     Raises
     ------
     TypeError
-        An argument of the wrong kind, or an ``out`` of another dtype.
+        If an argument is of the wrong type, or the dtype of ``out`` is not supported.
     ValueError
-        An argument out of range, an ``out`` that is read-only or overlaps itself or is not of the shape that ``index``
-        selects, or a distribution whose values would over- or underflow the dtype.
+        If an argument is out of range; if ``out`` is read-only, overlaps itself or does not have the shape that
+        ``index`` selects; or if the values of the distribution would overflow or underflow the dtype.
     OSError
-        The memory of ``out`` cannot be written, because it is a mapped file that was cut short or whose disk is full.
+        If the memory of ``out`` cannot be written, because it is a mapped file that was truncated or whose disk is
+        full.
 
     Examples
     --------
@@ -126,46 +130,46 @@ def fill_(
     >>> fk.fill_(weights, fk.Uniform(-0.5, 0.5), rng=42) is weights
     True
     """
-    rule, settings = _rule_of(distribution)
+    rule, settings = _rule_and_settings(distribution)
     return fill(out, rule, settings, rng, global_shape, index, threads)
 
 
 @contextmanager
 def deferred_fills(threads: int | None) -> Iterator[None]:
-    """Put off the fills of the ``with`` block until its end, and make them then in one parallel region.
+    """Run the fills of the ``with`` block at its end, all in one parallel region.
 
-    If the block raises, none of them is made.
+    If the block raises an exception, none of them runs.
     """
     if threads is not None:
         _validation.integer("threads", threads, 1, MAX_THREADS, "an integer or None")
     plans: list[_core.Plan] = []
-    with _changed(gathered=plans):
+    with _set_mode(deferred=plans):
         yield
     if any(plan.sampled_bytes for plan in plans):
-        _core.fill_all(plans, _threads(threads, sum(plan.sampled_bytes for plan in plans)), _current().progress)
+        _core.fill_all(plans, _thread_count(threads, sum(plan.sampled_bytes for plan in plans)), _get_mode().progress)
 
 
-def distribution_of(initializer: Callable[..., object], nothing: NDArray[Any], **place: Any) -> Distribution:
-    """Return what an initializer would draw from, asked by a part of the whole that has no elements."""
+def distribution_of(initializer: Callable[..., object], empty_part: NDArray[Any], **shard: Any) -> Distribution:
+    """Return the distribution of an initializer, by a deferred fill of a part of the tensor that has no elements."""
     plans: list[_core.Plan] = []
-    with _changed(gathered=plans):
-        initializer(nothing, **place)
-    found: Distribution = plans[-1].template.distribution
-    return found
+    with _set_mode(deferred=plans):
+        initializer(empty_part, **shard)
+    distribution: Distribution = plans[-1].template.distribution
+    return distribution
 
 
 @contextmanager
 def combined_progress(total: int) -> Iterator[None]:
-    """Report the fills of the ``with`` block as one of so many elements.
+    """Report the progress of all fills of the ``with`` block as that of a single fill of ``total`` elements.
 
-    If the callback forks, the child raises a RuntimeError, because the threads that work beside these fills, such as
-    the writer of a checkpoint, do not exist in it.
+    If the callback forks, the child raises RuntimeError, because threads that work concurrently with these fills, such
+    as the writer of a checkpoint, do not exist in the child.
     """
-    callback = _current().progress
+    callback = _get_mode().progress
     process = os.getpid()
     before = 0
 
-    def report(done: int, of_this_fill: int) -> None:
+    def report(done: int, fill_total: int) -> None:
         nonlocal before
         if callback is not None:
             callback(min(before + done, total), total)
@@ -173,23 +177,23 @@ def combined_progress(total: int) -> Iterator[None]:
                 raise RuntimeError(
                     "a child forked in a progress callback cannot continue this work, but its parent does"
                 )
-        if done == of_this_fill:
+        if done == fill_total:
             before += done
 
-    with _changed(progress=None if callback is None else report):
+    with _set_mode(progress=None if callback is None else report):
         yield
 
 
 def report_filled(elements: int) -> None:
-    """Report a fill of so many elements that other threads have made."""
-    callback = _current().progress
+    """Report the end of a fill of ``elements`` elements that ran on another thread."""
+    callback = _get_mode().progress
     if callback is not None and elements:
         callback(elements, elements)
 
 
 def empty(shape: int | Sequence[int], dtype: DTypeLike) -> NDArray[Any]:
-    """Return a new array for a fill, its values not set."""
-    checked = dtypes.dtype("dtype", dtype)
+    """Return a new array of a supported dtype, with uninitialized values."""
+    checked = dtypes.check_dtype("dtype", dtype)
     sizes = _validation.shape("shape", shape)
     try:
         return np.empty(sizes, checked)
@@ -204,24 +208,24 @@ def progress(callback: Callback) -> Iterator[None]:
     Parameters
     ----------
     callback : callable
-        Called as ``callback(done, total)``, in elements, on the thread that called the fill: about every 50 ms, and
-        with ``done == total`` as the fill ends, however short it was; a fill of no elements reports nothing. If it
-        raises, the fill is cancelled, the array left partly written, and the exception comes out of the fill.
-        If it forks (``os.fork``), the fill goes on in both processes: each fills the whole array. The child has no
-        other threads, so it fills the array from its beginning on one thread, and ``done`` may grow from 0 again.
-        The same holds for a signal handler that forks during a fill. Work of several fills that is reported as one,
-        such as a checkpoint, goes on in the parent alone; the child raises a RuntimeError.
-        Fills that the callback itself makes are not reported.
+        Called as ``callback(done, total)``, in elements, on the thread that called the fill. It is called about every
+        50 ms, and with ``done == total`` at the end of every fill that has elements, however short. If it raises an
+        exception, the fill is cancelled, the array is left partly written, and the fill raises that exception.
+        If it forks (``os.fork``), the fill continues in both processes, and each fills the whole array. The child has
+        no other threads, so it fills the array from its beginning on one thread, and ``done`` may start from 0 again.
+        The same holds for a signal handler that forks during a fill. If several fills are reported as one, as for a
+        checkpoint, the work continues in the parent only, and the child raises RuntimeError.
+        Fills that the callback itself starts are not reported.
 
     Returns
     -------
     context manager
-        For a ``with`` block; only fills of the thread, or the asynchronous task, that runs the block are reported.
+        For a ``with`` block. Only fills of the thread or asynchronous task that runs the block are reported.
 
     Raises
     ------
     TypeError
-        ``callback`` cannot be called.
+        If ``callback`` is not callable.
 
     Examples
     --------
@@ -234,50 +238,50 @@ def progress(callback: Callback) -> Iterator[None]:
         raise TypeError(f"callback must be callable, not {_validation.shown(callback)}")
 
     def report(done: int, total: int) -> None:
-        with _changed(progress=None):  # not about the fills that the callback makes, without end
+        with _set_mode(progress=None):  # or fills that the callback starts would call it again
             callback(done, total)
 
-    with _changed(progress=report):
+    with _set_mode(progress=report):
         yield
 
 
-def _current() -> Mode:
+def _get_mode() -> Mode:
     return _mode.get() or Mode()
 
 
 @contextmanager
-def _changed(**changes: Any) -> Iterator[None]:
-    token = _mode.set(_current()._replace(**changes))
+def _set_mode(**changes: Any) -> Iterator[None]:
+    token = _mode.set(_get_mode()._replace(**changes))
     try:
         yield
     finally:
         _mode.reset(token)
 
 
-def _rule_of(distribution: Distribution) -> tuple[Rule, tuple[Any, ...]]:
-    """Return a distribution as what gives it and the numbers that it takes, which are remembered by their values."""
-    numbers_of = _NUMBERS.get(type(distribution))
-    if numbers_of is None:
-        return _given, (distribution,)  # which draw() refuses, after the checks that come before it
-    return type(distribution), numbers_of(distribution)
+def _rule_and_settings(distribution: Distribution) -> tuple[Rule, tuple[Any, ...]]:
+    """Return the class and the parameters of a distribution, as a rule and settings that the core can cache."""
+    parameters_of = _PARAMETERS_OF.get(type(distribution))
+    if parameters_of is None:
+        return _identity, (distribution,)  # kernel_params() rejects it, after the checks that precede it
+    return type(distribution), parameters_of(distribution)
 
 
-def _given(distribution: Distribution) -> Distribution:
+def _identity(distribution: Distribution) -> Distribution:
     return distribution
 
 
-def _prepared(
+def _prepare(
     out: Target, rule: Rule, settings: tuple[Any, ...], by_shape: bool, global_shape: Any
 ) -> tuple[NDArray[Any], _core.Template]:
-    """Check what a fill draws and where; return its memory, and what is drawn in the terms of the core.
+    """Check the rule, the settings and the memory of a fill; return the memory and a template for the core.
 
-    A rule that depends on the shape returns None where a fan is 0.
+    A rule that depends on the shape returns None if a fan is 0.
     """
     if by_shape:
-        settings = (buffers.array(out).shape if global_shape is None else _shape_of(global_shape), *settings)
+        settings = (buffers.array(out).shape if global_shape is None else _check_global_shape(global_shape), *settings)
     distribution: Any = rule(*settings)
     if distribution is None and by_shape:
-        distribution = _NOTHING
+        distribution = _EMPTY_DISTRIBUTION
     memory = buffers.array(out)
     storage = buffers.format_of(memory)
     buffers.check_memory(memory)
@@ -285,16 +289,19 @@ def _prepared(
 
 
 def template(distribution: Distribution, dtype: np.dtype[Any], storage: dtypes.Format) -> _core.Template:
-    """Return what is drawn for elements of a dtype, in the terms of the core."""
-    return _core.Template(distribution, *draw(distribution, storage), not dtype.isnative)
+    """Return the core's template of a distribution for elements of a dtype."""
+    return _core.Template(distribution, *kernel_params(distribution, storage), not dtype.isnative)
 
 
-def _shape_of(global_shape: Any) -> tuple[int, ...]:
+def _check_global_shape(global_shape: Any) -> tuple[int, ...]:
     return _validation.shape("global_shape", global_shape)
 
 
-def _threads(threads: int | None, nbytes: int) -> int:
-    """Return the most threads for a fill; one that fits one thread asks the system nothing."""
+def _thread_count(threads: int | None, nbytes: int) -> int:
+    """Return the maximum number of threads for a fill of ``nbytes`` bytes.
+
+    A small fill uses one thread, and then the usable CPUs are not queried.
+    """
     if threads is not None:
         return _validation.integer("threads", threads, 1, MAX_THREADS, "an integer or None")
     shares = nbytes // _BYTES_PER_THREAD
@@ -304,13 +311,13 @@ def _threads(threads: int | None, nbytes: int) -> int:
 def entry(
     prepare: Callable[..., tuple[Any, _core.Template | None]], key_from: Callable[[Any], Key | int], **tensors: Any
 ) -> _core.Entry:
-    """Return an entry to the core; its own documentation says what the two functions have to return."""
+    """Return an entry point to the core; ``_core.Entry`` documents what the two functions must return."""
     return _core.Entry(
         prepare=prepare,
         check_memory=buffers.check_memory,
-        shape_of=_shape_of,
-        place_of=shards.place,
-        threads_for=_threads,
+        shape_of=_check_global_shape,
+        shard_offset=shards.shard_offset,
+        threads_for=_thread_count,
         least_shared=2 * _BYTES_PER_THREAD,
         key_from=key_from,
         key_type=Key,
@@ -319,6 +326,6 @@ def entry(
     )
 
 
-_entry = entry(_prepared, key_from)
-fill = _entry.fill  # (out, rule, settings, rng, global_shape, index, threads): from rule(*settings)
-fill_by_shape = _entry.fill_by_shape  # likewise, from rule(shape, *settings) of the shape of the whole
+_entry = entry(_prepare, key_from)
+fill = _entry.fill  # (out, rule, settings, rng, global_shape, index, threads), for the distribution rule(*settings)
+fill_by_shape = _entry.fill_by_shape  # the same for rule(shape, *settings), with the global shape

@@ -1,4 +1,4 @@
-"""Parts of a larger tensor: where the elements of ``global[index]`` stand in the row-major order of the whole."""
+"""Shards of a larger tensor: the positions of ``global[index]`` in the row-major order of the global tensor."""
 
 import math
 from collections.abc import Sequence
@@ -9,29 +9,31 @@ from fastkaiming import _validation
 
 
 class ShardOffset(NamedTuple):
-    """Where a shard stands: its first element, and the way to the next one along each axis.
+    """The position of a shard in the global tensor.
 
-    Where a slice runs backwards, so has the array to be read: ``backwards`` then indexes it.
+    ``first`` is the row-major index of its first element, and ``steps`` is the difference between the indices of
+    neighbouring elements along each axis. If a slice has a negative step, indexing the array with ``backwards``
+    reverses the same axes, so that the steps are positive.
     """
 
     first: int
-    steps: tuple[int, ...] | None  # None: those of the array itself
+    steps: tuple[int, ...] | None  # None for the steps of a whole array
     backwards: tuple[slice, ...] | None
 
 
 WHOLE = ShardOffset(0, None, None)
 
 
-def place(shape: tuple[int, ...], global_shape: Any, index: Any) -> ShardOffset:
-    """Return the place of an array of that shape in the whole; both arguments are None for an array that is it."""
+def shard_offset(shape: tuple[int, ...], global_shape: Any, index: Any) -> ShardOffset:
+    """Return the offset of a shard of this shape; both arguments are None for an array that is no shard."""
     if global_shape is None and index is None:
         return WHOLE
     if global_shape is None or index is None:
         given, missing = ("index", "global_shape") if global_shape is None else ("global_shape", "index")
         raise ValueError(f"global_shape and index must be given together, got {given} and no {missing}")
     sizes = _validation.shape("global_shape", global_shape)
-    ranges = _ranges(sizes, index)
-    selected = tuple(map(_count, ranges))
+    ranges = _selected_ranges(sizes, index)
+    selected = tuple(map(_range_length, ranges))
     if shape != selected:
         raise ValueError(f"out must have the shape of global[index], {selected}, got {shape}")
     if 0 in shape:
@@ -45,16 +47,16 @@ def place(shape: tuple[int, ...], global_shape: Any, index: Any) -> ShardOffset:
     return ShardOffset(first, steps, backwards if any(numbers.step < 0 for numbers in ranges) else None)
 
 
-def _ranges(sizes: tuple[int, ...], index: Any) -> tuple[range, ...]:
-    """Return the indices that each slice selects."""
+def _selected_ranges(sizes: tuple[int, ...], index: Any) -> tuple[range, ...]:
+    """Return the range of indices that each slice selects."""
     if not isinstance(index, Sequence) or isinstance(index, str | bytes):
         raise TypeError(f"index must be a sequence of slices, not {_validation.shown(index)}")
     if len(index) != len(sizes):
         raise ValueError(f"index must have a slice for each axis of global_shape {sizes}, got {len(index)} of them")
-    return tuple(_range(f"index[{axis}]", size, index[axis]) for axis, size in enumerate(sizes))
+    return tuple(_selected_range(f"index[{axis}]", size, index[axis]) for axis, size in enumerate(sizes))
 
 
-def _range(name: str, size: int, part: Any) -> range:
+def _selected_range(name: str, size: int, part: Any) -> range:
     if not isinstance(part, slice):
         raise TypeError(f"{name} must be a slice, not {_validation.shown(part)}")
     try:
@@ -63,54 +65,56 @@ def _range(name: str, size: int, part: Any) -> range:
         raise type(error)(f"{name} must be a slice of integers or None and a step other than 0, got {part}") from None
 
 
-def _count(numbers: range) -> int:
-    """Return how many there are; len() ends at 2**63 - 1."""
+def _range_length(numbers: range) -> int:
+    """Return the length of a range, also above 2**63 - 1, where ``len`` raises OverflowError."""
     return (numbers[-1] - numbers[0]) // numbers.step + 1 if numbers else 0
 
 
 def shard_slices(shape: int | Sequence[int], parts: int, axis: int = 0) -> list[tuple[slice, ...]]:
-    """Cut a tensor along one axis into parts of equal size, or of sizes that differ by 1: the first ones are larger.
+    """Return the slices that divide a tensor along one axis into parts of equal size.
+
+    If the axis cannot be divided equally, the first parts are longer by 1.
 
     Parameters
     ----------
     shape : int or sequence of int
-        The shape of the whole tensor.
+        The shape of the global tensor.
     parts : int
-        How many parts; those beyond the size of the axis are empty.
+        The number of parts. Parts beyond the size of the axis are empty.
     axis : int, default 0
-        The axis to cut; negative ones count from the last.
+        The axis to divide; negative numbers count from the last axis.
 
     Returns
     -------
     list of tuple of slice
-        For each part its ``index``, with a slice for each axis, as every initializer takes it beside ``global_shape``.
+        The ``index`` of each part, one slice per axis, to pass to an initializer together with ``global_shape``.
 
     Raises
     ------
     TypeError
-        An argument of the wrong kind.
+        If an argument is of the wrong type.
     ValueError
-        An argument out of range.
+        If an argument is out of range.
 
     Examples
     --------
     >>> import numpy as np
     >>> import fastkaiming as fk
-    >>> cuts = fk.shard_slices((10, 4), parts=3)
-    >>> cuts[0]
+    >>> indices = fk.shard_slices((10, 4), parts=3)
+    >>> indices[0]
     (slice(0, 4, None), slice(0, 4, None))
-    >>> shards = [np.empty((cut[0].stop - cut[0].start, 4), np.float32) for cut in cuts]
-    >>> for shard, cut in zip(shards, cuts):
-    ...     shard = fk.kaiming_normal_(shard, rng=42, global_shape=(10, 4), index=cut)
+    >>> shards = [np.empty((index[0].stop - index[0].start, 4), np.float32) for index in indices]
+    >>> for shard, index in zip(shards, indices):
+    ...     shard = fk.kaiming_normal_(shard, rng=42, global_shape=(10, 4), index=index)
     >>> np.array_equal(np.concatenate(shards), fk.kaiming_normal((10, 4), rng=42))
     True
     """
     sizes = _validation.shape("shape", shape)
     parts = _validation.integer("parts", parts, 1, _validation.MAX_ELEMENTS)
     if not sizes:
-        raise ValueError(f"shape must have an axis to cut, got {sizes}")
+        raise ValueError(f"shape must have at least one axis, got {sizes}")
     axis = _validation.integer("axis", axis, -len(sizes), len(sizes) - 1) % len(sizes)
-    share, larger = divmod(sizes[axis], parts)
-    ends = [part * share + min(part, larger) for part in range(parts + 1)]
+    length, longer_parts = divmod(sizes[axis], parts)
+    ends = [part * length + min(part, longer_parts) for part in range(parts + 1)]
     whole = tuple(slice(0, size) for size in sizes)
-    return [(*whole[:axis], slice(*cut), *whole[axis + 1 :]) for cut in pairwise(ends)]
+    return [(*whole[:axis], slice(*bounds), *whole[axis + 1 :]) for bounds in pairwise(ends)]

@@ -1,1 +1,1 @@
-"""What the process may use of the machine: CPUs and memory."""
+"""The CPUs and the memory that the process may use."""

@@ -1,14 +1,15 @@
-"""Where Linux keeps the limits that a container sets on this process: the directories of its control groups."""
+"""Directories of the Linux control groups that limit this process, for example in a container."""
 
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 
 def control_groups(controller: str, root: Path = Path("/")) -> Iterator[Path]:
-    """Yield the directories of this process' control groups for a controller such as "cpu", and of all their ancestors.
+    """Yield the directories of this process's control groups for a controller such as "cpu", and of their ancestors.
 
-    A limit set on any of them binds. Both versions of control groups are walked; which one a directory belongs to shows
-    in the names of its files. Outside Linux there are none. ``root`` holds the ``proc`` and ``sys`` to read.
+    A limit on any of them applies to the process. Directories of both versions of control groups are yielded; the names
+    of their files differ. On systems other than Linux there are none. ``root`` is the directory that contains ``proc``
+    and ``sys``.
     """
     try:
         memberships = (root / "proc/self/cgroup").read_text()

@@ -1,6 +1,7 @@
-"""How many threads a large fill may use: the CPUs this process has, and the caps that the user sets on them.
+"""The default number of threads of a large fill: the usable CPUs, and the limits that the user sets.
 
-A container's CPU quota does not show in the CPU affinity, but threads beyond it only wait: it counts here as a limit.
+A container's CPU quota is not part of the CPU affinity. It counts as a limit here, because threads beyond the quota
+would only wait.
 """
 
 import math
@@ -16,18 +17,18 @@ from fastkaiming._system.cgroups import control_groups
 MAX_THREADS = 1024
 VARIABLE = "FASTKAIMING_THREADS"
 
-# The quota and its period in microseconds, in either version of control groups.
+# The quota and its period in microseconds, for each version of control groups.
 _QUOTA_FILES = (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us"))
 
-_cap: int | None = None
+_limit: int | None = None
 
 
 def get_num_threads() -> int:
-    """Return how many threads a large fill uses when it is not told.
+    """Return the default number of threads of a large fill.
 
-    That is every CPU this process may use by its affinity and by the CPU quota of its control group, as it was when
-    first asked for, but not more than the environment variable ``FASTKAIMING_THREADS`` or :func:`set_num_threads`
-    allow; an empty variable counts as unset. Small fills use fewer.
+    It is the number of CPUs that this process may use by its affinity and by the CPU quota of its control group. The
+    quota is read once, at the first call. The environment variable ``FASTKAIMING_THREADS`` and :func:`set_num_threads`
+    limit the number further; an empty variable counts as unset. Small fills use fewer threads.
 
     Returns
     -------
@@ -37,8 +38,8 @@ def get_num_threads() -> int:
     Raises
     ------
     ValueError
-        ``FASTKAIMING_THREADS`` is set to something that is no positive integer. If it is when fastkaiming is imported,
-        the import raises this.
+        If ``FASTKAIMING_THREADS`` is set to something other than a positive integer. The import of fastkaiming raises
+        this error as well.
 
     Examples
     --------
@@ -48,27 +49,28 @@ def get_num_threads() -> int:
     1
     >>> fk.set_num_threads(None)
     """
-    caps = (usable_cpus(), _environment_cap(), _cap)
-    return min(cap for cap in caps if cap is not None)
+    limits = (usable_cpus(), _environment_limit(), _limit)
+    return min(limit for limit in limits if limit is not None)
 
 
 def set_num_threads(n: int | None) -> None:
-    """Cap the threads that fills use when they are not told how many; ``None`` removes the cap.
+    """Limit the default number of threads of a fill; ``None`` removes the limit.
 
-    The cap holds for the whole process, from the next fill on. It never raises the number above the CPUs this process
-    may use; the ``threads`` argument of a fill does. The values filled in are the same at any number.
+    The limit applies to the whole process, from the next fill on. It does not raise the default above the number of
+    CPUs that this process may use, and it does not apply to fills with a ``threads`` argument. The values do not depend
+    on the number of threads.
 
     Parameters
     ----------
     n : int or None
-        The most threads, from 1 to 1024.
+        The maximum number of threads, from 1 to 1024.
 
     Raises
     ------
     TypeError
-        ``n`` is neither an integer nor None.
+        If ``n`` is neither an integer nor None.
     ValueError
-        ``n`` is out of range.
+        If ``n`` is out of range.
 
     Examples
     --------
@@ -78,12 +80,15 @@ def set_num_threads(n: int | None) -> None:
     1
     >>> fk.set_num_threads(None)
     """
-    global _cap
-    _cap = None if n is None else _validation.integer("n", n, 1, MAX_THREADS, "an integer or None")
+    global _limit
+    _limit = None if n is None else _validation.integer("n", n, 1, MAX_THREADS, "an integer or None")
 
 
 def usable_cpus(root: Path = Path("/")) -> int:
-    """Return how many CPUs this process may run on, at least 1; ``root`` holds the ``proc`` and ``sys`` to read."""
+    """Return how many CPUs this process may run on, at least 1.
+
+    ``root`` is the directory that contains ``proc`` and ``sys``.
+    """
     if hasattr(os, "sched_getaffinity"):
         cpus = len(os.sched_getaffinity(0))
     else:
@@ -91,7 +96,7 @@ def usable_cpus(root: Path = Path("/")) -> int:
     return min([cpus, *_cgroup_quotas(root)])
 
 
-def _environment_cap() -> int | None:
+def _environment_limit() -> int | None:
     value = os.environ.get(VARIABLE)
     if not value:
         return None
@@ -102,7 +107,7 @@ def _environment_cap() -> int | None:
 
 @cache
 def _cgroup_quotas(root: Path) -> tuple[int, ...]:
-    """Return the CPU quotas that bind this process, in whole CPUs; once read, for that takes as long as some fills."""
+    """Return the CPU quotas of this process in whole CPUs, cached because reading them can take as long as a fill."""
     return tuple(_read_quotas(root))
 
 
@@ -115,4 +120,4 @@ def _read_quotas(root: Path) -> Iterator[int]:
                     yield math.ceil(quota / period)
 
 
-_environment_cap()  # refused here and now, not at the first large fill
+_environment_limit()  # raises an error for an invalid value at import rather than at the first large fill

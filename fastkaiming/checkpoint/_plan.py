@@ -213,7 +213,7 @@ def _resolved(
 ) -> tuple[list[Tensor], tuple[str, ...]]:
     """Return the tensors in the order of the recipe, their place in a file still to be found, and rules of no use."""
     for each, rule in given.items():
-        _model.parsed(each, rule.init)  # a typing error is told also where no name matches
+        _model.parse_rule(each, rule.init)  # a typing error is told also where no name matches
     patterns = _model.first_matches(recipe.tensors, given)
     defaults = _model.first_matches(recipe.tensors, _model.DEFAULT_RULES)
     tensors: list[Tensor] = []
@@ -230,7 +230,7 @@ def _resolved(
             untold.append(name)
     if untold:
         example = f"{'*' + untold[0].rpartition('.')[2]!r:.60} = 'ones'"
-        names = _model.listed(untold)
+        names = _model.quote_names(untold)
         raise ValueError(
             f"tensors of fewer than two axes must have a rule, {example} for example, got none for {names}"
         )
@@ -256,7 +256,7 @@ def _check(tensors: Sequence[Tensor]) -> None:
 @cache
 def filler(text: str) -> _model.Filler:
     """Return what fills a tensor by the text of a rule."""
-    found = _model.parsed(text, text)
+    found = _model.parse_rule(text, text)
     if _model.is_keep(found):
         raise ValueError("a new file has no values to keep")
     return found

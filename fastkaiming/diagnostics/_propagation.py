@@ -10,7 +10,7 @@ from fastkaiming._fill.fill import fill_
 from fastkaiming.diagnostics._activations import ACTIVATIONS, Activation
 from fastkaiming.distributions import Normal
 from fastkaiming.distributions._quadrature import Points
-from fastkaiming.initializers._model import Filler, generator_from, parsed
+from fastkaiming.initializers._model import Filler, generator_from, parse_rule
 from fastkaiming.rng import Rng
 
 _MAX_SIZE = 1 << 20  # layers, units, networks or inputs: a larger number is probably a mistake
@@ -135,7 +135,7 @@ def propagate(
 
 def _filler(initializer: str | Filler) -> Filler:
     if isinstance(initializer, str):
-        return parsed("initializer", initializer)
+        return parse_rule("initializer", initializer)
     if not callable(initializer):
         raise TypeError(f"initializer must be a text or a function, not {_validation.shown(initializer)}")
     return initializer

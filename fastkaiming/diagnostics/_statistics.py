@@ -125,7 +125,7 @@ def check(array: Any, distribution: Any) -> None:
         raise TypeError(
             f"distribution must be a Normal, Uniform or TruncatedNormal, not {_validation.shown(distribution)}"
         )
-    if dtypes.known(array.dtype) is None:
+    if dtypes.format_of_dtype(array.dtype) is None:
         raise TypeError(f"array must be of dtype {dtypes.NAMES} where a distribution is given, not {array.dtype}")
 
 
@@ -191,10 +191,10 @@ def _moments(distribution: Distribution, dtype: np.dtype[Any]) -> tuple[float, f
         return float(_rounded(np.array(distribution.mean), dtype)), 0.0, 1.0
     if dtype.itemsize > 2:  # which rounds too finely to tell
         return distribution.mean, distribution.std, _kurtosis(distribution)
-    numbers = dtypes.numbers(dtype)
+    numbers = dtypes.finite_values(dtype)
     low, high = distribution.low, distribution.high
     if isinstance(distribution, Uniform):
-        storage = dtypes.known(dtype)
+        storage = dtypes.format_of_dtype(dtype)
         assert storage is not None
         low, high = uniform_limits(distribution, storage)
     inside = numbers[(low <= numbers) & (numbers <= high)]

@@ -171,7 +171,7 @@ def _edges(low: float, high: float, bins: int, dtype: np.dtype[Any]) -> Points:
     """Return where bins end: among few numbers halfway between two, or bins that hold more of them would stand out."""
     edges = np.linspace(low, high, bins + 1)
     if dtype.itemsize <= 2:
-        numbers = dtypes.numbers(dtype)
+        numbers = dtypes.finite_values(dtype)
         halfway = np.concatenate([numbers[:1] - 0.5, (numbers[:-1] + numbers[1:]) / 2, numbers[-1:] + 0.5])
         below = np.searchsorted(halfway, edges[:-1], "right") - 1
         edges = halfway[np.clip([*below, np.searchsorted(halfway, high)], 0, numbers.size)]

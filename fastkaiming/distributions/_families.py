@@ -1,6 +1,6 @@
-"""What is drawn: distributions as frozen values that say their numbers and compute their density, and draw nothing.
+"""Distributions as immutable values, with their moments, densities and distribution functions.
 
-A distribution is exact, in Python's floats; what rounding to an array's dtype makes of it is for filling.py to say.
+The parameters are Python floats. ``_fill.kernel_params`` rounds them to the precision of an array.
 """
 
 import math
@@ -17,36 +17,36 @@ from fastkaiming.distributions._quadrature import Points
 
 Curve: TypeAlias = float | NDArray[np.float64]
 
-# In hexadecimal, whose reading rounds nothing, whatever rounding mode the process is in at import.
+# In hexadecimal, which is parsed without rounding, whatever the rounding mode of the process is at import.
 _SQRT_2 = float.fromhex("0x1.6a09e667f3bcdp+0")  # sqrt(2)
 _SQRT_3 = float.fromhex("0x1.bb67ae8584caap+0")  # sqrt(3)
 _SQRT_2_PI = float.fromhex("0x1.40d931ff62706p+1")  # sqrt(2 * pi)
-_STD_CUT_AT_TWO = float.fromhex("0x1.c25e4b6dba981p-1")  # 0.87962566103423978, the std of N(0, 1) between -2 and 2
-_FARTHEST = 1e154  # whose square is finite
+_STD_AT_TWO_SIGMAS = float.fromhex("0x1.c25e4b6dba981p-1")  # 0.87962566103423978, the std of N(0, 1) between -2 and 2
+_MAX_DISTANCE = 1e154  # in scales; its square is finite
 
-# Curves overflow on the way to answers that are right: exp(-z**2 / 2) to 0, say, or the density of a subnormal width.
-_silently = np.errstate(all="ignore")
+# Intermediate results may overflow although the final result is correct, as in exp(-z**2 / 2) = 0 for large z.
+_ignore_float_errors = np.errstate(all="ignore")
 _erfc = np.vectorize(math.erfc, otypes=[np.float64])
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Normal:
-    """The normal distribution; a standard deviation of 0 makes it the constant ``mean``.
+    """The normal distribution. With a standard deviation of 0, it is the constant ``mean``.
 
     Parameters
     ----------
     mean : float, default 0.0
         The mean.
     std : float, default 1.0
-        The standard deviation, 0 or above.
+        The standard deviation, at least 0.
 
     Raises
     ------
     TypeError
-        A mean or std that is no real number.
+        If ``mean`` or ``std`` is not a real number.
     ValueError
-        A mean or std that is not finite, a negative std.
+        If ``mean`` or ``std`` is not finite, or ``std`` is negative.
 
     Examples
     --------
@@ -74,37 +74,38 @@ class Normal:
         """The upper end of the support."""
         return math.inf if self.std else self.mean
 
-    @_silently
+    @_ignore_float_errors
     def pdf(self, x: ArrayLike) -> Curve:
         """Return the density at ``x``, exp(-z**2 / 2) / (std * sqrt(2 * pi)) with z = (x - mean) / std.
 
         Parameters
         ----------
         x : array_like
-            Where, in float64.
+            The points to evaluate at, converted to float64.
 
         Returns
         -------
         float or numpy.ndarray
-            A float where ``x`` is a scalar, a float64 array of its shape else.
+            A float if ``x`` is a scalar, otherwise a float64 array of the shape of ``x``.
         """
         if self.std == 0.0:
             return _point_pdf(x, self.mean)
         return _curve(np.exp(-0.5 * self._z(x) ** 2) / _SQRT_2_PI / self.std)
 
-    @_silently
+    @_ignore_float_errors
     def cdf(self, x: ArrayLike) -> Curve:
-        """Return the probability of values up to ``x``, erfc(-z / sqrt(2)) / 2 with z = (x - mean) / std.
+        """Return the probability of a value of at most ``x``, erfc(-z / sqrt(2)) / 2 with z = (x - mean) / std.
 
         Parameters
         ----------
         x : array_like
-            Where, in float64.
+            The points to evaluate at, converted to float64.
 
         Returns
         -------
         float or numpy.ndarray
-            A float where ``x`` is a scalar, a float64 array of its shape else; accurate far into the lower tail.
+            A float if ``x`` is a scalar, otherwise a float64 array of the shape of ``x``. The result is accurate
+            far into the lower tail.
         """
         if self.std == 0.0:
             return _point_cdf(x, self.mean)
@@ -117,25 +118,25 @@ class Normal:
 @final
 @dataclass(frozen=True, slots=True)
 class Uniform:
-    """The uniform distribution on [``low``, ``high``); where the two are equal, that constant.
+    """The uniform distribution on [``low``, ``high``). If the two are equal, it is that constant.
 
-    A fill never stores ``high`` where ``low < high``, whatever the dtype, and for symmetric bounds (-b, b) it stores
-    neither bound. A fill raises ValueError if the dtype has fewer than two numbers to store between the bounds, because
-    the result would be a constant.
+    If ``low < high``, a fill never stores ``high``, whatever the dtype, and if the bounds are symmetric (-b, b), it
+    stores neither bound. A fill raises ValueError if the dtype has fewer than two numbers to store between the bounds,
+    because the result would be a constant.
 
     Parameters
     ----------
     low : float, default 0.0
         The lower bound.
     high : float, default 1.0
-        The upper bound, not below ``low``.
+        The upper bound, at least ``low``.
 
     Raises
     ------
     TypeError
-        A bound that is not a real number.
+        If a bound is not a real number.
     ValueError
-        A bound that is not finite, or ``low`` above ``high``.
+        If a bound is not finite, or ``low`` is greater than ``high``.
 
     Examples
     --------
@@ -165,19 +166,19 @@ class Uniform:
         """The standard deviation, (high - low) / sqrt(12)."""
         return (self.high / 2 - self.low / 2) / _SQRT_3
 
-    @_silently
+    @_ignore_float_errors
     def pdf(self, x: ArrayLike) -> Curve:
-        """Return the density at ``x``, 1 / (high - low) from low to high and 0 outside.
+        """Return the density at ``x``: 1 / (high - low) between the bounds and 0 outside.
 
         Parameters
         ----------
         x : array_like
-            Where, in float64.
+            The points to evaluate at, converted to float64.
 
         Returns
         -------
         float or numpy.ndarray
-            A float where ``x`` is a scalar, a float64 array of its shape else.
+            A float if ``x`` is a scalar, otherwise a float64 array of the shape of ``x``.
         """
         if self.low == self.high:
             return _point_pdf(x, self.low)
@@ -185,19 +186,19 @@ class Uniform:
         inside = (self.low <= x) & (x <= self.high)
         return _curve(np.where(inside, self._unit / (self.high * self._unit - self.low * self._unit), 0.0))
 
-    @_silently
+    @_ignore_float_errors
     def cdf(self, x: ArrayLike) -> Curve:
-        """Return the probability of values up to ``x``, (x - low) / (high - low) from low to high.
+        """Return the probability of a value of at most ``x``, (x - low) / (high - low) from low to high.
 
         Parameters
         ----------
         x : array_like
-            Where, in float64.
+            The points to evaluate at, converted to float64.
 
         Returns
         -------
         float or numpy.ndarray
-            A float where ``x`` is a scalar, a float64 array of its shape else.
+            A float if ``x`` is a scalar, otherwise a float64 array of the shape of ``x``.
         """
         if self.low == self.high:
             return _point_cdf(x, self.low)
@@ -207,37 +208,37 @@ class Uniform:
 
     @property
     def _unit(self) -> float:
-        """What to measure the width in that it does not overflow; 1 where it can be, as halving rounds subnormals."""
+        """A factor that prevents overflow of the width: 1 if possible, because halving rounds subnormal numbers."""
         return 1.0 if math.isfinite(self.high - self.low) else 0.5
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class TruncatedNormal:
-    """The normal distribution of a location and a scale, cut off at two bounds.
+    """The normal distribution with a location and a scale, truncated at two bounds.
 
-    ``loc`` and ``scale`` are the mean and the standard deviation *before* the cut, which
+    ``loc`` and ``scale`` are the mean and the standard deviation *before* the truncation, which
     :func:`torch.nn.init.trunc_normal_` calls mean and std. ``mean`` and ``std`` are, as in every distribution here,
-    those of the values drawn: ``std`` is below ``scale``. A scale of 0 makes it the constant ``loc``.
+    those of the values, so ``std`` is smaller than ``scale``. With a scale of 0, it is the constant ``loc``.
 
     Parameters
     ----------
     loc : float, default 0.0
-        The mean before the cut.
+        The mean before the truncation.
     scale : float, default 1.0
-        The standard deviation before the cut, 0 or above.
+        The standard deviation before the truncation, at least 0.
     low : float, default -2.0
-        The lower bound: a value, not a number of scales. ``-math.inf`` is none.
+        The lower bound: a value, not a multiple of the scale. ``-math.inf`` means no bound.
     high : float, default 2.0
-        The upper bound, above ``low``. ``math.inf`` is none.
+        The upper bound, greater than ``low``. ``math.inf`` means no bound.
 
     Raises
     ------
     TypeError
-        An argument that is no real number.
+        If an argument is not a real number.
     ValueError
-        A loc or scale that is not finite, a negative scale, a bound that is NaN, ``low`` not below ``high``, bounds
-        1e154 scales from loc or farther; for a scale of 0, a loc out of bounds.
+        If ``loc`` or ``scale`` is not finite, ``scale`` is negative, a bound is NaN, ``low`` is not less than ``high``,
+        or the interval is 1e154 scales or farther from ``loc``. With a scale of 0, if ``loc`` is outside of the bounds.
 
     Examples
     --------
@@ -254,84 +255,88 @@ class TruncatedNormal:
     high: float
 
     def __init__(self, loc: float = 0.0, scale: float = 1.0, low: float = -2.0, high: float = 2.0) -> None:
-        loc, scale, low, high = truncated_normal_numbers(("loc", "scale", "low", "high"), loc, scale, low, high)
+        loc, scale, low, high = check_truncated_normal(("loc", "scale", "low", "high"), loc, scale, low, high)
         object.__setattr__(self, "loc", loc)
         object.__setattr__(self, "scale", scale)
         object.__setattr__(self, "low", low)
         object.__setattr__(self, "high", high)
 
     @property
-    @_silently
+    @_ignore_float_errors
     def mean(self) -> float:
-        """The mean of the values drawn."""
+        """The mean of the values."""
         if self.scale == 0.0:
             return self.loc
-        mean = self._mode + self.scale * _truncated_moments.moments(*self._part(self.high), self._tilt)[0]
+        mean = self._mode + self.scale * _truncated_moments.moments(*self._interval(self.high), self._tilt)[0]
         return min(max(mean, self.low), self.high)
 
     @property
-    @_silently
+    @_ignore_float_errors
     def std(self) -> float:
-        """The standard deviation of the values drawn."""
-        return self.scale and self.scale * _truncated_moments.moments(*self._part(self.high), self._tilt)[1]
+        """The standard deviation of the values."""
+        return self.scale and self.scale * _truncated_moments.moments(*self._interval(self.high), self._tilt)[1]
 
-    @_silently
+    @_ignore_float_errors
     def pdf(self, x: ArrayLike) -> Curve:
-        """Return the density at ``x``: the normal one over the mass between the bounds, and 0 outside.
+        """Return the density at ``x``: the normal density divided by the mass between the bounds, and 0 outside.
 
         Parameters
         ----------
         x : array_like
-            Where, in float64.
+            The points to evaluate at, converted to float64.
 
         Returns
         -------
         float or numpy.ndarray
-            A float where ``x`` is a scalar, a float64 array of its shape else; accurate however far out the bounds are.
+            A float if ``x`` is a scalar, otherwise a float64 array of the shape of ``x``. The result is accurate
+            however far the bounds are from the mean.
         """
         if self.scale == 0.0:
             return _point_pdf(x, self.loc)
         x = np.asarray(x, np.float64)
-        mass = _truncated_moments.mass(*self._part(self.high), self._tilt)
+        mass = _truncated_moments.mass(*self._interval(self.high), self._tilt)
         density = _truncated_moments.density(self._sigmas(x, self._mode), self._tilt) / mass / self.scale
         return _curve(np.where((self.low <= x) & (x <= self.high), density, 0.0))
 
-    @_silently
+    @_ignore_float_errors
     def cdf(self, x: ArrayLike) -> Curve:
-        """Return the probability of values up to ``x``: the mass from ``low`` to ``x`` over that between the bounds.
+        """Return the probability of a value of at most ``x``.
+
+        It is the mass from ``low`` to ``x`` divided by the mass between the bounds.
 
         Parameters
         ----------
         x : array_like
-            Where, in float64.
+            The points to evaluate at, converted to float64.
 
         Returns
         -------
         float or numpy.ndarray
-            A float where ``x`` is a scalar, a float64 array of its shape else; accurate down to ``low``.
+            A float if ``x`` is a scalar, otherwise a float64 array of the shape of ``x``. The result is accurate
+            down to ``low``.
         """
         if self.scale == 0.0:
             return _point_cdf(x, self.loc)
         x = np.asarray(x, np.float64)
-        part, whole = (_truncated_moments.mass(*self._part(end), self._tilt) for end in (x, self.high))
+        part, whole = (_truncated_moments.mass(*self._interval(end), self._tilt) for end in (x, self.high))
         return _curve(np.select([x <= self.low, x >= self.high], [0.0, 1.0], np.minimum(part / whole, 1.0)))
 
     @property
     def _mode(self) -> float:
-        """Where the density is greatest."""
+        """The point between the bounds with the greatest density."""
         return min(max(self.loc, self.low), self.high)
 
     @property
     def _tilt(self) -> float:
         return float(self._sigmas(self._mode, self.loc))
 
-    def _part(self, end: ArrayLike) -> tuple[Points, Points, Points]:
-        """Return where the part from low to some end starts and ends, in sigmas from the mode, and its length."""
+    def _interval(self, end: ArrayLike) -> tuple[Points, Points, Points]:
+        """Return the start and the end of the interval from low to ``end``, in sigmas from the mode, and its length."""
         return self._sigmas(self.low, self._mode), self._sigmas(end, self._mode), self._sigmas(end, self.low)
 
-    @_silently
+    @_ignore_float_errors
     def _sigmas(self, x: ArrayLike, origin: float) -> Points:
-        """Return the distance of x from a place in units of the scale, through halves where it overflows."""
+        """Return the distance of x from the origin in units of the scale, computed from halves if it overflows."""
         x = np.asarray(x, np.float64)
         distance = x - origin
         return np.where(np.isinf(distance), (x / 2 - origin / 2) / (self.scale / 2), distance / self.scale)
@@ -341,36 +346,36 @@ Distribution: TypeAlias = Normal | Uniform | TruncatedNormal
 
 FAMILIES: Mapping[str, Callable[[float], Distribution]] = {
     "normal": lambda std: Normal(0.0, std),
-    "untruncated_normal": lambda std: Normal(0.0, std),  # as Keras has it
-    "truncated_normal": lambda std: _cut_at_two(std / _STD_CUT_AT_TWO),
+    "untruncated_normal": lambda std: Normal(0.0, std),  # the name in Keras
+    "truncated_normal": lambda std: _truncated_at_two_sigmas(std / _STD_AT_TWO_SIGMAS),
     "uniform": lambda std: Uniform(-_SQRT_3 * std, _SQRT_3 * std),
 }
 
 
 def centered(family: str, std: float) -> Distribution:
-    """Return the distribution of mean 0 and standard deviation ``std`` from the family of that name."""
+    """Return the distribution of a family that has mean 0 and standard deviation ``std``."""
     return FAMILIES[family](std)
 
 
-def _cut_at_two(scale: float) -> TruncatedNormal:
+def _truncated_at_two_sigmas(scale: float) -> TruncatedNormal:
     bound = _validation.finite("2 * scale", 2.0 * scale)
     return TruncatedNormal(0.0, scale, -bound, bound)
 
 
-def truncated_normal_numbers(
+def check_truncated_normal(
     names: tuple[str, str, str, str], loc: float, scale: float, low: float, high: float
 ) -> tuple[float, float, float, float]:
-    """Check the numbers of a truncated normal distribution; ``names`` are those of the caller's signature."""
+    """Check the parameters of a truncated normal distribution; ``names`` are their names in the caller's signature."""
     loc, scale = _validation.finite(names[0], loc), _validation.not_negative(names[1], scale)
     low, high = _validation.not_nan(names[2], low), _validation.not_nan(names[3], high)
     shown = ", ".join(f"{name}={number}" for name, number in zip(names, (loc, scale, low, high), strict=True))
     if scale == 0.0:
         if not low <= loc <= high:
-            raise ValueError(f"{names[0]} must be within the bounds where {names[1]} is 0, got {shown}")
+            raise ValueError(f"{names[0]} must be within the bounds if {names[1]} is 0, got {shown}")
     elif low >= high:
         raise ValueError(f"{names[2]} must be below {names[3]}, got {shown}")
-    elif not max(low - loc, loc - high) / scale < _FARTHEST:
-        raise ValueError(f"the bounds must be less than {_FARTHEST} {names[1]} away from {names[0]}, got {shown}")
+    elif not max(low - loc, loc - high) / scale < _MAX_DISTANCE:
+        raise ValueError(f"the bounds must be less than {_MAX_DISTANCE} {names[1]} away from {names[0]}, got {shown}")
     return loc, scale, low, high
 
 

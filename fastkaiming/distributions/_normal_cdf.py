@@ -1,27 +1,28 @@
-"""The parameters of truncated normals: the normal distribution function, correctly rounded, in whole numbers alone.
+"""The kernel parameters of truncated normals: the normal distribution function, correctly rounded.
 
-A value of a truncated normal is the quantile of a probability that grows linearly with the word drawn, so the core
-takes a few numbers of each pair of bounds: the probability of one word, and where the tails begin. They decide bits.
-Therefore nothing here is the work of a C library, whose erfc differs from system to system, nor of floating-point
-arithmetic, whose rounding mode may be a stranger's: every number is an integer over a power of two, with an error that
-is known, until it is rounded once. docs/stream-v1.md, section 7, says what the numbers mean.
+A value of a truncated normal is the quantile of a probability that is a linear function of the random word. The core
+therefore needs a few parameters for each pair of bounds: the probability of one word, and the tail probabilities at the
+bounds. These parameters determine the bits of all values, so they must be the same everywhere. The erfc of the C
+library differs between systems, and floating-point arithmetic depends on the rounding mode of the process. This module
+computes with integers instead: every number is an integer divided by a power of two, with a known error bound, until it
+is rounded once. docs/stream-v1.md, section 7, defines the parameters.
 """
 
 import math
 from functools import lru_cache
 from typing import NamedTuple
 
-MAX_SIGMAS = 36.0  # of the nearer bound; the least probability of a tail drawn there is 2**-1006, a normal number
-_MAX_HALVINGS = 950  # to the least probability: then that of half a 64-bit word is a normal number too
-_MIN_SINGLE = 2.0**-64  # sigmas of symmetric bounds; closer ones leave a word less than single precision holds
-_UNCUT_SINGLE = 9.0  # sigmas; farther bounds move the quantile of no 32-bit word by more than 2**-11 ulp
-_SINGLE_FACTOR = 3  # between t of single precision and Phi - 1/2: about the quotient of z and Phi - 1/2
-_GUARD_BITS = 32  # against the truncations of some thousand terms
-_ERROR = 2  # units in the last bit of _distance, at most
+MAX_SIGMAS = 36.0  # of the nearer bound; the smallest tail probability is then 2**-1006, a normal number
+_MAX_HALVINGS = 950  # the minimum probability is 2**-950; that of half a 64-bit word is then a normal number too
+_MIN_SINGLE = 2.0**-64  # sigmas of symmetric bounds; for closer ones, single precision cannot represent the parameters
+_UNBOUNDED_SINGLE = 9.0  # sigmas; farther bounds change the quantile of any 32-bit word by at most 2**-11 ulp
+_SINGLE_FACTOR = 3  # t / (Phi - 1/2) in single precision, close to z / (Phi - 1/2)
+_GUARD_BITS = 32  # absorb the truncation errors of about a thousand terms
+_ERROR = 2  # bound of the error of _distance, in units of its last bit
 
 
-class Truncated(NamedTuple):
-    """An operation of the core and the numbers that it takes, in the order of ``fk_params``."""
+class TruncatedParams(NamedTuple):
+    """An operation of the core and its parameters, in the order of ``fk_params``."""
 
     operation: str  # "truncated_f32" or "truncated_f64"
     scale: float
@@ -36,27 +37,29 @@ class Truncated(NamedTuple):
     upper_anchor: float
 
 
-def truncated(mean: float, std: float, low: float, high: float, precision: int) -> Truncated:
-    """Return the parameters of normals between two bounds.
+def truncated_params(mean: float, std: float, low: float, high: float, precision: int) -> TruncatedParams:
+    """Return the kernel parameters of a normal distribution between two bounds.
 
     Parameters
     ----------
     mean, std : float
-        Of the normal distribution that is truncated, finite and ``std > 0``, numbers of the working precision.
+        The parameters of the untruncated normal distribution: finite numbers of the working precision, ``std > 0``.
     low, high : float
-        ``low < high``, numbers of the working precision or infinite.
+        The bounds, ``low < high``: numbers of the working precision, or infinite.
     precision : int
-        Bits of the working precision's significand, 24 or 53.
+        The length of the working precision's significand in bits, 24 or 53.
 
     Returns
     -------
-    Truncated
-        Each number rounded once, to double precision for ``truncated_f64``, else to single, but for ``slope``.
+    TruncatedParams
+        The parameters, each rounded once: to double precision for ``truncated_f64``, otherwise to single precision,
+        except for ``slope``.
 
     Raises
     ------
     ValueError
-        The nearer bound is more than 36 ``std`` away from the mean, or the interval has a probability below 2**-950.
+        If the nearer bound is more than 36 ``std`` away from the mean, or the probability of the interval is below
+        2**-950.
     """
     alpha, beta = _standardized(low, mean, std), _standardized(high, mean, std)
     nearer = max(alpha, -beta, 0.0)
@@ -65,35 +68,35 @@ def truncated(mean: float, std: float, low: float, high: float, precision: int) 
             f"the nearer bound must be at most {MAX_SIGMAS:g} std from the mean, got {nearer:g} std "
             f"from bounds {low} and {high}, mean {mean}, std {std}"
         )
-    if precision == 24 and -alpha >= _UNCUT_SINGLE and beta >= _UNCUT_SINGLE:
+    if precision == 24 and -alpha >= _UNBOUNDED_SINGLE and beta >= _UNBOUNDED_SINGLE:
         alpha, beta = -math.inf, math.inf
     operation = "truncated_f32" if precision == 24 and -alpha == beta >= _MIN_SINGLE else "truncated_f64"
     word_bits, rounding, factor = _OPERATIONS[operation]
 
-    bits = 192 + int(0.75 * nearer * nearer)  # the tail beyond x sigmas is some 2**(-0.72 x**2)
+    bits = 192 + int(0.75 * nearer * nearer)  # the tail probability beyond x sigmas is about 2**(-0.72 x**2)
     while True:
         slope, middle, *tails = _linear_functions(alpha, beta, bits, word_bits)
-        point = bits + word_bits + 1  # binary places of the numbers
+        point = bits + word_bits + 1  # the number of fractional bits
         if (slope[0] + slope[1]) << _MAX_HALVINGS < 2 << bits:
             raise ValueError(
                 f"the probability between the bounds must be at least 2**-{_MAX_HALVINGS}, got less "
                 f"from bounds {low} and {high}, mean {mean}, std {std}"
             )
-        of_t = [(factor * number, factor * error) for number, error in (slope, middle)]
+        scaled = [(factor * number, factor * error) for number, error in (slope, middle)]
         roundings = (53, *[rounding] * 5)
         least, most = (
             [
                 _rounded(number + sign * error, point, bits)
-                for (number, error), bits in zip((*of_t, *tails), roundings, strict=True)
+                for (number, error), bits in zip((*scaled, *tails), roundings, strict=True)
             ]
             for sign in (-1, 1)
         )
         if least == most:
-            return Truncated(operation, std, mean, low, high, *least)
+            return TruncatedParams(operation, std, mean, low, high, *least)
         bits *= 2
 
 
-_OPERATIONS = {  # bits of a word, bits of a number's significand, and the factor between t and Phi - 1/2
+_OPERATIONS = {  # bits of a word, bits of the significand of a parameter, and the factor between t and Phi - 1/2
     "truncated_f32": (32, 24, _SINGLE_FACTOR),
     "truncated_f64": (64, 53, 1),
 }
@@ -112,20 +115,21 @@ def _standardized(bound: float, mean: float, std: float) -> float:
 
 
 def _linear_functions(alpha: float, beta: float, bits: int, word_bits: int) -> list[tuple[int, int]]:
-    """Return slope, Phi - 1/2 of the middle word, and the tails' slopes and anchors, each with a bound of its error.
+    """Return slope, Phi - 1/2 of the middle word, and the tails' slopes and anchors, each with its error bound.
 
-    They are in units of 2**-(bits + word_bits + 1), and half a word's probability is as many units as the probability
-    between the bounds has units of 2**-bits.
+    The unit is 2**-(bits + word_bits + 1). In this unit, the probability of half a word is the same integer as the
+    probability between the bounds in units of 2**-bits.
     """
     half = 1 << (bits - 1)
     from_low, from_high = _distance(alpha, bits), _distance(beta, bits)
     between = from_high - from_low
 
     def tail(probability: int, sign: int) -> tuple[int, int]:
-        """Return the tail probability half a word inside of a bound that has the given one."""
+        """Return the tail probability at half a word inside of the bound with the given tail probability."""
         return (probability << (word_bits + 1)) + sign * between, (_ERROR << (word_bits + 1)) + 2 * _ERROR
 
-    # Each half of the words has the tail on its side of the interval, or that of the side on which the mean is not.
+    # The lower half of the words uses the lower tail, and the upper half uses the upper tail. If the interval lies on
+    # one side of the mean, both halves use the tail on that side.
     lower_sign, upper_sign = (-1 if alpha >= 0 else 1), (-1 if beta <= 0 else 1)
     return [
         (2 * between, 4 * _ERROR),
@@ -138,16 +142,16 @@ def _linear_functions(alpha: float, beta: float, bits: int, word_bits: int) -> l
 
 
 def _rounded(number: int, point: int, precision: int) -> float:
-    """Return number / 2**point, rounded to so many significant bits: to nearest, ties to even."""
+    """Return number / 2**point, rounded to ``precision`` significant bits: to nearest, ties to even."""
     excess = max(abs(number).bit_length() - precision, 0)
     quotient, rest = divmod(number, 1 << excess)
     twice = 2 * rest
     quotient += twice > 1 << excess or (twice == 1 << excess and quotient % 2)
-    return (quotient << excess) / (1 << point)  # which Python rounds correctly, where there is anything to round
+    return (quotient << excess) / (1 << point)  # Python rounds the quotient of integers correctly
 
 
 def _distance(x: float, bits: int) -> int:
-    """Return Phi(x) - 1/2 in units of 2**-bits, by a series whose terms have all the same sign.
+    """Return Phi(x) - 1/2 in units of 2**-bits, by a series whose terms all have the same sign.
 
     Phi(x) = 1/2 + phi(x) (x + x**3 / 3 + x**5 / (3 5) + x**7 / (3 5 7) + ...): Abramowitz & Stegun, "Handbook of
     Mathematical Functions", 26.2.11.
@@ -169,7 +173,7 @@ def _distance(x: float, bits: int) -> int:
 
 
 def _exp(numerator: int, shift: int, working: int) -> int:
-    """Return exp(numerator / 2**shift) in units of 2**-working: Taylor's series of a small part, squared repeatedly."""
+    """Return exp(numerator / 2**shift) in units of 2**-working, by a Taylor series and repeated squaring."""
     halvings = max(numerator.bit_length() - shift, 0) + 16
     fine = working + halvings + _GUARD_BITS
     part = numerator << fine >> (shift + halvings)

@@ -1,4 +1,4 @@
-"""Integrals by the rule of Gauss and Legendre: where there is no closed form, or one whose terms cancel."""
+"""Gauss-Legendre quadrature, for integrals without a closed form or with one that suffers from cancellation."""
 
 import math
 from collections.abc import Callable
@@ -13,16 +13,16 @@ from fastkaiming import _core, _validation
 Points: TypeAlias = NDArray[np.float64]
 
 _SQRT_2_PI = float.fromhex("0x1.40d931ff62706p+1")  # sqrt(2 * pi)
-_REACH = 38  # sigmas; farther out the normal density is a subnormal float
-_TOLERANCE = 1e-14  # of the whole integral, for each of some hundred pieces
-_MAX_PIECES = 1 << 12  # at one length: smooth functions need some ten, a kink or jump adds one
+_MAX_SIGMAS = 38  # farther out, the normal density is a subnormal float
+_TOLERANCE = 1e-14  # of the whole integral, for each of about a hundred intervals
+_MAX_INTERVALS = 1 << 12  # of one length: a smooth function needs about ten, and a kink or jump adds one
 _MIN_LENGTH = 2.0**-64
 
 
 @lru_cache
 @_core.in_default_environment
 def gauss_legendre(panels: int) -> tuple[Points, Points]:
-    """Return the nodes of the rule on (-1, 1), cut into panels, and their weights; all is symmetric to the last bit."""
+    """Return the nodes and weights of the composite rule on (-1, 1), which are exactly symmetric."""
     node, weight = np.array(_RULE).T
     nodes, weights = np.concatenate([-node[::-1], node]), np.concatenate([weight[::-1], weight])
     middles = (2.0 * np.arange(panels) + 1.0 - panels) / panels
@@ -30,56 +30,60 @@ def gauss_legendre(panels: int) -> tuple[Points, Points]:
 
 
 def expected_square(name: str, function: Callable[[Any], Any]) -> float:
-    """Return E[f(z)**2] for z from the standard normal distribution, to 1e-10 of itself where f computes in double.
+    """Return E[f(z)**2] for z from N(0, 1), with a relative error of at most 1e-10 if f computes in double precision.
 
-    Pieces of the line are halved until that changes their integral no more. So kinks and jumps may lie anywhere, as
-    long as there are not too many of them.
+    Intervals are halved until their integrals converge. Kinks and jumps may therefore lie anywhere, as long as there
+    are not too many.
     """
-    length, starts = 1.0, np.arange(-_REACH, _REACH, 1.0)
-    integrals, precision = _integrate_pieces(name, function, starts, length)
+    length, starts = 1.0, np.arange(-_MAX_SIGMAS, _MAX_SIGMAS, 1.0)
+    integrals, precision = _integrate_intervals(name, function, starts, length)
     tolerance = max(_TOLERANCE, precision)
     if max(integrals[0], integrals[-1]) > tolerance * integrals.sum():
-        raise ValueError(f"{name} must have a finite E[f(z)**2] that comes from abs(z) < {_REACH}, got {function!r}")
+        raise ValueError(
+            f"{name} must have a finite E[f(z)**2] that comes from abs(z) < {_MAX_SIGMAS}, got {function!r}"
+        )
     settled: list[float] = []
     while starts.size:
         length /= 2
-        if starts.size > _MAX_PIECES or length < _MIN_LENGTH:
+        if starts.size > _MAX_INTERVALS or length < _MIN_LENGTH:
             raise ValueError(f"{name} must be smooth but for a few kinks and jumps, got {function!r}")
         halves = np.stack([starts, starts + length], axis=1)
-        of_halves = _integrate_pieces(name, function, halves.ravel(), length)[0].reshape(halves.shape)
-        better = of_halves.sum(axis=1)
+        half_integrals = _integrate_intervals(name, function, halves.ravel(), length)[0].reshape(halves.shape)
+        better = half_integrals.sum(axis=1)
         rough = abs(better - integrals) > tolerance * (better.sum() + math.fsum(settled))
         settled += better[~rough].tolist()
-        starts, integrals = halves[rough].ravel(), of_halves[rough].ravel()
+        starts, integrals = halves[rough].ravel(), half_integrals[rough].ravel()
     return math.fsum(settled)
 
 
-def _integrate_pieces(name: str, function: Callable[[Any], Any], starts: Points, length: float) -> tuple[Points, float]:
-    """Return the integral of f**2 times the density over pieces of one length, and the precision that f computes in."""
+def _integrate_intervals(
+    name: str, function: Callable[[Any], Any], starts: Points, length: float
+) -> tuple[Points, float]:
+    """Return the integrals of f**2 times the density over intervals of one length, and the precision of f's results."""
     nodes, weights = gauss_legendre(1)
     z = starts[:, np.newaxis] + length / 2 * (1.0 + nodes)
-    answers = _evaluate(name, function, z.ravel()).reshape(z.shape)
-    precision = float(np.finfo(answers.dtype).eps) if answers.dtype.kind == "f" else 0.0
-    # The root of the density goes into the factor, so that its square overflows only where the integrand does.
-    factors = answers.astype(np.float64) * np.exp(-0.25 * z * z)
+    results = _evaluate(name, function, z.ravel()).reshape(z.shape)
+    precision = float(np.finfo(results.dtype).eps) if results.dtype.kind == "f" else 0.0
+    # f is multiplied by the square root of the density, so that the square overflows only if the integrand does.
+    factors = results.astype(np.float64) * np.exp(-0.25 * z * z)
     return factors**2 @ weights * (length / 2 / _SQRT_2_PI), precision
 
 
 @np.errstate(all="ignore")
 def _evaluate(name: str, function: Callable[[Any], Any], z: Points) -> NDArray[Any]:
-    """Return f(z), from one call where the function takes arrays, else from a call for each number."""
+    """Return f(z), from one call if the function accepts arrays, otherwise from a call for each number."""
     try:
-        answers = np.asarray(function(z.copy()))
-    except Exception:  # whatever a function of scalars makes of an array; what is wrong with it shows below
-        answers = np.empty(0)
-    if answers.shape != z.shape:
-        answers = np.array([function(number) for number in z.tolist()])
-    if answers.shape != z.shape or answers.dtype.kind not in "fiub":
-        raise TypeError(f"{name} must return a real number for a real number, not {_validation.shown(answers[0])}")
-    if not np.isfinite(answers).all():
-        wrong = ~np.isfinite(answers)
-        raise ValueError(f"{name} must be finite everywhere, got {answers[wrong][0]} at {z[wrong][0]}")
-    return answers
+        results = np.asarray(function(z.copy()))
+    except Exception:  # a function of scalars can raise anything for an array; other errors are raised below
+        results = np.empty(0)
+    if results.shape != z.shape:
+        results = np.array([function(number) for number in z.tolist()])
+    if results.shape != z.shape or results.dtype.kind not in "fiub":
+        raise TypeError(f"{name} must return a real number for a real number, not {_validation.shown(results[0])}")
+    if not np.isfinite(results).all():
+        wrong = ~np.isfinite(results)
+        raise ValueError(f"{name} must be finite everywhere, got {results[wrong][0]} at {z[wrong][0]}")
+    return results
 
 
 # The 24 points: nodes and weights of the positive half, from tests/generators/gauss_legendre.py.

@@ -1,9 +1,10 @@
-"""A normal distribution between two bounds: its mass and moments, however near or far away the bounds are.
+"""Mass and moments of a normal distribution between two bounds, accurate for any bounds.
 
-The textbook's differences of densities and of probabilities cancel where the bounds are near each other, and vanish
-where they are far out. Here one rule integrates exp(-s * (s / 2 + tilt)), the density in units of its greatest value:
-s is the distance from where that is, the mode, and ``tilt`` the distance of the mode from the peak of the normal that
-was cut, both in sigmas of that. Every term is positive, so nothing cancels.
+The usual formulas are differences of densities and of probabilities. They suffer from cancellation if the bounds are
+close to each other, and from underflow if the bounds are far from the mean. Here, Gauss-Legendre quadrature integrates
+exp(-s * (s / 2 + tilt)), the density divided by its greatest value. ``s`` is the distance from the mode, the point
+between the bounds with the greatest density, and ``tilt`` is the distance of the mode from the mean of the untruncated
+normal distribution, both in sigmas of the latter. Every term is positive, so there is no cancellation.
 """
 
 import math
@@ -12,18 +13,18 @@ import numpy as np
 
 from fastkaiming.distributions._quadrature import Points, gauss_legendre
 
-_PANELS = 2  # which integrate exp(-s * s / 2) to the last bits over all that is within reach, 19 sigmas
-_REACH = 45.0  # what is below exp(-45) of the greatest does not count
+_PANELS = 2  # enough to integrate exp(-s * s / 2) to the last bits over the 19 sigmas within _REACH
+_REACH = 45.0  # a density below exp(-45) of the greatest is neglected
 
 
 def density(s: Points, tilt: float | Points) -> Points:
-    """Return the density in units of its value at the mode."""
+    """Return the density divided by its value at the mode."""
     return np.asarray(np.exp(-s * (s / 2 + tilt)))
 
 
 def mass(start: Points, end: Points, length: Points, tilt: float) -> Points:
-    """Integrate from ``start`` to ``end``; their distance is ``length``, which is exact where a difference is not."""
-    peak = np.clip(0.0, start, end)  # of this part
+    """Return the integral from ``start`` to ``end``; ``length`` is their distance, free of cancellation."""
+    peak = np.clip(0.0, start, end)  # the point of greatest density in this interval
     half, middle, slope = _around(peak, start, end, length, tilt)
     nodes, weights = gauss_legendre(_PANELS)
     terms = (weight * density(middle + half * node, slope) for node, weight in zip(nodes, weights, strict=True))
@@ -31,7 +32,7 @@ def mass(start: Points, end: Points, length: Points, tilt: float) -> Points:
 
 
 def moments(start: Points, end: Points, length: Points, tilt: float) -> tuple[float, float]:
-    """Return the mean, in sigmas from the mode, and the standard deviation; the mode lies from ``start`` to ``end``."""
+    """Return the mean, in sigmas from the mode, and the standard deviation of the interval, which contains the mode."""
     half, middle, _ = _around(np.zeros(()), start, end, length, tilt)
     nodes, weights = gauss_legendre(_PANELS)
     weights = weights * density(middle + half * nodes, tilt)
@@ -42,7 +43,7 @@ def moments(start: Points, end: Points, length: Points, tilt: float) -> tuple[fl
 
 
 def _around(peak: Points, start: Points, end: Points, length: Points, tilt: float) -> tuple[Points, Points, Points]:
-    """Return half the width and the middle of what counts, as seen from the peak, and how the density slopes there."""
+    """Return half the width and the middle of the relevant interval, relative to the peak, and the slope there."""
     slope = peak + tilt
     reach = 2 * _REACH / (abs(slope) + np.hypot(slope, math.sqrt(2 * _REACH)))
     low = np.maximum(np.where(peak == end, -length, start - peak), -reach)

@@ -1,6 +1,6 @@
-"""The initializers by name, the distributions and fans behind them, and whole models.
+"""Initializers, their fans and gains, and ``init_`` for whole models.
 
-A name that ends in an underscore fills memory in place; the same name without one returns a new array.
+A function whose name ends in an underscore fills an array in place; without the underscore, it returns a new array.
 """
 
 from fastkaiming.initializers._basic import constant_, normal_, ones_, trunc_normal_, uniform_, zeros_

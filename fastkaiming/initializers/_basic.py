@@ -1,7 +1,7 @@
-"""The initializers by name: plain ones, of explicit numbers, and Kaiming's; each leaves the filling to :func:`fill_`.
+"""Initializers whose distribution does not depend on the shape: uniform, normal, truncated normal and constant.
 
-Names, order and defaults are those of :mod:`torch.nn.init`. A name that ends in an underscore fills ``out`` in place
-and returns it; its twin without one takes ``shape, dtype`` instead and returns a new array.
+Names, argument order and defaults are those of :mod:`torch.nn.init`. The functions fill ``out`` in place and return it;
+``_functional`` has variants that take ``shape`` and ``dtype`` instead and return a new array.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from fastkaiming import _validation
 from fastkaiming._fill.buffers import Target
 from fastkaiming._fill.fill import fill
 from fastkaiming.distributions import Normal, TruncatedNormal, Uniform
-from fastkaiming.distributions._families import truncated_normal_numbers
+from fastkaiming.distributions._families import check_truncated_normal
 from fastkaiming.rng import Rng
 
 
@@ -26,20 +26,20 @@ def uniform_(
 ) -> Target:
     """Fill ``out`` in place from the uniform distribution on the half-open interval [``low``, ``high``).
 
-    As in NumPy, PyTorch and JAX, ``high`` itself is never stored where ``low < high``, whatever the dtype. For
-    symmetric bounds (-b, b) neither bound is stored, so that the distribution stays symmetric. Where only few numbers
-    of the dtype lie between the bounds, as in float8, those next to a bound take a different share than the others.
+    If ``low < high``, ``high`` itself is never stored, whatever the dtype, as in NumPy, PyTorch and JAX. If the bounds
+    are symmetric (-b, b), neither bound is stored, so that the distribution stays symmetric. If the dtype has only few
+    numbers between the bounds, as float8 can, the numbers next to a bound have other probabilities than the rest.
 
     Parameters
     ----------
     out : numpy.ndarray
-        The array, as :func:`fill_` takes it.
+        The array, or another object that :func:`fill_` accepts.
     low : float, default 0.0
         The lower bound.
     high : float, default 1.0
-        The upper bound, not below ``low``. Where the two are equal, every element is ``low``.
+        The upper bound, at least ``low``. If the two are equal, every element is ``low``.
     rng, global_shape, index, threads
-        Which values are drawn and by how many threads: see :func:`fill_`.
+        The random values, the shard and the number of threads: see :func:`fill_`.
 
     Returns
     -------
@@ -49,7 +49,7 @@ def uniform_(
     Raises
     ------
     TypeError, ValueError
-        As :class:`Uniform` and :func:`fill_` do, before the first byte is written.
+        If :class:`Uniform` or :func:`fill_` raises it. Nothing is written then.
 
     Examples
     --------
@@ -77,13 +77,13 @@ def normal_(
     Parameters
     ----------
     out : numpy.ndarray
-        The array, as :func:`fill_` takes it.
+        The array, or another object that :func:`fill_` accepts.
     mean : float, default 0.0
         The mean.
     std : float, default 1.0
-        The standard deviation, 0 or above.
+        The standard deviation, at least 0.
     rng, global_shape, index, threads
-        Which values are drawn and by how many threads: see :func:`fill_`.
+        The random values, the shard and the number of threads: see :func:`fill_`.
 
     Returns
     -------
@@ -93,7 +93,7 @@ def normal_(
     Raises
     ------
     TypeError, ValueError
-        As :class:`Normal` and :func:`fill_` do, before the first byte is written.
+        If :class:`Normal` or :func:`fill_` raises it. Nothing is written then.
 
     Examples
     --------
@@ -118,24 +118,25 @@ def trunc_normal_(
     index: Sequence[slice] | None = None,
     threads: int | None = None,
 ) -> Target:
-    """Fill ``out`` in place from a normal distribution that is cut off at two bounds.
+    """Fill ``out`` in place from a normal distribution that is truncated at two bounds.
 
-    As in torch, the bounds are values and no multiples of ``std``: with ``std=0.02``, the default ones cut nothing off.
+    As in torch, the bounds are values and not multiples of ``std``: with ``std=0.02``, the default bounds have no
+    effect.
 
     Parameters
     ----------
     out : numpy.ndarray
-        The array, as :func:`fill_` takes it.
+        The array, or another object that :func:`fill_` accepts.
     mean : float, default 0.0
-        The mean before the cut.
+        The mean before the truncation.
     std : float, default 1.0
-        The standard deviation before the cut, 0 or above; that of the values is below it.
+        The standard deviation before the truncation, at least 0; that of the values is smaller.
     a : float, default -2.0
-        The lower bound, which no value is below.
+        The lower bound of the values.
     b : float, default 2.0
-        The upper bound, which no value is above; above ``a``.
+        The upper bound of the values, greater than ``a``.
     rng, global_shape, index, threads
-        Which values are drawn and by how many threads: see :func:`fill_`.
+        The random values, the shard and the number of threads: see :func:`fill_`.
 
     Returns
     -------
@@ -145,7 +146,7 @@ def trunc_normal_(
     Raises
     ------
     TypeError, ValueError
-        As :class:`TruncatedNormal` and :func:`fill_` do, before the first byte is written.
+        If :class:`TruncatedNormal` or :func:`fill_` raises it. Nothing is written then.
 
     Examples
     --------
@@ -159,7 +160,7 @@ def trunc_normal_(
 
 
 def _truncated_normal(mean: float, std: float, a: float, b: float) -> TruncatedNormal:
-    return TruncatedNormal(*truncated_normal_numbers(("mean", "std", "a", "b"), mean, std, a, b))
+    return TruncatedNormal(*check_truncated_normal(("mean", "std", "a", "b"), mean, std, a, b))
 
 
 def constant_(
@@ -176,11 +177,11 @@ def constant_(
     Parameters
     ----------
     out : numpy.ndarray
-        The array, as :func:`fill_` takes it.
+        The array, or another object that :func:`fill_` accepts.
     val : float
         The value, rounded to the dtype of ``out``.
     rng, global_shape, index, threads
-        As in :func:`fill_`, so that a constant can stand where a random initializer does; ``rng`` decides nothing.
+        As in :func:`fill_`, so that a constant can replace a random initializer; ``rng`` has no effect on the values.
 
     Returns
     -------
@@ -190,7 +191,7 @@ def constant_(
     Raises
     ------
     TypeError, ValueError
-        As :func:`fill_` does, before the first byte is written.
+        If :func:`fill_` raises it. Nothing is written then.
 
     Examples
     --------
@@ -199,7 +200,12 @@ def constant_(
     >>> fk.constant_(np.empty(3, np.float32), 0.5)
     array([0.5, 0.5, 0.5], dtype=float32)
     """
-    return fill(out, _constant, (val,), rng, global_shape, index, threads)
+    try:
+        return fill(out, _constant, (val,), rng, global_shape, index, threads)
+    except ValueError as error:
+        if str(error).startswith("low must not overflow"):  # of Uniform(val, val)
+            raise ValueError(f"val{str(error).removeprefix('low')}") from None
+        raise
 
 
 def _constant(val: float) -> Uniform:
@@ -230,7 +236,7 @@ def zeros_(
     Raises
     ------
     TypeError, ValueError
-        As :func:`fill_` does, before the first byte is written.
+        If :func:`fill_` raises it. Nothing is written then.
 
     Examples
     --------
@@ -265,7 +271,7 @@ def ones_(
     Raises
     ------
     TypeError, ValueError
-        As :func:`fill_` does, before the first byte is written.
+        If :func:`fill_` raises it. Nothing is written then.
 
     Examples
     --------

@@ -1,4 +1,9 @@
-"""How many connections reach an output of a layer (fan_in) and leave an input (fan_out), counted from a shape."""
+"""The numbers of connections into an output of a layer (fan_in) and out of an input (fan_out), from a shape.
+
+A layout names the axes of a weight tensor, one letter each: ``O`` for the outputs (features or channels), ``I`` for the
+inputs, ``B`` for a batch of independent tensors such as experts, which counts towards no fan, and ``*`` for the
+receptive field, that is all remaining axes, if any. PyTorch stores weights as ``"OI*"``, JAX and Keras as ``"*IO"``.
+"""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -15,12 +20,14 @@ MODES: Mapping[str, Callable[[Callable[[str], float]], float]] = {
 
 
 class Fans(NamedTuple):
-    """How many connections reach one output of a layer, and how many leave one input.
+    """The fans of a layer.
 
     Attributes
     ----------
-    fan_in, fan_out : int
-        The number of either.
+    fan_in : int
+        The number of connections into one output.
+    fan_out : int
+        The number of connections out of one input.
     """
 
     fan_in: int
@@ -28,23 +35,25 @@ class Fans(NamedTuple):
 
 
 def fans(shape: int | Sequence[int], layout: str | None = None, groups: int = 1, transposed: bool = False) -> Fans:
-    """Count the connections of a layer from the shape of its weights.
+    """Return the fans of a layer, computed from the shape of its weights.
 
-    ``fan_in`` is the size of the input axis times that of the receptive field, ``fan_out`` that of the output axis
-    times the same. A grouped layer keeps all its groups along one axis, the outputs (the inputs where transposed), but
-    connects only within a group: the fan of that axis is divided by ``groups``.
+    ``fan_in`` is the size of the input axis times the size of the receptive field, and ``fan_out`` is the size of the
+    output axis times the size of the receptive field. A grouped layer has connections only within a group, but its
+    weights contain all groups along the output axis, or along the input axis if transposed. The fan of that axis is
+    therefore divided by ``groups``.
 
     Parameters
     ----------
     shape : int or sequence of int
-        The shape of the weights; at least two axes.
+        The shape of the weights, with at least two axes.
     layout : str, optional
-        What each axis is: one ``O`` (outputs), one ``I`` (inputs), any ``B`` (batches, in no fan) and at most one ``*``
-        (the receptive field: all other axes, or none). As in PyTorch by default: ``"OI*"``, or ``"IO*"`` if transposed.
+        The meaning of each axis: one ``O`` (outputs), one ``I`` (inputs), any number of ``B`` (batches, which count
+        towards no fan) and at most one ``*`` (the receptive field: all other axes, or none). The default is PyTorch's
+        layout, ``"OI*"``, or ``"IO*"`` if transposed.
     groups : int, default 1
         The number of groups of a grouped convolution.
     transposed : bool, default False
-        Whether the weights are those of a transposed convolution.
+        Whether the layer is a transposed convolution.
 
     Returns
     -------
@@ -54,9 +63,10 @@ def fans(shape: int | Sequence[int], layout: str | None = None, groups: int = 1,
     Raises
     ------
     TypeError
-        An argument of the wrong kind.
+        If an argument is of the wrong type.
     ValueError
-        Fewer than two axes, a layout that does not describe the shape, or groups that do not divide their axis.
+        If the shape has fewer than two axes, the layout does not fit the shape, or ``groups`` does not divide the size
+        of its axis.
 
     Examples
     --------
@@ -68,21 +78,21 @@ def fans(shape: int | Sequence[int], layout: str | None = None, groups: int = 1,
     >>> fk.fans((32, 1, 3, 3), groups=32)  # depthwise
     Fans(fan_in=9, fan_out=9)
     """
-    fan = _counter(_validation.shape("shape", shape), *_reading(layout, groups, transposed))
+    fan = _fan_function(_validation.shape("shape", shape), *_check_layout(layout, groups, transposed))
     return Fans(fan("I"), fan("O"))
 
 
 def select_fan(
     shape: tuple[int, ...], mode: str, fan: float | None, layout: str | None, groups: int, transposed: bool
 ) -> float:
-    """Return the fan that ``mode`` asks for, or ``fan`` itself where one is given; the rest is checked all the same."""
+    """Return ``fan`` if it is given, or else the fan that ``mode`` selects; all arguments are checked in both cases."""
     selected = MODES[_validation.choice("mode", mode, MODES)]
-    reading = _reading(layout, groups, transposed)
-    return selected(_counter(shape, *reading)) if fan is None else _validation.positive("fan", fan)
+    layout_and_groups = _check_layout(layout, groups, transposed)
+    return selected(_fan_function(shape, *layout_and_groups)) if fan is None else _validation.positive("fan", fan)
 
 
-def _reading(layout: str | None, groups: int, transposed: bool) -> tuple[str, str, int]:
-    """Check how the axes are to be read: the layout, the letter of the axis that holds all groups, and their number."""
+def _check_layout(layout: str | None, groups: int, transposed: bool) -> tuple[str, str, int]:
+    """Return the layout, the letter of the axis that contains all groups, and the number of groups, all checked."""
     grouped = "I" if _validation.flag("transposed", transposed) else "O"
     if layout is None:
         layout = "IO*" if transposed else "OI*"
@@ -95,8 +105,8 @@ def _reading(layout: str | None, groups: int, transposed: bool) -> tuple[str, st
     return layout, grouped, _validation.integer("groups", groups, 1, _validation.MAX_ELEMENTS)
 
 
-def _counter(shape: tuple[int, ...], layout: str, grouped: str, groups: int) -> Callable[[str], int]:
-    """Return the function that counts the fan of the axis "I" or "O"; groups matter to one of them alone."""
+def _fan_function(shape: tuple[int, ...], layout: str, grouped: str, groups: int) -> Callable[[str], int]:
+    """Return a function that computes the fan of the axis "I" or "O". ``groups`` divides the fan of one of them."""
     if len(shape) < 2:
         raise ValueError(f"fans need a shape of at least two axes, got {shape}")
     before, star, after = layout.partition("*")
@@ -104,15 +114,10 @@ def _counter(shape: tuple[int, ...], layout: str, grouped: str, groups: int) -> 
     if len(letters) != len(shape):
         raise ValueError(f"layout {layout!r} must name every axis of the shape, got {shape}")
 
-    def size(letter: str) -> int:
-        return math.prod(size for size, its_letter in zip(shape, letters, strict=True) if its_letter == letter)
-
-    def fan(letter: str) -> int:
-        channels = size(letter)
-        if letter == grouped:
-            if channels % groups:
-                raise ValueError(f"groups must divide the {channels} channels of axis {letter!r}, got {groups}")
-            channels //= groups
-        return channels * size("*")
-
-    return fan
+    sizes = dict.fromkeys("IO*B", 1)
+    for letter, size in zip(letters, shape, strict=True):
+        sizes[letter] *= size
+    if sizes[grouped] % groups:
+        raise ValueError(f"groups must divide the {sizes[grouped]} channels of axis {grouped!r}, got {groups}")
+    sizes[grouped] //= groups
+    return lambda letter: sizes[letter] * sizes["*"]

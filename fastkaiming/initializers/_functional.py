@@ -1,4 +1,4 @@
-"""The functional twins of the initializers: the same names without an underscore, for new arrays."""
+"""The functional variants of the initializers, which return new arrays: the same names without the underscore."""
 
 from collections.abc import Callable, Sequence
 from inspect import Signature, signature
@@ -13,8 +13,8 @@ from fastkaiming.initializers import _basic, _kaiming, _variance_scaling
 P = ParamSpec("P")
 
 
-class Twin(Protocol[P]):
-    """The type of an in-place initializer's functional twin: the same arguments after another beginning."""
+class FunctionalVariant(Protocol[P]):
+    """The type of a functional variant, which takes ``shape`` and ``dtype`` in place of ``out``."""
 
     def __call__(
         self, shape: int | Sequence[int], dtype: DTypeLike = np.float32, *args: P.args, **kwargs: P.kwargs
@@ -22,39 +22,39 @@ class Twin(Protocol[P]):
         """Return a new array."""
 
 
-def _twin(in_place: Callable[Concatenate[Any, P], Any]) -> Twin[P]:
-    """Make the functional twin of an in-place initializer, signature and documentation included."""
+def _functional_variant(in_place: Callable[Concatenate[Any, P], Any]) -> FunctionalVariant[P]:
+    """Return the functional variant of an in-place initializer, with its own signature and docstring."""
 
-    def twin(
+    def variant(
         shape: int | Sequence[int], dtype: DTypeLike = np.float32, *args: P.args, **kwargs: P.kwargs
     ) -> NDArray[Any]:
         return cast("NDArray[Any]", in_place(empty(shape, dtype), *args, **kwargs))
 
     name = in_place.__name__.removesuffix("_")
-    beginning = list(signature(twin).parameters.values())[:2]
-    the_same = list(signature(in_place).parameters.values())[1:]
-    twin.__name__ = twin.__qualname__ = name
-    twin.__signature__ = Signature([*beginning, *the_same], return_annotation=NDArray[Any])  # type: ignore[attr-defined]
-    twin.__doc__ = f"""Return a new array, filled by :func:`{name}_`.
+    own_parameters = list(signature(variant).parameters.values())[:2]
+    shared_parameters = list(signature(in_place).parameters.values())[1:]
+    variant.__name__ = variant.__qualname__ = name
+    variant.__signature__ = Signature([*own_parameters, *shared_parameters], return_annotation=NDArray[Any])  # type: ignore[attr-defined]
+    variant.__doc__ = f"""Return a new array that is filled by :func:`{name}_`.
 
     Parameters
     ----------
     shape : int or sequence of int
         The shape of the array.
     dtype : data type, default numpy.float32
-        One that :func:`fill_` takes.
-    {", ".join(parameter.name for parameter in the_same)}
+        A dtype that :func:`fill_` supports.
+    {", ".join(parameter.name for parameter in shared_parameters)}
         As in :func:`{name}_`.
 
     Returns
     -------
     numpy.ndarray
-        The array.
+        The new array.
 
     Raises
     ------
     TypeError, ValueError
-        As :func:`{name}_` does.
+        If :func:`{name}_` raises it.
 
     Examples
     --------
@@ -62,18 +62,18 @@ def _twin(in_place: Callable[Concatenate[Any, P], Any]) -> Twin[P]:
     >>> fk.{name}((3, 4), rng=42).shape
     (3, 4)
     """
-    return twin
+    return variant
 
 
-uniform = _twin(_basic.uniform_)
-normal = _twin(_basic.normal_)
-trunc_normal = _twin(_basic.trunc_normal_)
-kaiming_normal = _twin(_kaiming.kaiming_normal_)
-kaiming_uniform = _twin(_kaiming.kaiming_uniform_)
-he_normal = _twin(_variance_scaling.he_normal_)
-he_uniform = _twin(_variance_scaling.he_uniform_)
-xavier_normal = _twin(_variance_scaling.xavier_normal_)
-xavier_uniform = _twin(_variance_scaling.xavier_uniform_)
-lecun_normal = _twin(_variance_scaling.lecun_normal_)
-lecun_uniform = _twin(_variance_scaling.lecun_uniform_)
-variance_scaling = _twin(_variance_scaling.variance_scaling_)
+uniform = _functional_variant(_basic.uniform_)
+normal = _functional_variant(_basic.normal_)
+trunc_normal = _functional_variant(_basic.trunc_normal_)
+kaiming_normal = _functional_variant(_kaiming.kaiming_normal_)
+kaiming_uniform = _functional_variant(_kaiming.kaiming_uniform_)
+he_normal = _functional_variant(_variance_scaling.he_normal_)
+he_uniform = _functional_variant(_variance_scaling.he_uniform_)
+xavier_normal = _functional_variant(_variance_scaling.xavier_normal_)
+xavier_uniform = _functional_variant(_variance_scaling.xavier_uniform_)
+lecun_normal = _functional_variant(_variance_scaling.lecun_normal_)
+lecun_uniform = _functional_variant(_variance_scaling.lecun_uniform_)
+variance_scaling = _functional_variant(_variance_scaling.variance_scaling_)

@@ -1,9 +1,4 @@
-"""How widely the weights of a layer are spread: fans from shapes, gains from activations. Pure arithmetic.
-
-A layout names the axes of a weight tensor, one letter each: ``O`` the outputs (features or channels), ``I`` the inputs,
-``B`` a batch of independent tensors such as experts, which is part of no fan, and ``*`` the receptive field: all the
-axes that are left, or none. ``"OI*"`` is how PyTorch stores weights, ``"*IO"`` how JAX and Keras do.
-"""
+"""The gains of nonlinearities."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -14,13 +9,13 @@ from fastkaiming.distributions._quadrature import expected_square
 
 Nonlinearity: TypeAlias = str | Callable[[Any], Any]
 
-# Numbers that are not exact in binary are written in hexadecimal, whose reading rounds nothing: working them out, and
-# even reading decimals, would depend on the rounding mode that the process is in at import.
-LEAKY_SLOPE = float.fromhex("0x1.47ae147ae147bp-7")  # 0.01, torch.nn.LeakyReLU's own default
+# Numbers that are not exact in binary are written in hexadecimal, which is parsed without rounding. Arithmetic and
+# even decimal literals would depend on the rounding mode of the process at import.
+LEAKY_SLOPE = float.fromhex("0x1.47ae147ae147bp-7")  # 0.01, the default of torch.nn.LeakyReLU
 
 
 def calculate_gain(nonlinearity: Nonlinearity, param: float | None = None) -> float:
-    """Return the factor that keeps the variance of a signal through a nonlinearity.
+    """Return the factor that preserves the variance of a signal through a nonlinearity.
 
     ============================================================ =====================================
     nonlinearity                                                 gain
@@ -39,31 +34,33 @@ def calculate_gain(nonlinearity: Nonlinearity, param: float | None = None) -> fl
     ============================================================ =====================================
 
     The gains of the rectifiers are those of He et al., "Delving Deep into Rectifiers", 2015 (arXiv:1502.01852),
-    equations 10 and 15; down to selu they are :func:`torch.nn.init.calculate_gain`'s. From elu on they follow the rule
-    of the last row, by which the second moment of a standard normal signal is kept; so do the rectifiers, while 1 for
-    sigmoid, 5 / 3 for tanh and 3 / 4 for selu are torch's choices: pass ``numpy.tanh`` itself for 1.593.
+    equations 10 and 15. The rows down to selu equal :func:`torch.nn.init.calculate_gain`. The rows from elu on follow
+    the formula of the last row, which preserves the second moment of a standard normal signal; the rectifiers satisfy
+    it as well. The gains 1 for sigmoid, 5 / 3 for tanh and 3 / 4 for selu are torch's and do not follow the formula:
+    pass ``numpy.tanh`` itself for a gain of 1.593.
 
     Parameters
     ----------
     nonlinearity : str or callable
-        A name from the table, or the function itself, which takes and returns a NumPy array, or else a float. It may
-        have kinks and jumps, and is evaluated at every call: nothing about it is remembered.
+        A name from the table, or a function that takes and returns either a NumPy array or a float. The function may
+        have kinks and jumps. It is evaluated at every call, because its gain is not cached.
     param : float, optional
-        The negative slope of leaky_relu, 0.01 by default, or the alpha of elu, 1 by default; for the other
-        nonlinearities it is not even looked at.
+        The negative slope of leaky_relu, by default 0.01, or the alpha of elu, by default 1. It is ignored for other
+        nonlinearities.
 
     Returns
     -------
     float
-        The gain: for a callable to 1e-10 of itself, or to the precision that it returns its values in.
+        The gain. For a callable, its relative error is at most 1e-10 or the precision of the callable's results.
 
     Raises
     ------
     TypeError
-        A nonlinearity that is neither, a callable that returns no real numbers, a slope that is no real number.
+        If ``nonlinearity`` is neither a str nor a callable, the callable does not return real numbers, or ``param`` is
+        not a real number.
     ValueError
-        A nonlinearity that is not in the table; a callable that is not finite everywhere, is 0 everywhere or too
-        rough; a slope that is not finite or has no finite square.
+        If ``nonlinearity`` is not in the table; if the callable is not finite everywhere, is 0 everywhere or is too
+        rough to integrate; or if ``param`` or its square is not finite.
 
     Examples
     --------
@@ -80,7 +77,7 @@ def calculate_gain(nonlinearity: Nonlinearity, param: float | None = None) -> fl
 
 @_core.in_default_environment
 def gain_of(nonlinearity: Nonlinearity, name: str = "param", slope: float = LEAKY_SLOPE, alpha: float = 1.0) -> float:
-    """Return the gain of a nonlinearity; ``name`` is what the caller's signature calls the slope or alpha."""
+    """Return the gain of a nonlinearity; ``name`` is the name of the slope or alpha in the caller's signature."""
     if not isinstance(nonlinearity, str):
         return _gain_of_callable(nonlinearity)
     gain = _GAINS[_validation.choice("nonlinearity", nonlinearity, _GAINS)]
@@ -101,7 +98,7 @@ def _gain_of_callable(nonlinearity: Callable[[Any], Any]) -> float:
 
 
 def squared_slope(name: str, slope: float) -> float:
-    """Return the square of a negative slope, or of an alpha, which the gain of a rectifier needs to be finite."""
+    """Return the square of a negative slope or an alpha, or raise ValueError if it is not finite."""
     number = _validation.finite(name, slope)
     if math.isinf(number * number):
         raise ValueError(f"{name} must have a finite square, got {slope}")
@@ -121,7 +118,7 @@ _GAINS: Mapping[str, float | None] = {
     "relu": float.fromhex("0x1.6a09e667f3bcdp+0"),  # sqrt(2)
     "selu": 0.75,
     "leaky_relu": None,  # depends on the slope
-    # 1 / sqrt(E[f(z)**2]): tests/generators/gains.py derives them
+    # 1 / sqrt(E[f(z)**2]), computed by tests/generators/gains.py
     "elu": None,  # depends on alpha
     "gelu": float.fromhex("0x1.889573745af35p+0"),
     "gelu_tanh": float.fromhex("0x1.8898bbaa56b66p+0"),

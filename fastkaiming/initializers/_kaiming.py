@@ -1,6 +1,6 @@
-"""How widely weights are spread: fans and gains made into a distribution for a shape.
+"""Kaiming (He) initialization: the distribution for a shape, and the initializers.
 
-A rule returns the distribution for a shape, or None where the fan is 0: a tensor of that shape has no elements.
+A function that computes a distribution returns None if the fan is 0, because such a tensor has no elements.
 """
 
 import math
@@ -29,34 +29,35 @@ def kaiming(
     groups: int = 1,
     transposed: bool = False,
 ) -> Distribution:
-    """Return the Kaiming (He) distribution for weights of a shape; nothing is drawn.
+    """Return the Kaiming (He) distribution for weights of a shape, without sampling.
 
-    Its mean is 0 and its standard deviation gain / sqrt(fan), which keeps the variance of signals from layer to layer:
-    He et al., "Delving Deep into Rectifiers", 2015 (arXiv:1502.01852), equation 10 forward (``fan_in``), equation 14
-    backward (``fan_out``), equation 15 with a negative slope. The uniform one ends at -bound and bound = sqrt(3) * std.
+    Its mean is 0 and its standard deviation is gain / sqrt(fan), which preserves the variance of signals from layer to
+    layer: He et al., "Delving Deep into Rectifiers", 2015 (arXiv:1502.01852), equation 10 for the forward pass
+    (``fan_in``), equation 14 for the backward pass (``fan_out``), equation 15 with a negative slope. The bounds of the
+    uniform distribution are -bound and bound = sqrt(3) * std.
 
     Parameters
     ----------
     shape : int or sequence of int
-        The shape of the weights: at least two axes, unless ``fan`` is given.
+        The shape of the weights, with at least two axes unless ``fan`` is given.
     distribution : {"normal", "uniform", "truncated_normal"}
-        Its family; :func:`variance_scaling_` tells what becomes of a truncated one.
+        The family of the distribution. :func:`variance_scaling_` documents the truncated normal distribution.
     a : float, default 0.0
-        The negative slope of the rectifier that follows. Only leaky_relu has one, but every call checks it. It is 0 by
-        default, as in torch, where :func:`calculate_gain` has 0.01.
+        The negative slope of the following rectifier. Only leaky_relu uses it, but every call checks it. The default is
+        0, as in torch, while the default of :func:`calculate_gain` is 0.01.
     mode : {"fan_in", "fan_out", "fan_avg", "fan_geo_avg"}
-        Which fan: "fan_in" keeps the variance of activations, "fan_out" that of gradients, and the other two are their
-        arithmetic and geometric mean.
+        The fan to use: "fan_in" preserves the variance of activations and "fan_out" preserves that of gradients. The
+        other two are the arithmetic and the geometric mean of both fans.
     nonlinearity : str or callable, default "leaky_relu"
-        What follows the layer: a name that :func:`calculate_gain` knows, or the function itself.
+        The nonlinearity after the layer: a name from the table of :func:`calculate_gain`, or a function.
     gain : float, optional
-        The gain itself, 0 or above, instead of the one of ``nonlinearity`` and ``a``.
+        The gain, at least 0, to use instead of the gain of ``nonlinearity`` and ``a``.
     fan : float, optional
-        The fan itself, above 0, instead of the one of ``shape``, which may then have any number of axes: ``mode``,
-        ``layout``, ``groups`` and ``transposed`` must be valid in themselves, but nothing checks that the layout names
-        every axis or that the groups divide one.
+        The fan, greater than 0, to use instead of the fan of ``shape``, which may then have any number of axes.
+        ``mode``, ``layout``, ``groups`` and ``transposed`` are checked by themselves, but not whether they fit the
+        shape.
     layout, groups, transposed
-        How the axes of ``shape`` are read: see :func:`fans`.
+        The meaning of the axes of ``shape``: see :func:`fans`.
 
     Returns
     -------
@@ -66,9 +67,9 @@ def kaiming(
     Raises
     ------
     TypeError
-        An argument of the wrong kind.
+        If an argument is of the wrong type.
     ValueError
-        An argument out of range, fewer than two axes, or a fan of 0.
+        If an argument is out of range, the shape has fewer than two axes, or the fan is 0.
 
     Examples
     --------
@@ -98,11 +99,11 @@ def kaiming_distribution(
     groups: int,
     transposed: bool,
 ) -> Distribution | None:
-    """Return the distribution of standard deviation gain / sqrt(fan)."""
+    """Return the distribution with mean 0 and standard deviation gain / sqrt(fan), or None if the fan is 0."""
     _validation.choice("distribution", family, FAMILIES)
-    tabled = _gains.gain_of(nonlinearity, "a", a)
-    _gains.squared_slope("a", a)  # refused even where the nonlinearity has no slope
-    gain = tabled if gain is None else _validation.not_negative("gain", gain)
+    default_gain = _gains.gain_of(nonlinearity, "a", a)
+    _gains.squared_slope("a", a)  # checked even if the nonlinearity has no slope
+    gain = default_gain if gain is None else _validation.not_negative("gain", gain)
     fan = _fans.select_fan(shape, mode, fan, layout, groups, transposed)
     if not fan:
         return None
@@ -130,18 +131,18 @@ def kaiming_normal_(
 ) -> Target:
     """Fill ``out`` in place from the normal Kaiming (He) distribution.
 
-    The mean is 0 and the standard deviation gain / sqrt(fan): He et al., "Delving Deep into Rectifiers", 2015
+    The mean is 0 and the standard deviation is gain / sqrt(fan): He et al., "Delving Deep into Rectifiers", 2015
     (arXiv:1502.01852), equations 10, 14 and 15.
 
     Parameters
     ----------
     out : numpy.ndarray
-        The weights, as :func:`fill_` takes them; at least two axes that ``layout`` and ``groups`` fit, unless ``fan``
-        is given. Of a shard, it is ``global_shape`` that the fan is counted in.
+        The weights: an array, or another object that :func:`fill_` accepts. Unless ``fan`` is given, it has at least
+        two axes, which ``layout`` and ``groups`` must fit. The fan of a shard is that of ``global_shape``.
     a, mode, nonlinearity, gain, fan, layout, groups, transposed
-        What decides the standard deviation: see :func:`kaiming`.
+        The parameters of the standard deviation: see :func:`kaiming`.
     rng, global_shape, index, threads
-        Which values are drawn and by how many threads: see :func:`fill_`.
+        The random values, the shard and the number of threads: see :func:`fill_`.
 
     Returns
     -------
@@ -151,8 +152,8 @@ def kaiming_normal_(
     Raises
     ------
     TypeError, ValueError
-        As :func:`kaiming` and :func:`fill_` do, before the first byte is written. Weights without elements are left
-        alone, even where a fan is 0.
+        If :func:`kaiming` or :func:`fill_` raises it. Nothing is written then. Weights without elements are left
+        unchanged, even if a fan is 0.
 
     Examples
     --------
@@ -184,18 +185,18 @@ def kaiming_uniform_(
 ) -> Target:
     """Fill ``out`` in place from the uniform Kaiming (He) distribution.
 
-    The ends are -bound and bound = sqrt(3) * gain / sqrt(fan): He et al., "Delving Deep into Rectifiers", 2015
+    The bounds are -bound and bound = sqrt(3) * gain / sqrt(fan): He et al., "Delving Deep into Rectifiers", 2015
     (arXiv:1502.01852), equations 10, 14 and 15.
 
     Parameters
     ----------
     out : numpy.ndarray
-        The weights, as :func:`fill_` takes them; at least two axes that ``layout`` and ``groups`` fit, unless ``fan``
-        is given. Of a shard, it is ``global_shape`` that the fan is counted in.
+        The weights: an array, or another object that :func:`fill_` accepts. Unless ``fan`` is given, it has at least
+        two axes, which ``layout`` and ``groups`` must fit. The fan of a shard is that of ``global_shape``.
     a, mode, nonlinearity, gain, fan, layout, groups, transposed
-        What decides the bound: see :func:`kaiming`.
+        The parameters of the bound: see :func:`kaiming`.
     rng, global_shape, index, threads
-        Which values are drawn and by how many threads: see :func:`fill_`.
+        The random values, the shard and the number of threads: see :func:`fill_`.
 
     Returns
     -------
@@ -205,15 +206,15 @@ def kaiming_uniform_(
     Raises
     ------
     TypeError, ValueError
-        As :func:`kaiming` and :func:`fill_` do, before the first byte is written. Weights without elements are left
-        alone, even where a fan is 0.
+        If :func:`kaiming` or :func:`fill_` raises it. Nothing is written then. Weights without elements are left
+        unchanged, even if a fan is 0.
 
     Examples
     --------
     >>> import numpy as np
     >>> import fastkaiming as fk
     >>> weights = np.empty((512, 256), np.float32)
-    >>> fk.kaiming_uniform_(weights, a=5**0.5, rng=42) is weights  # as torch.nn.Linear does: to 1 / sqrt(256)
+    >>> fk.kaiming_uniform_(weights, a=5**0.5, rng=42) is weights  # as torch.nn.Linear does: the bound is 1 / 16
     True
     >>> float(abs(weights).max()) < 1 / 16
     True

@@ -1,6 +1,7 @@
-"""A whole model at once: every array of a mapping by the first rule that its name matches, from a stream of its own."""
+"""``init_``: fills every array of a model by the first rule that its name matches, from the stream of its name."""
 
 import ast
+import errno
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -33,31 +34,31 @@ DEFAULT_RULES: Mapping[str, str] = {
 
 
 def keep(out: object, *, rng: object = None, global_shape: object = None, index: object = None) -> None:
-    """Leave an array as it is."""
+    """Leave an array unchanged."""
 
 
-_NAMED: Mapping[str, Filler] = {"keep": keep} | {
+_INITIALIZERS_BY_NAME: Mapping[str, Filler] = {"keep": keep} | {
     name.removesuffix("_"): function
     for module in (_basic, _kaiming, _variance_scaling)
     for name, function in vars(module).items()
     if name.endswith("_") and not name.startswith("_")
 }
-_OURS = tuple(_NAMED.values())
+_INITIALIZERS = tuple(_INITIALIZERS_BY_NAME.values())
 
 
 @dataclass(frozen=True)
 class InitReport:
-    """What :func:`init_` did.
+    """The result of :func:`init_`.
 
     Attributes
     ----------
     filled : dict of str to str
-        The pattern of the rule by which the memory of each name was filled.
+        For each name, the pattern of the rule that filled its memory.
     shared : dict of str to str
-        Names of memory that has another name as well, under which it was filled: the first of them in the order of
-        strings.
+        If several names refer to the same memory, it is filled once, under the name that sorts first. This maps each of
+        the other names to that name.
     unused : tuple of str
-        The patterns that no array was filled by.
+        The patterns of rules that filled no array.
     """
 
     filled: Mapping[str, str]
@@ -70,43 +71,49 @@ def init_(
 ) -> InitReport:
     """Fill every array of a mapping in place, each from the stream of its own name.
 
-    What an array gets depends on the seed, its name, its shape and its rule, and not on the other arrays: one can be
-    added, renamed or left out, or all come in another order, and the rest stay as they are.
+    The values of an array depend on the seed and on its name, shape, dtype and rule, but not on the other arrays. If
+    you add, rename, remove or reorder arrays, the values of the others do not change.
 
     Parameters
     ----------
     params : mapping of str to array
-        The arrays, as :func:`fill_` takes them, by name. Memory that has two names is filled once.
+        The arrays by name. Each is an array or another object that :func:`fill_` accepts. Memory with several names is
+        filled once.
     rng : int, Generator, numpy.random.Generator, optional
-        The seed, or what gives it: array ``name`` is filled with ``Generator(seed).key(name)``. None is fresh entropy.
-        A numpy.random.Generator has given its seed also where an initializer refuses an array.
+        The seed, or a source of the seed: array ``name`` is filled with ``Generator(seed).key(name)``. With None, the
+        seed comes from the operating system's entropy. A numpy.random.Generator is advanced even if an initializer
+        raises an error.
     rules : mapping or sequence of pairs, optional
-        Patterns and rules; the first pattern that a name matches gives its rule. In a pattern, ``*`` stands for any
-        characters, dots too, ``?`` for one, ``[abc]`` for one of these. A rule is the name of an initializer, with or
-        without arguments (``"kaiming_uniform(nonlinearity='tanh')"``), or a function that is called with the array and
-        ``rng=key``; ``"keep"`` leaves the array as it is. By default biases are zeros, what has ``norm`` in its name is
-        ones, what has ``embed`` is ``normal(std=0.02)``, and all else ``kaiming_normal``.
+        Patterns and their rules. The rule of the first pattern that a name matches applies. In a pattern, ``*`` matches
+        any characters including dots, ``?`` matches one character, and ``[abc]`` matches one of these characters. A
+        rule is the name of an initializer, with or without arguments (``"kaiming_uniform(nonlinearity='tanh')"``), or a
+        function that is called with the array and ``rng=key``; ``"keep"`` leaves the array unchanged. By default
+        (``DEFAULT_RULES``), biases are filled with zeros, arrays with ``norm`` in their names with ones, arrays with
+        ``embed`` in their names by ``normal(std=0.02)``, and all others by ``kaiming_normal``.
     threads : int, optional
-        At most so many threads, as in :func:`fill_`. All arrays are filled in one parallel region; those of functions
-        that are not fastkaiming's come after it, one by one.
+        The maximum number of threads, as in :func:`fill_`. Arrays with fastkaiming's initializers are filled in one
+        parallel region. Other functions are called afterwards, one at a time.
 
     Returns
     -------
     InitReport
-        By which rule each array was filled, which names share memory, and which rules were not used.
+        The rule of each array, the names that share memory, and the rules that were not used.
 
     Raises
     ------
     TypeError
-        An argument of the wrong kind, an array or a rule's argument among them.
+        If an argument, an array or an argument of a rule is of the wrong type.
     ValueError
-        An array that no rule matches, a rule that is none, arrays that overlap in part, or what an initializer refuses,
-        with the name of the array. Nothing is written then, unless a function that is not fastkaiming's raises.
+        If no rule matches an array, a rule is invalid, arrays overlap partly, or an initializer raises ValueError. The
+        message contains the name of the array. Nothing is written then, unless a function that is not one of
+        fastkaiming's initializers raises the error.
+    OSError
+        If the memory of an array cannot be written, as for :func:`fill_`.
 
     Warns
     -----
     UserWarning
-        A rule of ``rules`` that filled no array: its pattern has a typing error, or stands behind a wider one.
+        If a rule of ``rules`` filled no array, because its pattern contains a typo or follows a more general one.
 
     Examples
     --------
@@ -119,28 +126,28 @@ def init_(
     >>> np.array_equal(params["fc.weight"], alone)
     True
     """
-    arrays = _arrays(params)
-    fillers = read(DEFAULT_RULES if rules is None else rules)
-    shared = _shared_memory.shared(arrays)
-    chosen = _chosen(arrays, fillers)
+    arrays = _check_arrays(params)
+    fillers = parse_rules(DEFAULT_RULES if rules is None else rules)
+    shared = _shared_memory.find_shared(arrays)
+    chosen = _choose_patterns(arrays, fillers)
     chosen = {name: chosen[shared.get(name, name)] for name in chosen}
-    jobs = [
-        Job(name, pattern, fillers[pattern], params[name], ((arrays[name], {}),))
+    tasks = [
+        FillTask(name, pattern, fillers[pattern], params[name], ((arrays[name], {}),))
         for name, pattern in chosen.items()
         if name not in shared
     ]
-    run_jobs(jobs, rng, threads)
+    run_fill_tasks(tasks, rng, threads)
     unused = unused_patterns(fillers, chosen)
     if rules is not None:
         warn_about_unused(unused, chosen)
     return InitReport(chosen, shared, unused)
 
 
-class Job(NamedTuple):
-    """What is filled under one name, and by which rule.
+class FillTask(NamedTuple):
+    """The memory of one name, and the rule that fills it.
 
-    ``blocks`` are arrays, each with the keywords that tell where it stands in the whole; ``whole`` is what a function
-    that is not fastkaiming's gets instead.
+    ``blocks`` are arrays, each with the keyword arguments ``global_shape`` and ``index`` of its position in the whole
+    tensor, if it is a part of one. Functions that are not fastkaiming's initializers are called with ``whole`` instead.
     """
 
     name: str
@@ -150,21 +157,32 @@ class Job(NamedTuple):
     blocks: Sequence[tuple[NDArray[Any], Mapping[str, Any]]]
 
 
-def run_jobs(jobs: Sequence[Job], rng: Rng, threads: int | None) -> None:
-    """Fill what the jobs name, each from the stream of its name: ours in one parallel region, and then the others."""
-    ours = {id(filler) for filler in {id(job.filler): job.filler for job in jobs}.values() if is_deferrable(filler)}
-    with deferred_fills(threads):
-        streams = generator_from(rng)
-        for job in jobs:
-            if id(job.filler) in ours:
-                for array, place in job.blocks:
-                    _fill(job, array, streams.key(job.name), place)
-    for job in jobs:
-        if id(job.filler) not in ours:
-            _fill(job, job.whole, streams.key(job.name), {})
+def run_fill_tasks(tasks: Sequence[FillTask], rng: Rng, threads: int | None) -> None:
+    """Fill the memory of each task from the stream of its name.
+
+    Fastkaiming's initializers run in one parallel region, and then other functions run in turn.
+    """
+    fillers = {id(task.filler): task.filler for task in tasks}
+    deferrable = {filler_id for filler_id, filler in fillers.items() if is_deferrable(filler)}
+    try:
+        with deferred_fills(threads):
+            streams = generator_from(rng)
+            for task in tasks:
+                if id(task.filler) in deferrable:
+                    for array, shard in task.blocks:
+                        _fill(task, array, streams.key(task.name), shard)
+    except OSError as error:
+        if error.errno == errno.EFAULT:  # the core does not report which array it is
+            names = [task.name for task in tasks if id(task.filler) in deferrable]
+            prefix = "array" if len(names) == 1 else "one of the arrays"
+            raise OSError(errno.EFAULT, f"{prefix} {quote_names(names)}: {error.strerror}") from error
+        raise
+    for task in tasks:
+        if id(task.filler) not in deferrable:
+            _fill(task, task.whole, streams.key(task.name), {})
 
 
-def _arrays(params: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+def _check_arrays(params: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
     if not isinstance(params, Mapping):
         raise TypeError(f"params must be a mapping of names to arrays, not {_validation.shown(params)}")
     arrays = {}
@@ -173,20 +191,20 @@ def _arrays(params: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
             arrays[_validation.text("a name in params", name)] = buffers.array(out)
         except (TypeError, ValueError) as error:
             kind = TypeError if isinstance(error, TypeError) else ValueError
-            raise kind(f"array {name!r}: {error}; nested mappings have to be flattened first") from error
+            raise kind(f"array {name!r}: {error}; flatten nested mappings first") from error
     return arrays
 
 
 def generator_from(rng: Rng) -> Generator:
-    """Return the generator whose streams are those of names."""
+    """Return the generator for the keys of names; raise TypeError for a Key, whose stream is fixed."""
     if isinstance(rng, Key):
         kinds = "None, an integer, a Generator or a numpy.random.Generator"
-        raise TypeError(f"rng must be {kinds}, not {rng}: the streams are those of the names")
+        raise TypeError(f"rng must be {kinds}, not {rng}, because the streams depend on the names")
     return rng if isinstance(rng, Generator) else Generator(key_from(rng).seed)
 
 
-def read(rules: Rules) -> dict[str, Filler]:
-    """Return what fills the arrays of each pattern, in the order in which they are tried."""
+def parse_rules(rules: Rules) -> dict[str, Filler]:
+    """Return the function that fills the arrays of each pattern, in the order of the patterns."""
     pairs = tuple(rules.items() if isinstance(rules, Mapping) else rules if isinstance(rules, Sequence) else [rules])
     if not all(isinstance(pair, tuple) and len(pair) == 2 for pair in pairs):
         raise TypeError(f"rules must be a mapping or pairs of patterns and rules, not {_validation.shown(rules)}")
@@ -194,35 +212,35 @@ def read(rules: Rules) -> dict[str, Filler]:
     for pattern, rule in pairs:
         _validation.text("a pattern in rules", pattern)
         if isinstance(rule, str):
-            rule = parsed(pattern, rule)
+            rule = parse_rule(pattern, rule)
         elif not callable(rule):
-            raise TypeError(f"the rule {pattern!r} must be a text or a function, not {_validation.shown(rule)}")
+            raise TypeError(f"the rule {pattern!r} must be a str or a callable, not {_validation.shown(rule)}")
         fillers.setdefault(pattern, rule)
     return fillers
 
 
-def parsed(pattern: str, text: str) -> Filler:
-    """Return the initializer that a text names, with the arguments that it gives: literals, of which nothing is run."""
+def parse_rule(pattern: str, text: str) -> Filler:
+    """Return the initializer that a rule names, with its arguments. They must be literals, so no code is executed."""
 
-    def refused(rule: str, hint: str = "") -> ValueError:
-        return ValueError(f"the rule {pattern!r:.60} must {rule}, got {text!r:.100}{hint}")
+    def invalid_rule(requirement: str, hint: str = "") -> ValueError:
+        return ValueError(f"the rule {pattern!r:.60} must {requirement}, got {text!r:.100}{hint}")
 
-    call = _call(text)
+    call = _parse_call(text)
     if call is None:
-        raise refused("be the name of an initializer or a call of one, such as normal(std=0.02)")
+        raise invalid_rule("be the name of an initializer or a call of one, such as normal(std=0.02)")
     name, argument_nodes, keyword_nodes = call
-    if name.removesuffix("_") not in _NAMED:
-        similar = get_close_matches(name, _NAMED, n=1)
+    if name.removesuffix("_") not in _INITIALIZERS_BY_NAME:
+        similar = get_close_matches(name, _INITIALIZERS_BY_NAME, n=1)
         hint = f"; did you mean {similar[0]!r}?" if similar else ""
-        raise refused(f"name one of {', '.join(sorted(_NAMED))}", hint)
+        raise invalid_rule(f"name one of {', '.join(sorted(_INITIALIZERS_BY_NAME))}", hint)
     try:
         arguments = [ast.literal_eval(node) for node in argument_nodes]
         keywords = {str(node.arg): ast.literal_eval(node.value) for node in keyword_nodes if node.arg}
     except (ValueError, TypeError, RecursionError, MemoryError):
-        raise refused("have literals for arguments, which a function of your own need not") from None
+        raise invalid_rule("have only literals as arguments (or be a function)") from None
     if len(keywords) < len(keyword_nodes):
-        raise refused("give each argument once and by its name")
-    function = _NAMED[name.removesuffix("_")]
+        raise invalid_rule("give each argument once and by its name")
+    function = _INITIALIZERS_BY_NAME[name.removesuffix("_")]
     try:
         given = signature(function).bind(None, *arguments, **keywords).arguments
     except TypeError as error:
@@ -230,83 +248,90 @@ def parsed(pattern: str, text: str) -> Filler:
     numbers = dict(list(given.items())[1:])
     for reserved in ("rng", "global_shape", "index", "threads"):
         if reserved in numbers:
-            raise refused(f"not give {reserved}")
+            raise invalid_rule(f"not give {reserved}")
     return partial(function, **numbers)
 
 
-def _call(text: str) -> tuple[str, list[ast.expr], list[ast.keyword]] | None:
-    """Return the name in a text and the arguments that stand behind it, or None where it is neither name nor call."""
+def _parse_call(text: str) -> tuple[str, list[ast.expr], list[ast.keyword]] | None:
+    """Return the name and the arguments of a call, or None if the text is neither a name nor a call of one."""
     try:
         tree = ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):  # of nesting too deep for the parser
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # the latter two for deep nesting
         return None
     call = tree if isinstance(tree, ast.Call) else ast.Call(tree, [], [])
     return (call.func.id, call.args, call.keywords) if isinstance(call.func, ast.Name) else None
 
 
 def first_matches(names: Iterable[str], patterns: Iterable[str]) -> dict[str, str | None]:
-    """Return the first pattern that each name matches."""
+    """Return the first pattern that each name matches, or None."""
     in_order = tuple(patterns)
-    first = _any_of(in_order).match
+    first = _combined_pattern(in_order).match
     matches = ((name, first(name)) for name in names)
     return {name: in_order[(match.lastindex or 0) - 1] if match else None for name, match in matches}
 
 
 @lru_cache(maxsize=64)
-def _any_of(patterns: tuple[str, ...]) -> re.Pattern[str]:
-    """Return what matches the names that any of the patterns does, the number of the first one as its last group's."""
+def _combined_pattern(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    """Return a regular expression that matches if any pattern does; its last group is the first of these patterns."""
     return re.compile("|".join(f"({translate(pattern)})" for pattern in patterns) or "(?!)")
 
 
-def _chosen(names: Iterable[str], patterns: Iterable[str]) -> dict[str, str]:
+def _choose_patterns(names: Iterable[str], patterns: Iterable[str]) -> dict[str, str]:
     chosen = first_matches(names, patterns)
-    lost = [name for name, pattern in chosen.items() if pattern is None]
-    if lost:
-        raise ValueError(f"rules must have one for every array, a last '*' for example, got none for {listed(lost)}")
+    unmatched = [name for name, pattern in chosen.items() if pattern is None]
+    if unmatched:
+        raise ValueError(
+            f"rules must match every array, for example by a last '*', got none for {quote_names(unmatched)}"
+        )
     return cast("dict[str, str]", chosen)
 
 
 def unused_patterns(patterns: Iterable[str], chosen: Mapping[str, str | None]) -> tuple[str, ...]:
-    """Return the patterns that were chosen for no name."""
+    """Return the patterns that were not chosen for any name."""
     used = set(chosen.values())
     return tuple(pattern for pattern in patterns if pattern not in used)
 
 
 def warn_about_unused(unused: Sequence[str], names: Iterable[str]) -> None:
-    """Tell who calls the caller of rules that filled nothing, and why they did not."""
+    """Warn about rules that filled no array, with the reason, at the line that called the caller."""
     if not unused:
         return
-    came_late = [pattern for pattern in unused if any(map(re.compile(translate(pattern)).match, names))]
-    nameless = [pattern for pattern in unused if pattern not in came_late]
-    reasons = [f"no name matches {listed(nameless)}"] if nameless else []
-    reasons += [f"other rules came before {listed(came_late)}"] if came_late else []
+    preceded = [pattern for pattern in unused if any(map(re.compile(translate(pattern)).match, names))]
+    unmatched = [pattern for pattern in unused if pattern not in preceded]
+    reasons = [f"no name matches {quote_names(unmatched)}"] if unmatched else []
+    reasons += [f"other rules came before {quote_names(preceded)}"] if preceded else []
     warnings.warn(f"some rules filled no array: {', and '.join(reasons)}", UserWarning, stacklevel=3)
 
 
 def is_deferrable(filler: Filler) -> bool:
-    """Tell whether a function does nothing but fill: then its fill can wait for the others'.
+    """Return whether a function only fills memory, so that its fill can be deferred.
 
-    A function among its arguments may fill arrays of its own, and look at them.
+    Initializers with a callable argument are not deferrable, because it may fill other arrays and read them.
     """
     if isinstance(filler, partial):
-        return filler.func in _OURS and not any(map(callable, (*filler.args, *filler.keywords.values())))
-    return filler in _OURS
+        return filler.func in _INITIALIZERS and not any(map(callable, (*filler.args, *filler.keywords.values())))
+    return filler in _INITIALIZERS
 
 
 def is_keep(filler: Filler) -> bool:
-    """Tell whether a filler leaves its array as it is."""
+    """Return whether a filler leaves its array unchanged."""
     return isinstance(filler, partial) and filler.func is keep
 
 
-def _fill(job: Job, out: Any, key: Key, place: Mapping[str, Any]) -> None:
+def _fill(task: FillTask, out: Any, key: Key, shard: Mapping[str, Any]) -> None:
     try:
-        job.filler(out, rng=key, **place)
+        task.filler(out, rng=key, **shard)
     except (TypeError, ValueError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
-        raise kind(f"array {job.name!r}, by the rule {job.rule!r}: {error}") from error
+        raise kind(f"array {task.name!r}, by the rule {task.rule!r}: {error}") from error
+    except OSError as error:
+        if error.errno == errno.EFAULT:
+            message = f"array {task.name!r}, by the rule {task.rule!r}: {error.strerror}"
+            raise OSError(errno.EFAULT, message) from error
+        raise
 
 
-def listed(names: Sequence[str]) -> str:
-    """Return the names, or the first few of many."""
+def quote_names(names: Sequence[str]) -> str:
+    """Return the names in quotes, or the first five of them and the number of the others."""
     shown = ", ".join(f"{name!r:.60}" for name in names[:5])
     return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown

@@ -1,4 +1,4 @@
-"""Which names of a mapping stand for the same memory."""
+"""Find the arrays of a mapping that share memory."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -11,27 +11,31 @@ from numpy.typing import NDArray
 from fastkaiming import _core
 
 
-def shared(arrays: Mapping[str, NDArray[Any]]) -> dict[str, str]:
-    """Return the names of memory that has another name, the first one in the order of strings."""
+def find_shared(arrays: Mapping[str, NDArray[Any]]) -> dict[str, str]:
+    """Return a mapping from each repeated name of the same memory to the name that sorts first.
+
+    Raise ValueError if two arrays overlap but are not the same.
+    """
     first_names: dict[str, str] = {}
-    before: list[tuple[int, str]] = []  # what reaches beyond the start of the array at hand
-    comb = cache(lambda name: _strided_span(arrays[name]))
+    open_spans: list[tuple[int, str]] = []  # the ends and names of earlier arrays that end after the current start
+    strided_span = cache(lambda name: _strided_span(arrays[name]))
     for start, end, name in sorted((*_core.span(array), name) for name, array in arrays.items() if array.size):
-        before = [(its_end, other) for its_end, other in before if its_end > start]
-        for _, other in before:
+        open_spans = [(other_end, other) for other_end, other in open_spans if other_end > start]
+        for _, other in open_spans:
             if _is_same_memory(arrays[name], arrays[other]):
                 first_names[name] = other
                 break
-            if not _are_interleaved(comb(name), comb(other)) and np.shares_memory(arrays[name], arrays[other]):
+            interleaved = _are_interleaved(strided_span(name), strided_span(other))
+            if not interleaved and np.shares_memory(arrays[name], arrays[other]):
                 first, second = sorted((other, name))
                 raise ValueError(f"arrays must not overlap unless they are the same, got {first!r} and {second!r}")
         else:
-            before.append((end, name))
+            open_spans.append((end, name))
     return first_names
 
 
 class _StridedSpan(NamedTuple):
-    """Memory within teeth of one width, that start a multiple of the step from each other; a step of 0: one tooth."""
+    """Blocks of ``width`` bytes at ``start`` plus any multiple of ``step`` bytes; a single block if ``step`` is 0."""
 
     start: int
     width: int
@@ -39,7 +43,7 @@ class _StridedSpan(NamedTuple):
 
 
 def _strided_span(array: NDArray[Any]) -> _StridedSpan:
-    """Return a comb that covers the memory of an array; its teeth are what lies without gaps."""
+    """Return a strided span that covers the memory of an array. Its blocks are the parts without gaps."""
     width, step = array.itemsize, 0
     for stride, size in sorted((abs(stride), size) for stride, size in zip(array.strides, array.shape, strict=True)):
         if stride <= width:
@@ -50,14 +54,14 @@ def _strided_span(array: NDArray[Any]) -> _StridedSpan:
 
 
 def _are_interleaved(a: _StridedSpan, b: _StridedSpan) -> bool:
-    """Tell at once of many views of one array that they share nothing: the teeth of each fall into the other's gaps."""
+    """Return whether the blocks of each span lie in the gaps of the other, which is fast to check for many views."""
     step = gcd(a.step, b.step)
     distance = (b.start - a.start) % step if step else 0
     return a.width <= distance <= step - b.width
 
 
 def _is_same_memory(a: NDArray[Any], b: NDArray[Any]) -> bool:
-    """Tell whether two arrays are the same elements of the same memory."""
+    """Return whether two arrays consist of the same elements of the same memory."""
     if a.shape != b.shape or a.dtype != b.dtype or _core.span(a) != _core.span(b):
         return False
-    return all(size == 1 or step == its for size, step, its in zip(a.shape, a.strides, b.strides, strict=True))
+    return all(size == 1 or s == t for size, s, t in zip(a.shape, a.strides, b.strides, strict=True))

@@ -1,7 +1,7 @@
-"""The initializers that set the variance of a layer's weights: variance scaling, and its special cases by name.
+"""Variance scaling and its special cases: Xavier (Glorot), LeCun and He initialization.
 
-All of them take the weights of a layer, and count its fan as the ``kaiming`` ones do: ``layout``, ``groups`` and
-``transposed`` say how their axes are read (:func:`fans`), and ``fan`` is the fan itself, instead.
+All of them fill the weights of a layer and compute its fan as :func:`kaiming` does: ``layout``, ``groups`` and
+``transposed`` describe the axes of the weights (:func:`fans`), or ``fan`` is the fan itself.
 """
 
 import math
@@ -32,31 +32,32 @@ def variance_scaling_(
     index: Sequence[slice] | None = None,
     threads: int | None = None,
 ) -> Target:
-    """Fill ``out`` in place so that the variance of the values is scale / fan.
+    """Fill ``out`` in place from a distribution with variance scale / fan.
 
-    This is :func:`jax.nn.initializers.variance_scaling` and Keras' ``VarianceScaling``, whose special cases by name are
-    LeCun's, Glorot's and He's initializers. The mean is 0 and std = sqrt(scale / fan), in each of the distributions:
+    This corresponds to :func:`jax.nn.initializers.variance_scaling` and Keras' ``VarianceScaling``. LeCun, Glorot and
+    He initialization are special cases. The mean is 0 and std = sqrt(scale / fan), in each of the distributions:
 
-    - "truncated_normal": a normal distribution of standard deviation s = std / 0.87962566103423978, cut off at -2 s and
-      2 s, which leaves std. The constant is the standard deviation of N(0, 1) between -2 and 2.
-    - "normal": not cut off, as in JAX. Keras says "untruncated_normal" for it, which is known here too, and takes
-      "normal" for a truncated one.
+    - "truncated_normal": a normal distribution of standard deviation s = std / 0.87962566103423978, truncated at -2 s
+      and 2 s, so that the values have standard deviation std. The constant is the standard deviation of N(0, 1)
+      truncated at -2 and 2.
+    - "normal": not truncated, as in JAX. Keras calls it "untruncated_normal", which is accepted here as well, and its
+      "normal" is truncated.
     - "uniform": from -sqrt(3) std to sqrt(3) std.
 
     Parameters
     ----------
     out : numpy.ndarray
-        The weights of a layer, as :func:`fill_` takes them.
+        The weights of a layer: an array, or another object that :func:`fill_` accepts.
     scale : float, default 1.0
-        What the variance is, times the fan; 0 or above.
+        The product of the variance and the fan, at least 0.
     mode : {"fan_in", "fan_out", "fan_avg", "fan_geo_avg"}
-        Which fan.
+        The fan to use: see :func:`kaiming`.
     distribution : {"truncated_normal", "normal", "untruncated_normal", "uniform"}
-        What is drawn.
+        The family of the distribution.
     fan, layout, groups, transposed
-        How the fan is counted, or what it is: see :func:`kaiming`.
+        The fan, or how it is computed from the shape: see :func:`kaiming`.
     rng, global_shape, index, threads
-        Which values are drawn and by how many threads: see :func:`fill_`.
+        The random values, the shard and the number of threads: see :func:`fill_`.
 
     Returns
     -------
@@ -66,13 +67,13 @@ def variance_scaling_(
     Raises
     ------
     TypeError, ValueError
-        As :func:`kaiming` and :func:`fill_` do, before the first byte is written.
+        If :func:`kaiming` or :func:`fill_` raises it. Nothing is written then.
 
     Examples
     --------
     >>> import numpy as np
     >>> import fastkaiming as fk
-    >>> kernel = np.empty((3, 3, 16, 32), np.float32)  # as JAX and Keras lay it out
+    >>> kernel = np.empty((3, 3, 16, 32), np.float32)  # the layout of JAX and Keras
     >>> fk.variance_scaling_(kernel, 2.0, distribution="uniform", layout="*IO", rng=42) is kernel  # he_uniform
     True
     >>> float(abs(kernel).max()) <= (6 / (3 * 3 * 16)) ** 0.5
@@ -97,20 +98,21 @@ def xavier_normal_(
 ) -> Target:
     """Fill ``out`` in place from the normal Xavier (Glorot) distribution.
 
-    The mean is 0 and the standard deviation is gain * sqrt(2 / (fan_in + fan_out)), not cut off, as in torch. JAX's and
-    Keras' ``glorot_normal`` is: for theirs, call :func:`variance_scaling_` with ``mode="fan_avg"``. Glorot & Bengio,
-    "Understanding the difficulty of training deep feedforward neural networks", AISTATS 2010, equation 12.
+    The mean is 0 and the standard deviation is gain * sqrt(2 / (fan_in + fan_out)): Glorot & Bengio, "Understanding the
+    difficulty of training deep feedforward neural networks", AISTATS 2010, equation 12. The distribution is not
+    truncated, as in torch. ``glorot_normal`` of JAX and Keras is truncated: for that distribution, call
+    :func:`variance_scaling_` with ``mode="fan_avg"``.
 
     Parameters
     ----------
     out : numpy.ndarray
-        The weights of a layer, as :func:`fill_` takes them.
+        The weights of a layer: an array, or another object that :func:`fill_` accepts.
     gain : float, default 1.0
-        The gain of what follows, 0 or above: see :func:`calculate_gain`.
+        The gain of the following nonlinearity, at least 0: see :func:`calculate_gain`.
     fan, layout, groups, transposed
-        How the mean of both fans is counted, or what it is: see :func:`kaiming`.
+        The mean of both fans, or how it is computed from the shape: see :func:`kaiming`.
     rng, global_shape, index, threads
-        Which values are drawn and by how many threads: see :func:`fill_`.
+        The random values, the shard and the number of threads: see :func:`fill_`.
 
     Returns
     -------
@@ -120,7 +122,7 @@ def xavier_normal_(
     Raises
     ------
     TypeError, ValueError
-        As :func:`kaiming` and :func:`fill_` do, before the first byte is written.
+        If :func:`kaiming` or :func:`fill_` raises it. Nothing is written then.
 
     Examples
     --------
@@ -149,20 +151,20 @@ def xavier_uniform_(
 ) -> Target:
     """Fill ``out`` in place from the uniform Xavier (Glorot) distribution.
 
-    The ends are -bound and bound = gain * sqrt(6 / (fan_in + fan_out)): torch's, and JAX's and Keras'
-    ``glorot_uniform``. Glorot & Bengio, "Understanding the difficulty of training deep feedforward neural networks",
-    AISTATS 2010, equation 16.
+    The bounds are -bound and bound = gain * sqrt(6 / (fan_in + fan_out)), as in torch and in ``glorot_uniform`` of JAX
+    and Keras: Glorot & Bengio, "Understanding the difficulty of training deep feedforward neural networks", AISTATS
+    2010, equation 16.
 
     Parameters
     ----------
     out : numpy.ndarray
-        The weights of a layer, as :func:`fill_` takes them.
+        The weights of a layer: an array, or another object that :func:`fill_` accepts.
     gain : float, default 1.0
-        The gain of what follows, 0 or above: see :func:`calculate_gain`.
+        The gain of the following nonlinearity, at least 0: see :func:`calculate_gain`.
     fan, layout, groups, transposed
-        How the mean of both fans is counted, or what it is: see :func:`kaiming`.
+        The mean of both fans, or how it is computed from the shape: see :func:`kaiming`.
     rng, global_shape, index, threads
-        Which values are drawn and by how many threads: see :func:`fill_`.
+        The random values, the shard and the number of threads: see :func:`fill_`.
 
     Returns
     -------
@@ -172,7 +174,7 @@ def xavier_uniform_(
     Raises
     ------
     TypeError, ValueError
-        As :func:`kaiming` and :func:`fill_` do, before the first byte is written.
+        If :func:`kaiming` or :func:`fill_` raises it. Nothing is written then.
 
     Examples
     --------
@@ -198,20 +200,21 @@ def lecun_normal_(
     index: Sequence[slice] | None = None,
     threads: int | None = None,
 ) -> Target:
-    """Fill ``out`` in place from the LeCun distribution, a truncated normal one.
+    """Fill ``out`` in place from the truncated normal LeCun distribution.
 
-    The mean is 0 and the standard deviation sqrt(1 / fan_in), after a cut at two standard deviations of the normal that
-    is cut: JAX's and Keras' ``lecun_normal``, and what :func:`variance_scaling_` does by default. Not cut off, it is
-    :func:`kaiming_normal_` with ``nonlinearity="linear"``. LeCun et al., "Efficient BackProp", 1998, section 4.6.
+    The mean is 0 and the standard deviation is sqrt(1 / fan_in): LeCun et al., "Efficient BackProp", 1998, section 4.6.
+    The distribution is truncated at two standard deviations of the untruncated distribution, as ``lecun_normal`` of JAX
+    and Keras; this is the default of :func:`variance_scaling_`. For values that are not truncated, call
+    :func:`kaiming_normal_` with ``nonlinearity="linear"``.
 
     Parameters
     ----------
     out : numpy.ndarray
-        The weights of a layer, as :func:`fill_` takes them.
+        The weights of a layer: an array, or another object that :func:`fill_` accepts.
     fan, layout, groups, transposed
-        How the fan is counted, or what it is: see :func:`kaiming`.
+        The fan, or how it is computed from the shape: see :func:`kaiming`.
     rng, global_shape, index, threads
-        Which values are drawn and by how many threads: see :func:`fill_`.
+        The random values, the shard and the number of threads: see :func:`fill_`.
 
     Returns
     -------
@@ -221,7 +224,7 @@ def lecun_normal_(
     Raises
     ------
     TypeError, ValueError
-        As :func:`kaiming` and :func:`fill_` do, before the first byte is written.
+        If :func:`kaiming` or :func:`fill_` raises it. Nothing is written then.
 
     Examples
     --------
@@ -249,17 +252,17 @@ def lecun_uniform_(
 ) -> Target:
     """Fill ``out`` in place from the uniform LeCun distribution.
 
-    The ends are -bound and bound = sqrt(3 / fan_in): JAX's and Keras' ``lecun_uniform``. LeCun et al., "Efficient
-    BackProp", 1998, section 4.6.
+    The bounds are -bound and bound = sqrt(3 / fan_in), as in ``lecun_uniform`` of JAX and Keras: LeCun et al.,
+    "Efficient BackProp", 1998, section 4.6.
 
     Parameters
     ----------
     out : numpy.ndarray
-        The weights of a layer, as :func:`fill_` takes them.
+        The weights of a layer: an array, or another object that :func:`fill_` accepts.
     fan, layout, groups, transposed
-        How the fan is counted, or what it is: see :func:`kaiming`.
+        The fan, or how it is computed from the shape: see :func:`kaiming`.
     rng, global_shape, index, threads
-        Which values are drawn and by how many threads: see :func:`fill_`.
+        The random values, the shard and the number of threads: see :func:`fill_`.
 
     Returns
     -------
@@ -269,7 +272,7 @@ def lecun_uniform_(
     Raises
     ------
     TypeError, ValueError
-        As :func:`kaiming` and :func:`fill_` do, before the first byte is written.
+        If :func:`kaiming` or :func:`fill_` raises it. Nothing is written then.
 
     Examples
     --------
@@ -298,19 +301,20 @@ def he_normal_(
 ) -> Target:
     """Fill ``out`` in place from the normal He distribution for a layer before a ReLU.
 
-    It is :func:`kaiming_normal_` with ``nonlinearity="relu"``: the mean is 0 and the standard deviation sqrt(2 / fan),
-    not cut off. JAX's and Keras' ``he_normal`` is: for theirs, call :func:`variance_scaling_` with ``scale=2.0``.
+    This is :func:`kaiming_normal_` with ``nonlinearity="relu"``: the mean is 0 and the standard deviation is
+    sqrt(2 / fan). The distribution is not truncated. ``he_normal`` of JAX and Keras is truncated: for that
+    distribution, call :func:`variance_scaling_` with ``scale=2.0``.
 
     Parameters
     ----------
     out : numpy.ndarray
-        The weights of a layer, as :func:`fill_` takes them.
+        The weights of a layer: an array, or another object that :func:`fill_` accepts.
     mode : {"fan_in", "fan_out", "fan_avg", "fan_geo_avg"}
-        Which fan.
+        The fan to use: see :func:`kaiming`.
     fan, layout, groups, transposed
-        How the fan is counted, or what it is: see :func:`kaiming`.
+        The fan, or how it is computed from the shape: see :func:`kaiming`.
     rng, global_shape, index, threads
-        Which values are drawn and by how many threads: see :func:`fill_`.
+        The random values, the shard and the number of threads: see :func:`fill_`.
 
     Returns
     -------
@@ -320,7 +324,7 @@ def he_normal_(
     Raises
     ------
     TypeError, ValueError
-        As :func:`kaiming` and :func:`fill_` do, before the first byte is written.
+        If :func:`kaiming` or :func:`fill_` raises it. Nothing is written then.
 
     Examples
     --------
@@ -351,19 +355,19 @@ def he_uniform_(
 ) -> Target:
     """Fill ``out`` in place from the uniform He distribution for a layer before a ReLU.
 
-    It is :func:`kaiming_uniform_` with ``nonlinearity="relu"``: the ends are -bound and bound = sqrt(6 / fan), as of
-    JAX's and Keras' ``he_uniform``.
+    This is :func:`kaiming_uniform_` with ``nonlinearity="relu"``: the bounds are -bound and bound = sqrt(6 / fan), as
+    in ``he_uniform`` of JAX and Keras.
 
     Parameters
     ----------
     out : numpy.ndarray
-        The weights of a layer, as :func:`fill_` takes them.
+        The weights of a layer: an array, or another object that :func:`fill_` accepts.
     mode : {"fan_in", "fan_out", "fan_avg", "fan_geo_avg"}
-        Which fan.
+        The fan to use: see :func:`kaiming`.
     fan, layout, groups, transposed
-        How the fan is counted, or what it is: see :func:`kaiming`.
+        The fan, or how it is computed from the shape: see :func:`kaiming`.
     rng, global_shape, index, threads
-        Which values are drawn and by how many threads: see :func:`fill_`.
+        The random values, the shard and the number of threads: see :func:`fill_`.
 
     Returns
     -------
@@ -373,7 +377,7 @@ def he_uniform_(
     Raises
     ------
     TypeError, ValueError
-        As :func:`kaiming` and :func:`fill_` do, before the first byte is written.
+        If :func:`kaiming` or :func:`fill_` raises it. Nothing is written then.
 
     Examples
     --------
@@ -401,7 +405,7 @@ def variance_scaling_distribution(
     groups: int,
     transposed: bool,
 ) -> Distribution | None:
-    """Return the distribution of standard deviation gain * sqrt(scale / fan)."""
+    """Return the distribution with mean 0 and standard deviation gain * sqrt(scale / fan), or None if the fan is 0."""
     _validation.choice("distribution", family, FAMILIES)
     gain, scale = _validation.not_negative("gain", gain), _validation.not_negative("scale", scale)
     fan = _fans.select_fan(shape, mode, fan, layout, groups, transposed)

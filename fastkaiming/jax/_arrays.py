@@ -82,7 +82,7 @@ class Initializer:
             words.
         """
         answer = self.traced(key, shape, dtype, out_sharding)
-        if dtypes.known(answer.dtype) is None:
+        if dtypes.format_of_dtype(answer.dtype) is None:
             return self.of_jax()(key, shape, **self._given(dtype, out_sharding))
         distribution, words = _fitting(self.rule(answer.shape), answer.dtype), _words(key)
         if isinstance(words, jax.core.Tracer):
@@ -205,7 +205,7 @@ def make(
     given = isinstance(rng, jax.Array | np.ndarray)
     asked = rng if given else jax.random.key(0)
     distribution, answer = _drawn_from(initializer, asked, shape, dtype)
-    kind = dtypes.dtype("dtype", answer.dtype)
+    kind = dtypes.check_dtype("dtype", answer.dtype)
     _fitting(distribution, kind)
     _refuse_wrong_axes(answer.shape, sharding)
     words = _words(asked)

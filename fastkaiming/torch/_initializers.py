@@ -17,7 +17,7 @@ from torch.overrides import handle_torch_function, has_torch_function_variadic
 
 from fastkaiming import _core
 from fastkaiming._fill import fill
-from fastkaiming._fill.kernel_params import draw
+from fastkaiming._fill.kernel_params import kernel_params
 from fastkaiming.distributions import Distribution, Normal, TruncatedNormal, Uniform
 from fastkaiming.torch import _tensors
 from fastkaiming.torch._tensors import is_fillable
@@ -120,7 +120,7 @@ def _new_answer(rule: Function, shape: torch.Size, dtype: torch.dtype, *settings
     try:
         rule(stand_in, *settings)
         if stand_in.answer is not None:
-            draw(stand_in.answer, _tensors.format_of(dtype))
+            kernel_params(stand_in.answer, _tensors.format_of(dtype))
     except Exception:  # whatever it is, torch raises it again when it is called in earnest
         return None
     return stand_in.answer

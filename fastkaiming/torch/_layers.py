@@ -13,7 +13,7 @@ from torch.nn.utils.parametrizations import _WeightNorm
 from torch.nn.utils.parametrize import ParametrizationList, type_before_parametrizations
 from torch.nn.utils.weight_norm import WeightNorm
 
-from fastkaiming.initializers._model import DEFAULT_RULES, Filler, first_matches, parsed
+from fastkaiming.initializers._model import DEFAULT_RULES, Filler, first_matches, parse_rule
 
 
 class Rule(NamedTuple):
@@ -27,7 +27,7 @@ class Rule(NamedTuple):
 @cache
 def filler_of(text: str) -> Filler:
     """Return one filler for equal texts."""
-    return parsed("a layer's", text)
+    return parse_rule("a layer's", text)
 
 
 EMBEDDING = "normal(std=0.02)"

@@ -11,14 +11,14 @@ from fastkaiming.initializers import _shared_memory
 from fastkaiming.initializers._model import (
     DEFAULT_RULES,
     Filler,
+    FillTask,
     InitReport,
-    Job,
     Rules,
     first_matches,
     is_keep,
-    listed,
-    read,
-    run_jobs,
+    parse_rules,
+    quote_names,
+    run_fill_tasks,
     unused_patterns,
     warn_about_unused,
 )
@@ -111,14 +111,14 @@ def init_module_(
         raise TypeError(f"module must be a torch.nn.Module, not {_validation.shown(module)}")
     parameters: dict[str, torch.Tensor] = dict(module.named_parameters(remove_duplicate=False))
     names = _names_of_each(parameters)
-    given, standard = read({} if rules is None else rules), standard_rules(module)
+    given, standard = parse_rules({} if rules is None else rules), standard_rules(module)
     chosen = {name: _chosen(its_names, given, standard) for name, its_names in names.items()}
     filled = [name for name, rule in chosen.items() if not is_keep(rule.filler)]
     blocks = {name: _blocks(name, parameters[name]) for name in filled}
     _refuse_vectors_without_fans(chosen, parameters)
     names = _merge_shared_memory(names, blocks)
     jobs = [
-        Job(name, chosen[name].label, chosen[name].filler, parameters[name], blocks[name])
+        FillTask(name, chosen[name].label, chosen[name].filler, parameters[name], blocks[name])
         for name in filled
         if name in names
     ]
@@ -128,7 +128,9 @@ def init_module_(
     rows = [(blocks[name], row) for name, row in padding if chosen[name].filler is filler_of(EMBEDDING)]
     try:
         with torch.no_grad():
-            run_jobs(jobs, _tensors.seed_from_generator(rng) if isinstance(rng, torch.Generator) else rng, threads)
+            run_fill_tasks(
+                jobs, _tensors.seed_from_generator(rng) if isinstance(rng, torch.Generator) else rng, threads
+            )
             for its_blocks, row in rows:
                 _zero_row(its_blocks, row)
     finally:  # a function among the rules may raise when others have been carried out
@@ -150,7 +152,7 @@ def _names_of_each(parameters: Mapping[str, torch.Tensor]) -> dict[str, list[str
 
 def _merge_shared_memory(names: Mapping[str, list[str]], blocks: Mapping[str, Blocks]) -> dict[str, list[str]]:
     """Return the same for memory, of which several parameters may be views."""
-    shared = _shared_memory.shared({name: its[0].memory for name, its in blocks.items() if its})
+    shared = _shared_memory.find_shared({name: its[0].memory for name, its in blocks.items() if its})
     joined: dict[str, list[str]] = {}
     firsts: dict[str, str] = {}
     for name, its_names in names.items():
@@ -213,7 +215,7 @@ def _refuse_vectors_without_fans(chosen: Mapping[str, Rule], parameters: Mapping
         example = {"*" + lost[0].rpartition(".")[2]: "ones"}
         raise ValueError(
             f"parameters of fewer than two axes must have a rule, rules={example} for example, got none for "
-            f"{listed(lost)}"
+            f"{quote_names(lost)}"
         )
 
 

@@ -116,6 +116,6 @@ def _word() -> tuple[Callable[..., torch.Tensor], ctypes.c_uint64]:
 
 def format_of(dtype: torch.dtype) -> dtypes.Format:
     """Return the format of a dtype that can be ours."""
-    storage = dtypes.known(DTYPES[dtype])
+    storage = dtypes.format_of_dtype(DTYPES[dtype])
     assert storage is not None
     return storage

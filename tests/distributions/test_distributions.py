@@ -30,7 +30,7 @@ STANDARD_NORMAL = [
 def test_normal_curves(mean: float, std: float, z: float, pdf: float, cdf: float) -> None:
     normal = fk.Normal(mean, std)
     x = mean + std * z
-    # Rounding x moves z by eps * |x| / std; far out, that moves both curves by |z| times as much.
+    # Rounding x changes z by eps * |x| / std, which changes both curves by |z| times as much in the tails.
     tolerance = 4e-16 * (4 + z**2 + abs(z) * abs(mean) / std) if math.isfinite(z) else 0.0
     assert math.isclose(normal.pdf(x), pdf / std, rel_tol=tolerance)
     assert math.isclose(normal.cdf(x), cdf, rel_tol=tolerance)
@@ -54,7 +54,7 @@ def test_uniform_curves(x: float, pdf: float, cdf: float) -> None:
 
 
 @pytest.mark.parametrize("point", [fk.Normal(1.5, 0.0), fk.Uniform(1.5, 1.5)])
-def test_a_constant_has_all_its_probability_in_one_point(point: fk.Normal | fk.Uniform) -> None:
+def test_constant_has_all_its_probability_at_one_point(point: fk.Normal | fk.Uniform) -> None:
     x = [-math.inf, 1.0, 1.5, 2.0, math.inf]
     assert np.array_equal(point.pdf(x), [0.0, 0.0, math.inf, 0.0, 0.0])
     assert np.array_equal(point.cdf(x), [0.0, 0.0, 1.0, 1.0, 1.0])
@@ -62,7 +62,7 @@ def test_a_constant_has_all_its_probability_in_one_point(point: fk.Normal | fk.U
 
 
 @pytest.mark.parametrize("distribution", [fk.Normal(), fk.Uniform(), fk.Normal(0.0, 0.0)])
-def test_curves_take_what_arrays_are_made_of(distribution: fk.Normal | fk.Uniform) -> None:
+def test_curves_accept_array_likes(distribution: fk.Normal | fk.Uniform) -> None:
     for curve in (distribution.pdf, distribution.cdf):
         at_half = curve(0.5)
         assert type(at_half) is float
@@ -82,7 +82,7 @@ def test_moments_and_ends() -> None:
     assert math.isclose(uniform.std**2, 12.0, rel_tol=1e-15)  # (9 - -3)**2 / 12
 
 
-def test_the_widest_uniform_does_not_overflow() -> None:
+def test_widest_uniform_does_not_overflow() -> None:
     largest = np.finfo(np.float64).max
     widest = fk.Uniform(-largest, largest)
     assert widest.mean == 0.0
@@ -91,13 +91,13 @@ def test_the_widest_uniform_does_not_overflow() -> None:
     assert widest.pdf(0.0) > 0.0
 
 
-LEAST = 5e-324  # the least subnormal
+LEAST = 5e-324  # the smallest subnormal number
 
 
 @pytest.mark.parametrize(
     ("distribution", "x", "pdf", "cdf"),
     [
-        # 1 / 5e-324 is above all floats
+        # 1 / 5e-324 overflows
         (fk.Uniform(0.0, LEAST), [-LEAST, 0.0, LEAST, 1.0], [0.0, math.inf, math.inf, 0.0], [0.0, 0.0, 1.0, 1.0]),
         (fk.Normal(), [-1e200, 1e200], [0.0, 0.0], [0.0, 1.0]),
         (fk.Normal(0.0, 1e-300), [-1e10, 1e10], [0.0, 0.0], [0.0, 1.0]),
@@ -105,7 +105,7 @@ LEAST = 5e-324  # the least subnormal
         (fk.Normal(-1.7e308, 0.0), [1.7e308], [0.0], [1.0]),
     ],
 )
-def test_curves_at_the_ends_of_the_floats(
+def test_curves_at_the_limits_of_float64(
     distribution: fk.Normal | fk.Uniform, x: list[float], pdf: list[float], cdf: list[float]
 ) -> None:
     with np.errstate(all="raise"):
@@ -115,7 +115,7 @@ def test_curves_at_the_ends_of_the_floats(
         assert np.array_equal(distribution.cdf(x), cdf)
 
 
-def test_values_with_the_same_numbers_are_the_same() -> None:
+def test_distributions_with_equal_parameters_are_equal() -> None:
     assert fk.Normal(0, 1) == fk.Normal()
     assert hash(fk.Uniform(-1, 1)) == hash(fk.Uniform(-1.0, 1.0))
     half: Any = np.float32(0.5)
@@ -123,7 +123,7 @@ def test_values_with_the_same_numbers_are_the_same() -> None:
     assert repr(fk.Uniform(-0.0, 1)) == "Uniform(low=0.0, high=1.0)"
 
 
-def test_values_are_frozen() -> None:
+def test_distributions_are_immutable() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         fk.Normal().std = 2.0  # type: ignore[misc]
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -154,7 +154,7 @@ def test_centered() -> None:
         (fk.Uniform, {"low": 2, "high": 1}, ValueError, "low must not be above high, got low=2.0 and high=1.0"),
     ],
 )
-def test_refusals(family: type, arguments: dict[str, Any], error: type[Exception], message: str) -> None:
+def test_invalid_arguments_raise(family: type, arguments: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error) as refusal:
         family(**arguments)
     assert str(refusal.value) == message

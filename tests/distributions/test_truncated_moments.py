@@ -1,4 +1,4 @@
-"""TruncatedNormal against the textbook's formulas in 1500 digits, and against distributions that it comes to equal."""
+"""TruncatedNormal against the usual formulas with 1500 digits, and against distributions that it converges to."""
 
 import dataclasses
 import math
@@ -29,7 +29,7 @@ def test_moments(row: list[str]) -> None:
     mean, std = map(float, row[4:6])
     truncated = fk.TruncatedNormal(loc, scale, low, high)
     assert math.isclose(truncated.std, scale * std, rel_tol=6 * EPSILON)
-    # The mean cannot be told more exactly than loc and the bounds are.
+    # The mean cannot be more accurate than loc and the bounds.
     tolerance = EPSILON * (abs(loc) + scale * (abs(mean) + 4 * std))
     assert math.isclose(truncated.mean, loc + scale * mean, rel_tol=0.0, abs_tol=tolerance)
     assert low <= truncated.mean <= high
@@ -40,7 +40,7 @@ def test_curves(row: list[str]) -> None:
     loc, scale, low, high, x = map(float.fromhex, [*row[:4], row[6]])
     truncated = fk.TruncatedNormal(loc, scale, low, high)
     for curve, expected in ((truncated.pdf, float(row[7])), (truncated.cdf, float(row[8]))):
-        # The exponent of exp(-z * z / 2) is rounded, which moves the result by as many epsilons as it has units.
+        # Rounding the exponent of exp(-z * z / 2) changes the result by that many epsilons.
         exponent = abs(math.log(expected * (scale if curve == truncated.pdf else 1.0))) if expected else 0.0
         assert math.isclose(curve(x), expected, rel_tol=EPSILON * (8 + exponent), abs_tol=1e-300)
 
@@ -53,7 +53,7 @@ def test_table_is_what_its_generator_computes() -> None:
 
 
 @pytest.mark.skipif(find_spec("mpmath") is None, reason="mpmath is not installed")
-def test_rule_of_gauss_and_legendre_is_what_its_generator_computes() -> None:
+def test_gauss_legendre_rule_equals_the_output_of_its_generator() -> None:
     program = [sys.executable, str(ROOT / "tests" / "generators" / "gauss_legendre.py")]
     derived = subprocess.run(program, check=True, capture_output=True, text=True).stdout
     nodes, weights = gauss_legendre(1)
@@ -62,18 +62,18 @@ def test_rule_of_gauss_and_legendre_is_what_its_generator_computes() -> None:
 
 
 @pytest.mark.parametrize("panels", [1, 2, 3])
-def test_rule_of_gauss_and_legendre_is_exact_for_polynomials(panels: int) -> None:
+def test_gauss_legendre_rule_is_exact_for_polynomials(panels: int) -> None:
     nodes, weights = gauss_legendre(panels)
     assert np.array_equal(nodes, -nodes[::-1])
-    for degree in range(48):  # of the 2 * 24 powers that 24 points can integrate, half are odd
+    for degree in range(48):  # 24 points integrate 2 * 24 powers exactly; the odd ones give 0
         integral = math.fsum(weights * nodes**degree)
         of_magnitudes = 2 / (degree + 1)
-        # NumPy's powers of x and of -x are not always the same but for the sign.
+        # The absolute values of NumPy's powers of x and of -x can differ.
         assert math.isclose(integral, 0.0 if degree % 2 else of_magnitudes, rel_tol=0.0, abs_tol=1e-14 * of_magnitudes)
 
 
 @pytest.mark.parametrize(("loc", "scale"), [(0.0, 1.0), (3.0, 0.25)])
-def test_without_bounds_it_is_the_normal(loc: float, scale: float) -> None:
+def test_truncated_normal_without_bounds_is_normal(loc: float, scale: float) -> None:
     truncated, normal = fk.TruncatedNormal(loc, scale, -math.inf, math.inf), fk.Normal(loc, scale)
     x = loc + scale * np.linspace(-12, 12, 25)
     assert np.allclose(truncated.pdf(x), normal.pdf(x), rtol=1e-13, atol=0)
@@ -84,7 +84,7 @@ def test_without_bounds_it_is_the_normal(loc: float, scale: float) -> None:
 
 
 @pytest.mark.parametrize("low", [0.0, 3.0, -7.0])
-def test_between_narrow_bounds_it_is_the_uniform(low: float) -> None:
+def test_truncated_normal_with_narrow_bounds_is_uniform(low: float) -> None:
     high = low + 2.0**-45
     truncated, uniform = fk.TruncatedNormal(0.0, 1.0, low, high), fk.Uniform(low, high)
     x = low + np.array([0.0, 0.25, 0.5, 0.75, 1.0]) * 2.0**-45
@@ -93,8 +93,8 @@ def test_between_narrow_bounds_it_is_the_uniform(low: float) -> None:
     assert math.isclose(truncated.std, uniform.std, rel_tol=1e-12)
 
 
-def test_far_out_it_is_the_exponential() -> None:
-    truncated = fk.TruncatedNormal(0.0, 1.0, 1e9, math.inf)  # whose rate is 1e9: half of it is below 1e9 + ln(2) / 1e9
+def test_truncated_normal_with_distant_bounds_is_exponential() -> None:
+    truncated = fk.TruncatedNormal(0.0, 1.0, 1e9, math.inf)  # its rate is 1e9, so its median is 1e9 + ln(2) / 1e9
     assert math.isclose(truncated.std, 1e-9, rel_tol=1e-15)
     assert truncated.mean == 1e9
     assert math.isclose(fk.TruncatedNormal(-1e9, 1.0, 0.0, math.inf).cdf(math.log(2) / 1e9), 0.5, rel_tol=1e-15)
@@ -102,7 +102,9 @@ def test_far_out_it_is_the_exponential() -> None:
 
 
 @given(st.floats(-9, 9), st.floats(1e-9, 20), st.floats(0, 1), st.floats(0, 1))
-def test_distribution_functions_rise_and_mirror(low: float, width: float, first: float, second: float) -> None:
+def test_distribution_function_is_monotonic_and_symmetric(
+    low: float, width: float, first: float, second: float
+) -> None:
     high = low + width
     truncated, mirrored = fk.TruncatedNormal(0.0, 1.0, low, high), fk.TruncatedNormal(0.0, 1.0, -high, -low)
     x, y = (min(low + width * place, high) for place in sorted((first, second)))
@@ -113,7 +115,7 @@ def test_distribution_functions_rise_and_mirror(low: float, width: float, first:
     assert math.isclose(truncated.mean, -mirrored.mean, rel_tol=1e-14, abs_tol=1e-15)
 
 
-def test_nothing_is_outside() -> None:
+def test_density_and_probability_outside_of_the_bounds() -> None:
     truncated = fk.TruncatedNormal(0.0, 1.0, -1.0, 3.0)
     x = [-math.inf, -1e300, -1.0000001, 3.0000001, math.inf]
     assert np.array_equal(truncated.pdf(x), [0.0] * 5)
@@ -122,7 +124,7 @@ def test_nothing_is_outside() -> None:
     assert math.isnan(truncated.cdf(math.nan))
 
 
-def test_curves_take_what_arrays_are_made_of() -> None:
+def test_curves_accept_array_likes() -> None:
     truncated = fk.TruncatedNormal()
     for curve in (truncated.pdf, truncated.cdf):
         at_half = curve(0.5)
@@ -134,7 +136,7 @@ def test_curves_take_what_arrays_are_made_of() -> None:
         assert np.shape(curve([])) == (0,)
 
 
-def test_a_scale_of_0_makes_a_constant() -> None:
+def test_scale_of_0_gives_a_constant() -> None:
     point = fk.TruncatedNormal(1.5, 0.0, 1.0, 2.0)
     x = [-math.inf, 1.0, 1.5, 2.0, math.inf]
     assert np.array_equal(point.pdf(x), [0.0, 0.0, math.inf, 0.0, 0.0])
@@ -143,7 +145,7 @@ def test_a_scale_of_0_makes_a_constant() -> None:
     assert fk.TruncatedNormal(1.5, 0.0, 1.5, 1.5).mean == 1.5
 
 
-def test_numbers_at_the_ends_of_the_floats() -> None:
+def test_moments_at_the_limits_of_float64() -> None:
     with np.errstate(all="raise"):
         widest = fk.TruncatedNormal(1e308, 1e308, -1.7e308, 1.7e308)
         assert math.isclose(widest.cdf(0.0), fk.TruncatedNormal(1.0, 1.0, -1.7, 1.7).cdf(0.0), rel_tol=1e-14)
@@ -193,14 +195,14 @@ def test_centered_without_spread() -> None:
         (
             {"scale": 0, "loc": 3},
             ValueError,
-            "loc must be within the bounds where scale is 0, got loc=3.0, ",
+            "loc must be within the bounds if scale is 0, got loc=3.0, ",
         ),
-        ({"scale": 0, "low": 1, "high": -1}, ValueError, "loc must be within the bounds where scale is 0, got "),
+        ({"scale": 0, "low": 1, "high": -1}, ValueError, "loc must be within the bounds if scale is 0, got "),
         ({"loc": 5, "scale": 1e-160}, ValueError, "the bounds must be less than 1e+154 scale away from loc, got "),
         ({"loc": -1e300, "scale": 1e-300}, ValueError, "the bounds must be less than 1e+154 scale away from loc, got "),
     ],
 )
-def test_refusals(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
+def test_invalid_arguments_raise(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error) as refusal:
         fk.TruncatedNormal(**arguments)
     assert str(refusal.value).startswith(message)

@@ -1,4 +1,4 @@
-"""The bounds of uniform and truncated normal distributions: which values a fill stores, and which bounds it refuses."""
+"""Bounds of uniform and truncated normal distributions: which values a fill stores, and which bounds raise."""
 
 import math
 from typing import Any
@@ -12,8 +12,8 @@ import fastkaiming as fk
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("low", [1.0, -3.0])
-def test_the_upper_bound_of_a_uniform_is_not_stored_and_the_lower_one_is(dtype: Any, low: float) -> None:
-    """Bounds two and four numbers apart, where rounding alone would give high in an eighth of all cases or more."""
+def test_uniform_fills_store_the_lower_bound_but_not_the_upper_bound(dtype: Any, low: float) -> None:
+    """With bounds two or four numbers apart, rounding alone would give high in at least an eighth of all cases."""
     for steps in (2, 4):
         numbers = [dtype(low)]
         for _ in range(steps):
@@ -23,24 +23,24 @@ def test_the_upper_bound_of_a_uniform_is_not_stored_and_the_lower_one_is(dtype: 
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_neither_of_symmetric_bounds_is_stored(dtype: Any) -> None:
-    """The farthest values are those of the first and the last word, one number inside of the bounds: all are drawn."""
+def test_uniform_fills_store_neither_of_symmetric_bounds(dtype: Any) -> None:
+    """The extreme values, of the first and the last word, are one number inside of the bounds, and both occur."""
     for bound in (1.0, 0.3, float(np.finfo(dtype).max) / 2):
-        drawn_from = fk.Uniform(-bound, bound)
-        values = np.abs(fk.fill_(np.empty(1 << 20, dtype), drawn_from, rng=3))
+        uniform = fk.Uniform(-bound, bound)
+        values = np.abs(fk.fill_(np.empty(1 << 20, dtype), uniform, rng=3))
         assert 0.999 * bound < values.max() < dtype(bound)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_a_uniform_of_a_single_number_is_refused(dtype: Any) -> None:
+def test_uniform_with_a_single_storable_number_raises(dtype: Any) -> None:
     above = float(np.nextafter(dtype(1), dtype(2)))
-    message = f"low and high must leave two or more numbers of {np.dtype(dtype).name} to store, got Uniform"
+    message = f"low and high must leave at least two numbers of {np.dtype(dtype).name} to store, got Uniform"
     assert fk.uniform(5, dtype, low=1.0, high=1.0).tolist() == [1.0] * 5
     with pytest.raises(ValueError, match=message):
         fk.uniform(5, dtype, low=1.0, high=above)
 
 
-def test_bounds_that_only_rounding_makes_equal_are_refused() -> None:
+def test_uniform_bounds_that_are_equal_only_after_rounding_raise() -> None:
     with pytest.raises(ValueError, match=r"low and high must differ after they are rounded to float32, got Uniform"):
         fk.uniform(5, low=1.0, high=1.0 + 1e-12)
     assert np.ptp(fk.uniform(5, np.float64, low=1.0, high=1.0 + 1e-12, rng=1)) > 0
@@ -51,15 +51,15 @@ NARROW = pytest.mark.parametrize(("dtype", "eps"), [(np.float16, 2.0**-10), (ml_
 
 @NARROW
 def test_constants_are_rounded_to_float32_and_then_to_the_format(dtype: Any, eps: float) -> None:
-    """Like any other value; a single rounding would give the next number, 1 + eps."""
+    """Constants are rounded like other values. A single rounding would give the next number, 1 + eps."""
     value = 1.0 + eps / 2 + 2.0**-40
     for constant in (fk.Normal(value, 0.0), fk.Uniform(value, value), fk.TruncatedNormal(value, 0.0, 0.0, 2.0)):
         assert fk.fill_(np.empty(3, dtype), constant, rng=1).astype(np.float64).tolist() == [1.0] * 3
 
 
 @NARROW
-def test_a_truncated_normal_without_spread_keeps_to_the_numbers_within_its_bounds(dtype: Any, eps: float) -> None:
-    truncated = fk.TruncatedNormal(1.0 + 0.4 * eps, 0.0, 1.0 + 0.3 * eps, 2.0)  # to nearest, it would be 1
+def test_truncated_normal_with_scale_0_stays_within_its_bounds(dtype: Any, eps: float) -> None:
+    truncated = fk.TruncatedNormal(1.0 + 0.4 * eps, 0.0, 1.0 + 0.3 * eps, 2.0)  # rounding to nearest would give 1
     assert fk.fill_(np.empty(3, dtype), truncated, rng=1).astype(np.float64).tolist() == [1.0 + eps] * 3
 
 
@@ -67,7 +67,7 @@ def test_a_truncated_normal_without_spread_keeps_to_the_numbers_within_its_bound
     "bounds",
     [(0.5, 1.0, -2.0, 2.0), (0.0, 1.0, 0.0, math.inf), (0.0, 0.5, 2.5, 3.0), (0.0, 1.0, -(2.0**-70), 2.0**-70)],
 )
-def test_float32_values_between_asymmetric_bounds_are_the_float64_ones_rounded(
+def test_float32_values_between_asymmetric_bounds_are_rounded_float64_values(
     bounds: tuple[float, float, float, float],
 ) -> None:
     truncated = fk.TruncatedNormal(*bounds)

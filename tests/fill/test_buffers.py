@@ -1,4 +1,4 @@
-"""Targets: whose memory can be filled, however its elements lie in it, and not a byte beside them."""
+"""Arrays and buffers: any layout of any writable memory is filled, and no other byte is written."""
 
 import array
 import itertools
@@ -40,11 +40,11 @@ def guarded(nbytes: int) -> NDArray[np.uint8]:
 
 
 def check(memory: NDArray[np.uint8], out: NDArray[Any], threads: int = 1) -> None:
-    """Fill a view of the memory: it holds what a C-ordered array of its shape would, and all else is as it was."""
-    wanted = fk.normal_(np.empty(out.shape, out.dtype.newbyteorder("=")), 0.5, 1.5, rng=KEY)
+    """Check that a filled view has the values of a C-ordered array of its shape, and that no other byte changes."""
+    expected = fk.normal_(np.empty(out.shape, out.dtype.newbyteorder("=")), 0.5, 1.5, rng=KEY)
     assert fk.normal_(out, 0.5, 1.5, rng=KEY, threads=threads) is out
     values = out if out.dtype.isnative else out.byteswap().view(out.dtype.newbyteorder("="))
-    assert values.tobytes() == wanted.tobytes()  # in the order of the indices
+    assert values.tobytes() == expected.tobytes()  # in the order of the indices
     out.view(f"V{out.itemsize}")[...] = bytes([GUARD_BYTE]) * out.itemsize
     assert (memory == GUARD_BYTE).all()
 
@@ -54,28 +54,28 @@ def check(memory: NDArray[np.uint8], out: NDArray[Any], threads: int = 1) -> Non
 
 @st.composite
 def layouts(draw: st.DrawFn) -> tuple[list[int], list[int], list[int], list[bool], int, bool]:
-    """Return sizes, the order of the axes in memory, the steps along them, which run backwards, an offset, a swap."""
+    """Return sizes, order of the axes in memory, steps, reversed axes, offset and whether the byte order is swapped."""
     count = draw(st.integers(0, 5))
     sizes = draw(st.lists(st.integers(1, 6), min_size=count, max_size=count))
     if count:
         sizes[draw(st.integers(0, count - 1))] = draw(st.integers(1, 6) | st.integers(200, 600))
     order = draw(st.permutations(range(count)))
     steps = draw(st.lists(st.integers(1, 3), min_size=count, max_size=count))
-    turned = draw(st.lists(st.booleans(), min_size=count, max_size=count))
-    return sizes, list(order), steps, turned, draw(st.integers(0, 70)), draw(st.booleans())
+    is_reversed = draw(st.lists(st.booleans(), min_size=count, max_size=count))
+    return sizes, list(order), steps, is_reversed, draw(st.integers(0, 70)), draw(st.booleans())
 
 
 @every_isa
 @every_dtype
 @given(layout=layouts(), threads=st.sampled_from([1, 2, 3]))
-def test_any_layout(isa: str, dtype: Any, layout: Any, threads: int) -> None:
-    sizes, order, steps, turned, offset, swapped = layout
-    room = [sizes[axis] * steps[axis] for axis in order]  # outermost in memory first
-    memory = guarded(offset + math.prod(room) * dtype.itemsize + 64)
-    lain = np.ndarray(room, dtype.newbyteorder() if swapped else dtype, memory, offset)
+def test_any_memory_layout_is_filled(isa: str, dtype: Any, layout: Any, threads: int) -> None:
+    sizes, order, steps, is_reversed, offset, swapped = layout
+    allocated = [sizes[axis] * steps[axis] for axis in order]  # the outermost axis in memory is first
+    memory = guarded(offset + math.prod(allocated) * dtype.itemsize + 64)
+    in_memory = np.ndarray(allocated, dtype.newbyteorder() if swapped else dtype, memory, offset)
     stepped: Any = (..., *(slice(None, None, steps[axis]) for axis in order))
-    backwards: Any = (..., *(slice(None, None, -1 if turn else 1) for turn in turned))
-    out = lain[stepped].transpose(np.argsort(order))[backwards]
+    backwards: Any = (..., *(slice(None, None, -1 if turn else 1) for turn in is_reversed))
+    out = in_memory[stepped].transpose(np.argsort(order))[backwards]
     before = _core.select_isa(isa)
     try:
         check(memory, out, threads)
@@ -83,7 +83,7 @@ def test_any_layout(isa: str, dtype: Any, layout: Any, threads: int) -> None:
         _core.select_isa(before)
 
 
-# Of several cells each, in every way that the core tells apart: direct or in batches, denser down than along.
+# Several work units each, for every case of the core: direct or buffered, and denser along either axis.
 LARGE: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
     "C": lambda memory: memory,
     "Fortran": lambda memory: memory.T,
@@ -103,7 +103,9 @@ LARGE: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
 @pytest.mark.parametrize("view", LARGE.values(), ids=LARGE)
 @pytest.mark.parametrize("swapped", [False, True], ids=["", "swapped"])
 @pytest.mark.parametrize("offset", [0, 1], ids=["", "unaligned"])
-def test_large_layouts(dtype: Any, view: Callable[[NDArray[Any]], NDArray[Any]], swapped: bool, offset: int) -> None:
+def test_large_memory_layouts_are_filled(
+    dtype: Any, view: Callable[[NDArray[Any]], NDArray[Any]], swapped: bool, offset: int
+) -> None:
     memory = guarded(offset + 1400 * 1023 * dtype.itemsize + 64)
     out = view(np.ndarray((1400, 1023), dtype.newbyteorder() if swapped else dtype, memory, offset))
     check(memory, out, threads=2)
@@ -111,15 +113,15 @@ def test_large_layouts(dtype: Any, view: Callable[[NDArray[Any]], NDArray[Any]],
 
 @every_dtype
 def test_rows_at_every_alignment(dtype: Any) -> None:
-    """Records of 700 numbers and a byte: long enough to be filled directly, where they were aligned."""
+    """Rows of 700 numbers and a byte would be filled directly if they were aligned."""
     record = np.dtype([("weights", dtype, 700), ("flag", np.uint8)])
     memory = guarded(1000 * record.itemsize)
     check(memory, memory.view(record)["weights"], threads=2)
 
 
 @every_dtype
-def test_as_many_axes_as_numpy_has(dtype: Any) -> None:
-    """Ten of size 2, spread over axes of size 1, in an order of memory that no two of them share."""
+def test_arrays_with_the_maximum_number_of_axes(dtype: Any) -> None:
+    """Ten axes have size 2 and the others have size 1; their order in memory is a permutation."""
     places = [round(place) for place in np.linspace(0, MAX_AXES - 1, 10)]
     sizes = [2 if axis in places else 1 for axis in range(MAX_AXES)]
     memory = guarded(4**10 * dtype.itemsize)
@@ -129,7 +131,7 @@ def test_as_many_axes_as_numpy_has(dtype: Any) -> None:
 
 
 def test_elements_gibibytes_apart(tmp_path: Path) -> None:
-    """In a file of holes, of which only the elements take memory; strides beyond 2^31 bytes."""
+    """The array is a sparse file, in which only the elements take memory. Strides exceed 2^31 bytes."""
     with (tmp_path / "holes").open("w+b") as file:
         file.truncate(5 * 2**32)
         sparse = np.memmap(file, np.float32, "r+", shape=(5, 2**30))
@@ -146,7 +148,7 @@ def test_a_single_element(dtype: Any, shape: tuple[int, ...]) -> None:
     check(memory, memory.view(dtype)[1:2].reshape(shape))
 
 
-def test_views_of_one_array_are_filled_one_by_one() -> None:
+def test_views_of_one_array_can_be_filled_separately() -> None:
     whole = np.zeros((60, 50), np.float32)
     parts = [whole[:30], whole[30:, ::2], whole[30:, 1::2]]
     for stream, part in enumerate(parts):
@@ -155,7 +157,7 @@ def test_views_of_one_array_are_filled_one_by_one() -> None:
         assert part.tobytes() == fk.normal(part.shape, rng=fk.Key(1, stream)).tobytes()
 
 
-def test_a_transposed_target_holds_what_an_array_of_its_shape_would() -> None:
+def test_values_of_a_transposed_view_depend_on_its_own_indices() -> None:
     weights = np.empty((300, 200), np.float32)
     fk.kaiming_normal_(weights.T, rng=7)
     assert np.array_equal(weights.T, fk.kaiming_normal((200, 300), rng=7))
@@ -163,13 +165,13 @@ def test_a_transposed_target_holds_what_an_array_of_its_shape_would() -> None:
 
 @every_dtype
 @pytest.mark.parametrize("kind", [np.matrix, np.ma.MaskedArray])
-def test_a_kind_of_array(dtype: Any, kind: Any) -> None:
+def test_subclasses_of_arrays_are_filled(dtype: Any, kind: Any) -> None:
     out = np.zeros((6, 10), dtype).view(kind)[:, ::2]
     assert fk.normal_(out, rng=KEY) is out
     assert np.asarray(out).tobytes() == fk.normal((6, 5), dtype, rng=KEY).tobytes()
 
 
-# ---- refused: read-only, overlapping ----
+# ---- errors: overlapping memory ----
 
 
 def overlapping(floats: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
@@ -187,7 +189,7 @@ def overlapping(floats: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
 
 
 @pytest.mark.parametrize("name", overlapping(np.zeros(1000, np.float32)))
-def test_a_target_that_overlaps_itself_is_refused(name: str) -> None:
+def test_array_that_overlaps_itself_raises(name: str) -> None:
     memory, generator = guarded(4000), fk.Generator(0)
     out = overlapping(memory.view(np.float32))[name]
     message = f"out must not overlap itself, got strides {out.strides} for shape {out.shape} of {out.dtype}"
@@ -199,7 +201,7 @@ def test_a_target_that_overlaps_itself_is_refused(name: str) -> None:
 
 
 def addresses(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> list[int]:
-    """Return the bytes of all elements, one by one."""
+    """Return the addresses of the bytes of all elements."""
     places = (
         range(0, size * stride, stride) if stride else [0] * size for size, stride in zip(shape, strides, strict=True)
     )
@@ -207,8 +209,8 @@ def addresses(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -
 
 
 @given(st.lists(st.tuples(st.integers(1, 5), st.integers(-14, 14)), max_size=4), st.sampled_from([2, 4, 8]))
-def test_overlap_is_told_by_the_bytes_themselves(axes: list[tuple[int, int]], itemsize: int) -> None:
-    """Interleaved layouts, however odd, pass; those of which two elements share a byte do not."""
+def test_overlap_is_detected_exactly(axes: list[tuple[int, int]], itemsize: int) -> None:
+    """Interleaved layouts are accepted, and layouts in which two elements share a byte are not."""
     shape, strides = tuple(size for size, _ in axes), tuple(stride for _, stride in axes)
     used = addresses(shape, strides, itemsize)
     memory = guarded(256 * 8)
@@ -221,11 +223,11 @@ def test_overlap_is_told_by_the_bytes_themselves(axes: list[tuple[int, int]], it
         assert (memory == GUARD_BYTE).all()
 
 
-# ---- other owners of memory ----
+# ---- other objects with memory ----
 
 
-def owners(tmp_path: Path) -> dict[str, tuple[Any, NDArray[Any]]]:
-    """Return memory of 24 numbers from whoever may own some, and an array that sees it."""
+def memory_objects(tmp_path: Path) -> dict[str, tuple[Any, NDArray[Any]]]:
+    """Return objects of several types with memory of 24 numbers, each with an array of the same memory."""
     numbers, doubles, raw = array.array("f", bytes(96)), array.array("d", bytes(192)), bytearray(96)
     mapped = np.memmap(tmp_path / "weights", np.float32, "w+", shape=(4, 6))
     exported = np.zeros((4, 12), np.float32)[:, ::2]
@@ -236,12 +238,12 @@ def owners(tmp_path: Path) -> dict[str, tuple[Any, NDArray[Any]]]:
         "memoryview, stepped": (memoryview(doubles)[::-2], np.frombuffer(doubles)[::-2]),
         "memmap": (mapped, mapped),
         "DLPack": (Exporter(exported), exported),
-        "DLPack of old": (Torchlike(exported), exported),
+        "old DLPack": (Torchlike(exported), exported),
     }
 
 
 class Exporter:
-    """Who lends an array's memory by DLPack and by nothing else."""
+    """An object that exports memory by DLPack only."""
 
     def __init__(self, memory: NDArray[Any]) -> None:
         self.memory = memory
@@ -254,7 +256,7 @@ class Exporter:
 
 
 class Torchlike(Exporter):
-    """Who lends by a DLPack that cannot say whether memory may be written to, but gives an array of it as well."""
+    """An object of an old DLPack version, without a flag for writable memory, that converts to a writable array."""
 
     def __dlpack__(self, **_options: Any) -> Any:
         return self.memory.__dlpack__()
@@ -264,7 +266,7 @@ class Torchlike(Exporter):
 
 
 class Jaxlike(Torchlike):
-    """Whose array is read-only."""
+    """An object that converts to a read-only array."""
 
     def __array__(self, *_arguments: Any, **_options: Any) -> NDArray[Any]:
         locked = self.memory.view()
@@ -273,23 +275,26 @@ class Jaxlike(Torchlike):
 
 
 class Copying(Torchlike):
-    """Whose array is writable, but a copy."""
+    """An object that converts to a writable copy."""
 
     def __array__(self, *_arguments: Any, **_options: Any) -> NDArray[Any]:
         return self.memory.copy()
 
 
-class Silent(Exporter):
-    """Who gives no array."""
+class NotConvertible(Exporter):
+    """An object that does not convert to an array."""
 
     def __dlpack__(self, **_options: Any) -> Any:
         return self.memory.__dlpack__()
 
 
-@pytest.mark.parametrize("kind", [Jaxlike, Copying, Silent])
-def test_memory_lent_by_a_dlpack_of_old_may_be_read_only(kind: type[Exporter]) -> None:
+@pytest.mark.parametrize("kind", [Jaxlike, Copying, NotConvertible])
+def test_read_only_memory_of_old_dlpack_versions_raises(kind: type[Exporter]) -> None:
     memory, generator = np.zeros((4, 6), np.float32), fk.Generator(0)
-    with pytest.raises(ValueError, match=f"^out must be writable, and what its {kind.__name__} lends by DLPack is "):
+    with pytest.raises(
+        ValueError,
+        match=rf"^out must be writable, but NumPy \S+ imports its type {kind.__name__} by DLPack as read-only",
+    ):
         fk.normal_(kind(memory), rng=generator)
     assert not memory.any()
     assert generator.take().stream == 1
@@ -302,20 +307,20 @@ OWNERS = [
     "memoryview, stepped",
     "memmap",
     "DLPack",
-    "DLPack of old",
+    "old DLPack",
 ]
 
 
 @pytest.mark.parametrize("name", OWNERS)
-def test_any_owner_of_memory(name: str, tmp_path: Path) -> None:
+def test_any_object_with_writable_memory_is_filled(name: str, tmp_path: Path) -> None:
     if name == "DLPack" and np.lib.NumpyVersion(np.__version__) < "2.1.0":
-        pytest.skip("this NumPy takes whatever DLPack lends for read-only")
-    out, seen = owners(tmp_path)[name]
+        pytest.skip("this NumPy imports all DLPack memory as read-only")
+    out, seen = memory_objects(tmp_path)[name]
     assert fk.normal_(out, rng=KEY) is out
     assert seen.tobytes() == fk.normal(seen.shape, seen.dtype, rng=KEY).tobytes()
 
 
-def test_a_file_holds_what_was_filled(tmp_path: Path) -> None:
+def test_memory_mapped_file_contains_the_values(tmp_path: Path) -> None:
     mapped = np.memmap(tmp_path / "weights", ">f4", "w+", shape=(50, 40))
     fk.normal_(mapped, rng=KEY)
     mapped.flush()
@@ -323,7 +328,7 @@ def test_a_file_holds_what_was_filled(tmp_path: Path) -> None:
 
 
 class OnAnotherDevice(Exporter):
-    """Memory of no CPU."""
+    """An object whose memory is not on the CPU."""
 
     def __dlpack__(self, **options: Any) -> Any:
         raise BufferError("this memory is a GPU's")
@@ -332,12 +337,12 @@ class OnAnotherDevice(Exporter):
         return (2, 0)
 
 
-def test_memory_of_another_device_is_refused() -> None:
-    with pytest.raises(TypeError, match="out must lend memory of the CPU to NumPy by DLPack, and its OnAnotherDevice"):
+def test_memory_of_another_device_raises() -> None:
+    with pytest.raises(TypeError, match="out must export CPU memory to NumPy by DLPack, but its type OnAnotherDevice"):
         fk.normal_(OnAnotherDevice(np.zeros(3)), rng=KEY)
 
 
-def test_read_only_memory_is_refused_from_any_owner(tmp_path: Path) -> None:
+def test_read_only_memory_of_any_object_raises(tmp_path: Path) -> None:
     (tmp_path / "weights").write_bytes(bytes(96))
     locked = np.zeros((4, 6), np.float32)
     locked.flags.writeable = False
@@ -354,7 +359,7 @@ def test_read_only_memory_is_refused_from_any_owner(tmp_path: Path) -> None:
         assert not np.any(np.asarray(out) != np.asarray(out).flat[0])
 
 
-def test_jax_arrays_cannot_change() -> None:
+def test_jax_array_raises() -> None:
     jax_numpy = pytest.importorskip("jax.numpy")
     out = jax_numpy.zeros((4, 6), "float32")
     with pytest.raises(ValueError, match="out must be writable"):
@@ -368,15 +373,15 @@ def test_torch_tensors_are_filled_in_place() -> None:
         whole = torch.zeros((4, 12), dtype=dtype)
         for out in (whole, whole.T, whole[:, ::2], whole[1:, 3:5]):
             assert fk.normal_(out, rng=KEY) is out
-            wanted = fk.normal(tuple(out.shape), str(dtype).removeprefix("torch."), rng=KEY)
-            assert out.contiguous().numpy().tobytes() == wanted.tobytes()
+            expected = fk.normal(tuple(out.shape), str(dtype).removeprefix("torch."), rng=KEY)
+            assert out.contiguous().numpy().tobytes() == expected.tobytes()
     learning = torch.zeros((4, 6), requires_grad=True)
-    with pytest.raises(TypeError, match="out must lend memory of the CPU to NumPy by DLPack, and its Tensor "):
+    with pytest.raises(TypeError, match="out must export CPU memory to NumPy by DLPack, but its type Tensor "):
         fk.normal_(learning, rng=KEY)
     assert not learning.detach().numpy().any()
 
 
-def test_nothing_but_numpy_is_imported_for_a_fill() -> None:
+def test_fill_imports_only_numpy() -> None:
     program = (
         "import fastkaiming as fk, sys; fk.normal((3, 4), rng=1); print({'ml_dtypes', 'jax', 'torch'} & {*sys.modules})"
     )

@@ -1,4 +1,4 @@
-"""The narrow formats: rounded as the page says, by whole tables, by casts of NumPy and ml_dtypes, and within bounds."""
+"""The narrow formats: rounding against tables and casts of NumPy and ml_dtypes, and values within the bounds."""
 
 import math
 from bisect import bisect_left
@@ -41,12 +41,12 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
     _core.select_isa(before)
 
 
-# ---- the second implementation, on trial ----
+# ---- the reference implementation ----
 
 
 @narrow
-def test_the_pages_numbers_are_those_of_the_format(name: str) -> None:
-    """Every finite number, as ml_dtypes and NumPy read its bits; -0 and 0 are one."""
+def test_documented_numbers_are_those_of_the_format(name: str) -> None:
+    """Compare with every finite number of ml_dtypes and NumPy; -0 and 0 count as the same number."""
     storage, dtype = FORMATS[name], DTYPES[name]
     bits = np.arange(2**storage.bits, dtype=storage.word)
     with np.errstate(invalid="ignore"):  # signaling NaN
@@ -58,7 +58,7 @@ def test_the_pages_numbers_are_those_of_the_format(name: str) -> None:
 
 @narrow
 @given(st.data())
-def test_reference_rounds_to_the_nearest_and_between_two_to_the_even_one(name: str, data: st.DataObject) -> None:
+def test_reference_rounds_to_nearest_ties_to_even(name: str, data: st.DataObject) -> None:
     storage = FORMATS[name]
     all_numbers = numbers(storage)
     at = data.draw(st.integers(1, len(all_numbers) - 1))
@@ -88,8 +88,8 @@ def rounding(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.mark.parametrize("stride", [4099, pytest.param(1, marks=pytest.mark.slow)])
-def test_every_float32_in_range_is_rounded_as_by_exact_arithmetic(rounding: Path, stride: int) -> None:
-    """All but one in so many, and at every stride the numbers halfway between two of a format, and their neighbours."""
+def test_every_float32_in_range_is_rounded_exactly(rounding: Path, stride: int) -> None:
+    """Every bit pattern at this stride, and always the midpoints between numbers of a format with their neighbours."""
     for name, storage in FORMATS.items():
         question = f"{getattr(_core, name.upper())} {stride}"
         (answer,) = answers(rounding, [question])
@@ -129,8 +129,8 @@ ORDERS: dict[str, Callable[[tuple[int, ...], np.dtype[Any]], NDArray[Any]]] = {
 @pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS, ids=repr)
-def test_a_fill_is_the_float32_fill_cast(name: str, order: str, distribution: Any) -> None:
-    """By NumPy's and ml_dtypes' own casts. All bounds of DISTRIBUTIONS but 0.3 are numbers of every format."""
+def test_narrow_fill_equals_the_cast_float32_fill(name: str, order: str, distribution: Any) -> None:
+    """Compare with casts of NumPy and ml_dtypes. All bounds of DISTRIBUTIONS except 0.3 are numbers of every format."""
     for shape, threads in (((3, 5), 1), ((61, 1031), 2), ((271, 1031), 3)):
         wanted = fk.fill_(np.empty(shape, np.float32), distribution, rng=KEY).astype(DTYPES[name])
         if isinstance(distribution, fk.Uniform) and distribution.low < distribution.high:
@@ -144,27 +144,27 @@ def test_a_fill_is_the_float32_fill_cast(name: str, order: str, distribution: An
 @pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize("distribution", [fk.Normal(0, 0.02), fk.TruncatedNormal(0.5, 1, -2, 2)], ids=repr)
 def test_streaming_stores_give_the_same_bytes(name: str, distribution: Any) -> None:
-    """From any place in a cache line and in a tile, which is as short as half a line for some of these formats.
+    """The runs begin at any offset in a cache line and in a tile, which is half a cache line for some formats.
 
-    A run that begins far in both, and ends early in a tile, leaves the fewest bytes behind the stores.
+    A run that begins late in both and ends early in a tile leaves the fewest bytes after the streaming stores.
     """
-    storage = dtypes.known(DTYPES[name])
+    storage = dtypes.format_of_dtype(DTYPES[name])
     assert storage is not None
-    drawn = kernel_params.draw(distribution, storage)
+    params = kernel_params.kernel_params(distribution, storage)
     places = product((0, 1, 31, 37, 2**34 - 5_003), (0, 1, 17, 29, 49, 63), range(15_011, 15_043, 3))
     for first, start, count in places:
         filled = []
         for store in (_core.STORE_PLAIN, _core.STORE_STREAMING):
             out = np.zeros(count + 64, DTYPES[name])
             place = out[start : start + count].view(FORMATS[name].word)
-            template = _core.Template(None, *drawn, store=store)
+            template = _core.Template(None, *params, store=store)
             _core.fill_all([_core.Plan(place, template, 1, 2, first)])
             filled.append(out.tobytes())
         assert filled[0] == filled[1], (first, start, count)
 
 
 def without_bounds(values: NDArray[Any], uniform: fk.Uniform, storage: Format) -> NDArray[Any]:
-    """Return values of which those that were rounded to a bound that is not stored are its neighbour."""
+    """Replace values that were rounded to a bound that is not stored by its neighbour."""
     all_numbers = numbers(storage)
     below = all_numbers[bisect_left(all_numbers, uniform.high) - 1]
     values[values.astype(np.float64) == uniform.high] = below
@@ -174,7 +174,7 @@ def without_bounds(values: NDArray[Any], uniform: fk.Uniform, storage: Format) -
 
 
 def ends(storage: Format) -> st.SearchStrategy[float]:
-    """Yield numbers of the format, numbers between, and numbers next to 0."""
+    """Return a strategy for numbers of the format, numbers between them, and numbers next to 0."""
     most = min(storage.greatest, 2.0**100)
     inner = st.sampled_from([number for number in numbers(storage) if abs(number) <= most])
     return inner | st.floats(-most, most, width=32) | st.floats(-8, 8).map(lambda x: x * storage.least_scale)
@@ -183,11 +183,11 @@ def ends(storage: Format) -> st.SearchStrategy[float]:
 @narrow
 @given(st.data())
 def test_uniform_values_stay_within_the_bounds(name: str, data: st.DataObject) -> None:
-    """The bounds as the array's precision has them: rounded to float32, but not to the format."""
+    """The bounds are rounded to float32, but not to the format."""
     storage = FORMATS[name]
     low, high = sorted(data.draw(st.tuples(ends(storage), ends(storage)), label="ends"))
     out = np.zeros(1500, DTYPES[name])
-    with suppress(ValueError):  # of which REFUSED tells
+    with suppress(ValueError):  # the test of REFUSED covers this
         fk.uniform_(out, low, high, rng=1)
         check_bounds(out, low, high, name)
 
@@ -208,31 +208,31 @@ def check_bounds(out: NDArray[Any], low: float, high: float, name: str) -> None:
 
 
 @narrow
-def test_a_bound_within_half_a_step_of_0_is_plus_0(name: str) -> None:
-    """And not -0, which the instruction sets would take for the greater or the smaller of the two as they please."""
-    storage = dtypes.known(DTYPES[name])
+def test_bound_within_half_a_step_of_0_is_positive_0(name: str) -> None:
+    """It is not -0, because the instruction sets differ in the minimum and maximum of -0 and 0."""
+    storage = dtypes.format_of_dtype(DTYPES[name])
     assert storage is not None
-    drawn = kernel_params.draw(fk.Uniform(-storage.smallest / 4, 1), storage)
-    _, _, low, _ = drawn.numbers
+    params = kernel_params.kernel_params(fk.Uniform(-storage.smallest / 4, 1), storage)
+    _, _, low, _ = params.numbers
     assert math.copysign(1, low) == 1
     assert low == 0
 
 
 @narrow
 @given(st.data())
-def test_up_and_down_give_the_neighbours_in_the_format(name: str, data: st.DataObject) -> None:
-    storage, all_numbers = dtypes.known(DTYPES[name]), numbers(FORMATS[name])
+def test_round_up_and_round_down_return_the_neighbours(name: str, data: st.DataObject) -> None:
+    storage, all_numbers = dtypes.format_of_dtype(DTYPES[name]), numbers(FORMATS[name])
     assert storage is not None
     most = storage.greatest
     value = data.draw(st.floats(-most, most) | st.sampled_from(all_numbers))
     above = all_numbers[bisect_left(all_numbers, value)]
     below = all_numbers[bisect_left(all_numbers, value) - (above != value)]
-    assert (storage.up(value), storage.down(value)) == (above, below)
+    assert (storage.round_up(value), storage.round_down(value)) == (above, below)
 
 
 @narrow
-def test_what_the_page_says_of_a_format_is_what_the_door_knows(name: str) -> None:
-    storage, page = dtypes.known(DTYPES[name]), FORMATS[name]
+def test_format_properties_match_the_documentation(name: str) -> None:
+    storage, page = dtypes.format_of_dtype(DTYPES[name]), FORMATS[name]
     assert storage is not None
     assert (storage.bits, storage.smallest, storage.greatest, storage.least_scale) == (
         page.significand,
@@ -242,7 +242,7 @@ def test_what_the_page_says_of_a_format_is_what_the_door_knows(name: str) -> Non
     )
 
 
-# float16: 6896 * 9.5 = 65512 > 65504. bfloat16 ends at 3.3895e38, E4M3 at 448 = 9.5 * 47.16, E5M2 at 57344.
+# float16: 6896 * 9.5 = 65512 > 65504. The maximum of bfloat16 is 3.3895e38, of E4M3 448 = 9.5 * 47.16, of E5M2 57344.
 REFUSED: list[tuple[str, Any, str]] = [
     (
         "float16",
@@ -252,40 +252,48 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("float16", fk.Normal(65505), "mean must not overflow float16, got 65505"),
     ("float16", fk.Uniform(-65505, 0), "low must not overflow float16, got -65505"),
     ("float16", fk.Uniform(0, 1e39), "high must not overflow float16, got 1e+39"),
-    ("float16", fk.Normal(0, 2.0**-25.01), f"std must be 0 or at least {2.0**-25} not to underflow float16, got "),
+    ("float16", fk.Normal(0, 2.0**-25.01), f"std must be 0 or at least {2.0**-25} to avoid underflow in float16, got "),
     ("float16", fk.Uniform(1, 1 + 2.0**-25), "low and high must differ after they are rounded to float32, got "),
     (
         "float16",
         fk.Uniform(1.0001, 1.0009),
-        "low and high must leave two or more numbers of float16 to store, got Uniform(low=1.0001, ",
+        "low and high must leave at least two numbers of float16 to store, got Uniform(low=1.0001, ",
     ),
     ("bfloat16", fk.Normal(0, 3.57e37), "abs(mean) + 9.5 * std must not overflow bfloat16, got "),
     ("bfloat16", fk.Normal(3.4e38), "mean must not overflow bfloat16, got 3.4e+38"),
-    ("bfloat16", fk.Normal(0, 2.0**-102.01), f"std must be 0 or at least {2.0**-102} not to underflow bfloat16, "),
-    ("float16", fk.Uniform(1.0, 1.0009), "low and high must leave two or more numbers of float16 to store, got "),
-    ("bfloat16", fk.Uniform(1.001, 1.007), "low and high must leave two or more numbers of bfloat16 to store, got "),
+    ("bfloat16", fk.Normal(0, 2.0**-102.01), f"std must be 0 or at least {2.0**-102} to avoid underflow in bfloat16, "),
+    ("float16", fk.Uniform(1.0, 1.0009), "low and high must leave at least two numbers of float16 to store, got "),
+    ("bfloat16", fk.Uniform(1.001, 1.007), "low and high must leave at least two numbers of bfloat16 to store, got "),
     ("float8_e4m3fn", fk.Normal(0, 47.2), "abs(mean) + 9.5 * std must not overflow float8_e4m3fn, got "),
     ("float8_e4m3fn", fk.Uniform(-448.1, 1), "low must not overflow float8_e4m3fn, got -448.1"),
-    ("float8_e4m3fn", fk.Normal(0, 2.0**-10.01), f"std must be 0 or at least {2.0**-10} not to underflow float8_e4"),
+    (
+        "float8_e4m3fn",
+        fk.Normal(0, 2.0**-10.01),
+        f"std must be 0 or at least {2.0**-10} to avoid underflow in float8_e4",
+    ),
     (
         "float8_e4m3fn",
         fk.Uniform(1.01, 1.12),
-        "low and high must leave two or more numbers of float8_e4m3fn to st",
+        "low and high must leave at least two numbers of float8_e4m3fn to st",
     ),
     ("float8_e4m3fn", fk.Uniform(2.0**-11, 2.0**-9.1), "(high - low) / 2 must be 0 or at least "),
     ("float8_e5m2", fk.Normal(0, 6040), "abs(mean) + 9.5 * std must not overflow float8_e5m2, got "),
     ("float8_e5m2", fk.Uniform(0, 57345), "high must not overflow float8_e5m2, got 57345"),
-    ("float8_e5m2", fk.Normal(0, 2.0**-17.01), f"std must be 0 or at least {2.0**-17} not to underflow float8_e5m2"),
+    (
+        "float8_e5m2",
+        fk.Normal(0, 2.0**-17.01),
+        f"std must be 0 or at least {2.0**-17} to avoid underflow in float8_e5m2",
+    ),
     (
         "float8_e5m2",
         fk.Uniform(-1.24, -1.01),
-        "low and high must leave two or more numbers of float8_e5m2 to sto",
+        "low and high must leave at least two numbers of float8_e5m2 to sto",
     ),
 ]
 
 
 @pytest.mark.parametrize(("name", "distribution", "message"), REFUSED)
-def test_what_a_format_cannot_hold_is_refused(name: str, distribution: Any, message: str) -> None:
+def test_distribution_that_does_not_fit_the_format_raises(name: str, distribution: Any, message: str) -> None:
     out, generator = np.empty((4, 6), DTYPES[name]), fk.Generator(0)
     out.view(np.uint8)[...] = 0xA5
     with pytest.raises(ValueError) as refusal:  # noqa: PT011
@@ -296,7 +304,7 @@ def test_what_a_format_cannot_hold_is_refused(name: str, distribution: Any, mess
 
 
 @narrow
-def test_the_extremes_of_a_format_give_finite_values(name: str) -> None:
+def test_extreme_parameters_of_a_format_give_finite_values(name: str) -> None:
     storage = FORMATS[name]
     least, limit = storage.least_scale, storage.greatest
     most = float(np.nextafter(np.float32(limit / 9.5), np.float32(0)))
@@ -319,7 +327,7 @@ out = np.empty(1 << 25, sys.argv[1])  # as float32, 128 MiB
 out.view(np.uint8).fill(1)
 fk.kaiming_normal_(np.empty((64, 64), out.dtype), rng=1)
 try:
-    Path("/proc/self/clear_refs").write_text("5")  # the recorded peak becomes the present size
+    Path("/proc/self/clear_refs").write_text("5")  # resets the recorded peak to the current size
 except OSError as error:
     sys.exit(f"no peak: {error}")
 
@@ -333,7 +341,7 @@ print(peak() - before)
 
 
 @narrow
-def test_no_temporary_of_the_arrays_size(name: str) -> None:
+def test_narrow_fill_needs_no_temporary_array(name: str) -> None:
     result = python(PEAK, name)
     if result.stderr.startswith("no peak"):
         pytest.skip(result.stderr)

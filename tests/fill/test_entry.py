@@ -1,4 +1,4 @@
-"""The compiled entry to the core: what it remembers of a fill, and what it never takes for something else."""
+"""The compiled entry point: what it caches of a fill, and that different fills never share a cache entry."""
 
 import math
 import sys
@@ -13,7 +13,7 @@ from plans import put_off
 
 import fastkaiming as fk
 
-MAX_TEMPLATES = 4096  # that fastkaiming/_entry.pxi remembers
+MAX_TEMPLATES = 4096  # the size of the cache in fastkaiming/_entry.pxi
 
 
 def functions_called(call: Callable[[], object]) -> list[str]:
@@ -45,7 +45,7 @@ def functions_called(call: Callable[[], object]) -> list[str]:
     ],
 )
 @pytest.mark.parametrize("rng", [3, fk.Key(3, 4)])
-def test_the_second_of_two_equal_fills_runs_no_python_but_the_function_itself(
+def test_second_of_two_equal_fills_calls_no_other_python_function(
     fill: Callable[..., Any], arguments: dict[str, Any], rng: Any
 ) -> None:
     first = fill(np.empty((7, 5), np.float32), rng=rng, **arguments)
@@ -54,7 +54,7 @@ def test_the_second_of_two_equal_fills_runs_no_python_but_the_function_itself(
     assert second.tobytes() == first.tobytes()
 
 
-def test_a_template_is_for_one_dtype_and_byte_order() -> None:
+def test_templates_are_not_shared_between_dtypes_or_byte_orders() -> None:
     dtypes = [np.dtype(name) for name in ("f4", ">f4", "f8", ">f8", "f2", ">f2")]
     for _ in range(2):
         values = [fk.uniform_(np.empty(9, dtype), rng=5).astype(np.float64) for dtype in dtypes]
@@ -63,14 +63,14 @@ def test_a_template_is_for_one_dtype_and_byte_order() -> None:
         assert len({each.tobytes() for each in values}) == 3
 
 
-def test_a_template_of_a_fan_is_for_one_shape() -> None:
+def test_templates_of_fans_are_not_shared_between_shapes() -> None:
     with put_off() as plans:
         for shape in ((4, 9), (9, 4), (4, 9), (4, 3, 3)):
             fk.kaiming_normal_(np.empty(shape, np.float32), nonlinearity="linear")
-    assert [drawn.std for drawn in plans.distributions()] == [1 / 3, 1 / 2, 1 / 3, 1 / 3]
+    assert [distribution.std for distribution in plans.distributions()] == [1 / 3, 1 / 2, 1 / 3, 1 / 3]
 
 
-def test_a_callable_is_called_at_every_fill() -> None:
+def test_callable_nonlinearity_is_called_at_every_fill() -> None:
     slopes = [1.0]
 
     def nonlinearity(z: Any) -> Any:
@@ -80,16 +80,16 @@ def test_a_callable_is_called_at_every_fill() -> None:
     with put_off() as plans:
         for slopes[0] in (1.0, 2.0):
             fk.kaiming_normal_(out, nonlinearity=nonlinearity)
-    assert [drawn.std for drawn in plans.distributions()] == pytest.approx([8**-0.5, 8**-0.5 / 2])
+    assert [distribution.std for distribution in plans.distributions()] == pytest.approx([8**-0.5, 8**-0.5 / 2])
 
 
 @pytest.mark.parametrize("nothing", [None, 0, 0.0, "", (), [], {}])
-def test_nothing_is_no_distribution(nothing: Any) -> None:
+def test_none_is_not_a_distribution(nothing: Any) -> None:
     with pytest.raises(TypeError, match=r"^distribution must be a Normal, Uniform or TruncatedNormal, not "):
         fk.fill_(np.empty(3, np.float32), nothing)
 
 
-def test_more_fills_than_are_remembered() -> None:
+def test_more_fills_than_the_cache_holds() -> None:
     out = np.empty(4, np.float32)
     first = fk.uniform_(out, 0.0, 1.0, rng=1).tobytes()
     for i in range(2 * MAX_TEMPLATES):
@@ -97,7 +97,7 @@ def test_more_fills_than_are_remembered() -> None:
     assert fk.uniform_(out, 0.0, 1.0, rng=1).tobytes() == first
 
 
-def test_threads_that_share_what_is_remembered() -> None:
+def test_threads_can_share_the_cache() -> None:
     def work(number: int) -> None:
         for i in range(3 * MAX_TEMPLATES):
             bound = 1.0 + (i * 7 + number) % (MAX_TEMPLATES + 100)

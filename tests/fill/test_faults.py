@@ -1,4 +1,4 @@
-"""What the system does to a process while it fills, or refuses it: the values are right, or an error says why not."""
+"""Failures of the operating system during a fill: either the values are right, or the fill raises an error."""
 
 import hashlib
 import os
@@ -16,7 +16,7 @@ from processes import COUNT, FILL, LONG_FILL, ROOT, compiled, digest_of_fill, py
 if platform.system() != "Linux":
     pytest.skip("needs what only Linux has", allow_module_level=True)
 
-# ---- Threads refused ----
+# ---- Threads that cannot be created ----
 
 
 @pytest.fixture(scope="module")
@@ -29,24 +29,24 @@ def counting_threads(library: Path, allowed: int) -> dict[str, str]:
     return {"LD_PRELOAD": str(library), "ALLOWED_THREADS": str(allowed), "OPENBLAS_NUM_THREADS": "1"}
 
 
-@pytest.mark.parametrize(("allowed", "asked_for"), [(0, 1), (1, 2), (2, 2)])
-def test_refused_threads_leave_the_bytes_alone(refuse_threads: Path, allowed: int, asked_for: int) -> None:
+@pytest.mark.parametrize(("allowed", "requested"), [(0, 1), (1, 2), (2, 2)])
+def test_refused_threads_leave_the_bytes_alone(refuse_threads: Path, allowed: int, requested: int) -> None:
     result = python(f"{FILL}\nprint(digest())", **counting_threads(refuse_threads, allowed))
     assert result.stdout.split() == [digest_of_fill()], result.stderr
-    assert result.stderr == f"threads requested: {asked_for}\n"
+    assert result.stderr == f"threads requested: {requested}\n"
 
 
 REFUSED_BY_A_LIMIT = f"""{FILL}
 import os, resource, sys, threading
 
 def refuse_threads():
-    if sys.argv[1] == "RLIMIT_NPROC":  # which binds nobody with rights
+    if sys.argv[1] == "RLIMIT_NPROC":  # does not apply to a privileged user
         if os.getuid() == 0:
             os.setgroups([])
             os.setgid(65534)
             os.setuid(65534)
         resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
-    else:  # less than a stack
+    else:  # less memory than a stack needs
         used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + (4 << 20), used + (4 << 20)))
 
@@ -66,7 +66,7 @@ print(hashlib.sha256(out).hexdigest())
 def test_threads_refused_by_a_limit(limit: str) -> None:
     result = python(REFUSED_BY_A_LIMIT, limit, OPENBLAS_NUM_THREADS="1")
     if "in setuid" in result.stderr or "in setgroups" in result.stderr:
-        pytest.skip(f"this root cannot become somebody else: {result.stderr}")
+        pytest.skip(f"this root user cannot change its user: {result.stderr}")
     assert result.stdout.splitlines() == ["can't start new thread", digest_of_fill()], result.stderr
     assert result.returncode == 0
 
@@ -91,7 +91,7 @@ print(fk.get_num_threads(), hashlib.sha256(out).hexdigest())
 
 @pytest.fixture
 def control_group() -> Iterator[Callable[[int, int], Path]]:
-    """Yield how to make a control group of so much CPU time in each period, of either version."""
+    """Yield a function that creates a control group with a CPU quota and period, of either version."""
     made = []
 
     def make(quota: int, period: int) -> Path:
@@ -129,7 +129,7 @@ print(fastkaiming.get_num_threads())
     assert result.stdout.split() == [expected, digest_of_fill()], result.stderr
 
 
-# ---- Memory refused ----
+# ---- Allocations that fail ----
 
 
 REFUSED_ALLOCATIONS = """
@@ -163,7 +163,7 @@ for nth in itertools.count(1):
     try:
         if not system.stop_refusing():
             break
-    except MemoryError:  # of this call itself: the fill has none left
+    except MemoryError:  # raised by this call itself, after a fill without failures
         break
     print(outcome, all(np.all(out == (whole if outcome == "filled" else 0)) for out, whole in zip(outs, wholes)))
     fill()
@@ -171,7 +171,7 @@ for nth in itertools.count(1):
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc's own names of malloc")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc's internal names of malloc")
 @pytest.mark.parametrize(
     ("first", "last"),
     [pytest.param(0, 3, id="several"), pytest.param(0, 1, id="streaming"), pytest.param(2, 3, id="rounded")],
@@ -179,11 +179,11 @@ for nth in itertools.count(1):
 def test_each_allocation_refused_in_turn(tmp_path: Path, first: int, last: int) -> None:
     library = compiled(tmp_path / "refuse_memory.so", "-shared", "-fPIC", ROOT / "tests" / "c" / "refuse_memory.c")
     environment = {"LD_PRELOAD": str(library), "OPENBLAS_NUM_THREADS": "1"}
-    if not sysconfig.get_config_var("Py_GIL_DISABLED"):  # which cannot do without an allocator of its own
+    if not sysconfig.get_config_var("Py_GIL_DISABLED"):  # this build needs its own allocator
         environment["PYTHONMALLOC"] = "malloc"
     result = python(REFUSED_ALLOCATIONS, str(first), str(last), **environment)
     assert result.returncode == 0, result.stderr
-    # Nothing is written, or all of it: what only more threads would have needed is done without.
+    # Either nothing is written or everything: memory that only additional threads need is optional.
     assert set(result.stdout.splitlines()) == {"refused True", "filled True"}
 
 
@@ -205,20 +205,20 @@ print(digest())
 
 
 def test_mapped_file_that_is_truncated_during_a_fill(tmp_path: Path) -> None:
-    """The documented end where no page is checked: what the system does to whoever writes beyond the end of a file."""
+    """If pages are not checked, the system terminates a process that writes beyond the end of a file, as documented."""
     program = f"""{LONG_FILL}
 import faulthandler
 
 faulthandler.enable()
-out = np.memmap(sys.argv[1], np.float32, "w+", shape=1 << 28)[::4]  # so far apart that none is
+out = np.memmap(sys.argv[1], np.float32, "w+", shape=1 << 28)[::4]  # so sparse that no page is checked
 
 def truncate(_done, _total):
     os.truncate(sys.argv[1], 0)
-    while True:  # so that the helper finds it, and alone
+    while True:  # so that only the other thread writes beyond the end
         time.sleep(1)
 
 fill(2, truncate)
 """
     result = python(program, str(tmp_path / "weights"))
     assert result.returncode == -signal.SIGBUS, result.stderr
-    assert result.stderr.startswith("Fatal Python error: Bus error")  # by the process's handler, and not unheard
+    assert result.stderr.startswith("Fatal Python error: Bus error")  # the handler of the process ran

@@ -1,4 +1,4 @@
-"""The door to the core: refusals leave every byte alone, and what passes arrives as the numbers of the contract."""
+"""``fill_``: errors leave the memory unchanged, and the core receives correctly rounded parameters."""
 
 import array
 import threading
@@ -21,7 +21,7 @@ MIB = 1 << 20
 
 
 def marked(shape: tuple[int, ...] = (4, 6), dtype: Any = np.float32) -> NDArray[Any]:
-    """Return an array whose every byte is 0xA5, so that a write would show."""
+    """Return an array of bytes 0xA5, so that a test can detect writes."""
     out = np.empty(shape, dtype)
     out.view(np.uint8)[...] = 0xA5
     return out
@@ -37,7 +37,7 @@ def variable_strings() -> NDArray[Any]:
     return np.array(["a"], pytest.importorskip("numpy", "2.0").dtypes.StringDType())
 
 
-KINDS = "out must be a NumPy array, or lend its memory as a buffer or by DLPack, not "
+KINDS = "out must be a NumPy array or support the buffer protocol or DLPack, not "
 DTYPES = "out must be of dtype float32, float64, float16, bfloat16, float8_e4m3fn, or float8_e5m2, not "
 
 TARGETS: list[tuple[str, Callable[[], Any], type[Exception], str]] = [
@@ -62,7 +62,7 @@ TARGETS: list[tuple[str, Callable[[], Any], type[Exception], str]] = [
 
 
 @pytest.mark.parametrize(("make", "error", "message"), [pytest.param(*case, id=name) for name, *case in TARGETS])
-def test_a_refused_target_keeps_its_bytes(make: Callable[[], Any], error: type[Exception], message: str) -> None:
+def test_invalid_out_raises_and_is_not_written(make: Callable[[], Any], error: type[Exception], message: str) -> None:
     out, generator = make(), fk.Generator(0)
     before = np.array(out).tobytes()
     with pytest.raises(error) as refusal:
@@ -92,7 +92,7 @@ ARGUMENTS: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
         TypeError,
         "distribution must be a Normal, Uniform or TruncatedNormal, not list [0, 1]",
     ),
-    # Overflow: 9.5 standard deviations reach 3.42e38 where float32 ends at 3.4028e38, and 1.805e308 past 1.7977e308.
+    # Overflow: 9.5 standard deviations are 3.42e38 > 3.4028e38, the float32 maximum, and 1.805e308 > 1.7977e308.
     (np.float32, {"distribution": fk.Normal(0, 1e39)}, ValueError, "std must not overflow float32, got 1e+39"),
     (np.float32, {"distribution": fk.Normal(-4e38)}, ValueError, "mean must not overflow float32, got -4e+38"),
     (
@@ -120,7 +120,7 @@ ARGUMENTS: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
         np.float32,
         {"distribution": fk.Normal(0, 1e-60)},
         ValueError,
-        f"std must be 0 or at least {2.0**-102} not to underflow float32, got Normal(mean=0.0, std=1e-60)",
+        f"std must be 0 or at least {2.0**-102} to avoid underflow in float32, got Normal(mean=0.0, std=1e-60)",
     ),
     (np.float32, {"distribution": fk.Normal(1, 2.0**-102.01)}, ValueError, "std must be 0 or at least "),
     (np.float64, {"distribution": fk.Normal(0, 2.0**-970)}, ValueError, f"std must be 0 or at least {2.0**-969} "),
@@ -128,7 +128,7 @@ ARGUMENTS: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
     (np.float64, {"distribution": fk.Uniform(0, 5e-324)}, ValueError, "(high - low) / 2 must be 0 or at least "),
     (
         np.float32,
-        {"distribution": fk.Uniform(1, 1 + 2.0**-30)},  # one and the same float32
+        {"distribution": fk.Uniform(1, 1 + 2.0**-30)},  # equal in float32
         ValueError,
         "low and high must differ after they are rounded to float32, got Uniform(low=1.0, ",
     ),
@@ -148,7 +148,7 @@ ARGUMENTS: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
 
 @pytest.mark.parametrize("shape", [(4, 6), (0, 6)])
 @pytest.mark.parametrize(("dtype", "arguments", "error", "message"), ARGUMENTS)
-def test_a_refused_argument_writes_and_takes_nothing(
+def test_invalid_argument_raises_and_writes_and_takes_nothing(
     shape: tuple[int, ...], dtype: Any, arguments: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     out, generator = marked(shape, dtype), fk.Generator(0)
@@ -172,7 +172,7 @@ def test_a_refused_argument_writes_and_takes_nothing(
         (np.float64, fk.Uniform(-1.79e308, 1.79e308)),
     ],
 )
-def test_the_extremes_give_distinct_finite_values(dtype: Any, distribution: fk.Normal | fk.Uniform) -> None:
+def test_extreme_parameters_give_distinct_finite_values(dtype: Any, distribution: fk.Normal | fk.Uniform) -> None:
     values = fk.fill_(marked((64, 64), dtype), distribution, rng=1)
     assert np.isfinite(values).all()
     assert np.unique(values).size > 4000
@@ -184,12 +184,12 @@ def test_the_extremes_give_distinct_finite_values(dtype: Any, distribution: fk.N
     ("constant", "value"),
     [(fk.Normal(1.5, 0.0), 1.5), (fk.Normal(0.0, 0.0), 0.0), (fk.Uniform(-2.5, -2.5), -2.5), (fk.Uniform(0, 0), 0.0)],
 )
-def test_no_spread_is_a_constant(dtype: Any, constant: fk.Normal | fk.Uniform, value: float) -> None:
+def test_std_of_0_gives_a_constant(dtype: Any, constant: fk.Normal | fk.Uniform, value: float) -> None:
     assert (fk.fill_(marked(dtype=dtype), constant, rng=1) == value).all()
 
 
 def nearest(value: Fraction, bits: int) -> Fraction:
-    """Round to a binary significand of so many bits, ties to even, by exact arithmetic; the exponent has no ends."""
+    """Round to a significand of so many bits, ties to even, with exact arithmetic and an unbounded exponent."""
     if not value:
         return value
     exponent = abs(value).numerator.bit_length() - value.denominator.bit_length() - bits
@@ -206,36 +206,36 @@ PRECISIONS = [
 
 @pytest.mark.parametrize(("dtype", "bits", "uniform", "normal", "constant"), PRECISIONS)
 @given(one=MODERATE, other=MODERATE)
-def test_numbers_are_rounded_once_to_the_precision_of_the_array(
+def test_parameters_are_rounded_once_to_the_precision_of_the_array(
     dtype: Any, bits: int, uniform: int, normal: int, constant: int, one: float, other: float
 ) -> None:
-    storage = dtypes.known(np.dtype(dtype))
+    storage = dtypes.format_of_dtype(np.dtype(dtype))
     assert storage is not None
-    call: Any = tuple(kernel_params.draw(fk.Normal(one, abs(other)), storage))
+    call: Any = tuple(kernel_params.kernel_params(fk.Normal(one, abs(other)), storage))
     assert call == (normal, _core.AS_DRAWN, (nearest(Fraction(abs(other)), bits), nearest(Fraction(one), bits)))
 
     low, high = (nearest(Fraction(end), bits) for end in sorted((one, other)))
     above_low = float(np.nextafter(dtype(float(low)), dtype(np.inf)))
     if (low == high) != (one == other) or (low < high and above_low == high):
-        return  # refused, which has a test of its own
-    call = tuple(kernel_params.draw(fk.Uniform(*sorted((one, other))), storage))
+        return  # raises, which another test checks
+    call = tuple(kernel_params.kernel_params(fk.Uniform(*sorted((one, other))), storage))
     if low == high:
         assert call == (constant, _core.AS_DRAWN, (0.0, low))
         return
     below_high = float(np.nextafter(dtype(float(high)), dtype(-np.inf)))
-    # The sum and the difference are formed in double, then rounded.
+    # The sum and the difference are computed in double precision and then rounded.
     scale = nearest(nearest(high / 2 - low / 2, 53), bits)
     center = nearest(nearest(low / 2 + high / 2, 53), bits)
     assert call == (uniform, _core.AS_DRAWN, (scale, center, -below_high if low == -high else low, below_high))
 
 
-def test_equal_numbers_of_different_dtypes_are_rounded_apart() -> None:
+def test_cached_parameters_are_not_shared_between_dtypes() -> None:
     scales = [fk.fill_(np.ones(1, dtype), fk.Normal(0.1, 0.0), rng=0).item() for dtype in (np.float32, np.float64)]
     assert scales == [0.10000000149011612, 0.1]
 
 
 @pytest.mark.parametrize("shape", [(0,), (0, 5), (3, 0, 2)])
-def test_no_elements_is_a_no_op_that_still_takes_its_stream(shape: tuple[int, ...]) -> None:
+def test_empty_array_takes_a_stream(shape: tuple[int, ...]) -> None:
     generator = fk.Generator(0)
     reports: list[tuple[int, int]] = []
     with fk.progress(lambda *report: reports.append(report)):
@@ -244,7 +244,7 @@ def test_no_elements_is_a_no_op_that_still_takes_its_stream(shape: tuple[int, ..
     assert generator.take().stream == 2
 
 
-def test_fills_in_place_whatever_the_kind_of_memory(tmp_path: Any) -> None:
+def test_all_kinds_of_memory_are_filled_in_place(tmp_path: Any) -> None:
     expected = fk.fill_(np.empty(24, np.float32), fk.Normal(), rng=5)
     mapped = np.memmap(tmp_path / "weights", np.float32, "w+", shape=(2, 3, 4))
     scalar = np.empty((), np.float32)
@@ -256,7 +256,7 @@ def test_fills_in_place_whatever_the_kind_of_memory(tmp_path: Any) -> None:
     assert fk.fill_(scalar, fk.Normal(), rng=5) == expected[0]
 
 
-def test_rng_decides_the_values() -> None:
+def test_values_depend_on_rng() -> None:
     def values(rng: Any) -> bytes:
         return fk.fill_(marked(), fk.Uniform(), rng=rng).tobytes()
 
@@ -272,18 +272,18 @@ def test_rng_decides_the_values() -> None:
     ("mebibytes", "cpus", "threads", "expected"),
     [(4, 64, None, 2), (6, 64, None, 3), (64, 3, None, 3), (64, 1, None, 1), (1, 1, 7, 7), (64, 2, 5, 5)],
 )
-def test_threads(
+def test_default_number_of_threads(
     monkeypatch: pytest.MonkeyPatch, mebibytes: int, cpus: int, threads: int | None, expected: int
 ) -> None:
     monkeypatch.setattr(fill, "get_num_threads", lambda: cpus)
-    assert fill._threads(threads, mebibytes * MIB) == expected
+    assert fill._thread_count(threads, mebibytes * MIB) == expected
 
 
 @pytest.mark.parametrize(
     ("nbytes", "threads", "counted"),
     [(4 * MIB - 4, None, False), (4 * MIB, None, True), (4 * MIB, 1, False)],
 )
-def test_only_a_large_fill_without_a_number_of_threads_counts_the_cpus(
+def test_cpus_are_counted_only_for_large_fills_without_a_threads_argument(
     monkeypatch: pytest.MonkeyPatch, nbytes: int, threads: int | None, counted: bool
 ) -> None:
     counts: list[int] = []
@@ -312,7 +312,7 @@ def test_progress_reports_the_end_of_every_fill_inside() -> None:
     assert inner == [(20, 20)]
 
 
-def test_progress_belongs_to_its_own_thread_of_control() -> None:
+def test_progress_applies_to_its_own_thread_or_task_only() -> None:
     reports: list[tuple[int, int]] = []
     with fk.progress(lambda *report: reports.append(report)):
         other = threading.Thread(target=fk.normal, args=(100,))
@@ -321,7 +321,7 @@ def test_progress_belongs_to_its_own_thread_of_control() -> None:
     assert reports == []
 
 
-def test_an_exception_from_progress_comes_out_of_the_fill() -> None:
+def test_fill_raises_the_exception_of_a_progress_callback() -> None:
     def stop(done: int, total: int) -> None:
         raise InterruptedError(f"stopped at {done} of {total}")
 
@@ -330,7 +330,7 @@ def test_an_exception_from_progress_comes_out_of_the_fill() -> None:
     fk.normal(10)
 
 
-def test_fills_of_a_callback_are_not_reported_but_others_still_are() -> None:
+def test_fills_within_a_progress_callback_are_not_reported() -> None:
     reports: list[tuple[int, int]] = []
 
     def fills_too(*report: int) -> None:
@@ -344,6 +344,6 @@ def test_fills_of_a_callback_are_not_reported_but_others_still_are() -> None:
 
 
 @pytest.mark.parametrize("callback", [None, "print"])
-def test_progress_needs_something_to_call(callback: Any) -> None:
+def test_progress_rejects_objects_that_are_not_callable(callback: Any) -> None:
     with pytest.raises(TypeError, match="callback must be callable, not "), fk.progress(callback):
         pass

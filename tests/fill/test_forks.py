@@ -1,4 +1,4 @@
-"""Forks and signal handlers in the middle of Generator.take(): nothing waits for a lost lock, no stream comes twice."""
+"""Forks and signal handlers within Generator.take(): no deadlock occurs, and no stream is returned twice."""
 
 import os
 

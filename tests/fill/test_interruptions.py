@@ -1,4 +1,4 @@
-"""Signals, forks and the end of the interpreter during a fill: it ends or goes on, and the next one is right."""
+"""Signals, forks and the end of the interpreter during a fill: it stops or continues, and the next fill is right."""
 
 import platform
 from collections.abc import Callable
@@ -12,19 +12,19 @@ linux_only = pytest.mark.skipif(platform.system() != "Linux", reason="needs what
 PROMPTLY = f"""{LONG_FILL}
 sent = []
 
-def press_ctrl_c():
+def send_sigint():
     wait_for_its_beginning()
     sent.append(time.perf_counter())
     os.kill(os.getpid(), signal.SIGINT)
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background inherit that it is ignored
-finger = threading.Thread(target=press_ctrl_c)
-finger.start()
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background processes inherit SIG_IGN
+sender = threading.Thread(target=send_sigint)
+sender.start()
 try:
     fill(int(sys.argv[1]))
 except KeyboardInterrupt:
     seconds = time.perf_counter() - sent[0]
-    finger.join()
+    sender.join()
     print(out[-1] == 0.0, digest(), seconds)
 """
 
@@ -43,7 +43,7 @@ AT_RANDOM = f"""{FILL}
 import os, random, signal, sys, threading, time
 import fastkaiming as fk
 
-def press_ctrl_c(seconds):
+def send_sigint(seconds):
     time.sleep(seconds)
     os.kill(os.getpid(), signal.SIGINT)
 
@@ -51,41 +51,41 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 _core.select_isa("scalar")
 expected = digest()
 size, seconds = 1 << 19, 0.0
-while seconds < 0.2:  # pending signals are looked for every 50 ms
+while seconds < 0.2:  # the core checks for pending signals every 50 ms
     size *= 2
     begun = time.perf_counter()
     whole = fk.normal((size,), rng=1, threads=1)
     seconds = time.perf_counter() - begun
-chance = random.Random(1)
-cut_short = 0
+random_numbers = random.Random(1)
+interrupted = 0
 for i in range(int(sys.argv[1])):
-    part = np.zeros(chance.randrange(1, size + 1), np.float32)
-    finger = threading.Thread(target=press_ctrl_c, args=(chance.uniform(0, seconds / 2),))
+    part = np.zeros(random_numbers.randrange(1, size + 1), np.float32)
+    sender = threading.Thread(target=send_sigint, args=(random_numbers.uniform(0, seconds / 2),))
     returned = False
     try:
-        finger.start()
+        sender.start()
         fk.normal_(part, rng=1, threads=1 + i % 3)
         returned = True
         while True:
             time.sleep(0.01)
     except KeyboardInterrupt:
-        finger.join()
+        sender.join()
     right = part == whole[:part.size]
     assert np.all(right | (part == 0))
     assert np.all(right) or not returned
-    cut_short += not np.all(right)
+    interrupted += not np.all(right)
     assert digest() == expected
-print(expected, cut_short)
+print(expected, interrupted)
 """
 
 
 @pytest.mark.parametrize("times", [60, pytest.param(1000, marks=pytest.mark.slow)])
 def test_ctrl_c_at_random_moments(times: int) -> None:
     result = python_within(HANG_SECONDS + times, AT_RANDOM, str(times))
-    printed, cut_short = result.stdout.split() or pytest.fail(result.stderr)
+    printed, interrupted = result.stdout.split() or pytest.fail(result.stderr)
     assert printed == digest_of_fill()
-    assert 0 < int(cut_short) <= times
-    print(f"{cut_short} of {times} fills were cut short")
+    assert 0 < int(interrupted) <= times
+    print(f"{interrupted} of {times} fills were interrupted")
 
 
 # ---- Forks ----
@@ -99,7 +99,7 @@ import os, signal
 before = digest()
 child = os.fork()
 if child == 0:
-    signal.alarm(60)  # rather dead than hanging
+    signal.alarm(60)  # terminates the process instead of blocking forever
     print(digest(), flush=True)
     os._exit(0)
 status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -126,7 +126,7 @@ def in_a_child_of_fork():
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        signal.alarm(60)  # rather dead than hanging
+        signal.alarm(60)  # terminates the process instead of blocking forever
         os.write(writing, digest().encode())
         os._exit(0)
     os.close(writing)
@@ -143,7 +143,7 @@ filling.start()
 wait_for_its_beginning()
 for in_a_child in (in_a_child_of_fork, in_a_child_of_multiprocessing) * 3:
     print(in_a_child())
-print(out[-1] == 0.0)  # the other fill was under way all along
+print(out[-1] == 0.0)  # the other fill was still running
 over.set()
 filling.join()
 """
@@ -157,7 +157,7 @@ def test_forks_while_another_thread_fills() -> None:
 
 FORKED_WITHIN = f"""{LONG_FILL}
 
-signal.alarm(100)  # rather dead than hanging
+signal.alarm(100)  # terminates the process instead of blocking forever
 threads, way, raising, several = int(sys.argv[1]), sys.argv[2], sys.argv[3] == "raises", sys.argv[4] == "several"
 children, unfinished = [], []
 
@@ -185,7 +185,7 @@ def send():
 
 signal.signal(signal.SIGUSR1, handle)
 count, seconds = 1 << 20, 0.0
-while seconds < 0.15 * threads:  # pending signals are looked for every 50 ms
+while seconds < 0.15 * threads:  # the core checks for pending signals every 50 ms
     count *= 2
     expected = np.zeros(count, np.float32)
     begun = time.perf_counter()
@@ -280,7 +280,7 @@ import ctypes
 import fastkaiming as fk
 
 system = ctypes.CDLL(None)
-system.__cxa_atexit(system.usleep, ctypes.c_void_p(300_000), None)  # the process outlives its interpreter for a moment
+system.__cxa_atexit(system.usleep, ctypes.c_void_p(300_000), None)  # the process ends after the interpreter
 
 daemon, threads = sys.argv[1] == "daemon", int(sys.argv[2])
 whole = None
@@ -303,7 +303,7 @@ sys.exit(3)
 @pytest.mark.parametrize("threads", ["1", "3"])
 @pytest.mark.parametrize(
     ("kind", "printed"),
-    [pytest.param("daemon", ["True"], id="cut short"), pytest.param("thread", ["True", "True"], id="awaited")],
+    [pytest.param("daemon", ["True"], id="stopped"), pytest.param("thread", ["True", "True"], id="awaited")],
 )
 def test_exit_during_a_fill(kind: str, printed: list[str], threads: str) -> None:
     result = python(AT_EXIT, kind, threads)

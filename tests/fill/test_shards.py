@@ -1,4 +1,4 @@
-"""Shards: however a tensor is cut, and however large it is, its parts hold what the whole one would."""
+"""Shards have the values of the whole tensor, for any division and any size of it."""
 
 import itertools
 import math
@@ -42,30 +42,30 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
     _core.select_isa(before)
 
 
-# ---- cut and put together ----
+# ---- divided tensors ----
 
 
 def slice_of(numbers: range) -> slice:
-    """Return what selects these indices; one that runs backwards to 0 stops before it, which only None can say."""
+    """Return a slice that selects these indices. A slice that ends at index 0 with a negative step needs stop None."""
     return slice(numbers.start, numbers.stop if numbers.stop >= 0 else None, numbers.step)
 
 
 @st.composite
 def axis_cuts(draw: st.DrawFn, size: int) -> list[slice]:
-    """Return slices that share out an axis: runs of any length, none included, or combs; each may run backwards."""
+    """Return slices that partition an axis: ranges of any length, even 0, or strided slices; each may be reversed."""
     if draw(st.booleans()):
         inner = draw(st.lists(st.integers(0, size), max_size=3).map(sorted))
         parts = [range(*cut) for cut in itertools.pairwise([0, *inner, size])]
     else:
-        teeth = draw(st.integers(1, 5))
-        parts = [range(first, size, teeth) for first in range(teeth)]
-    turned = [part[::-1] if draw(st.booleans()) else part for part in parts]
-    return [slice_of(part) if part else slice(size, size) for part in turned]
+        step = draw(st.integers(1, 5))
+        parts = [range(first, size, step) for first in range(step)]
+    reversed_or_not = [part[::-1] if draw(st.booleans()) else part for part in parts]
+    return [slice_of(part) if part else slice(size, size) for part in reversed_or_not]
 
 
 @st.composite
 def cut_tensors(draw: st.DrawFn) -> tuple[tuple[int, ...], list[tuple[slice, ...]]]:
-    """Return a shape, one of whose axes may be long, and the indices of parts that are together the whole."""
+    """Return a shape, of which one axis may be long, and the indices of shards that partition it."""
     sizes = draw(st.lists(st.integers(1, 9), min_size=1, max_size=4))
     sizes[draw(st.integers(0, len(sizes) - 1))] = draw(st.integers(1, 9) | st.integers(250, 1100))
     return tuple(sizes), list(itertools.product(*(draw(axis_cuts(size)) for size in sizes)))
@@ -75,7 +75,7 @@ def cut_tensors(draw: st.DrawFn) -> tuple[tuple[int, ...], list[tuple[slice, ...
 @pytest.mark.parametrize("distribution", [*DISTRIBUTIONS, *TRUNCATED], ids=str)
 @every_dtype
 @given(cut=cut_tensors(), threads=st.sampled_from(THREADS), order=st.sampled_from("CF"))
-def test_parts_are_together_the_whole(
+def test_shards_equal_the_whole_tensor(
     dtype: Any, distribution: Any, cut: tuple[tuple[int, ...], list[tuple[slice, ...]]], threads: int, order: Any
 ) -> None:
     shape, indices = cut
@@ -103,7 +103,7 @@ LARGE: dict[str, tuple[slice, ...]] = {
 @every_dtype
 @pytest.mark.parametrize("index", LARGE.values(), ids=LARGE)
 @pytest.mark.parametrize("threads", [1, 3])
-def test_parts_of_several_cells(dtype: Any, index: tuple[slice, ...], threads: int) -> None:
+def test_shards_of_several_work_units(dtype: Any, index: tuple[slice, ...], threads: int) -> None:
     shape = (1400, 1023)
     whole = fk.fill_(np.empty(shape, dtype), DISTRIBUTIONS[0], rng=KEY)
     part = np.zeros(whole[index].shape, dtype)
@@ -111,21 +111,21 @@ def test_parts_of_several_cells(dtype: Any, index: tuple[slice, ...], threads: i
     assert part.tobytes() == whole[index].tobytes()
 
 
-def test_the_whole_is_a_part_of_itself() -> None:
+def test_whole_tensor_is_a_valid_shard() -> None:
     for shape in ((), (1,), (3, 1, 5), (0, 4)):
         whole, part = (fk.fill_(np.zeros(shape), fk.Normal(), rng=KEY) for _ in range(2))
         fk.fill_(part, fk.Normal(), rng=KEY, global_shape=shape, index=(slice(None),) * len(shape))
         assert part.tobytes() == whole.tobytes()
 
 
-def test_an_empty_part_takes_its_stream_and_nothing_else() -> None:
+def test_empty_shard_takes_a_stream() -> None:
     generator = fk.Generator(0)
     out = np.empty((0, 4), np.float32)
     assert fk.fill_(out, fk.Normal(), rng=generator, global_shape=(8, 4), index=np.s_[8:9, :]) is out
     assert generator.take().stream == 2
 
 
-# ---- larger than any memory ----
+# ---- tensors larger than memory ----
 
 
 def check(dtype: Any, distribution: Any, shape: tuple[int, ...], index: tuple[slice, ...], threads: int = 1) -> None:
@@ -140,7 +140,7 @@ def around(middle: int, reach: int, step: int = 1) -> slice:
     return slice(middle - reach, middle + reach + 1, step)
 
 
-# Within a row of so many columns; between two rows; 2^31 rows of 8, so that a batch of rows meets it.
+# The carry is within a row of this many columns; between two rows; in 2^31 rows of 8, within a buffer of rows.
 WIDTHS = [3 * 2**15 + 7, 2**17, 8, 1]
 
 
@@ -149,8 +149,8 @@ WIDTHS = [3 * 2**15 + 7, 2**17, 8, 1]
 @every_dtype
 @pytest.mark.parametrize("multiple", [1, 5])
 @pytest.mark.parametrize("width", WIDTHS)
-def test_parts_where_the_block_number_carries(dtype: Any, distribution: Any, width: int, multiple: int) -> None:
-    """Past 2^32 blocks the upper word of the counter counts: in runs, in batches of rows and within one row of them."""
+def test_shards_at_a_carry_of_the_block_number(dtype: Any, distribution: Any, width: int, multiple: int) -> None:
+    """Beyond 2^32 blocks, the upper word of the counter is not 0: in runs, in buffers of rows and within one row."""
     seam = multiple * 2**32 * (2 if dtype == np.float64 else 4)
     row, column = divmod(seam, width)
     shape = (row + 100, width)
@@ -188,7 +188,7 @@ HUGE: list[tuple[tuple[int, ...], tuple[slice, ...]]] = [
 @every_distribution
 @every_dtype
 @pytest.mark.parametrize(("shape", "index"), HUGE, ids=str)
-def test_parts_of_tensors_of_up_to_2_64_elements(
+def test_shards_of_tensors_of_up_to_2_64_elements(
     dtype: Any, distribution: Any, shape: tuple[int, ...], index: tuple[slice, ...]
 ) -> None:
     if len(shape) > 32 and np.lib.NumpyVersion(np.__version__) < "2.0.0":
@@ -196,7 +196,7 @@ def test_parts_of_tensors_of_up_to_2_64_elements(
     check(dtype, distribution, shape, index)
 
 
-# ---- refused ----
+# ---- errors ----
 
 TOGETHER = "global_shape and index must be given together, got "
 WHOLE = np.s_[:, :]
@@ -307,7 +307,7 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
 
 @pytest.mark.parametrize(("arguments", "error", "message"), REFUSED)
 @pytest.mark.parametrize("fill", [fk.normal_, fk.uniform_, partial(fk.kaiming_normal_, fan=2), fk.trunc_normal_])
-def test_a_refused_place_writes_and_takes_nothing(
+def test_invalid_shard_raises_and_writes_and_takes_nothing(
     fill: Any, arguments: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     out, generator = np.empty((4, 6), np.float32), fk.Generator(0)
@@ -323,7 +323,7 @@ def test_a_refused_place_writes_and_takes_nothing(
 
 
 @given(st.lists(st.integers(0, 2**16), min_size=1, max_size=4), st.integers(1, 300), st.data())
-def test_shards_share_out_an_axis_evenly_and_in_order(shape: list[int], parts: int, data: st.DataObject) -> None:
+def test_shard_slices_divide_an_axis_evenly_and_in_order(shape: list[int], parts: int, data: st.DataObject) -> None:
     axis = data.draw(st.integers(-len(shape), len(shape) - 1))
     cuts = fk.shard_slices(shape, parts, axis)
     assert len(cuts) == parts
@@ -342,7 +342,7 @@ def test_shards_share_out_an_axis_evenly_and_in_order(shape: list[int], parts: i
     assert max(sizes) - min(sizes) <= 1
 
 
-def test_shards_by_hand() -> None:
+def test_shard_slices_examples() -> None:
     assert fk.shard_slices((10, 4), 3) == [np.s_[0:4, 0:4], np.s_[4:7, 0:4], np.s_[7:10, 0:4]]
     assert fk.shard_slices((2, 3), parts=2, axis=-1) == [np.s_[0:2, 0:2], np.s_[0:2, 2:3]]
     assert fk.shard_slices(2, 3) == [np.s_[0:1,], np.s_[1:2,], np.s_[2:2,]]
@@ -355,7 +355,7 @@ def test_shards_by_hand() -> None:
         (((4, -1), 2), ValueError, "shape[1] must be an integer from 0 to "),
         (("4", 2), TypeError, "shape must be an integer or a sequence of integers, not str '4'"),
         (((2**33, 2**33), 2), ValueError, "shape must hold at most 2**64 elements, got "),
-        (((), 2), ValueError, "shape must have an axis to cut, got ()"),
+        (((), 2), ValueError, "shape must have at least one axis, got ()"),
         (((4, 6), 0), ValueError, "parts must be an integer from 1 to 18446744073709551616, got 0"),
         (((4, 6), 2.0), TypeError, "parts must be an integer, not float 2.0"),
         (((4, 6), True), TypeError, "parts must be an integer, not bool True"),
@@ -364,7 +364,9 @@ def test_shards_by_hand() -> None:
         (((4, 6), 2, None), TypeError, "axis must be an integer, not NoneType None"),
     ],
 )
-def test_shards_that_cannot_be(arguments: tuple[Any, ...], error: type[Exception], message: str) -> None:
+def test_invalid_arguments_of_shard_slices_raise(
+    arguments: tuple[Any, ...], error: type[Exception], message: str
+) -> None:
     with pytest.raises(error) as refusal:
         fk.shard_slices(*arguments)
     assert str(refusal.value).startswith(message)

@@ -20,5 +20,5 @@ class Plans(list[_core.Plan]):
 def put_off() -> Iterator[Plans]:
     """Make none of the fills of the ``with`` block, but collect their plans."""
     plans = Plans()
-    with fill._changed(gathered=plans):
+    with fill._set_mode(deferred=plans):
         yield plans

@@ -1,4 +1,4 @@
-"""Fans against connections counted by hand, as PyTorch, JAX and Keras store weights; gains against torch's table."""
+"""Fans against counts by hand, in the layouts of PyTorch, JAX and Keras; gains against torch's table."""
 
 import math
 import platform
@@ -23,7 +23,7 @@ FANS: list[tuple[tuple[int, ...], dict[str, Any], int, int]] = [
     ((33, 16, 3), {}, 48, 99),
     ((64, 3, 7, 7), {}, 147, 3136),
     ((5, 2, 3, 4, 6), {}, 144, 360),
-    # Conv2d(64, 128, 3, groups=4): an output sees 16 channels, an input reaches 32; depthwise: one each
+    # Conv2d(64, 128, 3, groups=4): 16 inputs of an output, 32 outputs of an input; depthwise: one of each
     ((128, 16, 3, 3), {"groups": 4}, 144, 288),
     ((32, 1, 3, 3), {"groups": 32}, 9, 9),
     # ConvTranspose2d(16, 33, (3, 5)), and ConvTranspose1d(64, 128, 5, groups=4) of shape (64, 128 / 4, 5)
@@ -41,7 +41,7 @@ FANS: list[tuple[tuple[int, ...], dict[str, Any], int, int]] = [
     ((4, 2, 2048, 512), {"layout": "BBOI"}, 512, 2048),
     ((64, 5, 5, 3), {"layout": "O*I"}, 75, 1600),
     ((6, 7), {"layout": "OI"}, 7, 6),
-    # no elements, yet a fan
+    # no elements, but the fan is not 0
     ((0, 5), {}, 5, 0),
 ]
 
@@ -54,9 +54,9 @@ def test_fans(shape: tuple[int, ...], arguments: dict[str, Any], fan_in: int, fa
 
 
 @given(st.permutations("OIBXY"), st.lists(st.integers(1, 50), min_size=5, max_size=5))
-def test_fans_follow_the_letters_wherever_they_stand(letters: list[str], sizes: list[int]) -> None:
+def test_fans_follow_the_letters_of_any_layout(letters: list[str], sizes: list[int]) -> None:
     size = dict(zip("OIBXY", sizes, strict=True))
-    # The receptive field is one run of axes: put Y right behind X.
+    # The axes of the receptive field must be adjacent, so Y is moved behind X.
     order = [letter for letter in letters if letter != "Y"]
     order.insert(order.index("X") + 1, "Y")
     layout = "".join(order).replace("XY", "*")
@@ -96,7 +96,7 @@ def test_a_grouped_layer_has_the_fans_of_one_of_its_groups(groups: int, outputs:
         ({"transposed": 1}, TypeError, "transposed must be True or False, not int 1"),
     ],
 )
-def test_fans_refuses(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
+def test_fans_rejects_invalid_arguments(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error) as refusal:
         fk.fans(**({"shape": (4, 6, 3)} | arguments))
     assert str(refusal.value).startswith(message)
@@ -109,7 +109,7 @@ def test_fans_refuses(arguments: dict[str, Any], error: type[Exception], message
         *((f"conv_transpose{n}d", None, 1.0) for n in (1, 2, 3)),
         ("tanh", None, 5 / 3),
         ("relu", None, 1.4142135623730951),
-        *(("relu", param, 1.4142135623730951) for param in (0.3, math.nan, 1e200, True, "0.1")),  # as in torch, unused
+        *(("relu", param, 1.4142135623730951) for param in (0.3, math.nan, 1e200, True, "0.1")),  # unused, as in torch
         ("selu", None, 0.75),
         ("leaky_relu", None, 1.4141428569978354),  # sqrt(2 / 1.0001)
         ("leaky_relu", 0, 1.4142135623730951),
@@ -135,7 +135,7 @@ def test_gain(nonlinearity: str, param: Any, gain: float) -> None:
         ("leaky_relu", 1e200, ValueError, "param must have a finite square, got 1e+200"),
     ],
 )
-def test_gain_refuses(nonlinearity: Any, param: Any, error: type[Exception], message: str) -> None:
+def test_gain_rejects_invalid_arguments(nonlinearity: Any, param: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error) as refusal:
         fk.calculate_gain(nonlinearity, param)
     assert str(refusal.value).startswith(message)
@@ -157,7 +157,7 @@ print(*map(float.hex, numbers))
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the names of its rounding modes are not known")
 @pytest.mark.parametrize("mode", [0x400, 0x800], ids=["downward", "upward"])
-def test_foreign_rounding_mode_at_import_changes_no_number(mode: int) -> None:
+def test_rounding_mode_at_import_does_not_change_constants(mode: int) -> None:
     result = python(IMPORT_IN_A_FOREIGN_ROUNDING_MODE, str(mode))
     assert result.returncode == 0, result.stderr
     expected = [5 / 3, math.sqrt(2), 0.75, math.sqrt(2 / (1 + 0.01 * 0.01)), math.sqrt(2 / (1 + 0.2 * 0.2))]

@@ -1,4 +1,4 @@
-"""What PyTorch's, JAX's and Keras' initializers draw from, and the calls of ours that docs/migrating.md gives."""
+"""The distributions of PyTorch's, JAX's and Keras' initializers equal those of the calls in docs/migrating.md."""
 
 import math
 import subprocess
@@ -19,7 +19,7 @@ FOREIGN = {"layout": "*IO"}
 RENAMED = {"stddev": "std", "minval": "low", "maxval": "high"}
 LAYOUTS = {frozenset({("in_axis", 1), ("out_axis", 0)}): "OI*", frozenset({("batch_axis", 0)}): "BIO"}
 
-# what to call for an initializer of theirs; for some, it depends on the arguments
+# fastkaiming's equivalent of each initializer; for some, it depends on the arguments
 OURS: dict[tuple[str, str], tuple[Callable[..., Any], dict[str, Any]]] = {
     ("torch", "kaiming_normal_"): (fk.kaiming_normal_, {}),
     ("torch", "kaiming_uniform_"): (fk.kaiming_uniform_, {}),
@@ -47,17 +47,20 @@ for library, names in (
     OURS |= {(library, name): call for name, call in zip(names, calls, strict=True)}
 
 
-def ours(library: str, name: str, theirs: dict[str, Any]) -> tuple[Callable[..., Any], dict[str, Any]]:
-    """Return what to call in place of a call of theirs."""
-    if name in ("truncated_normal", "TruncatedNormal"):  # whose bounds are in sigmas: of a std of 0.01 or 0.05
-        mean, std = theirs.get("mean", 0.0), theirs.get("stddev", 0.01 if library == "jax" else 0.05)
-        low, high = mean + theirs.get("lower", -2.0) * std, mean + theirs.get("upper", 2.0) * std
+def equivalent_call(library: str, name: str, original: dict[str, Any]) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """Return fastkaiming's equivalent of a call of another library."""
+    if name in (
+        "truncated_normal",
+        "TruncatedNormal",
+    ):  # with bounds in sigmas of a std of 0.01 or 0.05
+        mean, std = original.get("mean", 0.0), original.get("stddev", 0.01 if library == "jax" else 0.05)
+        low, high = mean + original.get("lower", -2.0) * std, mean + original.get("upper", 2.0) * std
         return fk.trunc_normal_, {"mean": mean, "std": std, "a": low, "b": high}
     if (library, name) == ("jax", "uniform"):
-        return fk.uniform_, {"high": theirs["scale"]}
+        return fk.uniform_, {"high": original["scale"]}
     call, arguments = OURS[library, name]
-    axes = frozenset((axis, at) for axis, at in theirs.items() if axis.endswith("_axis"))
-    others = {RENAMED.get(key, key): value for key, value in theirs.items() if not key.endswith("_axis")}
+    axes = frozenset((axis, at) for axis, at in original.items() if axis.endswith("_axis"))
+    others = {RENAMED.get(key, key): value for key, value in original.items() if not key.endswith("_axis")}
     if library == "keras" and others.get("distribution") == "normal":
         others["distribution"] = "truncated_normal"
     return call, arguments | others | ({"layout": LAYOUTS[axes]} if axes else {})
@@ -66,17 +69,17 @@ def ours(library: str, name: str, theirs: dict[str, Any]) -> tuple[Callable[...,
 @pytest.mark.parametrize("row", [row for row in ROWS if " calculate_gain " not in row])
 def test_distribution(row: str) -> None:
     library, name, dimensions, texts, family, *hexadecimals = row.split(" ")
-    theirs = read(texts)
+    original = read(texts)
     expected = list(map(float.fromhex, hexadecimals))
-    call, arguments = ours(library, name, theirs)
+    call, arguments = equivalent_call(library, name, original)
     with put_off() as plans:
         call(np.empty(tuple(map(int, dimensions.split("x"))), np.float32), **arguments)
-    own_family, own = numbers_of(plans.distributions()[0])
-    assert own_family == family
+    found_family, parameters = numbers_of(plans.distributions()[0])
+    assert found_family == family
     if library == "torch":  # the same operations in the same order
-        assert own == expected
+        assert parameters == expected
     else:  # sqrt(3 * variance), or sqrt(variance) rounded before it is divided
-        assert own == pytest.approx(expected, rel=2 * ULP, abs=0.0)
+        assert parameters == pytest.approx(expected, rel=2 * ULP, abs=0.0)
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if " calculate_gain " in row])
@@ -86,7 +89,7 @@ def test_gain(row: str) -> None:
     assert fk.calculate_gain(**read(texts)).hex() == gain
 
 
-def test_table_is_large_enough_to_tell() -> None:
+def test_table_has_enough_rows() -> None:
     assert len(ROWS) == len(set(ROWS)) >= 100
     assert all(math.isfinite(float.fromhex(number)) for row in ROWS for number in row.split(" ")[5:])
 
@@ -95,7 +98,7 @@ NEEDED = {"torch": ["torch"], "jax": ["jax"], "keras": ["keras", "jax"]}
 
 
 @pytest.mark.parametrize("library", NEEDED)
-def test_table_is_what_the_library_answers(library: str) -> None:
+def test_table_equals_the_answers_of_the_library(library: str) -> None:
     missing = [needed for needed in NEEDED[library] if find_spec(needed) is None]
     if missing:
         pytest.skip(f"not installed: {', '.join(missing)}")

@@ -1,4 +1,4 @@
-"""Gains against mpmath's integrals of the formulas, against closed forms, and against each other."""
+"""Gains against integrals by mpmath, against closed forms, and against each other."""
 
 import math
 from collections.abc import Callable
@@ -17,8 +17,8 @@ DECIMALS = {name: decimal for name, decimal, _ in ROWS}
 
 
 @pytest.mark.parametrize(("name", "decimal", "hexadecimal"), ROWS)
-def test_gains_are_the_integrals_to_the_last_bit(name: str, decimal: str, hexadecimal: str) -> None:
-    if name == "elu_below_0":  # the moment behind every alpha; this one leaves nothing but it
+def test_gains_equal_the_integrals_to_the_last_bit(name: str, decimal: str, hexadecimal: str) -> None:
+    if name == "elu_below_0":  # every alpha uses this moment; this alpha leaves no other term
         assert fk.calculate_gain("elu", 1e150) == math.sqrt(2 / (1 + float(decimal) * 1e300))
     else:
         assert fk.calculate_gain(name).hex() == hexadecimal
@@ -34,7 +34,7 @@ def test_table_is_what_its_generator_computes() -> None:
     assert computed.items() <= DECIMALS.items()
 
 
-def test_names_of_one_function() -> None:
+def test_synonyms_have_equal_gains() -> None:
     assert fk.calculate_gain("swish") == fk.calculate_gain("silu")
     assert fk.calculate_gain("elu") == fk.calculate_gain("elu", 1) == fk.calculate_gain("elu", -1)
     assert fk.calculate_gain("elu", 0) == fk.calculate_gain("relu")
@@ -87,12 +87,12 @@ def test_gain_of_a_callable(function: Callable[[Any], Any], gain: float) -> None
     assert math.isclose(fk.calculate_gain(function), gain, rel_tol=1e-10)
 
 
-def test_a_callable_in_single_precision_gives_a_gain_of_that_precision() -> None:
+def test_gain_of_a_single_precision_callable_has_that_precision() -> None:
     gain = fk.calculate_gain(lambda z: np.tanh(z.astype(np.float32)))
     assert math.isclose(gain, 1.59253741972283142777, rel_tol=1e-7)
 
 
-def test_a_callable_may_change_its_argument_and_is_asked_at_every_call() -> None:
+def test_callable_may_modify_its_argument_and_is_evaluated_at_every_call() -> None:
     slope = 1.0
 
     def in_place(z: Any) -> Any:
@@ -109,7 +109,7 @@ def test_a_callable_may_change_its_argument_and_is_asked_at_every_call() -> None
 
 
 class Absent:
-    """A function of a library whose arrays are its own."""
+    """A function of a library with its own array type."""
 
     def __call__(self, z: object) -> float:
         raise RuntimeError(f"not for {type(z).__name__}")
@@ -141,7 +141,7 @@ class Absent:
         (Absent(), RuntimeError, "not for float"),
     ],
 )
-def test_gain_of_a_callable_refuses(function: Any, error: type[Exception], message: str) -> None:
+def test_gain_of_an_invalid_callable_raises(function: Any, error: type[Exception], message: str) -> None:
     for call in (lambda: fk.calculate_gain(function), lambda: fk.kaiming((3, 3), nonlinearity=function)):
         with pytest.raises(error) as refusal:
             call()
@@ -149,13 +149,13 @@ def test_gain_of_a_callable_refuses(function: Any, error: type[Exception], messa
 
 
 @pytest.mark.parametrize("name", ["elu", "gelu", "silu", "swish", "mish", "softplus"])
-def test_kaiming_takes_the_names(name: str) -> None:
-    # the argument a is the slope of leaky_relu alone: it is not the alpha of elu
+def test_kaiming_accepts_every_nonlinearity(name: str) -> None:
+    # the argument a is only the slope of leaky_relu, not the alpha of elu
     assert fk.kaiming((3, 16), nonlinearity=name) == fk.Normal(0.0, fk.calculate_gain(name) / 4)
     assert fk.kaiming((3, 16), a=0.3, nonlinearity=name) == fk.Normal(0.0, fk.calculate_gain(name) / 4)
 
 
-def test_torch_has_two_slopes_of_leaky_relu() -> None:
+def test_default_slopes_of_leaky_relu_are_those_of_torch() -> None:
     # 0.01 in calculate_gain, 0 in kaiming_*
     assert fk.calculate_gain("leaky_relu") == math.sqrt(2 / (1 + 0.01**2))
     assert fk.kaiming((3, 16)) == fk.Normal(0.0, math.sqrt(2) / 4)

@@ -1,4 +1,4 @@
-"""The named initializers: the distribution that each draws from, by hand; what they refuse, with no byte written."""
+"""The Kaiming and plain initializers: their distributions against formulas, and their errors."""
 
 import ctypes
 import ctypes.util
@@ -34,7 +34,7 @@ VARIANCES: list[tuple[tuple[int, ...], dict[str, Any], float]] = [
     ((256, 128), {"nonlinearity": "relu"}, 2 / 128),
     ((256, 128), {"nonlinearity": "relu", "a": 0.5}, 2 / 128),
     ((256, 128), {"a": 0.2}, 2 / 1.04 / 128),
-    ((256, 128), {"a": math.sqrt(5)}, 1 / 3 / 128),  # torch.nn.Linear's own reset_parameters
+    ((256, 128), {"a": math.sqrt(5)}, 1 / 3 / 128),  # torch.nn.Linear.reset_parameters
     ((256, 128), {"nonlinearity": "tanh"}, 25 / 9 / 128),
     ((256, 128), {"nonlinearity": "selu"}, 9 / 16 / 128),
     ((256, 128), {"nonlinearity": "linear"}, 1 / 128),
@@ -52,11 +52,9 @@ VARIANCES: list[tuple[tuple[int, ...], dict[str, Any], float]] = [
     ((256,), {"fan": 0.5, "gain": 2}, 8.0),
     ((), {"fan": 8}, 2 / 8),
     ((256, 128), {"gain": 0.0}, 0.0),
-    # with a fan given, neither layout nor groups are held against the shape
+    # with an explicit fan, layout and groups are not compared with the shape
     ((7,), {"fan": 8, "layout": "BBOI"}, 2 / 8),
     ((7, 5), {"fan": 8, "groups": 2, "mode": "fan_out"}, 2 / 8),
-    # groups need not divide an axis whose fan is not asked for
-    ((7, 5), {"groups": 2}, 2 / 5),
 ]
 
 
@@ -74,7 +72,7 @@ def test_kaiming(shape: tuple[int, ...], arguments: dict[str, Any], variance: fl
 
 @pytest.mark.parametrize(("shape", "arguments", "variance"), [case for case in VARIANCES if math.prod(case[0]) < 10**5])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_kaiming_fills_draw_from_that_distribution(
+def test_kaiming_fills_use_the_distribution_of_kaiming(
     dtype: Any, shape: tuple[int, ...], arguments: dict[str, Any], variance: float
 ) -> None:
     bound = math.sqrt(3) * math.sqrt(variance)
@@ -86,11 +84,11 @@ def test_kaiming_fills_draw_from_that_distribution(
             fk.normal_(plain, std=math.sqrt(variance), rng=fk.Key(1, 2))
         else:
             fk.uniform_(plain, -bound, bound, rng=fk.Key(1, 2))
-        # sqrt(2) / sqrt(fan) and sqrt(2 / fan) may differ by a rounding, and then the values do.
+        # sqrt(2) / sqrt(fan) and sqrt(2 / fan) may differ by a rounding error, and then the values differ, too.
         assert np.allclose(out, plain, rtol=4 * np.finfo(dtype).eps, atol=0)
 
 
-def test_plain_initializers_draw_from_their_distribution() -> None:
+def test_plain_initializers_use_their_distribution() -> None:
     out, expected = np.empty((5, 7)), np.empty((5, 7))
     assert fk.uniform_(out, -2.0, 3.0, rng=1) is out
     assert np.array_equal(out, fk.fill_(expected, fk.Uniform(-2.0, 3.0), rng=1))
@@ -135,6 +133,7 @@ KAIMING: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"layout": "OIHW"}, ValueError, f"{LAYOUT_RULE}, got 'OIHW'"),
     ({"layout": "OIHW", "fan": 3}, ValueError, f"{LAYOUT_RULE}, got "),
     ({"groups": 0}, ValueError, "groups must be an integer from 1 to "),
+    ({"groups": 3, "mode": "fan_in"}, ValueError, "groups must divide the 4 channels of axis 'O', got 3"),
     ({"groups": 3, "mode": "fan_out"}, ValueError, "groups must divide the 4 channels of axis 'O', got 3"),
     ({"groups": 3, "transposed": True}, ValueError, "groups must divide the 4 channels of axis 'I', got 3"),
     ({"transposed": None}, TypeError, "transposed must be True or False, not NoneType None"),
@@ -146,7 +145,7 @@ KAIMING: list[tuple[dict[str, Any], type[Exception], str]] = [
 
 @pytest.mark.parametrize("kaiming", [fk.kaiming_normal_, fk.kaiming_uniform_])
 @pytest.mark.parametrize(("arguments", "error", "message"), KAIMING)
-def test_kaiming_refuses_with_no_byte_written(
+def test_kaiming_raises_before_anything_is_written(
     kaiming: Callable[..., Any], arguments: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     out, generator = marked(), fk.Generator(0)
@@ -171,9 +170,13 @@ def test_kaiming_refuses_with_no_byte_written(
         (fk.uniform_, {"low": 2.0}, "low must not be above high, got low=2.0 and high=1.0"),
         (fk.uniform_, {"high": math.inf}, "high must be finite, got inf"),
         (fk.uniform_, {"low": -1e60}, "low must not overflow float32, got -1e+60"),
+        (fk.constant_, {"val": 1e60}, "val must not overflow float32, got 1e+60"),
+        (fk.constant_, {"val": math.nan}, "val must be finite, got nan"),
     ],
 )
-def test_numbers_that_the_array_cannot_hold(fill: Callable[..., Any], arguments: dict[str, Any], message: str) -> None:
+def test_parameters_that_do_not_fit_the_dtype_raise(
+    fill: Callable[..., Any], arguments: dict[str, Any], message: str
+) -> None:
     out, generator = marked(), fk.Generator(0)
     with pytest.raises(ValueError) as refusal:  # noqa: PT011
         fill(out, **arguments, rng=generator)
@@ -198,14 +201,14 @@ def test_kaiming_needs_two_axes(kaiming: Callable[..., Any], shape: tuple[int, .
         (
             [[1.0]],
             TypeError,
-            "out must be a NumPy array, or lend its memory as a buffer or by DLPack, not list ",
+            "out must be a NumPy array or support the buffer protocol or DLPack, not list ",
         ),
         (marked(dtype=np.int32), TypeError, "out must be of dtype float32, float64, float16, bfloat16, "),
         (np.broadcast_to(marked((6,)), (4, 6)), ValueError, "out must be writable, got a read-only array of shape "),
     ],
 )
 @pytest.mark.parametrize("fill", [fk.kaiming_normal_, fk.kaiming_uniform_, fk.normal_, fk.uniform_])
-def test_targets_are_refused_as_fill_does(
+def test_invalid_out_raises_as_in_fill(
     fill: Callable[..., Any], out: Any, error: type[Exception], message: str
 ) -> None:
     before = np.array(out)
@@ -217,24 +220,24 @@ def test_targets_are_refused_as_fill_does(
 
 @pytest.mark.parametrize("mode", ["fan_in", "fan_out", "fan_avg", "fan_geo_avg"])
 @pytest.mark.parametrize("shape", [(5, 0), (0, 5), (0, 0), (4, 3, 0)])
-def test_weights_without_elements_are_left_alone(shape: tuple[int, ...], mode: str) -> None:
+def test_weights_without_elements_are_accepted(shape: tuple[int, ...], mode: str) -> None:
     out = np.empty(shape, np.float32)
     assert fk.kaiming_normal_(out, mode=mode) is out
     assert fk.kaiming_uniform_(out, mode=mode) is out
 
 
 @pytest.mark.parametrize("arguments", [{"a": True}, {"groups": 3, "mode": "fan_out"}, {"threads": 0}, {"rng": -1}])
-def test_weights_without_elements_excuse_nothing_else(arguments: dict[str, Any]) -> None:
+def test_other_arguments_are_checked_for_weights_without_elements(arguments: dict[str, Any]) -> None:
     with pytest.raises((TypeError, ValueError), match="must"):
         fk.kaiming_normal_(np.empty((4, 0), np.float32), **arguments)
 
 
-def test_a_shape_with_a_fan_of_0_has_no_distribution() -> None:
+def test_kaiming_raises_for_a_fan_of_0() -> None:
     with pytest.raises(ValueError, match=r"fan_in must not be 0, got shape \(5, 0\)"):
         fk.kaiming((5, 0))
 
 
-def test_a_remembered_number_does_not_excuse_a_bool() -> None:
+def test_cached_number_does_not_match_an_equal_bool() -> None:
     out = np.empty((4, 4), np.float32)
     for accepted, refused in (
         ({"a": 1}, {"a": True}),
@@ -246,7 +249,7 @@ def test_a_remembered_number_does_not_excuse_a_bool() -> None:
             fk.kaiming_normal_(out, **refused)
 
 
-def test_kaiming_refuses_another_family() -> None:
+def test_kaiming_rejects_unknown_families() -> None:
     with pytest.raises(ValueError, match=r"distribution must be one of 'normal', .*'uniform', got 'cauchy'"):
         fk.kaiming((4, 4), "cauchy")
 
@@ -254,14 +257,14 @@ def test_kaiming_refuses_another_family() -> None:
 @pytest.mark.parametrize(
     ("family", "gain", "fan"), [("uniform", 1.7e308, 1), ("normal", 1e300, 1e-300), ("uniform", 1e300, 1e-300)]
 )
-def test_kaiming_refuses_by_what_it_was_given(family: str, gain: float, fan: float) -> None:
+def test_kaiming_overflow_message_states_gain_and_fan(family: str, gain: float, fan: float) -> None:
     with pytest.raises(ValueError, match="must not overflow") as refusal:
         fk.kaiming((4, 4), family, gain=gain, fan=fan)
     expected = f"gain / sqrt(fan) must not overflow {family}, got gain={gain} and fan={float(fan)}"
     assert str(refusal.value) == expected
 
 
-TWINS = [
+VARIANTS = [
     (fk.uniform, fk.uniform_),
     (fk.normal, fk.normal_),
     (fk.trunc_normal, fk.trunc_normal_),
@@ -273,20 +276,24 @@ TWINS = [
 ]
 
 
-@pytest.mark.parametrize(("twin", "in_place"), TWINS)
-def test_a_twin_returns_what_its_original_fills_in(twin: Callable[..., Any], in_place: Callable[..., Any]) -> None:
+@pytest.mark.parametrize(("variant", "in_place"), VARIANTS)
+def test_functional_variant_returns_the_values_of_the_in_place_function(
+    variant: Callable[..., Any], in_place: Callable[..., Any]
+) -> None:
     for dtype in map(np.dtype, ("<f4", ">f4", "f8", "f2", ml_dtypes.bfloat16)):
         expected = in_place(np.empty((6, 9), dtype), 0.25, rng=3)
-        assert np.array_equal(twin((6, 9), dtype, 0.25, rng=3), expected)
-        assert twin([6, 9], dtype, rng=3).dtype == dtype
-    assert twin((6, 9)).dtype == np.float32
+        assert np.array_equal(variant((6, 9), dtype, 0.25, rng=3), expected)
+        assert variant([6, 9], dtype, rng=3).dtype == dtype
+    assert variant((6, 9)).dtype == np.float32
 
 
-@pytest.mark.parametrize(("twin", "in_place"), TWINS)
-def test_a_twin_looks_like_its_original(twin: Callable[..., Any], in_place: Callable[..., Any]) -> None:
-    assert twin.__name__ + "_" == in_place.__name__
-    assert getattr(fk, twin.__name__) is twin is pickle.loads(pickle.dumps(twin))
-    shape, dtype, *others = inspect.signature(twin).parameters.values()
+@pytest.mark.parametrize(("variant", "in_place"), VARIANTS)
+def test_functional_variant_has_the_signature_of_the_in_place_function(
+    variant: Callable[..., Any], in_place: Callable[..., Any]
+) -> None:
+    assert variant.__name__ + "_" == in_place.__name__
+    assert getattr(fk, variant.__name__) is variant is pickle.loads(pickle.dumps(variant))
+    shape, dtype, *others = inspect.signature(variant).parameters.values()
     assert (shape.name, dtype.name, dtype.default) == ("shape", "dtype", np.float32)
     assert others == list(inspect.signature(in_place).parameters.values())[1:]
 
@@ -312,11 +319,13 @@ def test_a_twin_looks_like_its_original(twin: Callable[..., Any], in_place: Call
         ((4, 4), "float17", TypeError, DTYPES + "str 'float17'"),
     ],
 )
-@pytest.mark.parametrize("twin", [twin for twin, _ in TWINS])
-def test_a_twin_refuses(twin: Callable[..., Any], shape: Any, dtype: Any, error: type[Exception], message: str) -> None:
+@pytest.mark.parametrize("variant", [variant for variant, _ in VARIANTS])
+def test_functional_variant_rejects_invalid_arguments(
+    variant: Callable[..., Any], shape: Any, dtype: Any, error: type[Exception], message: str
+) -> None:
     generator = fk.Generator(0)
     with pytest.raises(error) as refusal:
-        twin(shape, dtype, rng=generator)
+        variant(shape, dtype, rng=generator)
     assert str(refusal.value).startswith(message)
     assert generator.take().stream == 1
 
@@ -326,7 +335,7 @@ TINY = 2.0**-60
 
 @contextmanager
 def upward_rounding() -> Iterator[None]:
-    """Set what another library may leave behind."""
+    """Set a rounding mode and flags as another library may leave them."""
     library = ctypes.CDLL(ctypes.util.find_library("m"))
     before = library.fegetround()
     if library.fesetround({"x86_64": 0x800, "aarch64": 0x400000}[platform.machine()]):
@@ -343,15 +352,15 @@ def upward_rounding() -> Iterator[None]:
 @pytest.mark.parametrize(
     "columns", [3, 5, 7, 11, 13]
 )  # upwards, sqrt(2 / columns) or its float32 comes out differently
-def test_foreign_rounding_mode_changes_no_bit(columns: int) -> None:
+def test_values_do_not_depend_on_the_rounding_mode(columns: int) -> None:
     expected = np.float32(math.sqrt(2) / math.sqrt(columns)) * fk.normal((29, columns), rng=7)
     with upward_rounding():
-        assert 1.0 + TINY > 1.0  # in force, and no constant of the compiler
+        assert 1.0 + TINY > 1.0  # the mode is active, and this is not a compile-time constant
         got = fk.kaiming_normal((29, columns), rng=7)
     assert np.array_equal(got, expected)
 
 
 @pytest.mark.parametrize(("dtype", "shown"), [(0.2, "float 0.2"), (4, "int 4"), ("bfloat17", "str 'bfloat17'")])
-def test_what_is_no_dtype_is_refused_by_name(dtype: Any, shown: str) -> None:
+def test_invalid_dtype_raises(dtype: Any, shown: str) -> None:
     with pytest.raises(TypeError, match=f"^{DTYPES}{shown}$"):
         fk.kaiming_normal((3, 4), dtype)

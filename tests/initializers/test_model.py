@@ -1,5 +1,6 @@
-"""Whole mappings: which rule an array gets, which stream, what is refused, and that all are filled side by side."""
+"""``init_``: the rule and the stream of each array, errors, and that all arrays are filled in one parallel region."""
 
+import errno
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
@@ -10,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 import fastkaiming as fk
+from fastkaiming import _core
 
 MARK = 0xA5
 
@@ -57,14 +59,14 @@ def test_default_rules() -> None:
     assert report.unused == ("*running_mean", "*running_var")
 
 
-def test_the_seed_is_0_by_default() -> None:
+def test_default_seed_is_0() -> None:
     a, b = model(), model()
     fk.init_(a)
     fk.init_(b, 0)
     assert all(same(a[name], b[name]) for name in a)
 
 
-def test_other_arrays_and_their_order_change_nothing() -> None:
+def test_values_do_not_depend_on_other_arrays_or_their_order() -> None:
     whole, part = model(), dict(reversed(model().items()))
     del part["layers.0.norm.weight"]
     part["new"] = marked(7, 7)
@@ -78,26 +80,26 @@ def test_other_arrays_and_their_order_change_nothing() -> None:
     [(5, 5), (np.int64(5), 5), (fk.Generator(5), 5)],
     ids=["an integer", "NumPy's integer", "a Generator"],
 )
-def test_who_gives_the_seed(rng: Any, seed: int) -> None:
+def test_sources_of_the_seed(rng: Any, seed: int) -> None:
     out = marked(8, 8)
     fk.init_({"w": out}, rng)
     assert same(out, fk.kaiming_normal((8, 8), rng=stream(seed, "w")))
 
 
-def test_a_generator_gives_no_stream_of_its_own() -> None:
+def test_generator_is_not_advanced() -> None:
     generator = fk.Generator(5)
     fk.init_({"w": marked(8, 8)}, generator)
     assert generator.take() == fk.Key(5, 1)
 
 
-def test_a_numpy_generator_gives_a_seed() -> None:
+def test_numpy_generator_provides_the_seed() -> None:
     out = marked(8, 8)
     fk.init_({"w": out}, np.random.default_rng(1))
     seed = int(np.random.default_rng(1).integers(2**64 - 1, dtype=np.uint64, endpoint=True))
     assert same(out, fk.kaiming_normal((8, 8), rng=stream(seed, "w")))
 
 
-def test_fresh_entropy() -> None:
+def test_rng_none_uses_new_entropy() -> None:
     a, b = marked(8, 8), marked(8, 8)
     fk.init_({"w": a}, None)
     fk.init_({"w": b}, None)
@@ -108,8 +110,8 @@ RULES: dict[str, tuple[Any, Callable[[fk.Key], NDArray[Any]]]] = {
     "a name": ("kaiming_uniform", lambda key: fk.kaiming_uniform((6, 5), rng=key)),
     "a name with an underscore": ("kaiming_uniform_", lambda key: fk.kaiming_uniform((6, 5), rng=key)),
     "a call": ("normal()", lambda key: fk.normal((6, 5), rng=key)),
-    "arguments by name": ("normal(std=2.5, mean=-1)", lambda key: fk.normal((6, 5), mean=-1, std=2.5, rng=key)),
-    "arguments by place": (" uniform(-3, 0.5) ", lambda key: fk.uniform((6, 5), low=-3, high=0.5, rng=key)),
+    "keyword arguments": ("normal(std=2.5, mean=-1)", lambda key: fk.normal((6, 5), mean=-1, std=2.5, rng=key)),
+    "positional arguments": (" uniform(-3, 0.5) ", lambda key: fk.uniform((6, 5), low=-3, high=0.5, rng=key)),
     "a text as argument": (
         "kaiming_normal(nonlinearity='tanh', layout='IO')",
         lambda key: fk.kaiming_normal((6, 5), nonlinearity="tanh", layout="IO", rng=key),
@@ -117,7 +119,7 @@ RULES: dict[str, tuple[Any, Callable[[fk.Key], NDArray[Any]]]] = {
     "a constant": ("constant(0.25)", lambda _key: np.full((6, 5), 0.25, np.float32)),
     "a function": (fk.kaiming_uniform_, lambda key: fk.kaiming_uniform((6, 5), rng=key)),
     "a partial function": (partial(fk.normal_, std=3.0), lambda key: fk.normal((6, 5), std=3.0, rng=key)),
-    "a function of the user": (
+    "a user's function": (
         lambda out, rng: fk.normal_(out, std=3.0, rng=rng).__imul__(np.float32(2)),
         lambda key: 2 * fk.normal((6, 5), std=3.0, rng=key),
     ),
@@ -152,7 +154,7 @@ def test_patterns(pattern: str, name: str, matches: bool) -> None:
     assert report.filled == {name: pattern if matches else "*", "other": "*"}
 
 
-def test_the_first_match_wins() -> None:
+def test_first_matching_rule_applies() -> None:
     out = marked(4, 4)
     with pytest.warns(
         UserWarning, match="filled no array: no name matches 'x', and other rules came before 'fc.weight'$"
@@ -162,7 +164,7 @@ def test_the_first_match_wins() -> None:
     assert report.unused == ("x", "fc.weight")
 
 
-def test_shared_memory_is_filled_once_by_the_first_name_of_all() -> None:
+def test_shared_memory_is_filled_once_under_the_first_name() -> None:
     for names in (("lm_head.weight", "embed.weight"), ("embed.weight", "lm_head.weight")):
         out = marked(20, 8)
         with pytest.warns(UserWarning, match=r"other rules came before 'lm_head\*'"):
@@ -205,21 +207,21 @@ def transposed() -> dict[str, NDArray[Any]]:
 
 
 REFUSED: dict[str, tuple[Callable[[], Any], Any, Any, type[Exception], str]] = {
-    "no mapping": (
+    "not a mapping": (
         lambda: [marked(3, 3)],
         0,
         None,
         TypeError,
         r"params must be a mapping of .*, not list",
     ),
-    "a name that is none": (
+    "a name that is not a str": (
         lambda: {3: marked(3, 3)},
         0,
         None,
         TypeError,
         r"a name in params must be .*, not int 3",
     ),
-    "no array": (lambda: {"w": [1.0]}, 0, None, TypeError, r"array 'w': out must be a NumPy array"),
+    "not an array": (lambda: {"w": [1.0]}, 0, None, TypeError, r"array 'w': out must be a NumPy array"),
     "a nested mapping": (
         lambda: {"a": {"w": 1}},
         0,
@@ -228,7 +230,13 @@ REFUSED: dict[str, tuple[Callable[[], Any], Any, Any, type[Exception], str]] = {
         r"array 'a': .*nested mappings",
     ),
     "an argument twice": (one, 0, {"*": "normal(std=1, std=2)"}, ValueError, r"must .*, got 'normal\(std=1, std=2\)'"),
-    "an unhashable key": (one, 0, {"*": "zeros({[]: 1})"}, ValueError, r"must have literals for arguments"),
+    "an unhashable key": (
+        one,
+        0,
+        {"*": "zeros({[]: 1})"},
+        ValueError,
+        r"must have only literals as arguments",
+    ),
     "a number for rules": (one, 0, 5, TypeError, r"rules must be a mapping or pairs of .*, not int 5"),
     "a dtype": (
         lambda: {"a": marked(3, 3), "w": np.zeros((3, 3), int)},
@@ -244,7 +252,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], Any, Any, type[Exception], str]] = {
         ValueError,
         r"array 'w', by the rule '\*': fans need a shape of at least two axes, got \(3,\)",
     ),
-    "no rule": (
+    "no matching rule": (
         lambda: {f"w{i}": marked(3, 3) for i in range(7)},
         0,
         {"x*": "zeros"},
@@ -268,8 +276,14 @@ REFUSED: dict[str, tuple[Callable[[], Any], Any, Any, type[Exception], str]] = {
         r"must be the name of an initializer or a call of one.*, got '1 \+ 1'",
     ),
     "a call of a call": (one, 0, {"*": "normal()()"}, ValueError, r"must be the name of an initializer"),
-    "no literal": (one, 0, {"*": "normal(std=abs(2))"}, ValueError, r"must have literals for arguments"),
-    "no syntax": (
+    "not a literal": (
+        one,
+        0,
+        {"*": "normal(std=abs(2))"},
+        ValueError,
+        r"must have only literals as arguments",
+    ),
+    "a syntax error": (
         one,
         0,
         {"*": "normal("},
@@ -304,9 +318,9 @@ REFUSED: dict[str, tuple[Callable[[], Any], Any, Any, type[Exception], str]] = {
         ValueError,
         r"array 'w', by the rule '\*': std must not be negative, got -2",
     ),
-    "no rule at all": (one, 0, {"*": 3}, TypeError, r"must be a text or a function, not int 3"),
+    "a rule that is a number": (one, 0, {"*": 3}, TypeError, r"must be a str or a callable, not int 3"),
     "a pattern": (one, 0, {3: "zeros"}, TypeError, r"a pattern in rules must be a str"),
-    "rules that are no pairs": (
+    "rules that are not pairs": (
         one,
         0,
         "zeros",
@@ -331,7 +345,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], Any, Any, type[Exception], str]] = {
 
 
 @pytest.mark.parametrize(("make", "rng", "rules", "error", "message"), REFUSED.values(), ids=REFUSED)
-def test_refusals_come_before_the_first_byte(
+def test_invalid_arguments_raise_before_anything_is_written(
     make: Callable[[], Any], rng: Any, rules: Any, error: type[Exception], message: str
 ) -> None:
     params = make()
@@ -342,14 +356,14 @@ def test_refusals_come_before_the_first_byte(
 
 
 @pytest.mark.parametrize("threads", [0, True, 2.0, "2"])
-def test_threads_are_refused_by_name(threads: Any) -> None:
+def test_invalid_threads_raise(threads: Any) -> None:
     out = marked(3, 3)
     with pytest.raises((TypeError, ValueError), match="threads must be an integer"):
         fk.init_({"w": out}, threads=threads)
     assert (out.view(np.uint8) == MARK).all()
 
 
-def test_all_arrays_are_filled_in_one_region() -> None:
+def test_all_arrays_are_filled_in_one_parallel_region() -> None:
     reports: list[tuple[int, int]] = []
     params = {f"w{i}": marked(30, 40) for i in range(500)}
     with fk.progress(lambda done, total: reports.append((done, total))):
@@ -359,7 +373,7 @@ def test_all_arrays_are_filled_in_one_region() -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5, None])
-def test_threads_and_sizes_change_no_bit(threads: int | None) -> None:
+def test_values_do_not_depend_on_threads_or_sizes(threads: int | None) -> None:
     sizes = [(1, 1), (700, 900), (3, 5), (1, 300_001), (2000, 1100), (7, 7), (256, 256)]
     params = {f"{i}": marked(*size) for i, size in enumerate(sizes)}
     params["F"] = np.asfortranarray(marked(611, 517))
@@ -369,7 +383,7 @@ def test_threads_and_sizes_change_no_bit(threads: int | None) -> None:
         assert np.array_equal(out, fk.kaiming_normal(out.shape, out.dtype, rng=stream(8, name)))
 
 
-def test_ctrl_c_and_callbacks_stop_the_region() -> None:
+def test_exception_of_a_progress_callback_stops_the_fill() -> None:
     def stop(_done: int, _total: int) -> None:
         raise InterruptedError
 
@@ -377,7 +391,30 @@ def test_ctrl_c_and_callbacks_stop_the_region() -> None:
         fk.init_({f"w{i}": marked(300, 400) for i in range(20)})
 
 
-def test_what_is_kept_stays_as_it_is() -> None:
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [(["w"], "array 'w': cannot be written"), (["w", "v"], "one of the arrays 'w', 'v': cannot be written")],
+)
+def test_write_error_names_the_arrays(monkeypatch: pytest.MonkeyPatch, names: list[str], message: str) -> None:
+    def fail(*_arguments: Any) -> None:
+        raise OSError(errno.EFAULT, "cannot be written")
+
+    monkeypatch.setattr(_core, "fill_all", fail)
+    with pytest.raises(OSError, match=message) as raised:
+        fk.init_({name: marked(3, 3) for name in names})
+    assert raised.value.errno == errno.EFAULT
+
+
+def test_write_error_of_a_function_names_the_array() -> None:
+    def fail(_out: Any, **_keywords: Any) -> None:
+        raise OSError(errno.EFAULT, "cannot be written")
+
+    with pytest.raises(OSError, match=r"array 'w', by the rule '\*': cannot be written") as raised:
+        fk.init_({"w": marked(3, 3)}, rules={"*": fail})
+    assert raised.value.errno == errno.EFAULT
+
+
+def test_rule_keep_leaves_the_array_unchanged() -> None:
     params = {"frozen": np.ones((3, 4), np.float32), "head": np.empty((4, 5), np.float32)}
     assert fk.init_(params, rng=7, rules={"frozen": "keep", "*": "kaiming_normal"}).filled["frozen"] == "frozen"
     assert (params["frozen"] == 1).all()

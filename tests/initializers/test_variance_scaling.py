@@ -1,4 +1,4 @@
-"""Xavier, LeCun, He, variance scaling and truncated normals: what each draws from, by hand, and what it refuses."""
+"""Xavier, LeCun, He, variance scaling and truncated normals: their distributions against formulas, and their errors."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -14,17 +14,17 @@ Fill = Callable[..., Any]
 
 CUT = 0.87962566103423978  # the standard deviation of N(0, 1) between -2 and 2
 LAYOUT = {"layout": "*IO"}
-LAYER = (3, 3, 16, 32)  # in that layout: 144 and 288, with means of 216 and of sqrt(2) * 144
+LAYER = (3, 3, 16, 32)  # the fans in that layout are 144 and 288; their means are 216 and sqrt(2) * 144
 
 
 @pytest.fixture
 def plans() -> Iterator[Plans]:
-    """Return the list of the plans of all fills, of which none is made."""
+    """Return the list of the plans of all fills; none of the fills runs."""
     with put_off() as plans:
         yield plans
 
 
-# function, arguments, the family that it draws from, the variance
+# function, arguments, family and variance of its distribution
 VARIANCES: list[tuple[Fill, dict[str, Any], str, float]] = [
     (fk.xavier_normal_, {}, "normal", 1 / 216),
     (fk.xavier_normal_, {"gain": 5 / 3}, "normal", 25 / 9 / 216),
@@ -63,16 +63,16 @@ def test_distribution(plans: Plans, fill: Fill, arguments: dict[str, Any], famil
     out = np.empty(LAYER, np.float32)
     assert fill(out, **LAYOUT, **arguments) is out
     kind, numbers = expected_numbers(family, math.sqrt(variance))
-    (drawn,) = plans.distributions()
-    assert type(drawn) is kind
+    (distribution,) = plans.distributions()
+    assert type(distribution) is kind
     for name, number in numbers.items():
-        assert math.isclose(getattr(drawn, name), number, rel_tol=8e-16)
-    assert drawn.mean == 0.0
-    assert math.isclose(drawn.std, math.sqrt(variance), rel_tol=2e-15)
+        assert math.isclose(getattr(distribution, name), number, rel_tol=8e-16)
+    assert distribution.mean == 0.0
+    assert math.isclose(distribution.std, math.sqrt(variance), rel_tol=2e-15)
 
 
 @pytest.mark.parametrize(("fill", "arguments", "family", "variance"), VARIANCES)
-def test_a_shard_has_the_fan_of_the_whole(
+def test_fan_of_a_shard_is_that_of_the_global_shape(
     plans: Plans, fill: Fill, arguments: dict[str, Any], family: str, variance: float
 ) -> None:
     del family, variance
@@ -86,7 +86,7 @@ def test_a_shard_has_the_fan_of_the_whole(
 
 
 @pytest.mark.parametrize("kaiming", [fk.kaiming_normal_, fk.kaiming_uniform_])
-def test_a_kaiming_shard_has_the_fan_of_the_whole(plans: Plans, kaiming: Fill) -> None:
+def test_fan_of_a_kaiming_shard_is_that_of_the_global_shape(plans: Plans, kaiming: Fill) -> None:
     kaiming(np.empty((8, 5), np.float32), global_shape=(8, 50), index=(slice(None), slice(5, 10)))
     kaiming(np.empty((8, 50), np.float32))
     shard, whole = plans.distributions()
@@ -97,7 +97,7 @@ def test_a_kaiming_shard_has_the_fan_of_the_whole(plans: Plans, kaiming: Fill) -
 def test_values_have_the_variance(fill: Fill, arguments: dict[str, Any], family: str, variance: float) -> None:
     values = np.empty(LAYER, np.float64)
     fill(values, **LAYOUT, **arguments, rng=7)
-    error = 5 * math.sqrt(2 / values.size)  # of a normal's variance, 5 standard errors; the others' are smaller
+    error = 5 * math.sqrt(2 / values.size)  # 5 standard errors of a normal, or more of the other families
     assert math.isclose(np.mean(values**2), variance, rel_tol=error)
     if family != "normal":
         bound = math.sqrt(variance) * (2 / CUT if family == "truncated_normal" else math.sqrt(3))
@@ -129,7 +129,7 @@ KAIMINGS: list[tuple[Fill, Fill]] = [(fk.he_normal_, fk.kaiming_normal_), (fk.he
 
 
 @pytest.mark.parametrize(("he", "kaiming"), KAIMINGS)
-def test_he_is_kaiming_before_a_relu(he: Fill, kaiming: Fill) -> None:
+def test_he_equals_kaiming_with_relu(he: Fill, kaiming: Fill) -> None:
     reading: dict[str, Any] = {"layout": "*OI", "transposed": True, "groups": 4, "rng": 3}
     for mode in ("fan_in", "fan_out", "fan_avg", "fan_geo_avg"):
         mine, other = np.empty(LAYER, np.float32), np.empty(LAYER, np.float32)
@@ -145,6 +145,7 @@ REFUSED: list[tuple[list[Fill], dict[str, Any], type[Exception], str]] = [
     (FAMILY, {"fan": True}, TypeError, "fan must be a real number, not bool True"),
     (FAMILY, {"layout": "OIHW"}, ValueError, "layout must have one 'O' (outputs), one 'I' (inputs), "),
     (FAMILY, {"layout": ["OI"]}, TypeError, "layout must be a str, not list ['OI']"),
+    (FAMILY, {"groups": 3}, ValueError, "groups must divide the 4 channels of axis 'O', got 3"),
     (FAMILY, {"groups": 0}, ValueError, "groups must be an integer from 1 to "),
     (FAMILY, {"transposed": 1}, TypeError, "transposed must be True or False, not int 1"),
     (FAMILY, {"threads": 0}, ValueError, "threads must be an integer from 1 to 1024, got 0"),
@@ -171,7 +172,7 @@ REFUSED: list[tuple[list[Fill], dict[str, Any], type[Exception], str]] = [
         [fk.trunc_normal_],
         {"std": 0, "mean": 3},
         ValueError,
-        "mean must be within the bounds where std is 0, got m",
+        "mean must be within the bounds if std is 0, got m",
     ),
     ([fk.trunc_normal_], {"a": 2}, ValueError, "a must be below b, got mean=0.0, std=1.0, a=2.0, b=2.0"),
     ([fk.trunc_normal_], {"b": math.nan}, ValueError, "b must be a number or infinite, got nan"),
@@ -188,7 +189,7 @@ REFUSED: list[tuple[list[Fill], dict[str, Any], type[Exception], str]] = [
 @pytest.mark.parametrize(
     ("fill", "arguments", "error", "message"), [(fill, *case[1:]) for case in REFUSED for fill in case[0]]
 )
-def test_refuses_with_no_byte_written(
+def test_invalid_arguments_raise_before_anything_is_written(
     fill: Fill, arguments: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     out, generator = np.full((4, 6), -7.0, np.float32), fk.Generator(0)
@@ -200,7 +201,7 @@ def test_refuses_with_no_byte_written(
 
 
 @pytest.mark.parametrize("fill", [*FAMILY, fk.trunc_normal_])
-def test_targets_are_refused_as_fill_does(fill: Fill) -> None:
+def test_invalid_out_raises_as_in_fill(fill: Fill) -> None:
     with pytest.raises(TypeError, match=r"^out must be "):
         fill([[1.0]])
     with pytest.raises(TypeError, match=r"^out must be "):
@@ -218,12 +219,12 @@ def test_needs_two_axes_unless_the_fan_is_given(plans: Plans, fill: Fill) -> Non
 
 @pytest.mark.parametrize("fill", FAMILY)
 @pytest.mark.parametrize("shape", [(0, 5), (5, 0), (0, 0)])
-def test_weights_without_elements_are_left_alone(shape: tuple[int, ...], fill: Fill) -> None:
+def test_weights_without_elements_are_accepted(shape: tuple[int, ...], fill: Fill) -> None:
     out = np.empty(shape, np.float32)
     assert fill(out) is out
 
 
-def test_a_remembered_rule_is_not_another(plans: Plans) -> None:
+def test_cached_rules_are_not_confused(plans: Plans) -> None:
     out = np.empty((4, 9), np.float32)
     for fill in (fk.he_uniform_, fk.lecun_uniform_, fk.xavier_uniform_, fk.he_uniform_):
         fill(out)
@@ -232,7 +233,7 @@ def test_a_remembered_rule_is_not_another(plans: Plans) -> None:
     ]
 
 
-TWINS: list[tuple[Fill, Fill]] = [
+VARIANTS: list[tuple[Fill, Fill]] = [
     (fk.lecun_normal, fk.lecun_normal_),
     (fk.lecun_uniform, fk.lecun_uniform_),
     (fk.he_normal, fk.he_normal_),
@@ -240,9 +241,9 @@ TWINS: list[tuple[Fill, Fill]] = [
 ]
 
 
-@pytest.mark.parametrize(("twin", "in_place"), TWINS)
-def test_a_twin_returns_what_its_original_fills_in(twin: Fill, in_place: Fill) -> None:
+@pytest.mark.parametrize(("variant", "in_place"), VARIANTS)
+def test_functional_variant_returns_the_values_of_the_in_place_function(variant: Fill, in_place: Fill) -> None:
     for dtype in (np.float32, np.float64):
         expected = in_place(np.empty((6, 9), dtype), fan=3, rng=3)
-        assert np.array_equal(twin((6, 9), dtype, fan=3, rng=3), expected)
-    assert twin([6, 9]).dtype == np.float32
+        assert np.array_equal(variant((6, 9), dtype, fan=3, rng=3), expected)
+    assert variant([6, 9]).dtype == np.float32

@@ -1,4 +1,4 @@
-"""Keys and generators: published words, named streams against coreutils' b2sum, threads that share a generator."""
+"""Keys and generators: published words, streams of names against coreutils' b2sum, threads that share a generator."""
 
 import copy
 import pickle
@@ -16,7 +16,7 @@ from fastkaiming import _core
 from fastkaiming.rng import key_from
 
 LAST = 2**64 - 1
-SEED_OF_KEY_0 = 2**64 - 0x782CB42F65763AD6  # the one for which the sum is 0, which the finalizer leaves as it is
+SEED_OF_KEY_0 = 2**64 - 0x782CB42F65763AD6  # its sum is 0, which the finalizer maps to 0
 
 
 def test_words_are_philox() -> None:
@@ -27,7 +27,7 @@ def test_words_are_philox() -> None:
 
 
 def test_philox_key_is_the_finalizer_of_splitmix64() -> None:
-    """Against the first outputs of Vigna's splitmix64.c from the state 1234567, as Rosetta Code publishes them."""
+    """The expected values are the first outputs of Vigna's splitmix64.c from state 1234567, as on Rosetta Code."""
     published = [
         6457827717110365317,
         3203168211198807973,
@@ -41,7 +41,7 @@ def test_philox_key_is_the_finalizer_of_splitmix64() -> None:
 
 
 def test_philox_key_is_a_bijection() -> None:
-    """Each step undone in whole numbers leads back to the seed; the streams of a seed have one key."""
+    """Inverting each step with integers returns the seed; all streams of a seed have the same Philox key."""
     for seed in [0, 1, 42, LAST, *np.random.default_rng(0).integers(LAST, size=1000, dtype=np.uint64).tolist()]:
         key = fk.Key(seed, 5)
         z = without_shift(key.philox_key, 31) * pow(0x94D049BB133111EB, -1, 2**64) % 2**64
@@ -51,7 +51,7 @@ def test_philox_key_is_a_bijection() -> None:
 
 
 def without_shift(y: int, shift: int) -> int:
-    """Return the x of 64 bits whose x xor (x >> shift) is y."""
+    """Return the 64-bit x for which x xor (x >> shift) is y."""
     x = y
     for _ in range(64 // shift):
         x = y ^ x >> shift
@@ -63,15 +63,15 @@ def test_philox_key_cannot_be_set() -> None:
         fk.Key(1).philox_key = 1  # type: ignore[misc]
 
 
-def test_no_words_of_a_seed_are_those_of_philox_with_the_seed_as_its_key() -> None:
-    """As in torch's CUDA generator and in Triton, where stream and block are subsequence and offset."""
+def test_words_differ_from_philox_with_the_seed_as_key() -> None:
+    """The latter are used by torch's CUDA generator and Triton, with stream and block as subsequence and offset."""
     raw = np.empty(32, np.uint32)
     _core.fill(raw, _core.WORDS_U32, 42, 5, 0)
     assert not set(fk.Key(42, 5).words(32)) & set(raw)
 
 
 @pytest.mark.parametrize(("n", "start"), [(0, 0), (0, LAST), (1, LAST), (5, 2**64 - 5), (np.int64(3), np.uint64(7))])
-def test_words_as_far_as_the_counter_goes(n: int, start: int) -> None:
+def test_words_up_to_the_end_of_the_counter(n: int, start: int) -> None:
     assert fk.Key(1).words(n, start).shape == (n,)
 
 
@@ -87,7 +87,7 @@ def test_words_as_far_as_the_counter_goes(n: int, start: int) -> None:
         (1, False, TypeError, "start must be an integer, not bool False"),
     ],
 )
-def test_words_refuses(n: Any, start: Any, error: type[Exception], message: str) -> None:
+def test_words_rejects_invalid_arguments(n: Any, start: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error) as refusal:
         fk.Key(1).words(n, start)
     assert str(refusal.value) == message
@@ -131,7 +131,7 @@ def test_generator_counts_streams() -> None:
 @pytest.mark.parametrize(
     "copied", [copy.copy, copy.deepcopy, *(lambda x, p=p: pickle.loads(pickle.dumps(x, p)) for p in range(6))]
 )
-def test_a_copied_generator_goes_on_by_itself(copied: Callable[[fk.Generator], fk.Generator]) -> None:
+def test_copy_of_a_generator_continues_independently(copied: Callable[[fk.Generator], fk.Generator]) -> None:
     generator = fk.Generator(5)
     generator.take()
     other = copied(generator)
@@ -140,7 +140,7 @@ def test_a_copied_generator_goes_on_by_itself(copied: Callable[[fk.Generator], f
 
 
 def state(**changes: object) -> dict[str, object]:
-    """Return the pickled state of a generator, or what another release may have made of it."""
+    """Return the pickled state of a generator, or with changes the state that another release may write."""
     return {"stream_version": fk.STREAM_VERSION, "seed": 5, "next_stream": 1, **changes}
 
 
@@ -152,7 +152,7 @@ def pickled(state: object) -> bytes:
     return pickle.dumps(Forged())
 
 
-def test_sequential_streams_end_below_those_of_names() -> None:
+def test_take_raises_after_the_last_sequential_stream() -> None:
     generator = pickle.loads(pickled(state(next_stream=2**63 - 2)))
     assert [generator.take(), generator.take()] == [fk.Key(5, 2**63 - 2), fk.Key(5, 2**63 - 1)]
     for exhausted in (generator, copy.copy(generator), pickle.loads(pickle.dumps(generator))):
@@ -160,14 +160,14 @@ def test_sequential_streams_end_below_those_of_names() -> None:
             with pytest.raises(OverflowError) as refusal:
                 exhausted.take()
             assert str(refusal.value) == (
-                "take() has handed out the last sequential stream of the generator, 9223372036854775807: "
+                "take() has already returned the last sequential stream of the generator, 9223372036854775807: "
                 "use another seed"
             )
         assert exhausted.key("w") == fk.Generator(5).key("w")
 
 
 @pytest.mark.parametrize("taken", [0, 1, 2**31 - 1, 2**31, 2**62, 2**63 - 2, 2**63 - 1])
-def test_a_copy_knows_how_many_streams_were_taken(taken: int) -> None:
+def test_copy_continues_from_the_same_stream(taken: int) -> None:
     expected = state(next_stream=1 + taken)
     generator = pickle.loads(pickled(expected))
     for each in (generator, copy.copy(generator)):
@@ -176,7 +176,7 @@ def test_a_copy_knows_how_many_streams_were_taken(taken: int) -> None:
 
 @pytest.mark.parametrize("version", [0, 2, 10**30])
 @pytest.mark.parametrize("others", [{"seed": 5, "next_stream": 1}, {}, {"seed": "5", "position": [1, 2]}])
-def test_a_generator_of_another_stream_version_is_refused(version: int, others: dict[str, object]) -> None:
+def test_unpickling_another_stream_version_raises(version: int, others: dict[str, object]) -> None:
     with pytest.raises(ValueError) as refusal:  # noqa: PT011
         pickle.loads(pickled({"stream_version": version, **others}))
     assert str(refusal.value) == (
@@ -185,7 +185,7 @@ def test_a_generator_of_another_stream_version_is_refused(version: int, others: 
     )
 
 
-def test_a_pickle_is_refused_once_the_stream_version_has_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unpickling_after_a_change_of_the_stream_version_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     earlier = pickle.dumps(fk.Generator(5))
     monkeypatch.setattr(_core, "STREAM_VERSION", 2)
     with pytest.raises(ValueError, match="pickled under stream version 1 and cannot be unpickled under stream version"):
@@ -213,30 +213,30 @@ def test_a_pickle_is_refused_once_the_stream_version_has_changed(monkeypatch: py
         state(extra=0),
     ],
 )
-def test_an_unknown_pickled_state_is_refused(unknown: object) -> None:
+def test_unpickling_an_unknown_state_raises(unknown: object) -> None:
     with pytest.raises(ValueError, match="the pickled state of a Generator must be a dict of stream_version, seed and"):
         pickle.loads(pickled(unknown))
 
 
-def test_a_huge_seed_is_refused_by_its_range() -> None:
+def test_huge_seed_raises_value_error() -> None:
     with pytest.raises(ValueError, match="seed must be an integer from 0 to 18446744073709551615, got <int "):
         fk.Key(10**5000)
 
 
-# The stream is 2**63 + (the digest mod 2**63), the digest from `printf NAME | b2sum -l 64`, its bytes lowest first.
+# The stream is 2**63 + (digest mod 2**63), with the little-endian digest of `printf NAME | b2sum -l 64`.
 @pytest.mark.parametrize(
     ("name", "digest"),
     [("encoder.weight", "a5f08dd8b48ac2fe"), ("é", "cb1abf8beff3192f"), ("", "e4a6a0577479b2b4")],
 )
-def test_named_streams(name: str, digest: str) -> None:
+def test_streams_of_names_match_b2sum(name: str, digest: str) -> None:
     generator = fk.Generator(3)
     stream = 2**63 + int.from_bytes(bytes.fromhex(digest), "little") % 2**63
     assert generator.key(name) == fk.Key(3, stream)
-    assert generator.take().stream == 1  # a name takes nothing
+    assert generator.take().stream == 1  # the key of a name does not advance the generator
 
 
 @pytest.mark.parametrize("name", [b"weight", 3, None])
-def test_a_name_is_a_str(name: Any) -> None:
+def test_key_rejects_names_that_are_not_str(name: Any) -> None:
     with pytest.raises(TypeError, match="name must be a str, not "):
         fk.Generator(0).key(name)
 
@@ -261,20 +261,20 @@ def test_key_from_every_kind_of_rng() -> None:
     assert key_from(None) != key_from(None)
 
 
-def test_key_from_numpy_draws_one_64_bit_seed() -> None:
+def test_key_from_a_numpy_generator_takes_one_64_bit_seed() -> None:
     for bits in (np.random.PCG64, np.random.Philox, np.random.SFC64):
-        ours, theirs = np.random.Generator(bits(5)), bits(5)
-        assert [key_from(ours) for _ in range(3)] == [fk.Key(int(theirs.random_raw())) for _ in range(3)]
+        generator, raw = np.random.Generator(bits(5)), bits(5)
+        assert [key_from(generator) for _ in range(3)] == [fk.Key(int(raw.random_raw())) for _ in range(3)]
 
 
 @pytest.mark.parametrize("rng", [True, 1.5, "42", [1], np.random.RandomState(0), np.float64(3.0)])
-def test_key_from_refuses_other_kinds(rng: Any) -> None:
+def test_key_from_rejects_other_types(rng: Any) -> None:
     kinds = "rng must be None, an integer, a Key, a Generator or a numpy.random.Generator, not "
     with pytest.raises(TypeError, match=kinds + type(rng).__name__):
         key_from(rng)
 
 
 @pytest.mark.parametrize("rng", [-1, 2**64])
-def test_key_from_refuses_other_integers(rng: int) -> None:
+def test_key_from_rejects_integers_out_of_range(rng: int) -> None:
     with pytest.raises(ValueError, match=f"rng must be an integer from 0 to 18446744073709551615, got {rng}"):
         key_from(rng)

@@ -1,4 +1,4 @@
-"""What Linux has and other systems lack is missed by nobody: simulated, for the lack of such machines."""
+"""fastkaiming works on systems that lack features of Linux. The tests simulate such systems."""
 
 import os
 import sys
@@ -26,7 +26,7 @@ out, platform, *missing = sys.argv[1:]
 system_open, system_replace = os.open, os.replace
 
 class Map(mmap.mmap):
-    madvise = property()  # so that hasattr() finds none
+    madvise = property()  # makes hasattr() return False
 
 def open_no_directory(path, *how):
     if os.path.isdir(path):
@@ -42,7 +42,7 @@ for name in missing:
     module, attribute = name.split(".")
     if hasattr(sys.modules[module], attribute):
         delattr(sys.modules[module], attribute)
-os.process_cpu_count = os.cpu_count  # as CPython 3.13 has it where there is no sched_getaffinity
+os.process_cpu_count = os.cpu_count  # as in CPython 3.13 without sched_getaffinity
 if platform == "win32":
     os.open, os.replace, mmap.mmap = open_no_directory, replace_if_closed, Map
 sys.platform = platform
@@ -76,16 +76,16 @@ print("as ever")
 
 @pytest.mark.skipif(sys.platform != "linux", reason="this system lacks it in earnest")
 @pytest.mark.parametrize(("platform", "missing"), [("darwin", NOT_ON_MACOS), ("win32", NOT_ON_WINDOWS)])
-def test_fills_and_checkpoints_without_what_linux_has(tmp_path: Path, platform: str, missing: list[str]) -> None:
+def test_fills_and_checkpoints_on_simulated_other_systems(tmp_path: Path, platform: str, missing: list[str]) -> None:
     result = python(WITHOUT, str(tmp_path), platform, *missing)
     assert result.stdout == "as ever\n", result.stderr
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_no_lock_is_taken_where_there_are_forks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A child could inherit a lock taken; and two processes that share a descriptor share its position, too."""
+def test_no_lock_is_used_on_systems_with_fork(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child could inherit a locked lock, and processes that share a file descriptor share its position as well."""
     monkeypatch.setattr(_os_files, "_seeking", None)
-    monkeypatch.delattr(os, "preadv", raising=False)  # as macOS 10 has it
+    monkeypatch.delattr(os, "preadv", raising=False)  # as on macOS 10
     opened = _os_files.create(tmp_path / "file")
     try:
         assert _os_files.write(opened, memoryview(b"abcdef"), 2) == 6

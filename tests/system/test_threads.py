@@ -1,4 +1,4 @@
-"""How many threads: affinity, control group quotas of both versions, and the two caps."""
+"""The default number of threads: CPU affinity, quotas of both versions of control groups, and the two limits."""
 
 import os
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ def machine_of_64_cpus(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def system(root: Path, files: dict[str, str]) -> Path:
-    """Lay out files of /proc and /sys under a root of their own."""
+    """Create files of /proc and /sys in a new root directory."""
     for name, text in files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -46,12 +46,12 @@ def system(root: Path, files: dict[str, str]) -> Path:
                 "sys/fs/cgroup/kube/cpu.max": "800000 100000",
             },
             3,
-            id="the tightest ancestor",
+            id="the lowest quota of an ancestor",
         ),
         pytest.param(
             {"proc/self/cgroup": "0::/seen/from/the/host", "sys/fs/cgroup/cpu.max": "200000 100000"},
             2,
-            id="a path that the container does not see",
+            id="a path outside of the container",
         ),
         pytest.param(
             {
@@ -91,7 +91,7 @@ def eight_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("eight_cpus")
 @pytest.mark.parametrize(
-    ("variable", "cap", "expected"),
+    ("variable", "limit", "expected"),
     [
         (None, None, 8),
         ("", None, 8),
@@ -103,18 +103,18 @@ def eight_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
         ("2", 3, 2),
     ],
 )
-def test_the_tighter_cap_holds(
-    monkeypatch: pytest.MonkeyPatch, variable: str | None, cap: int | None, expected: int
+def test_the_lower_limit_applies(
+    monkeypatch: pytest.MonkeyPatch, variable: str | None, limit: int | None, expected: int
 ) -> None:
     if variable is not None:
         monkeypatch.setenv("FASTKAIMING_THREADS", variable)
-    fk.set_num_threads(cap)
+    fk.set_num_threads(limit)
     assert fk.get_num_threads() == expected
 
 
 @pytest.mark.usefixtures("eight_cpus")
 @pytest.mark.parametrize("value", ["0", "00", "-1", "2.5", "all", " ", " 2", "1_0", "²"])
-def test_the_variable_must_be_a_positive_integer(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+def test_environment_variable_must_be_a_positive_integer(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("FASTKAIMING_THREADS", value)
     with pytest.raises(ValueError, match="FASTKAIMING_THREADS must be a positive integer, got ") as refusal:
         fk.get_num_threads()
@@ -132,14 +132,14 @@ def test_the_variable_must_be_a_positive_integer(monkeypatch: pytest.MonkeyPatch
         (2.0, TypeError, "n must be an integer or None, not float 2.0"),
     ],
 )
-def test_a_refused_cap_leaves_the_old_one(n: Any, error: type[Exception], message: str) -> None:
+def test_invalid_limit_leaves_the_previous_one(n: Any, error: type[Exception], message: str) -> None:
     fk.set_num_threads(5)
     with pytest.raises(error, match=message):
         fk.set_num_threads(n)
     assert fk.get_num_threads() == 5
 
 
-def test_the_variable_is_refused_at_import() -> None:
+def test_invalid_environment_variable_raises_at_import() -> None:
     result = python("import fastkaiming", FASTKAIMING_THREADS="many")
     error = result.stderr.splitlines()[-1]
     assert error == "ValueError: FASTKAIMING_THREADS must be a positive integer, got 'many'"

@@ -1,4 +1,4 @@
-"""Every check: what passes comes back in its plain type, what does not is named by argument, rule and value."""
+"""Argument checks: valid values are returned as plain types, and errors state the argument, the rule and the value."""
 
 import ctypes
 import ctypes.util
@@ -57,7 +57,7 @@ def shape(value: Any) -> tuple[int, ...]:
         (shape, (2**32, 2**32), (2**32, 2**32)),
     ],
 )
-def test_passes_in_its_plain_type(check: Check, value: Any, expected: Any) -> None:
+def test_valid_value_is_returned_as_a_plain_type(check: Check, value: Any, expected: Any) -> None:
     passed = check(value)
     assert passed == expected
     assert type(passed) is type(expected)
@@ -71,17 +71,17 @@ def test_negative_zero_becomes_zero() -> None:
 @pytest.mark.skipif(
     (sys.platform, platform.machine()) != ("linux", "x86_64"), reason="the layout of its fenv_t is not known"
 )
-def test_subnormals_pass_where_the_process_takes_them_for_zeros(number: float) -> None:
+def test_subnormal_numbers_are_kept_in_a_process_that_flushes_them_to_zero(number: float) -> None:
     library = ctypes.CDLL(ctypes.util.find_library("m"))
-    own, foreign = (ctypes.c_uint32 * 8)(), (ctypes.c_uint32 * 8)()  # fenv_t; its last word is MXCSR
-    library.fegetenv(own)
-    foreign[:] = [*own[:7], own[7] | 0x40]  # DAZ: denormals are zeros
-    library.fesetenv(foreign)
+    original, flushing = (ctypes.c_uint32 * 8)(), (ctypes.c_uint32 * 8)()  # fenv_t; its last word is MXCSR
+    library.fegetenv(original)
+    flushing[:] = [*original[:7], original[7] | 0x40]  # DAZ: denormals are zeros
+    library.fesetenv(flushing)
     try:
         flushed = number == 0.0
         passed = _validation.finite("x", number)
     finally:
-        library.fesetenv(own)
+        library.fesetenv(original)
     assert flushed
     assert struct.pack("d", passed) == struct.pack("d", number)
 
@@ -125,7 +125,7 @@ def test_subnormals_pass_where_the_process_takes_them_for_zeros(number: float) -
         (shape, (0, 2**63, 4), ValueError, "shape must hold at most 2**64 elements, got (0, 9223372036854775808, 4)"),
     ],
 )
-def test_refusal_names_the_argument_the_rule_and_the_value(
+def test_error_message_states_argument_rule_and_value(
     check: Check, value: Any, error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error) as refusal:
@@ -133,7 +133,7 @@ def test_refusal_names_the_argument_the_rule_and_the_value(
     assert str(refusal.value).startswith(message)
 
 
-def test_integers_of_more_digits_than_python_prints_are_refused_by_the_rule() -> None:
+def test_integers_beyond_the_limit_of_int_to_str_conversion_raise_value_error() -> None:
     huge = 10**5000
     with pytest.raises(ValueError, match="n must be an integer from 0 to 9, got <int "):
         _validation.integer("n", huge, 0, 9)
@@ -143,7 +143,7 @@ def test_integers_of_more_digits_than_python_prints_are_refused_by_the_rule() ->
         _validation.finite("x", huge)
 
 
-def test_a_huge_value_is_shown_short() -> None:
+def test_huge_value_is_shortened_in_the_message() -> None:
     with pytest.raises(TypeError) as refusal:
         _validation.integer("n", list(range(10**6)), 0, 9)
     assert len(str(refusal.value)) < 100
