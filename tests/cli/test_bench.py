@@ -115,9 +115,9 @@ def fake_times(monkeypatch: pytest.MonkeyPatch, *durations: float) -> None:
     monkeypatch.setattr(_core, "streams", lambda: True)
 
 
-# The durations for 8 MB. In newly allocated memory, NumPy fills a quarter in 32 ms, the memsets reach 0.5 and 4 GB/s, and
-# the fill 1 GB/s. In already touched memory, memset reaches 4 GB/s, streaming stores 2 GB/s, NumPy fills a quarter in
-# 20 ms, and the fill reaches 3 GB/s.
+# The durations for 8 MB. In newly allocated memory, NumPy fills a quarter in 32 ms, the memsets reach 0.5 and 4 GB/s,
+# and the fill 1 GB/s. In already touched memory, memset reaches 4 GB/s, streaming stores 2 GB/s, NumPy fills a quarter
+# in 20 ms, and the fill reaches 3 GB/s.
 DURATIONS = 0.032, 0.016, 0.002, 0.008, 0.002, 0.004, 0.020, 0.0026667
 
 
