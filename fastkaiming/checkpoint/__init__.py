@@ -4,8 +4,8 @@
 >>> from fastkaiming import checkpoint
 >>> recipe = {"dtype": "float32", "tensors": {"embed.weight": [100, 16], "fc.weight": [64, 16], "fc.bias": [64]}}
 >>> with tempfile.TemporaryDirectory() as out_dir:
-...     made = checkpoint.write(recipe, out_dir, seed=7, max_shard_size="6KB")
-...     made.files
+...     report = checkpoint.write(recipe, out_dir, seed=7, max_shard_size="6KB")
+...     report.files
 ('model-00001-of-00002.safetensors', 'model-00002-of-00002.safetensors')
 
 The bits of a tensor depend only on the seed and on its name, shape, rule and dtype. You can therefore write each file

@@ -179,13 +179,13 @@ def plan(
     Examples
     --------
     >>> from fastkaiming import checkpoint
-    >>> made = checkpoint.plan({"tensors": {"fc.weight": [64, 32], "fc.bias": [64]}}, dtype="bfloat16")
-    >>> [(tensor.name, tensor.rule, tensor.nbytes) for tensor in made.tensors]
+    >>> planned = checkpoint.plan({"tensors": {"fc.weight": [64, 32], "fc.bias": [64]}}, dtype="bfloat16")
+    >>> [(tensor.name, tensor.rule, tensor.nbytes) for tensor in planned.tensors]
     [('fc.bias', 'zeros', 128), ('fc.weight', 'kaiming_normal', 4096)]
     """
-    made = make_plan(source, seed, dtype, rules, max_shard_size)
-    warn_about_unused(made.unused, made.recipe.tensors)
-    return made
+    planned = make_plan(source, seed, dtype, rules, max_shard_size)
+    warn_about_unused(planned.unused, planned.recipe.tensors)
+    return planned
 
 
 def make_plan(source: Any, seed: Any, dtype: Any, rules: Any, max_shard_size: Any) -> Plan:

@@ -107,7 +107,7 @@ def verify(out_dir: str | Path) -> Verification:
     >>> import tempfile
     >>> from fastkaiming import checkpoint
     >>> with tempfile.TemporaryDirectory() as out_dir:
-    ...     made = checkpoint.write({"tensors": {"fc.weight": [64, 32], "fc.bias": [64]}}, out_dir, seed=7)
+    ...     report = checkpoint.write({"tensors": {"fc.weight": [64, 32], "fc.bias": [64]}}, out_dir, seed=7)
     ...     checkpoint.verify(out_dir)
     Verification(files=1, tensors=2, nbytes=8448, difference=None)
     """
@@ -143,7 +143,7 @@ def stored(out_dir: str | Path) -> Iterator[Stored]:
     >>> import tempfile
     >>> from fastkaiming import checkpoint
     >>> with tempfile.TemporaryDirectory() as out_dir:
-    ...     made = checkpoint.write({"tensors": {"fc.weight": [64, 32], "fc.bias": [64]}}, out_dir, seed=7)
+    ...     report = checkpoint.write({"tensors": {"fc.weight": [64, 32], "fc.bias": [64]}}, out_dir, seed=7)
     ...     {tensor.name: (tensor.array.shape, tensor.rule) for tensor in checkpoint.stored(out_dir)}
     {'fc.bias': ((64,), 'zeros'), 'fc.weight': ((64, 32), 'kaiming_normal')}
     """

@@ -114,7 +114,7 @@ def test_shards_are_equal_to_those_of_huggingface_hub(size: int | str) -> None:
     hub = pytest.importorskip("huggingface_hub")
     if size == "3000B":
         size = 3000
-    made = checkpoint.plan({"tensors": LIKE_LLAMA}, max_shard_size=size)
+    plan = checkpoint.plan({"tensors": LIKE_LLAMA}, max_shard_size=size)
     state = {name: np.empty(shape, np.float32) for name, shape in LIKE_LLAMA.items()}
     split = hub.split_state_dict_into_shards_factory(
         state,
@@ -122,20 +122,20 @@ def test_shards_are_equal_to_those_of_huggingface_hub(size: int | str) -> None:
         filename_pattern="model{suffix}.safetensors",
         max_shard_size=size,
     )
-    assert {file.name: sorted(each.name for each in file.tensors) for file in made.files} == {
+    assert {file.name: sorted(each.name for each in file.tensors) for file in plan.files} == {
         name: sorted(tensors) for name, tensors in split.filename_to_tensors.items()
     }
     if split.is_sharded:
-        assert json.loads(made.index or b"") == {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
+        assert json.loads(plan.index or b"") == {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
     else:
-        assert made.index is None
+        assert plan.index is None
 
 
 @given(st.lists(st.integers(1, 7), max_size=4), st.data())
 def test_regions_cover_a_range_in_order(shape: list[int], data: st.DataObject) -> None:
     whole = np.arange(math.prod(shape)).reshape(shape)
-    first = data.dbytes_of(st.integers(0, whole.size))
-    stop = data.dbytes_of(st.integers(first, whole.size))
+    first = data.draw(st.integers(0, whole.size))
+    stop = data.draw(st.integers(first, whole.size))
     found = [whole[region].ravel() for region in _file_writer.regions(tuple(shape), first, stop)]
     assert np.array_equal(np.concatenate([np.empty(0, int), *found]), np.arange(first, stop))
     assert len(found) <= max(1, 2 * len(shape) - 1)
@@ -186,8 +186,8 @@ def test_safetensors_files_and_indexes_are_sources(tmp_path: Path) -> None:
     checkpoint.write(RECIPE, tmp_path / "sharded", max_shard_size="2KB")
     checkpoint.write(RECIPE, tmp_path / "single")
     for source in ("sharded", "single", "single/model.safetensors", "sharded/model.safetensors.index.json"):
-        made = checkpoint.plan(tmp_path / source, rules={"*": "zeros"})
-        assert {each.name: (each.shape, each.dtype.numpy) for each in made.tensors} == {
+        plan = checkpoint.plan(tmp_path / source, rules={"*": "zeros"})
+        assert {each.name: (each.shape, each.dtype.numpy) for each in plan.tensors} == {
             name: (expected(name).shape, expected(name).dtype.name) for name in RECIPE["tensors"]
         }
     converted = checkpoint.plan(tmp_path / "single", rules={"*": "zeros"}, dtype="float16")
