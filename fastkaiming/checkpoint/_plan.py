@@ -192,10 +192,10 @@ def make_plan(source: Any, seed: Any, dtype: Any, rules: Any, max_shard_size: An
     """Return the plan, without warnings about unused rules."""
     recipe = _sources.read_source(source)
     seed = _validation.integer("seed", recipe.seed or 0 if seed is None else seed, 0, 2**64 - 1)
-    default_dtype = None if dtype is None else dtype_from_name("dtype", dtype)
+    requested_dtype = None if dtype is None else dtype_from_name("dtype", dtype)
     rule_table = recipe.rules if rules is None else _recipes.rules_from_table("rules", rules)
     try:
-        tensors, unused = _resolve_tensors(recipe, rule_table or {}, default_dtype)
+        tensors, unused = _resolve_tensors(recipe, rule_table or {}, requested_dtype)
         _check_distributions(tensors)
     except (TypeError, ValueError) as error:
         if isinstance(source, str | os.PathLike):
@@ -212,7 +212,7 @@ def make_plan(source: Any, seed: Any, dtype: Any, rules: Any, max_shard_size: An
 
 
 def _resolve_tensors(
-    recipe: Recipe, rules: Mapping[str, Rule], default_dtype: Dtype | None
+    recipe: Recipe, rules: Mapping[str, Rule], requested_dtype: Dtype | None
 ) -> tuple[list[Tensor], tuple[str, ...]]:
     """Return the tensors in the order of the recipe, with a provisional offset of 0, and the unused patterns."""
     for pattern, rule in rules.items():
@@ -223,7 +223,7 @@ def _resolve_tensors(
     without_rule: list[str] = []
     for name, spec in recipe.tensors.items():
         matched, default_pattern = patterns[name], str(default_patterns[name])
-        dtype = _choose_dtype(spec, None if matched is None else rules[matched].dtype, recipe, default_dtype)
+        dtype = _choose_dtype(spec, None if matched is None else rules[matched].dtype, recipe, requested_dtype)
         _headers.checked_nbytes(f"tensor {name!r}", dtype, spec.shape)
         rule_init = spec.layer_init if matched is None else rules[matched].init
         explicit = rule_init if spec.init is None else spec.init
@@ -241,11 +241,11 @@ def _resolve_tensors(
     return tensors, _model.unused_patterns(rules, patterns)
 
 
-def _choose_dtype(spec: TensorSpec, rule_dtype: Dtype | None, recipe: Recipe, default_dtype: Dtype | None) -> Dtype:
+def _choose_dtype(spec: TensorSpec, rule_dtype: Dtype | None, recipe: Recipe, requested_dtype: Dtype | None) -> Dtype:
     """Return the most specific dtype that is given; integers and booleans in the source keep their dtype."""
     if spec.stored_dtype is not None and not spec.stored_dtype.is_fillable:
         return spec.stored_dtype
-    return spec.dtype or rule_dtype or default_dtype or spec.stored_dtype or recipe.dtype or DTYPES["F32"]
+    return spec.dtype or rule_dtype or requested_dtype or spec.stored_dtype or recipe.dtype or DTYPES["F32"]
 
 
 def _check_distributions(tensors: Sequence[Tensor]) -> None:

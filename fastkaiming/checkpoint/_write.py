@@ -81,8 +81,8 @@ def write(
         The maximum size of the tensors in a file. GB means 10**9 bytes, and GiB 2**30 bytes. A larger tensor has a
         file of its own.
     part : tuple of int, optional
-        ``(k, n)`` writes the k-th of n parts, with k from 1 to n: every n-th file, and the index, which is the same in
-        all parts.
+        ``(k, n)`` writes the k-th of n parts, with k from 1 to n: every n-th file from the k-th on, and the index,
+        which is the same in all parts.
     resume : bool, default False
         If True, keep the complete files of this checkpoint, which have the same header and the same values, and write
         the others. If another run is still writing the same files, that run raises an error and this one continues.

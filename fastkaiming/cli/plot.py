@@ -24,7 +24,7 @@ _DEFAULT_TEXT = ", ".join(_DEFAULT_INITIALIZERS)
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add a subcommand for each kind of plot."""
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
-    propagation = kinds.add_parser("propagation", help="mean squares of activations and gradients in each layer")
+    propagation = _add_kind(kinds, "propagation", "plot the mean squares of activations and gradients in each layer")
     propagation.add_argument("out", type=Path, metavar="OUT", help="the new file: .png, .svg or .pdf")
     propagation.add_argument(
         "--init", action="append", metavar="RULE", help=f"the initializer; may be repeated (default: {_DEFAULT_TEXT})"
@@ -34,15 +34,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
     propagation.add_argument(
         "--width", type=int, default=256, metavar="N", help="the number of units in a layer (default: 256)"
     )
-    histogram = kinds.add_parser("histogram", help="a histogram of a tensor with its expected density")
+    histogram = _add_kind(kinds, "histogram", "plot a histogram of a tensor with its expected density")
     histogram.add_argument("checkpoint", metavar="CHECKPOINT", help="a directory with a checkpoint, or one file of it")
     histogram.add_argument("tensor", metavar="TENSOR", help="the name of the tensor")
     histogram.add_argument("out", type=Path, metavar="OUT", help="the new file: .png, .svg or .pdf")
-    report = kinds.add_parser("report", help="an HTML page that compares every tensor of a checkpoint with its rule")
+    report = _add_kind(kinds, "report", "write an HTML page that compares every tensor of a checkpoint with its rule")
     report.add_argument("checkpoint", metavar="CHECKPOINT", help="a directory with a checkpoint, or one file of it")
     report.add_argument("out", type=Path, metavar="OUT", help="the new file: .html")
-    for kind in (propagation, histogram, report):  # so that --json can also follow the arguments of a subcommand
-        kind.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+
+
+def _add_kind(kinds: Any, name: str, text: str) -> argparse.ArgumentParser:
+    kind: argparse.ArgumentParser = kinds.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+    # The parser of the whole command has --json, too. Repeat it, so that it can also follow the arguments of a kind.
+    kind.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    return kind
 
 
 def run(options: argparse.Namespace) -> int:
