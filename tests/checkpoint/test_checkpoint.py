@@ -76,7 +76,7 @@ def stored_arrays(directory: Path) -> dict[str, np.ndarray[Any, Any]]:
 
 @pytest.mark.parametrize("buffer", [64, 1 << 20])
 @pytest.mark.parametrize("size", ["5GB", "3KB", 1])
-def test_values_depend_only_on_names(
+def test_values_do_not_depend_on_buffer_or_file_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, buffer: int, size: int | str
 ) -> None:
     monkeypatch.setattr(_file_writer, "BUFFER_BYTES", buffer)
