@@ -1,4 +1,4 @@
-"""``python -m fastkaiming``: the command line."""
+"""Runs the command line as ``python -m fastkaiming``."""
 
 import sys
 

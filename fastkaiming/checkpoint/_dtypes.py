@@ -1,4 +1,4 @@
-"""The dtypes of safetensors: their names, their sizes, and which of them are drawn."""
+"""The dtypes of safetensors files: their names and sizes, and whether they can hold random values."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -10,30 +10,30 @@ from fastkaiming._fill import dtypes
 
 
 class Dtype(NamedTuple):
-    """A dtype of the format: its name there, its bytes, NumPy's name for it, and its place in a file."""
+    """A dtype of the safetensors format: its name, its size in bytes, its NumPy name and its sort rank."""
 
     name: str
     nbytes: int
     numpy: str
-    rank: int  # files hold tensors of higher ranks first, so that each is aligned to its own size
+    sort_rank: int  # a file holds tensors of higher ranks first, so that each tensor is aligned to its element size
 
     @property
-    def is_fillable_dtype(self) -> bool:
-        """Whether values of it are drawn: integers, booleans and complex numbers are zeros."""
+    def is_fillable(self) -> bool:
+        """Whether tensors of this dtype get random values; integers, booleans and complex numbers are zeros."""
         return dtypes.is_fillable_dtype(self.numpy)
 
-    def memory(self) -> np.dtype[Any]:
-        """Return the dtype as arrays have it, in the byte order of the format."""
+    def numpy_dtype(self) -> np.dtype[Any]:
+        """Return the NumPy dtype, in the little-endian byte order of the format."""
         if self.numpy not in np.sctypeDict:
             try:
-                import ml_dtypes  # noqa: F401 - it is what makes NumPy know the names of narrow floats
+                import ml_dtypes  # noqa: F401 - the import registers the names of narrow floats with NumPy
             except ModuleNotFoundError as error:
                 raise _validation.missing("checkpoint", "checkpoint", error) from error
         return np.dtype(self.numpy).newbyteorder("<")
 
 
-# In the order of the reference implementation, by which it sorts what it writes.
-_ORDER = (
+# The order of the safetensors library, which sorts the tensors of a file by it.
+_ROWS = (
     ("BOOL", 1, "bool"),
     ("U8", 1, "uint8"),
     ("I8", 1, "int8"),
@@ -52,15 +52,15 @@ _ORDER = (
     ("I64", 8, "int64"),
     ("U64", 8, "uint64"),
 )
-OF_FILES: Mapping[str, Dtype] = {row[0]: Dtype(*row, rank) for rank, row in enumerate(_ORDER)}
-_OF_NUMPY: Mapping[str, Dtype] = {dtype.numpy: dtype for dtype in OF_FILES.values()}
+DTYPES: Mapping[str, Dtype] = {row[0]: Dtype(*row, rank) for rank, row in enumerate(_ROWS)}
+_DTYPES_BY_NUMPY_NAME: Mapping[str, Dtype] = {dtype.numpy: dtype for dtype in DTYPES.values()}
 
 
-def named(field: str, value: Any) -> Dtype:
-    """Return the dtype of a name of NumPy's and torch's (bfloat16) or of safetensors' (BF16), or of a NumPy dtype."""
+def dtype_from_name(field: str, value: Any) -> Dtype:
+    """Return the dtype for a NumPy dtype, a torch dtype, or a name in NumPy, torch (bfloat16) or safetensors (BF16)."""
     text = value if isinstance(value, str) else getattr(value, "__name__", str(value))
     name = text.removeprefix("torch.")
-    dtype = _OF_NUMPY.get(name) or OF_FILES.get(name)
+    dtype = _DTYPES_BY_NUMPY_NAME.get(name) or DTYPES.get(name)
     if dtype is None:
-        raise ValueError(f"{field} must be one of {', '.join(_OF_NUMPY)}, got {value!r}")
+        raise ValueError(f"{field} must be one of {', '.join(_DTYPES_BY_NUMPY_NAME)}, got {value!r}")
     return dtype

@@ -1,6 +1,7 @@
-"""Files of drawn tensors, of any size in a fixed memory: while one buffer is written, the next one is filled.
+"""Writes files of any size in a fixed amount of memory: one buffer is filled while the other one is written.
 
-A file has another name until it is whole and on the disk, and its space is reserved before anything is drawn.
+The disk space of all files is reserved before any value is generated. A file has a temporary name until all of its
+bytes are on the disk.
 """
 
 import errno
@@ -21,53 +22,56 @@ from numpy.typing import NDArray
 
 from fastkaiming._fill.fill import deferred_fills
 from fastkaiming.checkpoint import _os_files
-from fastkaiming.checkpoint._headers import LAST_BYTE
-from fastkaiming.checkpoint._plan import File, Tensor, filler
+from fastkaiming.checkpoint._headers import MAX_FILE_BYTES
+from fastkaiming.checkpoint._plan import File, Tensor, filler_of_rule
 from fastkaiming.rng import Key
 
-BUFFER = 64 << 20  # bytes, a multiple of every element's and every disk block's; there are two
-_BLOCK = 4096  # bytes, a multiple of the blocks of disks
-_ENDING = len(".0123456789abcdef.partial")
-Box = tuple[slice, ...]
+BUFFER_BYTES = 64 << 20  # of each of the two buffers; a multiple of every element size and disk block size
+_DISK_BLOCK_BYTES = 4096  # a multiple of the block sizes of disks
+_TEMPORARY_SUFFIX_LENGTH = len(".0123456789abcdef.partial")
+Region = tuple[slice, ...]
 Bytes = NDArray[np.uint8]
-KeyOf = Callable[[str], Key]  # of the name of a tensor
+KeyFunction = Callable[[str], Key]  # maps the name of a tensor to its key
 
 
-class Run(NamedTuple):
-    """Consecutive elements of a tensor, which lie in a buffer from byte ``begin`` on."""
+class ElementRange(NamedTuple):
+    """Consecutive elements of a tensor, and the byte ``offset`` of a buffer at which they begin."""
 
     tensor: Tensor
     first: int
     stop: int
-    begin: int
+    offset: int
 
 
-class Reserved(NamedTuple):
-    """A file whose space is taken under a name of this run alone, until it is whole and gets its own."""
+class ReservedFile(NamedTuple):
+    """A file whose disk space is reserved under a temporary name, which is replaced when the file is complete."""
 
     file: File
     path: Path
-    partial: Path
-    process: int  # the number of the process that has reserved it
+    temporary_path: Path
+    process: int  # the ID of the process that reserved the file
 
 
-def temporary(path: Path) -> Path:
-    """Return a name beside a path that no other run has."""
+def temporary_name(path: Path) -> Path:
+    """Return a random path in the same directory, which no other run uses."""
     return path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
 
 
-def leftovers(directory: Path, pattern: str) -> dict[Path, str]:
-    """Return the names of files that other runs make there or were killed at, by their temporary ones."""
-    return {path: path.name[1:-_ENDING] for path in directory.glob(f".{pattern}.{'?' * 16}.partial")}
+def temporary_files(directory: Path, pattern: str) -> dict[Path, str]:
+    """Return the temporary files of running or killed runs, with the final name of each."""
+    paths = directory.glob(f".{pattern}.{'?' * 16}.partial")
+    return {path: path.name[1:-_TEMPORARY_SUFFIX_LENGTH] for path in paths}
 
 
-def reserve(directory: Path, files: Sequence[File]) -> list[Reserved]:
-    """Take the space of all files, or none of it."""
+def reserve(directory: Path, files: Sequence[File]) -> list[ReservedFile]:
+    """Reserve the disk space of all files, or raise OSError and reserve none."""
     process = os.getpid()
-    reserved = [Reserved(file, directory / file.name, temporary(directory / file.name), process) for file in files]
-    for file, path, partial, _ in reserved:
+    reserved = [
+        ReservedFile(file, directory / file.name, temporary_name(directory / file.name), process) for file in files
+    ]
+    for file, path, temporary_path, _ in reserved:
         try:
-            _reserve(partial, file.nbytes)
+            _reserve_file(temporary_path, file.nbytes)
         except KeyboardInterrupt:
             discard(reserved)
             raise
@@ -78,8 +82,8 @@ def reserve(directory: Path, files: Sequence[File]) -> list[Reserved]:
     return reserved
 
 
-def _reserve(path: Path, nbytes: int) -> None:
-    if nbytes > LAST_BYTE:
+def _reserve_file(path: Path, nbytes: int) -> None:
+    if nbytes > MAX_FILE_BYTES:
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
     descriptor = _os_files.create(path)
     try:
@@ -88,116 +92,117 @@ def _reserve(path: Path, nbytes: int) -> None:
         os.close(descriptor)
 
 
-def discard(reserved: Sequence[Reserved]) -> None:
-    """Remove the files that this process has reserved and that are not whole yet; a forked child has reserved none."""
+def discard(reserved: Sequence[ReservedFile]) -> None:
+    """Remove the incomplete files that this process reserved; a forked child does not remove its parent's files."""
     for each in reserved:
         if each.process == os.getpid():
             with suppress(OSError):
-                each.partial.unlink(missing_ok=True)
+                each.temporary_path.unlink(missing_ok=True)
 
 
-def write(key_of: KeyOf, reserved: Sequence[Reserved], threads: int | None = None) -> None:
-    """Fill files whose space is reserved, and give each its name when it is whole."""
-    buffers = [_buffer([each.file for each in reserved]) for _ in range(2)]
+def write_files(key_for: KeyFunction, reserved: Sequence[ReservedFile], threads: int | None = None) -> None:
+    """Write files whose space is reserved, and rename each to its final name when it is complete."""
+    buffers = [_page_aligned_buffer([each.file for each in reserved]) for _ in range(2)]
     with ThreadPoolExecutor(1) as writer:
         for each in reserved:
-            _write_file(key_of, each, buffers, writer, threads)
+            _write_file(key_for, each, buffers, writer, threads)
 
 
 def _write_file(
-    key_of: KeyOf, reserved: Reserved, buffers: list[Bytes], writer: ThreadPoolExecutor, threads: int | None
+    key_for: KeyFunction, reserved: ReservedFile, buffers: list[Bytes], writer: ThreadPoolExecutor, threads: int | None
 ) -> None:
     file, process = reserved.file, os.getpid()
-    written: list[Future[None]] = [writer.submit(lambda: None) for _ in buffers]
-    with _opened(reserved) as (direct, cached):
+    writes: list[Future[None]] = [writer.submit(lambda: None) for _ in buffers]
+    with _descriptors(reserved) as (direct, cached):
         try:
-            for begin in range(0, file.nbytes, BUFFER):
-                written.append(written.pop(0))
+            for begin in range(0, file.nbytes, BUFFER_BYTES):
+                writes.append(writes.pop(0))
                 buffers.append(buffers.pop(0))
-                with _naming(reserved.path):
-                    written[-1].result()  # of the buffer that is filled next
-                filled = buffers[-1][: min(BUFFER, file.nbytes - begin)]
-                fill(filled, file, begin, key_of, threads)
-                written[-1] = writer.submit(_pwrite, direct, cached, filled, begin)
-            with _naming(reserved.path):
-                for each in written:
+                with _errors_with_path(reserved.path):
+                    writes[-1].result()  # the buffer can be filled again when its last write is complete
+                buffer = buffers[-1][: min(BUFFER_BYTES, file.nbytes - begin)]
+                fill_buffer(buffer, file, begin, key_for, threads)
+                writes[-1] = writer.submit(_write_buffer, direct, cached, buffer, begin)
+            with _errors_with_path(reserved.path):
+                for each in writes:
                     each.result()
                 os.fsync(cached)
         finally:
-            if os.getpid() == process:  # the writer does not exist in a process that a progress callback has forked
-                for each in written:
-                    each.exception()  # nobody writes to a descriptor that is closed
-    with _naming(reserved.path):
-        reserved.partial.replace(reserved.path)  # Windows renames no open file
-        _os_files.sync_names(reserved.path.parent)
+            if os.getpid() == process:  # a child that a progress callback forked has no writer thread to wait for
+                for each in writes:
+                    each.exception()  # wait, so that no write can use a descriptor after it is closed
+    with _errors_with_path(reserved.path):
+        reserved.temporary_path.replace(reserved.path)  # after closing, because Windows cannot rename an open file
+        _os_files.sync_directory(reserved.path.parent)
 
 
 @contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Name the file in errors of the system, which know of its temporary name at most."""
+def _errors_with_path(path: Path) -> Iterator[None]:
+    """Raise errors of the operating system with the final path of a file instead of its temporary one."""
     try:
         yield
     except FileNotFoundError:
-        reason = "its partial file is gone: another run has taken over, or somebody removed it"
+        reason = "its temporary file is missing: another run has taken over, or somebody removed it"
         raise FileExistsError(errno.EEXIST, reason, str(path)) from None
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 @contextmanager
-def _opened(reserved: Reserved) -> Iterator[tuple[int, int]]:
-    """Lend a descriptor that writes past the page cache, where the file system can, and one that writes into it.
+def _descriptors(reserved: ReservedFile) -> Iterator[tuple[int, int]]:
+    """Open a descriptor that bypasses the page cache, if the file system can, and one that uses the page cache.
 
-    The copies into the page cache cost more than the draw.
+    Copying into the page cache takes longer than generating the values.
     """
-    with _naming(reserved.path):
-        direct = cached = _os_files.reopen(reserved.partial)
+    with _errors_with_path(reserved.path):
+        direct = cached = _os_files.reopen(reserved.temporary_path)
     try:
         with suppress(OSError):
-            direct = _os_files.reopen(reserved.partial, direct=True)
+            direct = _os_files.reopen(reserved.temporary_path, direct=True)
         yield direct, cached
     finally:
         for descriptor in {direct, cached}:
             os.close(descriptor)
 
 
-def _buffer(files: Sequence[File]) -> Bytes:
-    """Return memory that begins with a page, as direct writes want it: open(2), O_DIRECT."""
-    nbytes = min(BUFFER, max((file.nbytes for file in files), default=1))
-    if hasattr(mmap, "MAP_PRIVATE"):  # huge pages are not for what is shared
+def _page_aligned_buffer(files: Sequence[File]) -> Bytes:
+    """Return memory that begins at a page boundary, which direct writes require: open(2), O_DIRECT."""
+    nbytes = min(BUFFER_BYTES, max((file.nbytes for file in files), default=1))
+    if hasattr(mmap, "MAP_PRIVATE"):  # Linux does not use huge pages for shared mappings by default
         memory = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     else:
         memory = mmap.mmap(-1, nbytes)
     return np.frombuffer(memory, np.uint8)
 
 
-def fill(buffer: Bytes, file: File, begin: int, key_of: KeyOf, threads: int | None) -> None:
-    """Fill a buffer with the bytes that a file has from ``begin`` on."""
+def fill_buffer(buffer: Bytes, file: File, begin: int, key_for: KeyFunction, threads: int | None) -> None:
+    """Fill a buffer with the bytes of a file from offset ``begin`` on."""
     head = np.frombuffer(file.header, np.uint8)[begin:][: len(buffer)]
     buffer[: len(head)] = head
     with deferred_fills(threads):
-        for run in runs(file, begin, begin + len(buffer)):
-            memory = buffer[run.begin : run.begin + (run.stop - run.first) * run.tensor.dtype.nbytes]
-            if not run.tensor.dtype.is_fillable_dtype:
+        for part in element_ranges(file, begin, begin + len(buffer)):
+            dtype = part.tensor.dtype
+            memory = buffer[part.offset : part.offset + (part.stop - part.first) * dtype.nbytes]
+            if not dtype.is_fillable:
                 memory[:] = 0
                 continue
-            _fill_run(run, memory.view(run.tensor.dtype.memory()), key_of(run.tensor.name))
+            _fill_range(part, memory.view(dtype.numpy_dtype()), key_for(part.tensor.name))
 
 
-def _fill_run(run: Run, elements: NDArray[Any], key: Key) -> None:
+def _fill_range(part: ElementRange, elements: NDArray[Any], key: Key) -> None:
     done = 0
-    for box in boxes(run.tensor.shape, run.first, run.stop):
-        shape = shape_of(box)
-        count = math.prod(shape)
-        part = elements[done : done + count].reshape(shape)
-        filler(run.tensor.rule)(part, rng=key, global_shape=run.tensor.shape, index=box)
+    shape, filler = part.tensor.shape, filler_of_rule(part.tensor.rule)
+    for region in regions(shape, part.first, part.stop):
+        local_shape = region_shape(region)
+        count = math.prod(local_shape)
+        filler(elements[done : done + count].reshape(local_shape), rng=key, global_shape=shape, index=region)
         done += count
 
 
-def runs(file: File, begin: int, end: int) -> Iterator[Run]:
-    """Return the elements that stand in bytes ``begin`` to ``end`` of a file.
+def element_ranges(file: File, begin: int, end: int) -> Iterator[ElementRange]:
+    """Yield the elements that lie in bytes ``begin`` to ``end`` of a file.
 
-    No element stands on both sides of such a border: tensors are aligned to their elements, and borders to any.
+    No element crosses these limits, because tensors are aligned to their element size, and the limits to any size.
     """
     first_tensor = max(0, bisect_right(file.tensors, begin, key=lambda tensor: tensor.begin) - 1)
     for tensor in islice(file.tensors, first_tensor, None):
@@ -206,47 +211,47 @@ def runs(file: File, begin: int, end: int) -> Iterator[Run]:
         first, stop = max(begin, tensor.begin), min(end, tensor.begin + tensor.nbytes)
         if first < stop:
             size = tensor.dtype.nbytes
-            yield Run(tensor, (first - tensor.begin) // size, (stop - tensor.begin) // size, first - begin)
+            yield ElementRange(tensor, (first - tensor.begin) // size, (stop - tensor.begin) // size, first - begin)
 
 
-def _pwrite(direct: int, cached: int, data: Bytes, offset: int) -> None:
-    blocks = len(data) // _BLOCK * _BLOCK  # which are all that a direct write takes: open(2), O_DIRECT
+def _write_buffer(direct: int, cached: int, data: Bytes, offset: int) -> None:
+    nbytes = len(data) // _DISK_BLOCK_BYTES * _DISK_BLOCK_BYTES  # direct writes need whole blocks: open(2), O_DIRECT
     try:
-        _pwrite_all(direct, data[:blocks].data, offset)
+        _write_all(direct, data[:nbytes].data, offset)
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
-        blocks = 0  # this file system wants something else of direct writes
-    _pwrite_all(cached, data[blocks:].data, offset + blocks)
+        nbytes = 0  # this file system has other requirements for direct writes
+    _write_all(cached, data[nbytes:].data, offset + nbytes)
 
 
-def _pwrite_all(descriptor: int, view: memoryview, offset: int) -> None:
+def _write_all(descriptor: int, view: memoryview, offset: int) -> None:
     while view:
-        written = _os_files.write(descriptor, view, offset)
+        written = _os_files.write_at(descriptor, view, offset)
         view, offset = view[written:], offset + written
 
 
-def replace(path: Path, data: bytes) -> None:
-    """Write a small file, which has its name when it is whole, whoever else writes it."""
-    partial = temporary(path)
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a small file under a temporary name and rename it, so that no reader sees an incomplete file."""
+    temporary_path = temporary_name(path)
     try:
-        with os.fdopen(_os_files.create(partial), "wb") as file:
+        with os.fdopen(_os_files.create(temporary_path), "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        partial.replace(path)
+        temporary_path.replace(path)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
-        partial.unlink(missing_ok=True)
-    _os_files.sync_names(path.parent)
+        temporary_path.unlink(missing_ok=True)
+    _os_files.sync_directory(path.parent)
 
 
-def boxes(shape: tuple[int, ...], first: int, stop: int) -> Iterator[Box]:
-    """Cut elements ``first`` to ``stop`` of a tensor, in row-major order, into boxes that follow each other in memory.
+def regions(shape: tuple[int, ...], first: int, stop: int) -> Iterator[Region]:
+    """Split elements ``first`` to ``stop`` of a tensor, in row-major order, into regions that are contiguous in memory.
 
-    >>> for box in boxes((4, 5), 3, 17):
-    ...     print(box)
+    >>> for region in regions((4, 5), 3, 17):
+    ...     print(region)
     (slice(0, 1, None), slice(3, 5, None))
     (slice(1, 3, None), slice(0, 5, None))
     (slice(3, 4, None), slice(0, 2, None))
@@ -260,15 +265,15 @@ def boxes(shape: tuple[int, ...], first: int, stop: int) -> Iterator[Box]:
     begin, offset = divmod(first, row)
     if offset or stop - first < row:
         end = min(stop, (begin + 1) * row)
-        for box in boxes(shape[1:], offset, offset + end - first):
-            yield slice(begin, begin + 1), *box
+        for region in regions(shape[1:], offset, offset + end - first):
+            yield slice(begin, begin + 1), *region
     else:
         rows = (stop - first) // row
         end = first + rows * row
         yield slice(begin, begin + rows), *(slice(0, size) for size in shape[1:])
-    yield from boxes(shape, end, stop)
+    yield from regions(shape, end, stop)
 
 
-def shape_of(box: Box) -> tuple[int, ...]:
-    """Return the shape of a box."""
-    return tuple(part.stop - part.start for part in box)
+def region_shape(region: Region) -> tuple[int, ...]:
+    """Return the shape of a region."""
+    return tuple(axis.stop - axis.start for axis in region)

@@ -1,13 +1,13 @@
-"""Names and shapes of models without memory: torch's modules, transformers' models on the meta device."""
+"""Names and shapes of torch modules, and of transformers models that are built on the meta device without memory."""
 
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fastkaiming import _validation
-from fastkaiming.checkpoint._dtypes import named
+from fastkaiming.checkpoint._dtypes import dtype_from_name
 from fastkaiming.checkpoint._headers import check_name
-from fastkaiming.checkpoint._recipes import Recipe, Spec
+from fastkaiming.checkpoint._recipes import Recipe, TensorSpec
 
 try:
     import torch
@@ -18,55 +18,55 @@ except ModuleNotFoundError as error:
 
 
 def from_module(module: torch.nn.Module) -> Recipe:
-    """Return what a module's state_dict holds: parameters and persistent buffers, what is tied under one name.
+    """Return the tensors in a module's state_dict: parameters and persistent buffers, tied tensors only once.
 
-    Each has the rule that its layer has for it in :func:`fastkaiming.torch.init_module_`.
+    Each tensor has the default rule of its layer in :func:`fastkaiming.torch.init_module_`.
     """
-    layers = standard_rules(module)
-    specs: dict[str, Spec] = {}
+    layer_rules = standard_rules(module)
+    specs: dict[str, TensorSpec] = {}
     seen: set[int] = set()
     for name, tensor in module.state_dict(keep_vars=True).items():
         if not isinstance(tensor, torch.Tensor) or id(tensor) in seen:
             continue
         seen.add(id(tensor))
         check_name("module", name)
-        rule = layers.get(name)
-        text = None if rule is None else rule.text
-        stored = named(f"module: {name!r}", tensor.dtype)
-        specs[name] = Spec(tuple(tensor.shape), layer=text, stored=stored)
+        rule = layer_rules.get(name)
+        layer_init = None if rule is None else rule.text
+        stored_dtype = dtype_from_name(f"module: {name!r}", tensor.dtype)
+        specs[name] = TensorSpec(tuple(tensor.shape), layer_init=layer_init, stored_dtype=stored_dtype)
     return Recipe(specs)
 
 
 def from_config(path: Path) -> Recipe:
-    """Return what the model of a Hugging Face config holds; the model is built without memory, nothing is loaded."""
+    """Return the tensors of a Hugging Face config's model, which is built without memory and without its weights."""
     try:
         import transformers
     except ModuleNotFoundError as error:
         raise ImportError(f"{path}: a Hugging Face config needs transformers: pip install transformers") from error
     try:
-        where = path.parent if path.name == "config.json" else path
-        config = transformers.AutoConfig.from_pretrained(where, trust_remote_code=False)
+        config_path = path.parent if path.name == "config.json" else path
+        config = transformers.AutoConfig.from_pretrained(config_path, trust_remote_code=False)
         with torch.device("meta"):
-            model = _class_of(transformers, config)(config)
-    except Exception as error:  # a stranger's numbers come up anywhere in transformers
+            model = _model_factory(transformers, config)(config)
+    except Exception as error:  # values in an untrusted config can raise any exception anywhere in transformers
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ValueError(f"{path}: transformers cannot build its model: {reason}") from error
     recipe = from_module(model)
     dtype = getattr(config, "dtype", None)
     tensors = {
-        name: spec._replace(stored=None)
-        if dtype is not None and spec.stored and spec.stored.is_fillable_dtype
+        name: spec._replace(stored_dtype=None)
+        if dtype is not None and spec.stored_dtype and spec.stored_dtype.is_fillable
         else spec
         for name, spec in recipe.tensors.items()
     }
-    return Recipe(tensors, None, None if dtype is None else named(f"{path}: dtype", dtype), None, (path,))
+    return Recipe(tensors, None, None if dtype is None else dtype_from_name(f"{path}: dtype", dtype), None, (path,))
 
 
-def _class_of(transformers: Any, config: Any) -> Any:
-    """Return what builds the model: the class that the config names, if it is a model's and no other callable."""
+def _model_factory(transformers: Any, config: Any) -> Any:
+    """Return the model class that the config names, or a causal language model if the name is not a model class."""
     names = getattr(config, "architectures", None) or []
     named_by_config = getattr(transformers, names[0], None) if names else None
-    base = transformers.PreTrainedModel  # which has no tensors of its own
+    base = transformers.PreTrainedModel  # has no tensors of its own
     if isinstance(named_by_config, type) and issubclass(named_by_config, base) and named_by_config is not base:
         return named_by_config
     return partial(transformers.AutoModelForCausalLM.from_config, trust_remote_code=False)

@@ -1,4 +1,4 @@
-"""The header of a safetensors file: 8 bytes of length, a table in JSON, and not a byte of the data.
+"""The header of a safetensors file: 8 bytes with its length, then a JSON table. The data is never read here.
 
 The format: https://github.com/huggingface/safetensors#format
 """
@@ -12,17 +12,17 @@ from typing import Any, NamedTuple
 
 from fastkaiming import _validation
 from fastkaiming.checkpoint import _parse
-from fastkaiming.checkpoint._dtypes import OF_FILES, Dtype
+from fastkaiming.checkpoint._dtypes import DTYPES, Dtype
 
 _LENGTH = struct.Struct("<Q")
 _ALIGNMENT = 8
-_MAX_AXES = 32  # of an array of NumPy 1
-METADATA = "__metadata__"
-LAST_BYTE = 2**63 - 1  # that a file can count
+_MAX_AXES = 32  # the limit of NumPy 1
+METADATA_KEY = "__metadata__"
+MAX_FILE_BYTES = 2**63 - 1  # the limit of file offsets
 
 
 class Entry(NamedTuple):
-    """A tensor of a file: what it is, and the bytes of the data section that it fills."""
+    """A tensor in a header: its dtype, its shape, and its first and last byte (exclusive) in the data section."""
 
     dtype: Dtype
     shape: tuple[int, ...]
@@ -31,16 +31,16 @@ class Entry(NamedTuple):
 
 
 class Header(NamedTuple):
-    """What a file says of itself; ``start`` is where its data begins."""
+    """The content of a header; ``data_start`` is the byte of the file at which the data section begins."""
 
     metadata: Mapping[str, str]
     tensors: Mapping[str, Entry]
-    start: int
+    data_start: int
 
 
-def encoded(tensors: Mapping[str, Entry], metadata: Mapping[str, str]) -> bytes:
-    """Return the bytes before the data, padded so that the data is aligned."""
-    table: dict[str, Any] = {METADATA: dict(metadata)}
+def encode_header(tensors: Mapping[str, Entry], metadata: Mapping[str, str]) -> bytes:
+    """Return the bytes that precede the data, padded so that the data is aligned."""
+    table: dict[str, Any] = {METADATA_KEY: dict(metadata)}
     for name, (dtype, shape, begin, end) in tensors.items():
         table[name] = {"dtype": dtype.name, "shape": list(shape), "data_offsets": [begin, end]}
     text = json.dumps(table, separators=(",", ":"), ensure_ascii=False).encode()
@@ -48,14 +48,14 @@ def encoded(tensors: Mapping[str, Entry], metadata: Mapping[str, str]) -> bytes:
     if len(text) > _parse.MAX_BYTES:
         raise ValueError(
             f"a header must have at most {_parse.MAX_BYTES:,} bytes, got {len(text):,} for {len(tensors):,} "
-            "tensors; a smaller max_shard_size makes more files of them"
+            "tensors; use a smaller max_shard_size to write more files"
         )
     return _LENGTH.pack(len(text)) + text
 
 
-def read(path: Path) -> Header:
-    """Return the header of a file, which holds what it says: every byte of the data belongs to one tensor."""
-    _parse.check_file(path)
+def read_header(path: Path) -> Header:
+    """Return the header of a file, after checking that every byte of the data belongs to exactly one tensor."""
+    _parse.check_regular_file(path)
     with path.open("rb") as file:
         nbytes = file.seek(0, 2)
         file.seek(0)
@@ -68,76 +68,78 @@ def read(path: Path) -> Header:
         if _LENGTH.size + length > nbytes:
             raise ValueError(f"{path}: the header must end within the {nbytes:,} bytes of the file, got {length:,}")
         text = file.read(length)
-    where = f"{path}: the header"
-    table = _parse.table(where, _parse.parsed(where, text))
-    metadata = _metadata(where, table.pop(METADATA, {}))
-    tensors = {check_name(str(path), name): _entry(f"{path}: {name!r}", each) for name, each in table.items()}
-    start = _LENGTH.size + length
-    _check_offsets(path, tensors, nbytes - start)
-    return Header(metadata, tensors, start)
+    field = f"{path}: the header"
+    table = _parse.check_table(field, _parse.parse(field, text))
+    metadata = _check_metadata(field, table.pop(METADATA_KEY, {}))
+    tensors = {check_name(str(path), name): _parse_entry(f"{path}: {name!r}", each) for name, each in table.items()}
+    data_start = _LENGTH.size + length
+    _check_offsets(path, tensors, nbytes - data_start)
+    return Header(metadata, tensors, data_start)
 
 
-def nbytes_of(field: str, dtype: Dtype, shape: tuple[int, ...]) -> int:
-    """Return the bytes of a tensor, which a file can count."""
-    if math.prod(size for size in shape if size) * dtype.nbytes > LAST_BYTE:
+def checked_nbytes(field: str, dtype: Dtype, shape: tuple[int, ...]) -> int:
+    """Return the size of a tensor in bytes, or raise ValueError if no file can hold it."""
+    if math.prod(size for size in shape if size) * dtype.nbytes > MAX_FILE_BYTES:
         raise ValueError(f"{field} must hold less than 2**63 bytes, got {list(shape)} of {dtype.numpy}")
     return math.prod(shape) * dtype.nbytes
 
 
-def check_name(where: str, name: Any) -> str:
-    """Return what can be the name of a tensor in a file."""
-    if _validation.text(f"{where}: a name", name) == METADATA:
-        raise ValueError(f"{where}: a tensor must not have the name {METADATA}")
+def check_name(field: str, name: Any) -> str:
+    """Return the name if a tensor in a file can have it."""
+    if _validation.text(f"{field}: a name", name) == METADATA_KEY:
+        raise ValueError(f"{field}: a tensor must not have the name {METADATA_KEY}")
     try:
         name.encode()
     except UnicodeEncodeError:
-        raise ValueError(f"{where}: a name must be one that UTF-8 can hold, got {name!a:.60}") from None
+        raise ValueError(f"{field}: a name must be encodable as UTF-8, got {name!a:.60}") from None
     return str(name)
 
 
-def shape(field: str, value: Any) -> tuple[int, ...]:
-    """Return a shape, of no more axes than arrays can have."""
-    axes = sizes(field, value)
-    if len(axes) > _MAX_AXES:
-        raise ValueError(f"{field} must have at most {_MAX_AXES} axes, got {len(axes)}")
-    return axes
+def check_shape(field: str, value: Any) -> tuple[int, ...]:
+    """Return a shape as a tuple, with at most as many axes as NumPy arrays can have."""
+    shape = check_sizes(field, value)
+    if len(shape) > _MAX_AXES:
+        raise ValueError(f"{field} must have at most {_MAX_AXES} axes, got {len(shape)}")
+    return shape
 
 
-def sizes(field: str, value: Any) -> tuple[int, ...]:
-    """Return a list of sizes."""
+def check_sizes(field: str, value: Any) -> tuple[int, ...]:
+    """Return a list of sizes as a tuple."""
     if not isinstance(value, list | tuple) or not all(type(size) is int and 0 <= size < 2**63 for size in value):
         raise ValueError(f"{field} must be a list of integers from 0 to 2**63 - 1, got {_validation.shown(value)}")
     return tuple(value)
 
 
-def _metadata(where: str, table: Any) -> dict[str, str]:
+def _check_metadata(field: str, table: Any) -> dict[str, str]:
     if not isinstance(table, dict) or not all(isinstance(text, str) for text in table.values()):
-        raise ValueError(f"{where} must have texts in {METADATA}, got {table!r:.60}")
+        raise ValueError(f"{field} must have only strings in {METADATA_KEY}, got {table!r:.60}")
     return table
 
 
-def _entry(where: str, given: Any) -> Entry:
-    table = _parse.table(where, given)
-    _parse.check_fields(where, table, ("dtype", "shape", "data_offsets"))
-    dtype = OF_FILES.get(str(table.get("dtype")))
+def _parse_entry(field: str, value: Any) -> Entry:
+    table = _parse.check_table(field, value)
+    _parse.check_fields(field, table, ("dtype", "shape", "data_offsets"))
+    dtype = DTYPES.get(str(table.get("dtype")))
     if dtype is None:
-        raise ValueError(f"{where}.dtype must be one of {', '.join(OF_FILES)}, got {table.get('dtype')!r:.60}")
-    axes = shape(f"{where}.shape", table.get("shape"))
-    offsets = sizes(f"{where}.data_offsets", table.get("data_offsets"))
+        raise ValueError(f"{field}.dtype must be one of {', '.join(DTYPES)}, got {table.get('dtype')!r:.60}")
+    shape = check_shape(f"{field}.shape", table.get("shape"))
+    offsets = check_sizes(f"{field}.data_offsets", table.get("data_offsets"))
     if len(offsets) != 2 or offsets[0] > offsets[1]:
-        raise ValueError(f"{where}.data_offsets must be where the tensor begins and ends, got {list(offsets)}")
-    nbytes = nbytes_of(f"{where}.shape", dtype, axes)
+        raise ValueError(f"{field}.data_offsets must be the begin and the end of the tensor, got {list(offsets)}")
+    nbytes = checked_nbytes(f"{field}.shape", dtype, shape)
     if offsets[1] - offsets[0] != nbytes:
-        raise ValueError(f"{where}.data_offsets must be {nbytes} bytes apart, got {list(offsets)}")
-    return Entry(dtype, axes, *offsets)
+        raise ValueError(f"{field}.data_offsets must be {nbytes} bytes apart, got {list(offsets)}")
+    return Entry(dtype, shape, *offsets)
 
 
 def _check_offsets(path: Path, tensors: Mapping[str, Entry], nbytes: int) -> None:
     end = 0
     for name, entry in sorted(tensors.items(), key=lambda item: item[1][2:]):
         if entry.begin != end:
-            kind = "overlap" if entry.begin < end else "leave a gap before"
-            raise ValueError(f"{path}: {name!r}.data_offsets must not {kind} others, got {[entry.begin, entry.end]}")
+            problem = "overlap with" if entry.begin < end else "leave a gap after"
+            raise ValueError(
+                f"{path}: {name!r}.data_offsets must not {problem} other tensors, got {[entry.begin, entry.end]}"
+            )
         end = entry.end
     if end != nbytes:
-        raise ValueError(f"{path}: the data must have the {end:,} bytes that the header tells of, got {nbytes:,}")
+        raise ValueError(f"{path}: the data must have the {end:,} bytes that the header describes, got {nbytes:,}")

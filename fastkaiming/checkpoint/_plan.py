@@ -1,7 +1,7 @@
-"""From a recipe to files: what each tensor is filled by, which file it stands in, and where.
+"""Plans a checkpoint: chooses the rule, the dtype, the file and the offset of each tensor.
 
-Files are laid out as Hugging Face's save_pretrained lays them out: tensors in their order, a new file where the next
-one does not fit, a tensor that is larger than a file in one of its own.
+The files have the layout of Hugging Face's save_pretrained: tensors keep their order, a new file begins if the next
+tensor does not fit, and a tensor that is larger than the limit has a file of its own.
 """
 
 import json
@@ -19,8 +19,8 @@ import numpy as np
 from fastkaiming import _core, _validation
 from fastkaiming._fill.fill import distribution_of
 from fastkaiming.checkpoint import _headers, _recipes, _sources
-from fastkaiming.checkpoint._dtypes import OF_FILES, Dtype, named
-from fastkaiming.checkpoint._recipes import Recipe, Rule, Spec
+from fastkaiming.checkpoint._dtypes import DTYPES, Dtype, dtype_from_name
+from fastkaiming.checkpoint._recipes import Recipe, Rule, TensorSpec
 from fastkaiming.distributions import Distribution
 from fastkaiming.initializers import _model
 from fastkaiming.initializers._fans import Fans, fans
@@ -37,23 +37,24 @@ _UNITS = {
     "GIB": 2**30,
     "TIB": 2**40,
 }
-SINGLE = "model.safetensors"
-SEED, STREAM, RULES = "fastkaiming.seed", "fastkaiming.stream_version", "fastkaiming.rules"
+SINGLE_FILE_NAME = "model.safetensors"
+# The keys of the file metadata. They are part of the file format and must not change.
+SEED_KEY, STREAM_VERSION_KEY, RULES_KEY = "fastkaiming.seed", "fastkaiming.stream_version", "fastkaiming.rules"
 
 
 class Tensor(NamedTuple):
-    """A tensor of a file.
+    """A tensor in a planned file.
 
     Attributes
     ----------
     name, rule : str
-        Its name, and the rule by which it is filled.
+        The name of the tensor, and the rule that fills it.
     dtype : object
-        Its dtype; ``dtype.numpy`` is the name that NumPy and ml_dtypes have for it.
+        The dtype of the tensor; ``dtype.numpy`` is its name in NumPy and ml_dtypes.
     shape : tuple of int
-        Its shape.
+        The shape of the tensor.
     begin : int
-        The byte of the file at which its data begins.
+        The byte of the file at which the data of the tensor begins.
     """
 
     name: str
@@ -64,38 +65,38 @@ class Tensor(NamedTuple):
 
     @property
     def elements(self) -> int:
-        """How many elements it has."""
+        """The number of elements."""
         return math.prod(self.shape)
 
     @property
     def nbytes(self) -> int:
-        """How many bytes it takes."""
+        """The size of the data in bytes."""
         return self.elements * self.dtype.nbytes
 
     @property
     def fans(self) -> Fans | None:
-        """The fans that its rule counts; None for fewer than two axes."""
-        return fans_of(self.rule, self.shape) if len(self.shape) > 1 else None
+        """The fan_in and fan_out under the rule; None for tensors with fewer than two axes."""
+        return fans_of_rule(self.rule, self.shape) if len(self.shape) > 1 else None
 
     @property
     def distribution(self) -> Distribution | None:
-        """What its values are drawn from; None where nothing is drawn, for integers and for tensors of no elements."""
-        return (
-            distribution(self.rule, self.shape, self.dtype) if self.elements and self.dtype.is_fillable_dtype else None
-        )
+        """The distribution of the values; None for integer, boolean and complex tensors, and for empty tensors."""
+        if not self.elements or not self.dtype.is_fillable:
+            return None
+        return distribution_of_rule(self.rule, self.shape, self.dtype)
 
 
 class File(NamedTuple):
-    """A file of a checkpoint.
+    """A planned file of a checkpoint.
 
     Attributes
     ----------
     name : str
-        Its name in the directory.
+        The name of the file in its directory.
     header : bytes
-        What stands before its data.
+        The bytes that precede the data.
     tensors : tuple of Tensor
-        What stands in it, in order.
+        The tensors in the file, in order.
     """
 
     name: str
@@ -104,31 +105,31 @@ class File(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        """How many bytes it takes."""
+        """The size of the file in bytes."""
         return self.tensors[-1].begin + self.tensors[-1].nbytes if self.tensors else len(self.header)
 
     @property
     def drawn_elements(self) -> int:
-        """How many of its elements are drawn."""
-        return sum(tensor.elements for tensor in self.tensors if tensor.dtype.is_fillable_dtype)
+        """The number of elements that rules fill; integer, boolean and complex tensors do not count."""
+        return sum(tensor.elements for tensor in self.tensors if tensor.dtype.is_fillable)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A checkpoint before a byte of it is written.
+    """A description of a checkpoint that has not been written yet.
 
     Attributes
     ----------
     seed : int
-        The seed of every tensor; its stream is that of its name.
+        The seed of the checkpoint; each tensor has the key ``Generator(seed).key(name)``.
     files : tuple of File
-        The files and what stands in each.
+        The files, with the tensors in each.
     index : bytes or None
-        What model.safetensors.index.json will say, where there is more than one file.
+        The content of model.safetensors.index.json, or None if there is only one file.
     recipe : object
-        The names, shapes and rules that the plan was made of.
+        The names, shapes and rules from which the plan was made.
     unused : tuple of str
-        The patterns of the rules that no name matches first.
+        The patterns that are not the first match of any name.
     """
 
     seed: int
@@ -139,7 +140,7 @@ class Plan:
 
     @property
     def tensors(self) -> Iterator[Tensor]:
-        """All tensors, file by file."""
+        """An iterator over all tensors, file by file."""
         return (tensor for file in self.files for tensor in file.tensors)
 
 
@@ -151,7 +152,9 @@ def plan(
     rules: Any = None,
     max_shard_size: int | str = "5GB",
 ) -> Plan:
-    """Return what :func:`write` would write: every argument and every tensor is checked, and nothing is drawn.
+    """Return the plan of the checkpoint that :func:`write` would write, without generating values or writing files.
+
+    All arguments and all tensors are checked.
 
     Parameters
     ----------
@@ -161,91 +164,92 @@ def plan(
     Returns
     -------
     Plan
-        Its ``files`` hold ``tensors``, each with ``name``, ``shape``, ``dtype``, ``rule`` and ``distribution``.
+        The plan; each of its ``tensors`` has a ``name``, ``shape``, ``dtype``, ``rule`` and ``distribution``.
 
     Raises
     ------
     TypeError, ValueError, OSError
-        As :func:`write` does.
+        In the same cases as :func:`write`.
 
     Warns
     -----
     UserWarning
-        A rule whose pattern no name matches first.
+        If a pattern is not the first match of any name.
 
     Examples
     --------
     >>> from fastkaiming import checkpoint
-    >>> made = checkpoint.plan({"tensors": {"fc.weight": [64, 32], "fc.bias": [64]}}, dtype="bfloat16")
-    >>> [(tensor.name, tensor.rule, tensor.nbytes) for tensor in made.tensors]
+    >>> planned = checkpoint.plan({"tensors": {"fc.weight": [64, 32], "fc.bias": [64]}}, dtype="bfloat16")
+    >>> [(tensor.name, tensor.rule, tensor.nbytes) for tensor in planned.tensors]
     [('fc.bias', 'zeros', 128), ('fc.weight', 'kaiming_normal', 4096)]
     """
-    made = make_plan(source, seed, dtype, rules, max_shard_size)
-    warn_about_unused(made.unused, made.recipe.tensors)
-    return made
+    planned = make_plan(source, seed, dtype, rules, max_shard_size)
+    warn_about_unused(planned.unused, planned.recipe.tensors)
+    return planned
 
 
 def make_plan(source: Any, seed: Any, dtype: Any, rules: Any, max_shard_size: Any) -> Plan:
-    """Return the plan, and tell nobody of rules that fill nothing."""
-    recipe = _sources.read(source)
+    """Return the plan, without warnings about unused rules."""
+    recipe = _sources.read_source(source)
     seed = _validation.integer("seed", recipe.seed or 0 if seed is None else seed, 0, 2**64 - 1)
-    converted = None if dtype is None else named("dtype", dtype)
-    given = recipe.rules if rules is None else _recipes.rules_from_table("rules", rules)
+    requested_dtype = None if dtype is None else dtype_from_name("dtype", dtype)
+    rule_table = recipe.rules if rules is None else _recipes.rules_from_table("rules", rules)
     try:
-        found, unused = _resolved(recipe, given or {}, converted)
-        _check(found)
+        tensors, unused = _resolve_tensors(recipe, rule_table or {}, requested_dtype)
+        _check_distributions(tensors)
     except (TypeError, ValueError) as error:
         if isinstance(source, str | os.PathLike):
             raise type(error)(f"{os.fspath(source)}: {error}") from None
         raise
-    limit = _bytes("max_shard_size", max_shard_size)
-    groups = _groups(found, limit)
+    limit = _parse_size("max_shard_size", max_shard_size)
+    groups = _split_into_shards(tensors, limit)
     names = _file_names(len(groups))
-    files = tuple(_file(name, group, seed) for name, group in zip(names, groups, strict=True))
-    return Plan(seed, files, _index(files, found) if len(files) > 1 else None, recipe, unused)
+    files = tuple(_build_file(name, group, seed) for name, group in zip(names, groups, strict=True))
+    return Plan(seed, files, _index_json(files, tensors) if len(files) > 1 else None, recipe, unused)
 
 
-# ---- what each tensor is ----
+# ---- the rule and the dtype of each tensor ----
 
 
-def _resolved(
-    recipe: Recipe, given: Mapping[str, Rule], converted: Dtype | None
+def _resolve_tensors(
+    recipe: Recipe, rules: Mapping[str, Rule], requested_dtype: Dtype | None
 ) -> tuple[list[Tensor], tuple[str, ...]]:
-    """Return the tensors in the order of the recipe, their place in a file still to be found, and rules of no use."""
-    for each, rule in given.items():
-        _model.parse_rule(each, rule.init)  # a typing error is told also where no name matches
-    patterns = _model.first_matches(recipe.tensors, given)
-    defaults = _model.first_matches(recipe.tensors, _model.DEFAULT_RULES)
+    """Return the tensors in the order of the recipe, with a provisional offset of 0, and the unused patterns."""
+    for pattern, rule in rules.items():
+        _model.parse_rule(pattern, rule.init)  # reports a typo even if no name matches the pattern
+    patterns = _model.first_matches(recipe.tensors, rules)
+    default_patterns = _model.first_matches(recipe.tensors, _model.DEFAULT_RULES)
     tensors: list[Tensor] = []
-    untold: list[str] = []
+    without_rule: list[str] = []
     for name, spec in recipe.tensors.items():
-        pattern, default = patterns[name], str(defaults[name])
-        dtype = _dtype(spec, None if pattern is None else given[pattern].dtype, recipe, converted)
-        _headers.nbytes_of(f"tensor {name!r}", dtype, spec.shape)
-        by_rule = spec.layer if pattern is None else given[pattern].init
-        told = by_rule if spec.init is None else spec.init
-        text = _model.DEFAULT_RULES[default] if told is None else told
-        tensors.append(Tensor(name, dtype, spec.shape, text if dtype.is_fillable_dtype else "zeros", 0))
-        if told is None and default == "*" and len(spec.shape) < 2 and 0 not in spec.shape and dtype.is_fillable_dtype:
-            untold.append(name)
-    if untold:
-        example = f"{'*' + untold[0].rpartition('.')[2]!r:.60} = 'ones'"
-        names = _model.quote_names(untold)
+        matched, default_pattern = patterns[name], str(default_patterns[name])
+        dtype = _choose_dtype(spec, None if matched is None else rules[matched].dtype, recipe, requested_dtype)
+        _headers.checked_nbytes(f"tensor {name!r}", dtype, spec.shape)
+        rule_init = spec.layer_init if matched is None else rules[matched].init
+        explicit = rule_init if spec.init is None else spec.init
+        init = _model.DEFAULT_RULES[default_pattern] if explicit is None else explicit
+        tensors.append(Tensor(name, dtype, spec.shape, init if dtype.is_fillable else "zeros", 0))
+        needs_rule = len(spec.shape) < 2 and 0 not in spec.shape and dtype.is_fillable
+        if explicit is None and default_pattern == "*" and needs_rule:
+            without_rule.append(name)
+    if without_rule:
+        example = f"{'*' + without_rule[0].rpartition('.')[2]!r:.60} = 'ones'"
+        names = _model.quote_names(without_rule)
         raise ValueError(
-            f"tensors of fewer than two axes must have a rule, {example} for example, got none for {names}"
+            f"tensors with fewer than two axes must have a rule, for example {example}, got none for {names}"
         )
-    return tensors, _model.unused_patterns(given, patterns)
+    return tensors, _model.unused_patterns(rules, patterns)
 
 
-def _dtype(spec: Spec, of_rule: Dtype | None, recipe: Recipe, converted: Dtype | None) -> Dtype:
-    """Return a tensor's dtype: the nearest that anybody tells; nothing makes drawn numbers of stored integers."""
-    if spec.stored is not None and not spec.stored.is_fillable_dtype:
-        return spec.stored
-    return spec.dtype or of_rule or converted or spec.stored or recipe.dtype or OF_FILES["F32"]
+def _choose_dtype(spec: TensorSpec, rule_dtype: Dtype | None, recipe: Recipe, requested_dtype: Dtype | None) -> Dtype:
+    """Return the most specific dtype that is given; integers and booleans in the source keep their dtype."""
+    if spec.stored_dtype is not None and not spec.stored_dtype.is_fillable:
+        return spec.stored_dtype
+    return spec.dtype or rule_dtype or requested_dtype or spec.stored_dtype or recipe.dtype or DTYPES["F32"]
 
 
-def _check(tensors: Sequence[Tensor]) -> None:
-    """Refuse what an initializer refuses, before any byte is written."""
+def _check_distributions(tensors: Sequence[Tensor]) -> None:
+    """Raise ValueError for a tensor that its initializer rejects, before any file is written."""
     for tensor in tensors:
         try:
             _ = tensor.distribution
@@ -254,44 +258,45 @@ def _check(tensors: Sequence[Tensor]) -> None:
 
 
 @cache
-def filler(text: str) -> _model.Filler:
-    """Return what fills a tensor by the text of a rule."""
-    found = _model.parse_rule(text, text)
-    if _model.is_keep(found):
-        raise ValueError("a new file has no values to keep")
-    return found
+def filler_of_rule(rule: str) -> _model.Filler:
+    """Return the function that fills a tensor by a rule."""
+    filler = _model.parse_rule(rule, rule)
+    if _model.is_keep(filler):
+        raise ValueError("the rule must not be 'keep', because a new file has no values to keep")
+    return filler
 
 
 @cache
-def distribution(text: str, shape: tuple[int, ...], dtype: Dtype) -> Distribution:
-    """Return what a rule draws a whole tensor from, for which nobody has to have the memory."""
-    whole = shape or (1,)  # a part of no axes would have an element
-    nothing = np.empty((0,) * len(whole), dtype.memory())
-    return distribution_of(filler(text), nothing, rng=0, global_shape=whole, index=(slice(0),) * len(whole))
+def distribution_of_rule(rule: str, shape: tuple[int, ...], dtype: Dtype) -> Distribution:
+    """Return the distribution of a tensor under a rule, without allocating the tensor."""
+    global_shape = shape or (1,)  # an empty shard must have an axis, because a shard without axes has one element
+    empty = np.empty((0,) * len(global_shape), dtype.numpy_dtype())
+    index = (slice(0),) * len(global_shape)
+    return distribution_of(filler_of_rule(rule), empty, rng=0, global_shape=global_shape, index=index)
 
 
-def fans_of(text: str, shape: tuple[int, ...]) -> Fans:
-    """Return the fans of a shape as the arguments of a rule have them counted."""
-    found = filler(text)
-    given = found.keywords if isinstance(found, partial) else {}
-    return fans(shape, **{name: given[name] for name in ("layout", "groups", "transposed") if name in given})
+def fans_of_rule(rule: str, shape: tuple[int, ...]) -> Fans:
+    """Return the fans of a shape, counted with the layout, groups and transposed arguments of a rule."""
+    filler = filler_of_rule(rule)
+    keywords = filler.keywords if isinstance(filler, partial) else {}
+    return fans(shape, **{name: keywords[name] for name in ("layout", "groups", "transposed") if name in keywords})
 
 
-# ---- where each tensor stands ----
+# ---- the file and the offset of each tensor ----
 
 
-def _bytes(name: str, value: int | str) -> int:
-    """Return a size in bytes, given as such or as a text such as 5GB or 512MiB."""
+def _parse_size(name: str, value: int | str) -> int:
+    """Return a size in bytes, given as an integer or as a string such as 5GB or 512MiB."""
     if not isinstance(value, str):
-        return _validation.integer(name, value, 1, 2**63 - 1, "an integer or a text such as '5GB'")
+        return _validation.integer(name, value, 1, 2**63 - 1, "an integer or a string such as '5GB'")
     match = re.fullmatch(r"\s*([0-9]{1,20}(?:\.[0-9]{1,20})?)\s*([KMGT]i?B)?\s*", value, re.IGNORECASE | re.ASCII)
     if match is None:
-        raise ValueError(f"{name} must be a number of bytes or a text such as '5GB' or '512MiB', got {value!r:.60}")
+        raise ValueError(f"{name} must be a number of bytes or a string such as '5GB' or '512MiB', got {value!r:.60}")
     return _validation.integer(name, int(Fraction(match[1]) * _UNITS[(match[2] or "B").upper()]), 1, 2**63 - 1)
 
 
-def _groups(tensors: Sequence[Tensor], limit: int) -> list[list[Tensor]]:
-    """Share tensors out between files as huggingface_hub.split_state_dict_into_shards_factory does."""
+def _split_into_shards(tensors: Sequence[Tensor], limit: int) -> list[list[Tensor]]:
+    """Split tensors into the same files as huggingface_hub.split_state_dict_into_shards_factory."""
     groups: list[list[Tensor]] = []
     current: list[Tensor] = []
     nbytes = 0
@@ -309,12 +314,12 @@ def _groups(tensors: Sequence[Tensor], limit: int) -> list[list[Tensor]]:
 
 def _file_names(count: int) -> list[str]:
     if count == 1:
-        return [SINGLE]
+        return [SINGLE_FILE_NAME]
     return [f"model-{number:05d}-of-{count:05d}.safetensors" for number in range(1, count + 1)]
 
 
-def _file(name: str, group: Sequence[Tensor], seed: int) -> File:
-    in_order = sorted(group, key=lambda tensor: (-tensor.dtype.rank, tensor.name.encode()))
+def _build_file(name: str, group: Sequence[Tensor], seed: int) -> File:
+    in_order = sorted(group, key=lambda tensor: (-tensor.dtype.sort_rank, tensor.name.encode()))
     entries: dict[str, _headers.Entry] = {}
     by_rule: dict[str, list[str]] = {}
     end = 0
@@ -323,17 +328,17 @@ def _file(name: str, group: Sequence[Tensor], seed: int) -> File:
         by_rule.setdefault(tensor.rule, []).append(tensor.name)
         end += tensor.nbytes
     metadata = {
-        "format": "pt",  # without which transformers loads nothing
-        SEED: str(seed),
-        STREAM: str(_core.STREAM_VERSION),
-        RULES: json.dumps(by_rule, separators=(",", ":"), ensure_ascii=False),
+        "format": "pt",  # transformers does not load files without it
+        SEED_KEY: str(seed),
+        STREAM_VERSION_KEY: str(_core.STREAM_VERSION),
+        RULES_KEY: json.dumps(by_rule, separators=(",", ":"), ensure_ascii=False),
     }
-    header = _headers.encoded(entries, metadata)
-    placed = (tensor._replace(begin=len(header) + entries[tensor.name].begin) for tensor in in_order)
-    return File(name, header, tuple(placed))
+    header = _headers.encode_header(entries, metadata)
+    with_offsets = (tensor._replace(begin=len(header) + entries[tensor.name].begin) for tensor in in_order)
+    return File(name, header, tuple(with_offsets))
 
 
-def _index(files: Sequence[File], tensors: Sequence[Tensor]) -> bytes:
+def _index_json(files: Sequence[File], tensors: Sequence[Tensor]) -> bytes:
     weight_map = {tensor.name: file.name for file in files for tensor in file.tensors}
     total = sum(tensor.nbytes for tensor in tensors)
     table = {"metadata": {"total_size": total}, "weight_map": weight_map}

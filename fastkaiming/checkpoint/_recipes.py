@@ -1,4 +1,4 @@
-"""Recipes: the names and shapes of a checkpoint, and what its tensors are filled with."""
+"""Recipes: the names and shapes of the tensors in a checkpoint, and the rules that fill them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,23 +7,23 @@ from typing import Any, NamedTuple
 
 from fastkaiming import _validation
 from fastkaiming.checkpoint import _headers, _parse
-from fastkaiming.checkpoint._dtypes import Dtype, named
+from fastkaiming.checkpoint._dtypes import Dtype, dtype_from_name
 
-_LAST_SEED = 2**64 - 1
+_MAX_SEED = 2**64 - 1
 
 
-class Spec(NamedTuple):
-    """A tensor as its source tells of it; None is what it does not tell."""
+class TensorSpec(NamedTuple):
+    """What a source specifies about a tensor; None if it does not specify a field."""
 
     shape: tuple[int, ...]
     dtype: Dtype | None = None
-    init: str | None = None  # what this very tensor is filled by
-    layer: str | None = None  # what its layer has for it, where no rule of the recipe speaks
-    stored: Dtype | None = None  # the dtype that it has where it comes from, and keeps if nobody tells another
+    init: str | None = None  # the initializer of this tensor, which takes precedence over all rules
+    layer_init: str | None = None  # the default initializer of its layer, which applies if no rule matches
+    stored_dtype: Dtype | None = None  # the dtype in the source, which applies if nothing else gives a dtype
 
 
 class Rule(NamedTuple):
-    """What the tensors of a pattern are filled by, and their dtype where the rule tells it."""
+    """The initializer of the tensors that match a pattern, and their dtype if the rule gives one."""
 
     init: str
     dtype: Dtype | None = None
@@ -31,69 +31,69 @@ class Rule(NamedTuple):
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a source says: tensors by name, in order, and what it has to say of how they are filled.
+    """The content of a source: its tensors by name, in order, and the rules, dtype and seed that it gives.
 
-    ``companions`` are files that belong beside the checkpoint, a model's config.json for example.
+    ``companions`` are files to copy beside the checkpoint, for example a model's config.json.
     """
 
-    tensors: Mapping[str, Spec]
+    tensors: Mapping[str, TensorSpec]
     rules: Mapping[str, Rule] | None = None
     dtype: Dtype | None = None
     seed: int | None = None
     companions: Sequence[Path] = ()
 
 
-def recipe_from_table(origin: str, given: Any) -> Recipe:
-    """Return the recipe that a TOML or JSON document is; ``origin`` is where it stands."""
-    table = _parse.table(origin, given)
+def recipe_from_table(origin: str, value: Any) -> Recipe:
+    """Return the recipe in a parsed TOML or JSON document; ``origin`` names the document in errors."""
+    table = _parse.check_table(origin, value)
     _parse.check_fields(origin, table, ("seed", "dtype", "rules", "tensors"))
     if "tensors" not in table:
         raise ValueError(f"{origin}: tensors must be a table of names and shapes, got none")
-    tensors = _parse.table(f"{origin}: tensors", table["tensors"])
+    tensors = _parse.check_table(f"{origin}: tensors", table["tensors"])
     seed, dtype, rules = table.get("seed"), table.get("dtype"), table.get("rules")
     return Recipe(
-        {name: _spec(f"{origin}: tensors.{name!r}", name, each) for name, each in tensors.items()},
+        {name: _parse_spec(f"{origin}: tensors.{name!r}", name, each) for name, each in tensors.items()},
         None if rules is None else rules_from_table(f"{origin}: rules", rules),
-        None if dtype is None else named(f"{origin}: dtype", dtype),
-        None if seed is None else _validation.integer(f"{origin}: seed", seed, 0, _LAST_SEED),
+        None if dtype is None else dtype_from_name(f"{origin}: dtype", dtype),
+        None if seed is None else _validation.integer(f"{origin}: seed", seed, 0, _MAX_SEED),
     )
 
 
-def rules_from_table(origin: str, given: Any) -> dict[str, Rule]:
-    """Return rules: texts, or tables of a text and a dtype."""
-    pairs = list(given.items() if isinstance(given, Mapping) else given if isinstance(given, list | tuple) else [given])
+def rules_from_table(origin: str, value: Any) -> dict[str, Rule]:
+    """Return the rules by pattern; each rule is a string, or a table with ``init`` and optionally ``dtype``."""
+    pairs = list(value.items() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else [value])
     if not all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs):
         raise TypeError(
-            f"{origin} must be a table of patterns and rules, or pairs of these, not {_validation.shown(given)}"
+            f"{origin} must be a table of patterns and rules, or a list of such pairs, not {_validation.shown(value)}"
         )
-    found: dict[str, Rule] = {}
-    for name, each in pairs:
-        found.setdefault(_validation.text(f"{origin}: a pattern", name), _rule(f"{origin}.{name!r}", each))
-    return found
+    rules: dict[str, Rule] = {}
+    for pattern, each in pairs:
+        rules.setdefault(_validation.text(f"{origin}: a pattern", pattern), _parse_rule(f"{origin}.{pattern!r}", each))
+    return rules
 
 
-def _rule(where: str, given: Any) -> Rule:
-    if isinstance(given, str):
-        return Rule(given)
-    if not isinstance(given, Mapping):
+def _parse_rule(field: str, value: Any) -> Rule:
+    if isinstance(value, str):
+        return Rule(value)
+    if not isinstance(value, Mapping):
         raise ValueError(
-            f"{where} must be a text, which the files can record, or a table, got {_validation.shown(given)}"
+            f"{field} must be a string, which files can record, or a table, got {_validation.shown(value)}"
         )
-    _parse.check_fields(where, dict(given), ("init", "dtype"))
-    if not isinstance(given.get("init"), str):
-        raise ValueError(f"{where}.init must be a text, got {_validation.shown(given.get('init'))}")
-    dtype = given.get("dtype")
-    return Rule(given["init"], None if dtype is None else named(f"{where}.dtype", dtype))
+    _parse.check_fields(field, dict(value), ("init", "dtype"))
+    if not isinstance(value.get("init"), str):
+        raise ValueError(f"{field}.init must be a string, got {_validation.shown(value.get('init'))}")
+    dtype = value.get("dtype")
+    return Rule(value["init"], None if dtype is None else dtype_from_name(f"{field}.dtype", dtype))
 
 
-def _spec(where: str, name: str, given: Any) -> Spec:
-    _headers.check_name(where, name)
-    if isinstance(given, list | tuple):
-        return Spec(_headers.shape(where, given))
-    table = _parse.table(where, dict(given) if isinstance(given, Mapping) else given)
-    _parse.check_fields(where, table, ("shape", "dtype", "init"))
+def _parse_spec(field: str, name: str, value: Any) -> TensorSpec:
+    _headers.check_name(field, name)
+    if isinstance(value, list | tuple):
+        return TensorSpec(_headers.check_shape(field, value))
+    table = _parse.check_table(field, dict(value) if isinstance(value, Mapping) else value)
+    _parse.check_fields(field, table, ("shape", "dtype", "init"))
     dtype, init = table.get("dtype"), table.get("init")
     if init is not None and not isinstance(init, str):
-        raise ValueError(f"{where}.init must be a text, got {_validation.shown(init)}")
-    shape = _headers.shape(f"{where}.shape", table.get("shape"))
-    return Spec(shape, None if dtype is None else named(f"{where}.dtype", dtype), init)
+        raise ValueError(f"{field}.init must be a string, got {_validation.shown(init)}")
+    shape = _headers.check_shape(f"{field}.shape", table.get("shape"))
+    return TensorSpec(shape, None if dtype is None else dtype_from_name(f"{field}.dtype", dtype), init)

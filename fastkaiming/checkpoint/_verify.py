@@ -1,4 +1,4 @@
-"""Checkpoints checked against what they should be: their own headers tell the seed, and the seed tells every value."""
+"""``verify`` and ``stored``: compare the files of a checkpoint with the seed and the rules in their headers."""
 
 import mmap
 import os
@@ -23,18 +23,18 @@ from fastkaiming.checkpoint._plan import File, Tensor
 from fastkaiming.distributions import Distribution
 from fastkaiming.rng import Generator
 
-_PIECE = 4 << 20  # bytes that a thread draws at a time
-_BLOCK = 1 << 20  # bytes of a file that it reads and compares at a time
-_STRETCH = 4  # pieces that it does one after the other
+_CHUNK_BYTES = 4 << 20  # a thread generates the values of a chunk at a time
+_READ_BYTES = 1 << 20  # a thread reads and compares this much of the file at a time
+_CHUNKS_PER_TASK = 4
 
 
 class Difference(NamedTuple):
-    """The first element that is not as it should be.
+    """The first element that differs from its expected value.
 
     Attributes
     ----------
     file, tensor : str
-        The names of the file and of the tensor in it.
+        The name of the file, and the name of the tensor in it.
     element : tuple of int
         The index of the element in the tensor.
     """
@@ -46,14 +46,14 @@ class Difference(NamedTuple):
 
 @dataclass(frozen=True)
 class Verification:
-    """What :func:`verify` found.
+    """The result of :func:`verify`.
 
     Attributes
     ----------
     files, tensors, nbytes : int
-        How many were compared.
+        The number of files and tensors that were compared, and the size of the tensors in bytes.
     difference : Difference or None
-        The first value that differs from what seed and name give, or None where all are as they should be.
+        The first value that differs from the value for the seed and the name, or None if all values are as expected.
     """
 
     files: int
@@ -63,16 +63,16 @@ class Verification:
 
 
 class Stored(NamedTuple):
-    """A tensor of a checkpoint.
+    """A tensor in the files of a checkpoint.
 
     Attributes
     ----------
     name, rule : str
-        Its name, and the rule by which it was filled.
+        The name of the tensor, and the rule that filled it.
     array : numpy.ndarray
-        Its values, read-only and mapped from the file.
+        The values, as a read-only array that is mapped from the file.
     distribution : Normal, Uniform or TruncatedNormal, or None
-        What it was drawn from, if it was.
+        The distribution of the values, or None for integer, boolean, complex and empty tensors.
     """
 
     name: str
@@ -82,35 +82,36 @@ class Stored(NamedTuple):
 
 
 def verify(out_dir: str | Path) -> Verification:
-    """Compare every value of a checkpoint with what it should be, which the headers of its files tell.
+    """Compare every value of a checkpoint with its expected value, which follows from the headers of the files.
 
     Parameters
     ----------
     out_dir : path
-        A directory that :func:`write` wrote to, or one safetensors file of it.
+        A directory that :func:`write` wrote to, or one safetensors file in it.
 
     Returns
     -------
     Verification
-        The first difference, file by file in the order of names and tensor by tensor, if there is one.
+        The numbers of files and tensors, and the first difference, if there is one. Files are compared in the order
+        of their names, and tensors in the order of the file.
 
     Raises
     ------
     FileNotFoundError
-        No checkpoint there, or a file that the index names is missing.
+        If there is no checkpoint in ``out_dir``, or if a file that the index lists is missing.
     ValueError
-        A file that is no safetensors file, or one that fastkaiming did not write, or wrote by another stream version.
+        If a file is not a valid safetensors file, was not written by fastkaiming, or has another stream version.
 
     Examples
     --------
     >>> import tempfile
     >>> from fastkaiming import checkpoint
     >>> with tempfile.TemporaryDirectory() as out_dir:
-    ...     made = checkpoint.write({"tensors": {"fc.weight": [64, 32], "fc.bias": [64]}}, out_dir, seed=7)
+    ...     report = checkpoint.write({"tensors": {"fc.weight": [64, 32], "fc.bias": [64]}}, out_dir, seed=7)
     ...     checkpoint.verify(out_dir)
     Verification(files=1, tensors=2, nbytes=8448, difference=None)
     """
-    contents = [(path, *_content(path)) for path in _files(Path(out_dir))]
+    contents = [(path, *_expected_content(path)) for path in _checkpoint_files(Path(out_dir))]
     files = [file for _, _, file in contents]
     with combined_progress(sum(file.drawn_elements for file in files)):
         differences = (first_difference(path, seed, file) for path, seed, file in contents)
@@ -120,12 +121,12 @@ def verify(out_dir: str | Path) -> Verification:
 
 
 def stored(out_dir: str | Path) -> Iterator[Stored]:
-    """Return the tensors of a checkpoint, as its files hold them; values are read when somebody looks at them.
+    """Return an iterator over the tensors in the files of a checkpoint; values are read only when they are accessed.
 
     Parameters
     ----------
     out_dir : path
-        A directory that :func:`write` wrote to, or one safetensors file of it.
+        A directory that :func:`write` wrote to, or one safetensors file in it.
 
     Yields
     ------
@@ -135,35 +136,35 @@ def stored(out_dir: str | Path) -> Iterator[Stored]:
     Raises
     ------
     FileNotFoundError, ValueError
-        As :func:`verify` does.
+        In the same cases as :func:`verify`.
 
     Examples
     --------
     >>> import tempfile
     >>> from fastkaiming import checkpoint
     >>> with tempfile.TemporaryDirectory() as out_dir:
-    ...     made = checkpoint.write({"tensors": {"fc.weight": [64, 32], "fc.bias": [64]}}, out_dir, seed=7)
+    ...     report = checkpoint.write({"tensors": {"fc.weight": [64, 32], "fc.bias": [64]}}, out_dir, seed=7)
     ...     {tensor.name: (tensor.array.shape, tensor.rule) for tensor in checkpoint.stored(out_dir)}
     {'fc.bias': ((64,), 'zeros'), 'fc.weight': ((64, 32), 'kaiming_normal')}
     """
-    for path in _files(Path(out_dir)):
-        _, file = _content(path)
+    for path in _checkpoint_files(Path(out_dir)):
+        _, file = _expected_content(path)
         with path.open("rb") as opened:
             mapped = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
         for tensor in file.tensors:
-            yield Stored(tensor.name, tensor.rule, _array(mapped, tensor), tensor.distribution)
+            yield Stored(tensor.name, tensor.rule, _mapped_array(mapped, tensor), tensor.distribution)
             _release_pages(mapped, tensor)
 
 
-def _array(mapped: mmap.mmap, tensor: Tensor) -> NDArray[Any]:
-    dtype = tensor.dtype.memory()
+def _mapped_array(mapped: mmap.mmap, tensor: Tensor) -> NDArray[Any]:
+    dtype = tensor.dtype.numpy_dtype()
     if not tensor.elements:
         return np.empty(tensor.shape, dtype)
     return np.frombuffer(mapped, dtype, tensor.elements, tensor.begin).reshape(tensor.shape)
 
 
 def _release_pages(mapped: mmap.mmap, tensor: Tensor) -> None:
-    """Give the pages of a tensor back; who looks again reads them again."""
+    """Release the memory pages of a tensor; they are read again if the array is accessed later."""
     begin = -(-tensor.begin // mmap.PAGESIZE) * mmap.PAGESIZE
     nbytes = tensor.begin + tensor.nbytes - begin
     if nbytes > 0 and hasattr(mapped, "madvise"):
@@ -171,94 +172,94 @@ def _release_pages(mapped: mmap.mmap, tensor: Tensor) -> None:
 
 
 def first_difference(path: Path, seed: int, file: File) -> Difference | None:
-    """Return the first value of a file that is not what it should be."""
+    """Return the first difference between a file and its expected content, or None if they are equal."""
     with path.open("rb", buffering=0) as opened:
-        if hasattr(os, "posix_fadvise"):  # several threads read, and each looks like a reader that jumps
+        if hasattr(os, "posix_fadvise"):  # because the kernel takes the reads of several threads for random access
             os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
-        place = _first_byte(opened.fileno(), file, seed)
-    if place is None:
+        position = _first_differing_byte(opened.fileno(), file, seed)
+    if position is None:
         return None
-    tensor = next((each for each in file.tensors if each.begin <= place < each.begin + each.nbytes), None)
+    tensor = next((each for each in file.tensors if each.begin <= position < each.begin + each.nbytes), None)
     if tensor is None:
-        return Difference(path.name, _headers.METADATA, (place,))
-    element = np.unravel_index((place - tensor.begin) // tensor.dtype.nbytes, tensor.shape)
+        return Difference(path.name, _headers.METADATA_KEY, (position,))
+    element = np.unravel_index((position - tensor.begin) // tensor.dtype.nbytes, tensor.shape)
     return Difference(path.name, tensor.name, tuple(map(int, element)))
 
 
-class _Scratch(threading.local):
-    """Memory of a thread, small enough for its values and what is read to stay in the caches of its core."""
+class _ThreadBuffers(threading.local):
+    """The buffers of a thread, which are small enough to stay in the caches of its core."""
 
     def __init__(self) -> None:
-        self.drawn = np.empty(_PIECE, np.uint8)
-        self.read = np.empty(_BLOCK, np.uint8)
+        self.expected = np.empty(_CHUNK_BYTES, np.uint8)
+        self.actual = np.empty(_READ_BYTES, np.uint8)
 
 
-def _first_byte(descriptor: int, file: File, seed: int) -> int | None:
-    """Return the first byte that differs; every thread draws and compares stretches of the file."""
-    key_of, scratch = Generator(seed).key, _Scratch()
+def _first_differing_byte(descriptor: int, file: File, seed: int) -> int | None:
+    """Return the position of the first byte that differs; each task generates and compares a few chunks of the file."""
+    key_for, buffers = Generator(seed).key, _ThreadBuffers()
 
-    def compare(stretch: range) -> int | None:
-        for begin in stretch:
-            drawn = scratch.drawn[: min(_PIECE, file.nbytes - begin)]
-            _file_writer.fill(drawn, file, begin, key_of, threads=1)
-            place = _first_mismatch(descriptor, begin, drawn, scratch.read)
-            if place is not None:
-                return place
+    def compare(chunks: range) -> int | None:
+        for begin in chunks:
+            expected = buffers.expected[: min(_CHUNK_BYTES, file.nbytes - begin)]
+            _file_writer.fill_buffer(expected, file, begin, key_for, threads=1)
+            position = _first_mismatch(descriptor, begin, expected, buffers.actual)
+            if position is not None:
+                return position
         return None
 
     threads = get_num_threads()
-    pieces = range(0, file.nbytes, _PIECE)
-    stretches = (pieces[first : first + _STRETCH] for first in range(0, len(pieces), _STRETCH))
+    all_chunks = range(0, file.nbytes, _CHUNK_BYTES)
+    tasks = (all_chunks[first : first + _CHUNKS_PER_TASK] for first in range(0, len(all_chunks), _CHUNKS_PER_TASK))
     with ThreadPoolExecutor(threads) as pool:
-        begun = deque((stretch, pool.submit(compare, stretch)) for stretch in islice(stretches, 2 * threads))
-        while begun:
-            stretch, compared = begun.popleft()
-            place = compared.result()
-            if place is not None:
-                return place
-            begun.extend((following, pool.submit(compare, following)) for following in islice(stretches, 1))
-            report_filled(_drawn_elements(file, stretch))
+        submitted = deque((chunks, pool.submit(compare, chunks)) for chunks in islice(tasks, 2 * threads))
+        while submitted:
+            chunks, result = submitted.popleft()
+            position = result.result()
+            if position is not None:
+                return position
+            submitted.extend((following, pool.submit(compare, following)) for following in islice(tasks, 1))
+            report_filled(_fillable_elements(file, chunks))
     return None
 
 
-def _drawn_elements(file: File, stretch: range) -> int:
-    runs = _file_writer.runs(file, stretch.start, stretch.stop)
-    return sum(run.stop - run.first for run in runs if run.tensor.dtype.is_fillable_dtype)
+def _fillable_elements(file: File, chunks: range) -> int:
+    parts = _file_writer.element_ranges(file, chunks.start, chunks.stop)
+    return sum(part.stop - part.first for part in parts if part.tensor.dtype.is_fillable)
 
 
-def _first_mismatch(descriptor: int, begin: int, drawn: Bytes, read: Bytes) -> int | None:
-    """Return the first byte of a file, from ``begin`` on, that is not as it was drawn."""
-    for offset in range(0, len(drawn), len(read)):
-        expected = drawn[offset : offset + len(read)]
-        found = read[: len(expected)]
-        place, count = begin + offset, _pread(descriptor, found, begin + offset)
+def _first_mismatch(descriptor: int, begin: int, expected_chunk: Bytes, buffer: Bytes) -> int | None:
+    """Return the position of the first byte of a file, from ``begin`` on, that differs from the expected bytes."""
+    for offset in range(0, len(expected_chunk), len(buffer)):
+        expected = expected_chunk[offset : offset + len(buffer)]
+        actual = buffer[: len(expected)]
+        position, count = begin + offset, _read_fully(descriptor, actual, begin + offset)
         whole = count // 8 * 8
-        if not np.array_equal(found[:whole].view(np.uint64), expected[:whole].view(np.uint64)) or not np.array_equal(
-            found[whole:count], expected[whole:count]
+        if not np.array_equal(actual[:whole].view(np.uint64), expected[:whole].view(np.uint64)) or not np.array_equal(
+            actual[whole:count], expected[whole:count]
         ):
-            return place + int(np.argmax(found[:count] != expected[:count]))
+            return position + int(np.argmax(actual[:count] != expected[:count]))
         if count < len(expected):
-            return place + count  # somebody has cut the file meanwhile
+            return position + count  # the file was truncated during the comparison
     return None
 
 
-def _pread(descriptor: int, buffer: Bytes, offset: int) -> int:
-    """Return how many bytes of a buffer the file has from an offset on, once they are read."""
+def _read_fully(descriptor: int, buffer: Bytes, offset: int) -> int:
+    """Read from an offset of a file until the buffer is full or the file ends, and return how many bytes were read."""
     count = 0
-    while more := _os_files.read(descriptor, buffer[count:], offset + count):
+    while more := _os_files.read_at(descriptor, buffer[count:], offset + count):
         count += more
     return count
 
 
-# ---- what the files say of themselves ----
+# ---- the expected content of the files, from their headers ----
 
 
-def _files(path: Path) -> list[Path]:
+def _checkpoint_files(path: Path) -> list[Path]:
     if not path.is_dir():
         if path.exists() and path.suffix != ".safetensors":
             raise ValueError(f"{path}: it must be a directory of safetensors files, or one of them")
         return [path]
-    index = path / _sources.INDEX
+    index = path / _sources.INDEX_NAME
     if not index.exists():
         found = sorted(path.glob("*.safetensors"))
         if not found:
@@ -266,51 +267,53 @@ def _files(path: Path) -> list[Path]:
         if any("-of-" in each.name for each in found):
             raise FileNotFoundError(f"{index}: a checkpoint of several files must have an index, got none")
         return found
-    table = _parse.table(str(index), _parse.read(index))
-    shards = _sources.shards(index, table.get("weight_map"))
+    table = _parse.check_table(str(index), _parse.read_document(index))
+    shards = _sources.tensors_by_shard(index, table.get("weight_map"))
     for name, tensors in shards.items():
         if not (path / name).exists():
-            raise FileNotFoundError(f"{index}: it names {name}, which is not there")
-        others = sorted(_headers.read(path / name).tensors.keys() ^ set(tensors))
-        if others:
-            raise ValueError(f"{index}: weight_map must name the tensors of {name}, but differs in {others[0]!r}")
+            raise FileNotFoundError(f"{index}: it lists {name}, which does not exist")
+        differing = sorted(_headers.read_header(path / name).tensors.keys() ^ set(tensors))
+        if differing:
+            raise ValueError(f"{index}: weight_map must name the tensors of {name}, but differs in {differing[0]!r}")
     return [path / name for name in sorted(shards)]
 
 
-def _content(path: Path) -> tuple[int, File]:
-    """Return the seed of a file and what it should hold, by its own words."""
-    header = _headers.read(path)
-    version = header.metadata.get(_plan.STREAM)
+def _expected_content(path: Path) -> tuple[int, File]:
+    """Return the seed of a file and its expected content, as its header describes them."""
+    header = _headers.read_header(path)
+    version = header.metadata.get(_plan.STREAM_VERSION_KEY)
     if version is None:
-        raise ValueError(f"{path}: its {_headers.METADATA} must tell a seed, so that it can be verified, got none")
+        raise ValueError(f"{path}: {_headers.METADATA_KEY} must contain {_plan.STREAM_VERSION_KEY}, got none")
     if version != str(_core.STREAM_VERSION):
         raise ValueError(f"{path}: its stream version must be {_core.STREAM_VERSION}, got {version!r:.60}")
-    where = f"{path}: {_headers.METADATA}"
-    seed = header.metadata.get(_plan.SEED, "")
+    field = f"{path}: {_headers.METADATA_KEY}"
+    seed = header.metadata.get(_plan.SEED_KEY, "")
     if not seed.isascii() or not seed.isdigit() or len(seed) > 20 or int(seed) >= 2**64:
-        raise ValueError(f"{where}.{_plan.SEED} must be an integer from 0 to 2**64 - 1, got {seed!r:.60}")
-    rule_of = _rules(f"{where}.{_plan.RULES}", header)
+        raise ValueError(f"{field}.{_plan.SEED_KEY} must be an integer from 0 to 2**64 - 1, got {seed!r:.60}")
+    rule_of = _rules_by_tensor(f"{field}.{_plan.RULES_KEY}", header)
     in_order = sorted(header.tensors.items(), key=lambda item: item[1].begin)
     tensors = tuple(
-        Tensor(name, entry.dtype, entry.shape, rule_of[name], header.start + entry.begin) for name, entry in in_order
+        Tensor(name, entry.dtype, entry.shape, rule_of[name], header.data_start + entry.begin)
+        for name, entry in in_order
     )
     for tensor in tensors:
         if tensor.begin % tensor.dtype.nbytes:
-            raise ValueError(f"{path}: {tensor.name!r} must be aligned to its elements, got byte {tensor.begin}")
+            raise ValueError(f"{path}: {tensor.name!r} must be aligned to its element size, got byte {tensor.begin}")
         try:
             _ = tensor.distribution
         except (TypeError, ValueError) as error:
-            raise ValueError(f"{where}.{_plan.RULES}: tensor {tensor.name!r}: {error}") from None
+            raise ValueError(f"{field}.{_plan.RULES_KEY}: tensor {tensor.name!r}: {error}") from None
     with path.open("rb") as file:
-        return int(seed), File(path.name, file.read(header.start), tensors)
+        return int(seed), File(path.name, file.read(header.data_start), tensors)
 
 
-def _rules(where: str, header: _headers.Header) -> Mapping[str, str]:
-    table = _parse.table(where, _parse.parsed(where, header.metadata.get(_plan.RULES, "").encode(errors="replace")))
+def _rules_by_tensor(field: str, header: _headers.Header) -> Mapping[str, str]:
+    text = header.metadata.get(_plan.RULES_KEY, "").encode(errors="replace")
+    table = _parse.check_table(field, _parse.parse(field, text))
     if not all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in table.values()):
-        raise ValueError(f"{where} must give the names of tensors for each rule")
+        raise ValueError(f"{field} must have a list of tensor names for each rule, got {table!r:.60}")
     rule_of = {name: rule for rule, names in table.items() for name in names}
-    lost = next((name for name in header.tensors if name not in rule_of), None)
-    if lost is not None:
-        raise ValueError(f"{where} must have a rule for every tensor, got none for {lost!r}")
+    missing = next((name for name in header.tensors if name not in rule_of), None)
+    if missing is not None:
+        raise ValueError(f"{field} must have a rule for every tensor, got none for {missing!r}")
     return rule_of

@@ -1,4 +1,4 @@
-"""``write``: a plan carried out in a directory, in which nothing is lost and nothing stands half written."""
+"""``write``: writes the files of a plan to a directory, without losing other files or leaving incomplete ones."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -10,7 +10,7 @@ from typing import Any
 from fastkaiming import _validation
 from fastkaiming._fill.fill import combined_progress, report_filled
 from fastkaiming.checkpoint import _file_writer, _parse, _plan, _sources, _verify
-from fastkaiming.checkpoint._file_writer import Reserved
+from fastkaiming.checkpoint._file_writer import ReservedFile
 from fastkaiming.checkpoint._plan import File, Plan
 from fastkaiming.initializers._model import warn_about_unused
 from fastkaiming.rng import Generator
@@ -18,18 +18,18 @@ from fastkaiming.rng import Generator
 
 @dataclass(frozen=True)
 class Report:
-    """What :func:`write` did.
+    """The result of :func:`write`.
 
     Attributes
     ----------
     files : tuple of str
-        The names of the files that this call was to make.
+        The names of all files of this call, including those that were kept.
     kept : tuple of str
-        Those that stood there whole, and were kept.
+        The names of the files that were already complete and were kept.
     tensors : int
-        How many tensors stand in the files.
+        The number of tensors in the files.
     nbytes : int
-        How many bytes the files have.
+        The total size of the files in bytes.
     """
 
     files: tuple[str, ...]
@@ -50,60 +50,68 @@ def write(
     resume: bool = False,
     dask: Any = None,
 ) -> Report:
-    """Write a checkpoint of random weights: safetensors files and their index, of any size in a fixed memory.
+    """Write a checkpoint of random weights as safetensors files with an index, of any size in a fixed amount of memory.
 
-    Every tensor has the values of ``Generator(seed).key(name)``, whichever file it stands in and whoever writes it.
-    Two buffers of 64 MiB are all the memory that it takes: while one is written, the other is filled.
+    Every tensor has the values of ``Generator(seed).key(name)``, regardless of the file that holds it and of the
+    process that writes it. The function needs memory for two buffers of 64 MiB: one is filled while the other is
+    written.
 
     Parameters
     ----------
     source : path, mapping or torch.nn.Module
-        Where names and shapes come from: a recipe (a .toml or .json file, or a mapping of that form); a .safetensors
-        file, a model.safetensors.index.json or a directory with one of them, of which only headers are read; the
-        config.json of a Hugging Face model or its directory (by transformers); a module, which may be on torch's meta
-        device. Of a module, parameters and persistent buffers are written, tied ones once.
+        The source of names and shapes. It is one of the following: a recipe (a .toml or .json file, or a mapping with
+        the same structure); a .safetensors file, a model.safetensors.index.json, or a directory with one of them, of
+        which only the headers are read; the config.json of a Hugging Face model or its directory, which requires
+        transformers; or a module, which may be on torch's meta device. The parameters and persistent buffers of a
+        module are written, tied tensors once.
     out_dir : path
-        The directory, which is made where there is none. Other files than those of checkpoints are left alone.
+        The directory for the files, which is created if it does not exist. Files that do not belong to a checkpoint
+        are not touched.
     seed : int, optional
-        From 0 to 2**64 - 1; by default that of the recipe, or 0.
+        The seed, from 0 to 2**64 - 1. The default is the recipe's seed, or 0.
     dtype : str or dtype, optional
-        Of tensors of floating-point numbers for which neither the recipe nor a rule tells one; by default that of the
-        source, or float32. Integers and booleans stay what they are, and are zeros.
+        The dtype of floating-point tensors if neither the recipe's entry for the tensor nor a rule gives one. The
+        default is the source's dtype, or float32. Integer and boolean tensors keep their dtype and are zeros.
     rules : mapping or sequence of pairs, optional
-        As in :func:`fastkaiming.init_`, each a text, or a table with ``init`` and ``dtype``. They stand in place of
-        those of the recipe; a tensor's own ``init`` comes before them, and what no rule matches is filled as its
-        layer is in :func:`fastkaiming.torch.init_module_`, or by ``fastkaiming.DEFAULT_RULES``.
+        Patterns and rules as in :func:`fastkaiming.init_`. Each rule is a string, or a table with ``init`` and
+        ``dtype``. These rules replace the rules of the recipe. The ``init`` of a single tensor takes precedence over
+        all rules. A tensor that no rule matches is filled by the default of its layer, as in
+        :func:`fastkaiming.torch.init_module_`, or else by ``fastkaiming.DEFAULT_RULES``.
     max_shard_size : int or str, default "5GB"
-        The most bytes of tensors in a file; GB are 10**9, GiB 2**30. A larger tensor has a file of its own.
+        The maximum size of the tensors in a file. GB means 10**9 bytes, and GiB 2**30 bytes. A larger tensor has a
+        file of its own.
     part : tuple of int, optional
-        ``(k, n)`` makes the k-th of n parts, k from 1 to n: every n-th file, and the index, which all parts make alike.
+        ``(k, n)`` writes the k-th of n parts, with k from 1 to n: every n-th file from the k-th on, and the index,
+        which is the same in all parts.
     resume : bool, default False
-        Keep the files of this very checkpoint that are whole: their headers are the same, and so is every value. A run
-        that still goes on there ends with an error, and this one takes over.
+        If True, keep the complete files of this checkpoint, which have the same header and the same values, and write
+        the others. If another run is still writing the same files, that run raises an error and this one continues.
     dask : distributed.Client, optional
-        Make the files on the workers of a cluster, each on one thread; ``out_dir`` is on a file system that they share.
+        A client of a Dask cluster, whose workers write the files, each with one thread. All workers must share the
+        file system of ``out_dir``.
 
     Returns
     -------
     Report
-        The files, and how much stands in them.
+        The names of the files, and the number and the size of their tensors.
 
     Raises
     ------
     TypeError
-        An argument of the wrong kind.
+        If an argument has the wrong type.
     ValueError
-        A source that breaks a rule of its format, an initializer that refuses a tensor, and the like, with the file and
-        the field; nothing is written then.
+        If the source is invalid, an initializer rejects a tensor, or an argument has an invalid value. The message
+        names the file and the field, and nothing is written.
     FileExistsError
-        A checkpoint stands in ``out_dir``, or with ``resume`` another one.
+        If ``out_dir`` holds a checkpoint; with ``resume``, if it holds a different checkpoint.
     OSError
-        A directory that cannot be written to, or a disk without the space, which is reserved before anything is drawn.
+        If the directory is not writable, or if the disk does not have enough space. The space for all files is
+        reserved before any value is generated.
 
     Warns
     -----
     UserWarning
-        A rule whose pattern no name is the first to match: it has a typing error, or stands behind a wider one.
+        If a pattern is not the first match of any name, because of a typo or because an earlier pattern matches more.
 
     Examples
     --------
@@ -116,32 +124,32 @@ def write(
     """
     plan = _plan.make_plan(source, seed, dtype, rules, max_shard_size)
     warn_about_unused(plan.unused, plan.recipe.tensors)
-    files = plan.files if part is None else _part(plan.files, part)
+    files = plan.files if part is None else _files_of_part(plan.files, part)
     _validation.flag("resume", resume)
     if dask is not None:
         _check_client(dask)
     directory = Path(out_dir)
-    made = [each for each in (directory, *directory.parents) if not each.exists()]
+    new_directories = [each for each in (directory, *directory.parents) if not each.exists()]
     try:
         directory.mkdir(parents=True, exist_ok=True)
         _check_directory(directory, plan, files, resume)
-        for leftover in _leftovers(directory, plan, files):
-            leftover.unlink(missing_ok=True)
+        for path in _temporary_files(directory, plan, files):
+            path.unlink(missing_ok=True)
         with combined_progress(sum(file.drawn_elements for file in files)):
             kept = tuple(
-                file.name for file in files if (directory / file.name).exists() and _is_whole(directory, plan, file)
+                file.name for file in files if (directory / file.name).exists() and _is_complete(directory, plan, file)
             )
             missing = [file for file in files if file.name not in kept]
-            _make(directory, plan, missing, dask)
+            _write_missing(directory, plan, missing, dask)
     finally:
-        with suppress(OSError):  # what is not empty stays
-            for each in made:
+        with suppress(OSError):  # rmdir fails for a directory that is not empty, which is kept
+            for each in new_directories:
                 each.rmdir()
     tensors = sum(len(file.tensors) for file in files)
     return Report(tuple(file.name for file in files), kept, tensors, sum(file.nbytes for file in files))
 
 
-def _part(files: Sequence[File], part: Any) -> Sequence[File]:
+def _files_of_part(files: Sequence[File], part: Any) -> Sequence[File]:
     if not isinstance(part, Sequence) or isinstance(part, str) or len(part) != 2:
         raise TypeError(f"part must be a pair (k, n), not {_validation.shown(part)}")
     parts = _validation.integer("n of part (k, n)", part[1], 1, 2**31)
@@ -158,37 +166,40 @@ def _check_client(dask: Any) -> None:
 
 
 def _check_directory(directory: Path, plan: Plan, files: Sequence[File], resume: bool) -> None:
-    """Refuse a directory with weights that are not this checkpoint's; without ``resume``, with those to be made."""
-    ours = {file.name: file for file in plan.files}
-    to_make = {file.name for file in files}
+    """Raise FileExistsError if a directory holds other weights, or, without ``resume``, files that would be written."""
+    planned = {file.name: file for file in plan.files}
+    to_write = {file.name for file in files}
     for path in sorted(directory.glob("*.safetensors")):
-        _parse.check_file(path)
-        if path.name not in ours:
-            raise FileExistsError(f"{path}: out_dir must hold no other checkpoint")
-        if path.name in to_make and not resume:
-            raise FileExistsError(f"{path}: it exists; resume=True (--resume) keeps what is whole of this checkpoint")
-        if path.name in to_make and not _has_header(path, ours[path.name]):
-            raise FileExistsError(f"{path}: it is of another checkpoint (its header differs), or damaged")
+        _parse.check_regular_file(path)
+        if path.name not in planned:
+            raise FileExistsError(f"{path}: out_dir must not hold another checkpoint")
+        if path.name in to_write and not resume:
+            raise FileExistsError(
+                f"{path}: the file exists; resume=True (--resume) keeps the complete files of this checkpoint"
+            )
+        if path.name in to_write and not _has_header(path, planned[path.name]):
+            raise FileExistsError(f"{path}: its header differs, so it belongs to another checkpoint or is damaged")
     if not resume:
-        for path in _leftovers(directory, plan, files):
-            raise FileExistsError(f"{path}: a run was killed here, or goes on; resume=True (--resume) takes over")
-    index = directory / _sources.INDEX
-    _parse.check_file(index)
+        for path in _temporary_files(directory, plan, files):
+            raise FileExistsError(
+                f"{path}: another run was killed here or is still running; resume=True (--resume) takes over"
+            )
+    index = directory / _sources.INDEX_NAME
+    _parse.check_regular_file(index)
     if index.exists() and index.read_bytes() != plan.index:
-        raise FileExistsError(f"{index}: out_dir must hold no other checkpoint")
+        raise FileExistsError(f"{index}: out_dir must not hold another checkpoint")
     for companion in plan.recipe.companions:
         path = directory / companion.name
-        _parse.check_file(path)
+        _parse.check_regular_file(path)
         if path.exists() and path.read_bytes() != companion.read_bytes():
             raise FileExistsError(f"{path}: it must be the same as {companion}, which belongs to this checkpoint")
 
 
-def _leftovers(directory: Path, plan: Plan, files: Sequence[File]) -> list[Path]:
-    """Return what other runs have begun there, but for the files of other parts."""
-    of_other_parts = {file.name for file in plan.files} - {file.name for file in files}
-    return [
-        path for path, name in _file_writer.leftovers(directory, "*.safetensors").items() if name not in of_other_parts
-    ]
+def _temporary_files(directory: Path, plan: Plan, files: Sequence[File]) -> list[Path]:
+    """Return the temporary files of other runs, except those of the other parts of this checkpoint."""
+    other_parts = {file.name for file in plan.files} - {file.name for file in files}
+    found = _file_writer.temporary_files(directory, "*.safetensors")
+    return [path for path, name in found.items() if name not in other_parts]
 
 
 def _has_header(path: Path, file: File) -> bool:
@@ -196,40 +207,40 @@ def _has_header(path: Path, file: File) -> bool:
         return opened.read(len(file.header)) == file.header
 
 
-def _is_whole(directory: Path, plan: Plan, file: File) -> bool:
+def _is_complete(directory: Path, plan: Plan, file: File) -> bool:
     path = directory / file.name
     return path.stat().st_size == file.nbytes and _verify.first_difference(path, plan.seed, file) is None
 
 
-def _make(directory: Path, plan: Plan, files: Sequence[File], client: Any) -> None:
+def _write_missing(directory: Path, plan: Plan, files: Sequence[File], client: Any) -> None:
     reserved = _file_writer.reserve(directory.resolve(), files)
     try:
         if client is None:
-            _file_writer.write(Generator(plan.seed).key, reserved)
+            _file_writer.write_files(Generator(plan.seed).key, reserved)
         else:
-            _spread(plan.seed, reserved, client)
+            _write_on_cluster(plan.seed, reserved, client)
     finally:
         _file_writer.discard(reserved)
     if plan.index is not None:
-        _file_writer.replace(directory / _sources.INDEX, plan.index)
+        _file_writer.write_atomically(directory / _sources.INDEX_NAME, plan.index)
     for companion in plan.recipe.companions:
         if not (directory / companion.name).exists():
-            _file_writer.replace(directory / companion.name, companion.read_bytes())
+            _file_writer.write_atomically(directory / companion.name, companion.read_bytes())
 
 
-def _spread(seed: int, reserved: Sequence[Reserved], client: Any) -> None:
-    """Make each file by a task on a cluster; the first that fails ends the others."""
+def _write_on_cluster(seed: int, reserved: Sequence[ReservedFile], client: Any) -> None:
+    """Write each file in a task of its own on a cluster; if a task fails, the others are cancelled."""
     from distributed import as_completed
 
-    made_by = dict(zip(client.map(partial(_write_one, seed), reserved, pure=False), reserved, strict=True))
+    file_of = dict(zip(client.map(partial(_write_one, seed), reserved, pure=False), reserved, strict=True))
     try:
-        for future in as_completed(made_by):
+        for future in as_completed(file_of):
             future.result()
-            report_filled(made_by[future].file.drawn_elements)
-            future.release()  # or it would be made again if its worker died
+            report_filled(file_of[future].file.drawn_elements)
+            future.release()  # otherwise Dask would run the task again if its worker died
     finally:
-        client.cancel(list(made_by))
+        client.cancel(list(file_of))
 
 
-def _write_one(seed: int, reserved: Reserved) -> None:
-    _file_writer.write(Generator(seed).key, [reserved], threads=1)
+def _write_one(seed: int, reserved: ReservedFile) -> None:
+    _file_writer.write_files(Generator(seed).key, [reserved], threads=1)

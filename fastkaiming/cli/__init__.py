@@ -1,4 +1,4 @@
-"""The command line: ``fastkaiming``, or ``python -m fastkaiming``. Each command has a module of its name."""
+"""The command line, ``fastkaiming`` or ``python -m fastkaiming``. Each command is in the module of the same name."""
 
 from fastkaiming.cli._main import main
 

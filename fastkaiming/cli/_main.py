@@ -1,7 +1,7 @@
-"""The command line: ``fastkaiming``, or ``python -m fastkaiming``.
+"""The argument parser of the command line, its error messages and its exit codes.
 
-Exit codes: 0, done; 1, what was checked is not as it should be; 2, a refused argument, file or directory, told in one
-line; 130, interrupted. Whatever the code, no file stands half written under its own name.
+The exit codes are 0 for success, 1 if a check failed, 2 for an error in the arguments, files or directories, with a
+message of one line, and 130 for an interrupt. In all of these cases, no incomplete file has its final name.
 """
 
 import argparse
@@ -27,11 +27,11 @@ _COMMANDS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code; options without a command are those of ``bench``."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    if not given or (given[0].startswith("-") and given[0] not in {"-h", "--help", "--version"}):
-        given = ["bench", *given]
-    options = _parser().parse_args(given)
+    """Run a command and return its exit code; the default command is ``bench``, also if there are only options."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or (words[0].startswith("-") and words[0] not in {"-h", "--help", "--version"}):
+        words = ["bench", *words]
+    options = _build_parser().parse_args(words)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("default", UserWarning)
@@ -39,11 +39,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             code = int(_COMMANDS[options.command].run(options))
         sys.stdout.flush()
         return code
-    except BrokenPipeError:  # nobody reads on: https://docs.python.org/3/library/signal.html#note-on-sigpipe
+    except (
+        BrokenPipeError
+    ):  # the reader of a pipe has exited: https://docs.python.org/3/library/signal.html#note-on-sigpipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (ImportError, MemoryError, OSError, OverflowError, TypeError, ValueError) as error:
-        print(f"fastkaiming {options.command}: {_line(error)}", file=sys.stderr)
+        print(f"fastkaiming {options.command}: {_error_message(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"fastkaiming {options.command}: interrupted", file=sys.stderr)
@@ -55,23 +57,35 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {_output.one_line(message)} (see {self.prog} --help)\n")
 
 
-def _parser() -> argparse.ArgumentParser:
+def _build_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="fastkaiming",
-        description="Kaiming initialization of huge weight buffers. Without a command: bench.",
-        epilog="Exit codes: 0 done, 1 what was checked is not as it should be, 2 refused, 130 interrupted.",
+        usage="%(prog)s [-h] [--version] [COMMAND] ...",
+        description="Fill weights, write and verify checkpoints, and examine initializers.",
+        epilog="Exit codes: 0 success, 1 a check failed, 2 an error in the arguments or files, 130 interrupted.",
     )
     parser.add_argument("--version", action="version", version=f"fastkaiming {fastkaiming.__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, room in _COMMANDS.items():
-        command = commands.add_parser(name, help=room.HELP, description=f"{room.HELP.capitalize()}.")
-        room.configure(command)
-        command.add_argument("--json", action="store_true", help="print one JSON object, and nothing else")
+    # `main` passes these options to the parser of bench. They are added here only so that the help lists them.
+    default_options = parser.add_argument_group("options of bench, which runs if you give no command")
+    bench.add_options(default_options)
+    _add_json_option(default_options)
+    commands = parser.add_subparsers(
+        title="commands", dest="command", required=True, metavar="COMMAND", prog=parser.prog
+    )
+    for name, module in _COMMANDS.items():
+        description = f"{module.HELP[0].upper()}{module.HELP[1:]}."
+        command = commands.add_parser(name, help=module.HELP, description=description)
+        module.configure(command)
+        _add_json_option(command)
     return parser
 
 
-def _line(error: BaseException) -> str:
-    """Return an error in one line, and not in Python's words for errors of the system."""
+def _add_json_option(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument("--json", action="store_true", help="print a single JSON object instead of text")
+
+
+def _error_message(error: BaseException) -> str:
+    """Return the message of an error in one line; for errors of the system, without Python's error number."""
     text = str(error)
     if isinstance(error, OSError) and error.strerror is not None:
         text = error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"

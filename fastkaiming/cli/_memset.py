@@ -1,4 +1,4 @@
-"""A plain memset on several threads: the speed at which memory can be written, and so the limit of every fill."""
+"""A multithreaded memset, whose speed is the speed of writing memory and therefore the limit of every fill."""
 
 import ctypes
 from collections import deque
@@ -9,27 +9,27 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-UNIT = 2 << 20  # bytes: the size of a huge page
+UNIT = 2 << 20  # bytes in a work unit: the size of a huge page
 
 
 def memset(array: NDArray[Any], threads: int) -> None:
-    """Set every byte of a contiguous array, by the C library's memset on that many threads.
+    """Set every byte of a contiguous array, with the C library's memset on ``threads`` threads.
 
     It shares no code with the compiled core. ctypes releases the GIL during the call, so the threads run in parallel.
-    Their work units start at multiples of 2 MiB of address, so that no two threads share the page fault of a huge page.
-    This is the fastest way to write newly allocated memory.
+    Work units begin at multiples of 2 MiB, so that no two threads wait for the page fault of the same huge page. This
+    is the fastest way to write newly allocated memory.
     """
     units = deque(work_units(array.ctypes.data, array.nbytes))
     workers = min(threads, len(units))
     if workers <= 1:
-        store(units)
+        set_bytes(units)
         return
     with ThreadPoolExecutor(workers) as pool:
-        for done in [pool.submit(store, units) for _ in range(workers)]:
+        for done in [pool.submit(set_bytes, units) for _ in range(workers)]:
             done.result()
 
 
-def store(units: deque[tuple[int, int]]) -> None:
+def set_bytes(units: deque[tuple[int, int]]) -> None:
     """Take work units and set their bytes until none is left."""
     with suppress(IndexError):
         while True:

@@ -1,4 +1,4 @@
-"""What the commands print: progress for people, text for people, JSON for scripts."""
+"""Output of the commands: progress bars, tables and JSON."""
 
 import io
 import json
@@ -9,13 +9,13 @@ from typing import Any
 
 import fastkaiming
 
-BAR = 40  # characters
+BAR_WIDTH = 40  # characters
 Callback = Callable[[int, int], None]
 
 
 @contextmanager
 def json_output(as_json: bool) -> Iterator[dict[str, Any]]:
-    """Lend a table, and print it at the end as JSON, in place of all else that the block prints, if that is asked."""
+    """Yield a dict for the results; if ``as_json``, print it as JSON instead of what the block prints."""
     result: dict[str, Any] = {}
     with redirect_stdout(io.StringIO()) if as_json else nullcontext():
         yield result
@@ -25,8 +25,11 @@ def json_output(as_json: bool) -> Iterator[dict[str, Any]]:
 
 @contextmanager
 def progress(name: str) -> Iterator[None]:
-    """Tell standard error how far the fills of the block are: a bar on a terminal, rich's if installed, or lines."""
-    if sys.stderr is None:  # it is closed
+    """Show the progress of the fills in the block on standard error.
+
+    On a terminal, this is a progress bar, by rich if it is installed; otherwise a line for every tenth.
+    """
+    if sys.stderr is None:  # standard error is closed
         yield
         return
     if not sys.stderr.isatty():
@@ -47,33 +50,33 @@ def progress(name: str) -> Iterator[None]:
 
 
 def redrawn_bar(name: str) -> Callable[[int, int], None]:
-    """Return a callback that redraws a bar on one line of a terminal, and wipes it out at the end."""
+    """Return a progress callback that redraws a bar on one line of a terminal, and erases it at the end."""
 
     def show(done: int, total: int) -> None:
-        bar = f"{name:<13}[{'#' * (BAR * done // total):<{BAR}}]{done / total:>5.0%}"
+        bar = f"{name:<13}[{'#' * (BAR_WIDTH * done // total):<{BAR_WIDTH}}]{done / total:>5.0%}"
         print(f"\r{bar}" if done < total else f"\r{'':<{len(bar)}}\r", end="", file=sys.stderr, flush=True)
 
     return show
 
 
 def tenths(name: str) -> Callable[[int, int], None]:
-    """Return a callback that prints a line at every tenth of a fill that is slow enough to be seen there."""
-    shown = 0
+    """Return a progress callback that prints a line whenever another tenth of the fill is complete."""
+    printed = 0
 
     def show(done: int, total: int) -> None:
-        nonlocal shown
-        if 10 * done // total > shown:
-            shown = 10 * done // total
-            print(f"{name:<13}{shown:>4}0%", file=sys.stderr, flush=True)
+        nonlocal printed
+        if 10 * done // total > printed:
+            printed = 10 * done // total
+            print(f"{name:<13}{printed:>4}0%", file=sys.stderr, flush=True)
 
     return show
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print rows of texts and numbers in columns, texts to the left."""
+    """Print rows in columns, with strings aligned to the left and numbers to the right."""
     if not rows:
         return
-    columns = [[name, *(shown(row[name]) for row in rows)] for name in rows[0]]
+    columns = [[name, *(format_value(row[name]) for row in rows)] for name in rows[0]]
     numeric = [isinstance(rows[0][name], int | float) for name in rows[0]]
     widths = [max(map(len, column)) for column in columns]
     for cells in zip(*columns, strict=True):
@@ -84,16 +87,16 @@ def table(rows: Sequence[Mapping[str, Any]]) -> None:
         print("  ".join(aligned).rstrip())
 
 
-def shown(value: Any) -> str:
-    """Return a value as a cell of a table has it."""
+def format_value(value: Any) -> str:
+    """Return a value as it is printed in a table."""
     if value is None:
         return "-"
     if isinstance(value, str):
-        return value if value.isprintable() else repr(value)  # a terminal would obey it
+        return value if value.isprintable() else repr(value)  # so that a terminal does not execute control sequences
     return f"{value:.6g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def one_line(text: str) -> str:
-    """Return a text in one line, without what a terminal would obey."""
+    """Return a text in one line, with control characters escaped."""
     words = " ".join(text.split())
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in words)
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in words)

@@ -1,8 +1,9 @@
-"""``bench``, the main job: fill a billion weights, say how fast, and check that they are as they should be."""
+"""``bench``, the default command: fills a billion weights, prints the speed and checks the mean and the std."""
 
 import argparse
 import functools
 import math
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -23,23 +24,48 @@ Weights = NDArray[np.float32]
 
 BILLION = 10**9
 MILLION = 10**6
-PIECE = 2**20  # weights that the statistics take to double precision at a time
-NUMPY_SAMPLE = 2**25  # weights whose time in NumPy, which takes some 10 ns for each, stands for that of all
+CHUNK = 2**20  # weights that sample_moments converts to double precision at a time
+NUMPY_SAMPLE = 2**25  # NumPy needs about 10 ns per weight, so only this many are measured, and the time is scaled
 TOLERANCE = 6.0  # standard errors
 
-
-HELP = "fill a huge matrix with Kaiming-normal weights; show the speed, and check the mean and the std"
+HELP = "fill a huge matrix with Kaiming-normal weights, print the speed, and check the mean and the std"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
-    parser.add_argument("--elements", type=int, default=BILLION, metavar="N", help="how many weights (default: 10**9)")
-    parser.add_argument("--threads", type=int, metavar="N", help="how many threads (default: one for every CPU)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="which weights (default: 0)")
+    """Add the arguments of this command."""
+    add_options(parser)
+
+
+def add_options(parser: argparse._ActionsContainer) -> None:
+    """Add the options to a parser or to a group of options."""
+    parser.add_argument(
+        "--elements",
+        type=count,
+        default=BILLION,
+        metavar="N",
+        help="the number of weights, written as 1000000000, 1_000_000_000, 10**9 or 1e9 (default: 10**9)",
+    )
+    parser.add_argument("--threads", type=int, metavar="N", help="the number of threads (default: one for each CPU)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="the seed (default: 0)")
+
+
+def count(text: str) -> int:
+    """Return the integer in a text such as 1000000000, 1_000_000_000, 10**9 or 1e9.
+
+    >>> [count(text) for text in ("2000", "2_000", "10**3", "2e3")]
+    [2000, 2000, 1000, 2000]
+    """
+    match = re.fullmatch(r"([+-]?[0-9]{1,30}(?:_[0-9]{1,30})*)(?:(\*\*|[eE]\+?)([0-9]{1,2}))?", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"it must be an integer such as 1000000000, 10**9 or 1e9, got {text!r:.60}")
+    number, operator, exponent = int(match[1].replace("_", "")), match[2], int(match[3] or 0)
+    if operator is None:
+        return number
+    return int(number**exponent) if operator == "**" else int(number * 10**exponent)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run the job and return its exit code: 1 if the weights are not as they should be."""
+    """Run the benchmark and return the exit code, which is 1 if the mean or the std is not as expected."""
     _validation.integer("--elements", options.elements, 1, sys.maxsize // np.float32().nbytes)
     fastkaiming.Key(options.seed)
     threads = fastkaiming.get_num_threads() if options.threads is None else options.threads
@@ -47,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
     with _output.json_output(options.json) as result:
         elements = affordable(options.elements, available_memory())
         if elements < options.elements:
-            print(f"Memory is short: {elements:,} weights instead of {options.elements:,}.")
+            print(f"Not enough memory: {elements:,} weights instead of {options.elements:,}.")
         rows, columns = shape = matrix(elements)
         print(
             f"fastkaiming {fastkaiming.__version__}, {fastkaiming.isa()} kernels, "
@@ -62,19 +88,19 @@ def run(options: argparse.Namespace) -> int:
 
 
 def affordable(elements: int, available: int | None) -> int:
-    """Return how many of the weights fit into the memory available, given in bytes, with a tenth of it to spare.
+    """Return how many of the weights fit into nine tenths of the available memory, which is given in bytes.
 
     >>> affordable(1_000_000_000, 16_000_000_000)
     1000000000
     >>> affordable(1_000_000_000, 2_000_000_000)
     450000000
     """
-    room = sys.maxsize if available is None else available * 9 // 10 // 4
-    return elements if elements <= room else max(1, room - room % MILLION)
+    limit = sys.maxsize if available is None else available * 9 // 10 // 4
+    return elements if elements <= limit else max(1, limit - limit % MILLION)
 
 
 def matrix(elements: int) -> tuple[int, int]:
-    """Return the shape of the matrix of exactly so many elements that is nearest to a square.
+    """Return the shape of the matrix with this number of elements that is closest to a square.
 
     >>> matrix(1_000_000_000)
     (31250, 32000)
@@ -85,7 +111,7 @@ def matrix(elements: int) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Row:
-    """A measured time, scaled to all weights where a sample was measured."""
+    """A measured time, which is scaled to all weights if only a sample was measured."""
 
     memory: str
     what: str
@@ -95,7 +121,7 @@ class Row:
 
 
 class Rows:
-    """The rows of times and rates, which are printed as they are measured."""
+    """The rows of times and rates; each is printed as soon as it is measured."""
 
     def __init__(self, elements: int) -> None:
         self.elements = elements
@@ -103,12 +129,12 @@ class Rows:
         self.rows: list[Row] = []
 
     def begin(self, memory: str, heading: str) -> None:
-        """Print the heading of the rows that follow, which are of one kind of memory."""
+        """Print the heading of the following rows, which are about one kind of memory."""
         self.memory = memory
         print(f"\n{heading}:")
 
     def add(self, what: str, threads: int, seconds: float, remark: str, sample: int = 0) -> float:
-        """Print the row of a time and return the time for all weights, of which a sample may have been measured."""
+        """Print the row of a time, and return the time scaled to all weights if only a sample was measured."""
         measured = sample or self.elements
         scaled = seconds * self.elements / measured
         self.rows.append(Row(self.memory, what, threads, scaled, measured))
@@ -132,10 +158,10 @@ def show_speed(shape: tuple[int, int], threads: int, seed: int) -> tuple[Weights
 
 
 def show_new_memory(rows: Rows, shape: tuple[int, int], threads: int, seed: int) -> tuple[Weights, float]:
-    """Show rows of newly allocated memory, and return the filled weights and the seconds of the fill.
+    """Print the rows about newly allocated memory; return the filled weights and the time of the fill in seconds.
 
-    The host of a virtual machine may provide memory slowly when it is first used, and take it back within seconds. So
-    as much memory as a row takes is written and freed just before the row is measured.
+    The host of a virtual machine may be slow to provide memory when it is first used, and may take it back within
+    seconds. Therefore, the memory that a row needs is written and freed just before the row is measured.
     """
     rows.begin("newly allocated", "Newly allocated memory, which the system provides when it is first written")
     sample = min(NUMPY_SAMPLE, rows.elements)
@@ -153,7 +179,7 @@ def show_new_memory(rows: Rows, shape: tuple[int, int], threads: int, seed: int)
 
 
 def show_touched_memory(rows: Rows, weights: Weights, threads: int, seed: int) -> float:
-    """Show rows of memory that was touched before, and return the seconds that NumPy takes."""
+    """Print the rows about memory that was touched before, and return the time of NumPy in seconds."""
     rows.begin("already touched", "Already touched memory")
     bandwidth, kind = fastest_stores(weights, threads)
     rows.add("store bandwidth", threads, bandwidth, f"by {kind}")
@@ -167,25 +193,25 @@ def show_touched_memory(rows: Rows, weights: Weights, threads: int, seed: int) -
 
 
 def timed(name: str, fill: Callable[[], object]) -> float:
-    """Return the seconds that a fill takes, and show its progress meanwhile."""
+    """Return the time of a fill in seconds, and show its progress."""
     with _output.progress(name):
         return seconds_of(fill)
 
 
 def seconds_of(action: Callable[[], object]) -> float:
-    """Return the seconds that a call takes."""
+    """Return the time of a call in seconds."""
     start = time.perf_counter()
     action()
     return time.perf_counter() - start
 
 
 def memset_seconds(weights: Weights, threads: int) -> float:
-    """Return the seconds that memset takes."""
+    """Return the time of memset in seconds."""
     return seconds_of(lambda: memset(weights, threads))
 
 
 def fastest_stores(weights: Weights, threads: int) -> tuple[float, str]:
-    """Return the seconds that it takes to write the memory without computing anything, and the faster way to do it."""
+    """Return the time to write the memory without computing anything, in seconds, and the name of the faster method."""
 
     def stream() -> None:
         stores = _core.STORE_STREAMING
@@ -196,7 +222,7 @@ def fastest_stores(weights: Weights, threads: int) -> tuple[float, str]:
 
 
 def numpy_seconds(weights: Weights, std: float) -> float:
-    """Return the seconds that NumPy takes to fill an array likewise."""
+    """Return the time, in seconds, that NumPy needs to fill an array with the same distribution."""
     rng = np.random.default_rng()
 
     def fill() -> None:
@@ -207,7 +233,7 @@ def numpy_seconds(weights: Weights, std: float) -> float:
 
 
 def show_moments(weights: Weights) -> bool:
-    """Print the sample mean and standard deviation beside the expected ones, and return whether they agree."""
+    """Print the sample mean and standard deviation with the expected ones, and return whether they agree."""
     expected = fastkaiming.kaiming(weights.shape)
     mean, std = sample_moments(weights, expected.mean)
     off_mean = (mean - expected.mean) / expected.std * math.sqrt(weights.size)
@@ -215,18 +241,18 @@ def show_moments(weights: Weights) -> bool:
     good = abs(off_mean) <= TOLERANCE and abs(off_std) <= TOLERANCE
     print(f"\nmean {mean:>z15.8f}   expected {expected.mean:>11.8f}   {off_mean:>+z7.2f} standard errors")
     print(f"std  {std:>15.8f}   expected {expected.std:>11.8f}   {off_std:>+z7.2f} standard errors")
-    print(f"{'as expected' if good else 'NOT AS EXPECTED'}, where {TOLERANCE:g} standard errors are tolerated")
+    print(f"{'as expected' if good else 'NOT AS EXPECTED'} (tolerance: {TOLERANCE:g} standard errors)")
     return good
 
 
 def sample_moments(weights: Weights, center: float) -> tuple[float, float]:
-    """Return the sample mean and standard deviation, summed in double precision about the mean that is expected.
+    """Return the sample mean and standard deviation, with sums in double precision around an expected mean.
 
     >>> sample_moments(np.array([1.0, 2.0, 3.0, 6.0], np.float32), 2.0)
     (3.0, 1.8708286933869707)
     """
     flat = weights.reshape(-1)
-    pieces = (flat[start : start + PIECE].astype(np.float64) - center for start in range(0, flat.size, PIECE))
-    sums = np.array([(piece.sum(), piece @ piece) for piece in pieces])
+    chunks = (flat[start : start + CHUNK].astype(np.float64) - center for start in range(0, flat.size, CHUNK))
+    sums = np.array([(chunk.sum(), chunk @ chunk) for chunk in chunks])
     mean, mean_square = (math.fsum(column) / flat.size for column in sums.T)
     return center + mean, math.sqrt(max(0.0, mean_square - mean * mean))

@@ -1,4 +1,4 @@
-"""``checkpoint``: random weights of a whole architecture as safetensors files."""
+"""``checkpoint``: writes random weights of a whole architecture to safetensors files."""
 
 import argparse
 import re
@@ -9,63 +9,72 @@ from typing import Any
 from fastkaiming import checkpoint
 from fastkaiming.cli import _output
 
-HELP = "write a checkpoint of random weights, larger than memory if need be"
+HELP = "write a checkpoint of random weights, which may be larger than memory"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
+    """Add the arguments of this command."""
     parser.add_argument(
         "source",
         metavar="SOURCE",
-        help="a recipe (.toml, .json), a .safetensors file or an index, whose headers tell names and shapes, "
-        "the config.json of a Hugging Face model, or a directory with one of these",
+        help="the source of names and shapes: a recipe (.toml or .json), a .safetensors file or an index, of which "
+        "only headers are read, the config.json of a Hugging Face model, or a directory with one of these",
     )
-    parser.add_argument("out_dir", metavar="OUT_DIR", help="where the files go")
-    parser.add_argument("--seed", type=int, metavar="N", help="which weights (default: the recipe's, or 0)")
-    parser.add_argument("--dtype", metavar="NAME", help="float32, bfloat16, ... (default: the source's)")
+    parser.add_argument("out_dir", metavar="OUT_DIR", help="the directory for the files")
+    parser.add_argument("--seed", type=int, metavar="N", help="the seed (default: the recipe's, or 0)")
+    parser.add_argument(
+        "--dtype",
+        metavar="NAME",
+        help="the dtype of floating-point tensors: float32, bfloat16, ... (default: the source's)",
+    )
     parser.add_argument(
         "--rule",
-        type=_rule,
+        type=_parse_rule,
         action="append",
         metavar="PATTERN=INIT",
-        help='such as "*.bias=zeros", in place of the rules of the source; may be repeated, the first match counts',
+        help='a rule such as "*.bias=zeros", which replaces all rules of the source; may be repeated, and the first '
+        "matching pattern applies",
     )
-    parser.add_argument("--max-shard-size", default="5GB", metavar="SIZE", help="of a file (default: 5GB)")
-    parser.add_argument("--part", type=_part, metavar="K/N", help="make the K-th of N parts alone")
-    parser.add_argument("--resume", action="store_true", help="keep the files that stand there whole")
-    parser.add_argument("--dry-run", action="store_true", help="show every tensor, and write nothing")
+    parser.add_argument(
+        "--max-shard-size", default="5GB", metavar="SIZE", help="the maximum size of a file (default: 5GB)"
+    )
+    parser.add_argument("--part", type=_parse_part, metavar="K/N", help="write only the K-th of N parts")
+    parser.add_argument("--resume", action="store_true", help="keep complete files of an earlier run")
+    parser.add_argument("--dry-run", action="store_true", help="list all tensors without writing files")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Write the files, or show what would be written."""
-    given = {"seed": options.seed, "dtype": options.dtype, "rules": options.rule}
-    given["max_shard_size"] = options.max_shard_size
+    """Write the files, or list the tensors that would be written."""
+    arguments = {"seed": options.seed, "dtype": options.dtype, "rules": options.rule}
+    arguments["max_shard_size"] = options.max_shard_size
     with _output.json_output(options.json) as result:
         if options.dry_run:
-            _show(checkpoint.plan(options.source, **given), result)
+            _show_plan(checkpoint.plan(options.source, **arguments), result)
         else:
-            _write(options, given, result)
+            _write(options, arguments, result)
     return 0
 
 
-def _part(text: str) -> tuple[int, int]:
+def _parse_part(text: str) -> tuple[int, int]:
     match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
     if match is None:
-        raise argparse.ArgumentTypeError(f"it must be K/N, such as 2/8, got {text!r}")
+        raise argparse.ArgumentTypeError(f"the part must be K/N, for example 2/8, got {text!r}")
     return int(match[1]), int(match[2])
 
 
-def _rule(text: str) -> tuple[str, str]:
+def _parse_rule(text: str) -> tuple[str, str]:
     pattern, equals, init = text.partition("=")
     if not (pattern and equals):
-        raise argparse.ArgumentTypeError(f"it must be PATTERN=INIT, such as *.bias=zeros, got {text!r}")
+        raise argparse.ArgumentTypeError(f"the rule must be PATTERN=INIT, for example *.bias=zeros, got {text!r}")
     return pattern, init
 
 
-def _write(options: argparse.Namespace, given: dict[str, Any], result: dict[str, Any]) -> None:
+def _write(options: argparse.Namespace, arguments: dict[str, Any], result: dict[str, Any]) -> None:
     start = time.perf_counter()
     with _output.progress("checkpoint"):
-        report = checkpoint.write(options.source, options.out_dir, part=options.part, resume=options.resume, **given)
+        report = checkpoint.write(
+            options.source, options.out_dir, part=options.part, resume=options.resume, **arguments
+        )
     seconds = time.perf_counter() - start
     result |= {"files": report.files, "kept": report.kept, "tensors": report.tensors, "bytes": report.nbytes}
     result["seconds"] = seconds
@@ -74,8 +83,8 @@ def _write(options: argparse.Namespace, given: dict[str, Any], result: dict[str,
     print(f"{report.tensors:,} tensors, {report.nbytes:,} bytes in {seconds:.1f} s")
 
 
-def _show(plan: checkpoint.Plan, result: dict[str, Any]) -> None:
-    rows = [_row(file.name, tensor) for file in plan.files for tensor in file.tensors]
+def _show_plan(plan: checkpoint.Plan, result: dict[str, Any]) -> None:
+    rows = [_plan_row(file.name, tensor) for file in plan.files for tensor in file.tensors]
     total = sum(file.nbytes for file in plan.files)
     elements = sum(tensor.elements for tensor in plan.tensors)
     result |= {"seed": plan.seed, "files": len(plan.files), "bytes": total, "elements": elements, "tensors": rows}
@@ -83,8 +92,8 @@ def _show(plan: checkpoint.Plan, result: dict[str, Any]) -> None:
     print(f"seed {plan.seed}, {len(plan.files)} files, {len(rows):,} tensors, {elements:,} elements, {total:,} bytes")
 
 
-def _row(file: str, tensor: checkpoint.Tensor) -> dict[str, Any]:
-    drawn = tensor.distribution
+def _plan_row(file: str, tensor: checkpoint.Tensor) -> dict[str, Any]:
+    distribution = tensor.distribution
     fans = tensor.fans or (None, None)
     return {
         "file": file,
@@ -94,7 +103,7 @@ def _row(file: str, tensor: checkpoint.Tensor) -> dict[str, Any]:
         "bytes": tensor.nbytes,
         "fan_in": fans[0],
         "fan_out": fans[1],
-        "mean": None if drawn is None else drawn.mean,
-        "std": None if drawn is None else drawn.std,
+        "mean": None if distribution is None else distribution.mean,
+        "std": None if distribution is None else distribution.std,
         "rule": tensor.rule,
     }

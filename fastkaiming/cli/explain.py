@@ -1,4 +1,4 @@
-"""``explain``: what an initializer does to a shape: fans, gain, standard deviation, density, shares."""
+"""``explain``: shows the fans, gain, standard deviation, density and ranges of an initializer for a shape."""
 
 import argparse
 import math
@@ -6,75 +6,84 @@ from typing import Any
 
 from fastkaiming.checkpoint import _dtypes, _plan
 from fastkaiming.cli import _output
-from fastkaiming.cli.fill import describe_array
+from fastkaiming.cli.fill import add_array_arguments
 from fastkaiming.distributions import Distribution, Normal, Uniform
 
-HELP = "show fans, gain, std and density of an initializer for a shape, and the share of values in each range"
+HELP = "show the fans, gain, std and density of an initializer for a shape, and the share of values in each range"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
-    describe_array(parser)
+    """Add the arguments of this command."""
+    add_array_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print it."""
-    drawn = _plan.distribution(options.init, options.shape, _dtypes.named("--dtype", options.dtype))
+    """Print the description of the initializer."""
+    dtype = _dtypes.dtype_from_name("--dtype", options.dtype)
+    distribution = _plan.distribution_of_rule(options.init, options.shape, dtype)
     with _output.json_output(options.json) as result:
         result |= _fans(options)
-        result |= {"distribution": repr(drawn), "mean": drawn.mean, "std": drawn.std}
-        result |= {"low": _json(drawn.low), "high": _json(drawn.high)}
+        result |= {"distribution": repr(distribution), "mean": distribution.mean, "std": distribution.std}
+        result |= {"low": _finite_or_none(distribution.low), "high": _finite_or_none(distribution.high)}
         if result.get("fan_in"):
-            result["gain"] = drawn.std * math.sqrt(result["fan_in"])
-        result["density"] = density(drawn)
-        result["shares"] = shares(drawn)
+            result["gain"] = distribution.std * math.sqrt(result["fan_in"])
+        result["density"] = density(distribution)
+        result["shares"] = shares(distribution)
         for name, value in list(result.items())[:-1]:
             note = "   std * sqrt(fan_in)" if name == "gain" else ""
-            print(f"{name:<12} {_output.shown(value)}{note}")
+            print(f"{name:<12} {_output.format_value(value)}{note}")
         print()
         _output.table(result["shares"])
     return 0
 
 
 def _fans(options: argparse.Namespace) -> dict[str, int]:
-    return _plan.fans_of(options.init, options.shape)._asdict() if len(options.shape) > 1 else {}
+    return _plan.fans_of_rule(options.init, options.shape)._asdict() if len(options.shape) > 1 else {}
 
 
-def _json(bound: float) -> float | None:
-    """Return a bound; JSON has no infinity."""
+def _finite_or_none(bound: float) -> float | None:
+    """Return a bound, or None if it is infinite, because JSON has no infinity."""
     return bound if math.isfinite(bound) else None
 
 
-def density(drawn: Distribution) -> str:
-    """Return the density as a formula with numbers.
+def density(distribution: Distribution) -> str:
+    """Return the probability density as a formula.
 
     >>> density(Normal(std=0.5))
     '0.797885 * exp(-x**2 / 0.5)'
     """
-    if not drawn.std:
-        return f"all of it at {drawn.mean:.6g}"
-    inside = f" from {drawn.low:.6g} to {drawn.high:.6g}"
-    if isinstance(drawn, Uniform):
-        return f"{drawn.pdf(drawn.mean):.6g}{inside}"
-    center, scale = (drawn.mean, drawn.std) if isinstance(drawn, Normal) else (drawn.loc, drawn.scale)
-    mode = min(max(center, drawn.low), drawn.high)
-    factor = float(drawn.pdf(mode)) / math.exp(-((mode - center) ** 2) / (2 * scale**2))
+    if not distribution.std:
+        return f"all values are {distribution.mean:.6g}"
+    inside = f" from {distribution.low:.6g} to {distribution.high:.6g}"
+    if isinstance(distribution, Uniform):
+        return f"{distribution.pdf(distribution.mean):.6g}{inside}"
+    center, scale = (
+        (distribution.mean, distribution.std)
+        if isinstance(distribution, Normal)
+        else (distribution.loc, distribution.scale)
+    )
+    mode = min(max(center, distribution.low), distribution.high)
+    factor = float(distribution.pdf(mode)) / math.exp(-((mode - center) ** 2) / (2 * scale**2))
     distance = "x" if center == 0 else f"(x - {center:.6g})"
     formula = f"{factor:.6g} * exp(-{distance}**2 / {2 * scale**2:.6g})"
-    return formula if isinstance(drawn, Normal) else formula + inside
+    return formula if isinstance(distribution, Normal) else formula + inside
 
 
-def shares(drawn: Distribution) -> list[dict[str, Any]]:
-    """Return the share of values that is expected between standard deviations.
+def shares(distribution: Distribution) -> list[dict[str, Any]]:
+    """Return the expected share of values between multiples of the standard deviation from the mean.
 
     >>> [row["share"] for row in shares(Uniform(0.0, 1.0))][:2]
     [0.0, 0.0]
     """
-    if not drawn.std:
-        return [{"from": drawn.mean, "to": drawn.mean, "share": 1.0}]
-    ends = [-math.inf, *(drawn.mean + sigmas * drawn.std for sigmas in range(-3, 4)), math.inf]
-    below = [float(drawn.cdf(end)) for end in ends]
+    if not distribution.std:
+        return [{"from": distribution.mean, "to": distribution.mean, "share": 1.0}]
+    bounds = [-math.inf, *(distribution.mean + sigmas * distribution.std for sigmas in range(-3, 4)), math.inf]
+    probabilities = [float(distribution.cdf(bound)) for bound in bounds]
     return [
-        {"from": _json(ends[k]), "to": _json(ends[k + 1]), "share": below[k + 1] - below[k]}
-        for k in range(len(ends) - 1)
+        {
+            "from": _finite_or_none(bounds[k]),
+            "to": _finite_or_none(bounds[k + 1]),
+            "share": probabilities[k + 1] - probabilities[k],
+        }
+        for k in range(len(bounds) - 1)
     ]

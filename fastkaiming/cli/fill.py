@@ -1,4 +1,4 @@
-"""``fill``: one array into a file of its own, of any size."""
+"""``fill``: fills one array of any size and writes it to a file."""
 
 import argparse
 import io
@@ -15,55 +15,66 @@ from fastkaiming._fill.fill import combined_progress
 from fastkaiming.checkpoint import _dtypes, _file_writer, _plan
 from fastkaiming.cli import _output
 
-HELP = "fill one array of any size into a .npy file, or into a raw one"
+HELP = "fill one array of any size, and write it to a .npy file or a raw binary file"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
+    """Add the arguments of this command."""
     parser.add_argument(
         "out",
         type=Path,
         metavar="OUT",
-        help="the new file: raw, or NumPy's format if it ends in .npy, which has no name for narrow floats: "
-        "np.load(OUT).view(ml_dtypes.bfloat16)",
+        help="the new file, in NumPy's format if its name ends in .npy, and raw otherwise; a .npy file does not record "
+        "dtypes such as bfloat16, so load it with np.load(OUT).view(ml_dtypes.bfloat16)",
     )
-    describe_array(parser)
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="which values (default: 0)")
-    parser.add_argument("--name", metavar="NAME", help="the values of a name, as a checkpoint has them")
-
-
-def describe_array(parser: argparse.ArgumentParser) -> None:
-    """Add what says which array is meant."""
-    parser.add_argument("shape", type=shape, metavar="SHAPE", help="for example 4096x1024")
+    add_array_arguments(parser)
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="the seed (default: 0)")
     parser.add_argument(
-        "--init", default="kaiming_normal", metavar="RULE", help='an initializer, such as "normal(std=0.02)"'
+        "--name",
+        metavar="NAME",
+        help="use the key of this tensor name, as in a checkpoint (default: the key of the seed)",
     )
-    parser.add_argument("--dtype", default="float32", metavar="NAME", help="float32, bfloat16, ... (default: float32)")
+
+
+def add_array_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that describe an array."""
+    parser.add_argument("shape", type=shape, metavar="SHAPE", help="the shape, for example 4096x1024")
+    parser.add_argument(
+        "--init",
+        default="kaiming_normal",
+        metavar="RULE",
+        help='the initializer, for example "normal(std=0.02)" (default: kaiming_normal)',
+    )
+    parser.add_argument(
+        "--dtype", default="float32", metavar="NAME", help="the dtype: float32, bfloat16, ... (default: float32)"
+    )
 
 
 def shape(text: str) -> tuple[int, ...]:
-    """Return the sizes in a text such as 4096x1024, or with commas."""
+    """Return the shape in a text such as 4096x1024 or 4096,1024."""
     if re.fullmatch(r"[0-9]{1,20}([x,][0-9]{1,20})*", text) is None:
         raise argparse.ArgumentTypeError(f"it must be sizes such as 4096x1024, got {text!r}")
     return tuple(int(size) for size in re.split("[x,]", text))
 
 
 def run(options: argparse.Namespace) -> int:
-    """Write the file, which has its name when it is whole."""
+    """Write the file, which gets its name when it is complete."""
     path: Path = options.out
-    file = _file(path, options)
+    file = _planned_file(path, options)
     generator = fastkaiming.Generator(options.seed)
     key = fastkaiming.Key(options.seed) if options.name is None else generator.key(options.name)
     if path.exists():
-        raise FileExistsError(f"{path}: it exists, and is not overwritten")
-    for partial in _file_writer.leftovers(path.parent, escape(path.name)):
-        raise FileExistsError(f"{partial}: another run writes it, or one that was killed left it: remove it then")
+        raise FileExistsError(f"{path}: the file exists and is not overwritten")
+    for temporary_path in _file_writer.temporary_files(path.parent, escape(path.name)):
+        raise FileExistsError(
+            f"{temporary_path}: another run is writing this file, or a killed run left it; if so, remove it"
+        )
     start = time.perf_counter()
     with _output.json_output(options.json) as result:
         with _output.progress("fill"), combined_progress(file.tensors[0].elements):
             reserved = _file_writer.reserve(path.parent, [file])
             try:
-                _file_writer.write(lambda _: key, reserved)
+                _file_writer.write_files(lambda _: key, reserved)
             finally:
                 _file_writer.discard(reserved)
         seconds = time.perf_counter() - start
@@ -73,19 +84,21 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _file(path: Path, options: argparse.Namespace) -> _plan.File:
-    """Return what the file will hold; a rule that cannot fill it is refused here."""
-    dtype = _dtypes.named("--dtype", options.dtype)
+def _planned_file(path: Path, options: argparse.Namespace) -> _plan.File:
+    """Return the plan of the file, after checking that the rule can fill the array."""
+    dtype = _dtypes.dtype_from_name("--dtype", options.dtype)
     sizes = _validation.shape("SHAPE", options.shape)
     header = _npy_header(dtype, sizes) if path.suffix == ".npy" else b""
     tensor = _plan.Tensor(path.name, dtype, sizes, options.init, len(header))
     if tensor.distribution is None:
-        raise ValueError(f"SHAPE and --dtype must be of something to draw, got {sizes} of {dtype.numpy}")
+        raise ValueError(
+            f"SHAPE and --dtype must be those of a non-empty floating-point array, got {sizes} of {dtype.numpy}"
+        )
     return _plan.File(path.name, header, (tensor,))
 
 
 def _npy_header(dtype: _dtypes.Dtype, sizes: tuple[int, ...]) -> bytes:
     stream = io.BytesIO()
-    description = np.lib.format.dtype_to_descr(dtype.memory())
+    description = np.lib.format.dtype_to_descr(dtype.numpy_dtype())
     np.lib.format.write_array_header_1_0(stream, {"descr": description, "fortran_order": False, "shape": sizes})
     return stream.getvalue()

@@ -1,4 +1,4 @@
-"""``info``: what this installation is, and what it runs on."""
+"""``info``: shows the installed versions, the instruction sets and the resources of the machine."""
 
 import argparse
 import platform
@@ -8,16 +8,16 @@ import fastkaiming
 from fastkaiming._system.memory import available_memory
 from fastkaiming.cli import _output
 
-HELP = "show the versions, the instruction sets, the threads and the memory that a fill has"
-_COMPANIONS = ("numpy", "ml_dtypes", "torch", "transformers", "jax", "dask", "safetensors", "matplotlib", "rich")
+HELP = "show the installed versions, the instruction sets, the number of threads and the available memory"
+_PACKAGES = ("numpy", "ml_dtypes", "torch", "transformers", "jax", "dask", "safetensors", "matplotlib", "rich")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add no options."""
+    """Add no arguments, because this command has none."""
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print it."""
+    """Print the information."""
     with _output.json_output(options.json) as result:
         result |= {
             "fastkaiming": fastkaiming.__version__,
@@ -26,18 +26,17 @@ def run(options: argparse.Namespace) -> int:
             "available_isas": list(fastkaiming.available_isas()),
             "threads": fastkaiming.get_num_threads(),
             "available_memory": available_memory(),
-            "python": platform.python_version(),
+            "python": platform.python_installed_version(),
             "machine": f"{platform.system()} {platform.machine()}",
         }
-        result |= {name: _version(name) for name in _COMPANIONS}
+        result |= {name: _installed_version(name) for name in _PACKAGES}
         for name, value in result.items():
-            print(
-                f"{name.replace('_', ' '):<17} {', '.join(value) if isinstance(value, list) else _output.shown(value)}"
-            )
+            text = ", ".join(value) if isinstance(value, list) else _output.format_value(value)
+            print(f"{name.replace('_', ' '):<17} {text}")
     return 0
 
 
-def _version(name: str) -> str | None:
+def _installed_version(name: str) -> str | None:
     try:
         return version(name)
     except PackageNotFoundError:

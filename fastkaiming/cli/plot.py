@@ -1,4 +1,4 @@
-"""``plot``: pictures of what an initialization does, and a page about a whole checkpoint."""
+"""``plot``: figures of signal propagation and of tensors, and an HTML report about a checkpoint."""
 
 import argparse
 import io
@@ -16,40 +16,47 @@ from fastkaiming.diagnostics import propagate
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-HELP = "draw signals through deep networks, the histogram of a tensor, or a report on a checkpoint"
-_INITIALIZERS = ("normal(std=0.01)", "xavier_normal", "he_normal")
-_DEFAULT = ", ".join(_INITIALIZERS)
+HELP = "create a figure of signal propagation, a histogram of a tensor, or a report about a checkpoint"
+_DEFAULT_INITIALIZERS = ("normal(std=0.01)", "xavier_normal", "he_normal")
+_DEFAULT_TEXT = ", ".join(_DEFAULT_INITIALIZERS)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add what can be drawn."""
+    """Add a subcommand for each kind of plot."""
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
-    signals = kinds.add_parser("propagation", help="mean squares of activations and gradients, layer by layer")
-    signals.add_argument("out", type=Path, metavar="OUT", help="a .png, .svg or .pdf file")
-    signals.add_argument(
-        "--init", action="append", metavar="RULE", help=f"an initializer; may be repeated (default: {_DEFAULT})"
+    propagation = _add_kind(kinds, "propagation", "plot the mean squares of activations and gradients in each layer")
+    propagation.add_argument("out", type=Path, metavar="OUT", help="the new file: .png, .svg or .pdf")
+    propagation.add_argument(
+        "--init", action="append", metavar="RULE", help=f"the initializer; may be repeated (default: {_DEFAULT_TEXT})"
     )
-    signals.add_argument("--nonlinearity", default="relu", metavar="NAME", help="after each layer (default: relu)")
-    signals.add_argument("--depth", type=int, default=30, metavar="N", help="layers (default: 30)")
-    signals.add_argument("--width", type=int, default=256, metavar="N", help="units of a layer (default: 256)")
-    histogram = kinds.add_parser("histogram", help="a tensor of a checkpoint over its density")
-    histogram.add_argument("checkpoint", metavar="CHECKPOINT", help="a directory of one, or a file of it")
-    histogram.add_argument("tensor", metavar="TENSOR", help="its name")
-    histogram.add_argument("out", type=Path, metavar="OUT", help="a .png, .svg or .pdf file")
-    report = kinds.add_parser("report", help="every tensor of a checkpoint against its rule, a page of HTML")
-    report.add_argument("checkpoint", metavar="CHECKPOINT", help="a directory of one, or a file of it")
-    report.add_argument("out", type=Path, metavar="OUT", help="a .html file")
-    for kind in (signals, histogram, report):  # so that --json may come last here, too
-        kind.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    propagation.add_argument("--nonlinearity", default="relu", metavar="NAME", help="the activation (default: relu)")
+    propagation.add_argument("--depth", type=int, default=30, metavar="N", help="the number of layers (default: 30)")
+    propagation.add_argument(
+        "--width", type=int, default=256, metavar="N", help="the number of units in a layer (default: 256)"
+    )
+    histogram = _add_kind(kinds, "histogram", "plot a histogram of a tensor with its expected density")
+    histogram.add_argument("checkpoint", metavar="CHECKPOINT", help="a directory with a checkpoint, or one file of it")
+    histogram.add_argument("tensor", metavar="TENSOR", help="the name of the tensor")
+    histogram.add_argument("out", type=Path, metavar="OUT", help="the new file: .png, .svg or .pdf")
+    report = _add_kind(kinds, "report", "write an HTML page that compares every tensor of a checkpoint with its rule")
+    report.add_argument("checkpoint", metavar="CHECKPOINT", help="a directory with a checkpoint, or one file of it")
+    report.add_argument("out", type=Path, metavar="OUT", help="the new file: .html")
+
+
+def _add_kind(kinds: Any, name: str, text: str) -> argparse.ArgumentParser:
+    kind: argparse.ArgumentParser = kinds.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+    # The parser of the whole command has --json, too. Repeat it, so that it can also follow the arguments of a kind.
+    kind.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    return kind
 
 
 def run(options: argparse.Namespace) -> int:
-    """Write the file, which has its name when it is whole."""
+    """Write the file, which gets its name when it is complete."""
     if options.out.exists():
-        raise FileExistsError(f"{options.out}: it exists, and is not overwritten")
+        raise FileExistsError(f"{options.out}: the file exists and is not overwritten")
     with _output.json_output(options.json) as result:
         data = _KINDS[options.kind](options)
-        _file_writer.replace(options.out, data)
+        _file_writer.write_atomically(options.out, data)
         result |= {"file": str(options.out), "bytes": len(data)}
         print(f"{options.out}: {len(data):,} bytes")
     return 0
@@ -59,8 +66,8 @@ def _propagation(options: argparse.Namespace) -> bytes:
     from fastkaiming.diagnostics import plot
 
     sizes = {"depth": options.depth, "width": options.width, "nonlinearity": options.nonlinearity}
-    rules = options.init or _INITIALIZERS
-    return _saved(plot.propagation({rule: propagate(initializer=rule, **sizes) for rule in rules}), options.out)
+    rules = options.init or _DEFAULT_INITIALIZERS
+    return _image_bytes(plot.propagation({rule: propagate(initializer=rule, **sizes) for rule in rules}), options.out)
 
 
 def _histogram(options: argparse.Namespace) -> bytes:
@@ -71,17 +78,17 @@ def _histogram(options: argparse.Namespace) -> bytes:
     if tensor is None:
         similar = get_close_matches(options.tensor, tensors, n=1)
         hint = f"; did you mean {similar[0]!r}?" if similar else ""
-        raise ValueError(f"{options.checkpoint}: it has no tensor {options.tensor!r}{hint}")
+        raise ValueError(f"{options.checkpoint}: the checkpoint has no tensor {options.tensor!r}{hint}")
     figure = plot.histogram(tensor.array, tensor.distribution)
     figure.suptitle(tensor.name, fontsize="medium", parse_math=False)
-    return _saved(figure, options.out)
+    return _image_bytes(figure, options.out)
 
 
 def _report(options: argparse.Namespace) -> bytes:
     from fastkaiming.diagnostics import report
 
     if options.out.suffix not in {".html", ".htm"}:
-        raise ValueError(f"{options.out}: a report must have a name that ends in .html")
+        raise ValueError(f"{options.out}: the name of a report must end in .html")
 
     def rows() -> Iterator[report.Tensor]:
         for tensor in checkpoint.stored(options.checkpoint):
@@ -93,7 +100,7 @@ def _report(options: argparse.Namespace) -> bytes:
         return report.html(Path(options.checkpoint).resolve().name, rows()).encode()
 
 
-def _saved(figure: "Figure", path: Path) -> bytes:
+def _image_bytes(figure: "Figure", path: Path) -> bytes:
     stream = io.BytesIO()
     figure.savefig(stream, format=path.suffix.removeprefix(".") or "png", dpi=120)
     return stream.getvalue()

@@ -1,4 +1,4 @@
-"""``verify``: a checkpoint compared with what its own headers say that it should be."""
+"""``verify``: compares a checkpoint with the seed and the rules in its headers."""
 
 import argparse
 from pathlib import Path
@@ -6,28 +6,32 @@ from pathlib import Path
 from fastkaiming import checkpoint
 from fastkaiming.cli import _output
 
-HELP = "draw the values of a checkpoint anew, and name the first that differs; exit code 1 if one does"
+HELP = "compare every value of a checkpoint with its expected value; exit with 1 if one differs"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
-    parser.add_argument("out_dir", type=Path, metavar="OUT_DIR", help="a directory of a checkpoint, or one file of it")
+    """Add the arguments of this command."""
+    parser.add_argument(
+        "out_dir", type=Path, metavar="OUT_DIR", help="a directory with a checkpoint, or one file of it"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
-    """Compare, and return 1 where something differs."""
+    """Compare the values, and return 1 if one differs."""
     with _output.json_output(options.json) as result:
         with _output.progress("verify"):
-            found = checkpoint.verify(options.out_dir)
-        difference = found.difference
-        result |= {"files": found.files, "tensors": found.tensors, "bytes": found.nbytes}
+            verification = checkpoint.verify(options.out_dir)
+        difference = verification.difference
+        result |= {"files": verification.files, "tensors": verification.tensors, "bytes": verification.nbytes}
         result["difference"] = None if difference is None else difference._asdict()
         if difference is None:
             print(
-                f"{found.files} files, {found.tensors} tensors, {found.nbytes:,} bytes: every value is as it should be"
+                f"{verification.files} files, {verification.tensors} tensors, {verification.nbytes:,} bytes: "
+                "all values are as expected"
             )
         else:
             element = ", ".join(map(str, difference.element))
-            print(f"{_output.shown(difference.file)}: {_output.shown(difference.tensor)} differs, first at [{element}]")
-            print("checkpoint --resume, with the same arguments as before, makes damaged files anew")
+            file, tensor = _output.format_value(difference.file), _output.format_value(difference.tensor)
+            print(f"{file}: {tensor} differs, first at [{element}]")
+            print("To repair damaged files, run the same checkpoint command again with --resume.")
     return 0 if difference is None else 1

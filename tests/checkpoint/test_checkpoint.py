@@ -1,4 +1,4 @@
-"""Checkpoints as others read them: safetensors' own reader, Hugging Face's own layout, and values by name."""
+"""The content of checkpoints: their values, and files that are equal to those of safetensors and huggingface_hub."""
 
 import json
 import math
@@ -43,7 +43,7 @@ LIKE_LLAMA = {f"model.layers.{n}.mlp.weight": [64, 48] for n in range(12)} | {"m
 
 
 def expected(name: str) -> np.ndarray[Any, Any]:
-    """Return a tensor of the recipe, filled alone and as a whole."""
+    """Return a tensor of the recipe, filled without the other tensors and in one call."""
     dtypes = {"norm": np.float32, "scale": np.float64, "empty": np.float16, "head": ml_dtypes.float8_e4m3fn}
     kind = next((dtype for part, dtype in dtypes.items() if part in name), ml_dtypes.bfloat16)
     spec = RECIPE["tensors"][name]
@@ -66,31 +66,31 @@ def expected(name: str) -> np.ndarray[Any, Any]:
     return array
 
 
-def raw(array: np.ndarray[Any, Any]) -> bytes:
+def bytes_of(array: np.ndarray[Any, Any]) -> bytes:
     return array.tobytes()
 
 
-def values(directory: Path) -> dict[str, np.ndarray[Any, Any]]:
+def stored_arrays(directory: Path) -> dict[str, np.ndarray[Any, Any]]:
     return {each.name: each.array for each in checkpoint.stored(directory)}
 
 
 @pytest.mark.parametrize("buffer", [64, 1 << 20])
 @pytest.mark.parametrize("size", ["5GB", "3KB", 1])
-def test_every_value_is_that_of_its_name(
+def test_values_do_not_depend_on_buffer_or_file_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, buffer: int, size: int | str
 ) -> None:
-    monkeypatch.setattr(_file_writer, "BUFFER", buffer)
+    monkeypatch.setattr(_file_writer, "BUFFER_BYTES", buffer)
     report = checkpoint.write(RECIPE, tmp_path, max_shard_size=size)
-    found = values(tmp_path)
+    found = stored_arrays(tmp_path)
     assert found.keys() == RECIPE["tensors"].keys()
     for name, array in found.items():
-        assert (array.shape, raw(array)) == (expected(name).shape, raw(expected(name))), name
+        assert (array.shape, bytes_of(array)) == (expected(name).shape, bytes_of(expected(name))), name
     assert sorted(path.name for path in tmp_path.glob("*.safetensors")) == sorted(report.files)
     assert not list(tmp_path.glob(".*"))
     assert checkpoint.verify(tmp_path).difference is None
 
 
-def test_files_open_with_safetensors(tmp_path: Path) -> None:
+def test_files_are_equal_to_those_of_safetensors(tmp_path: Path) -> None:
     safetensors = pytest.importorskip("safetensors")
     numpy = pytest.importorskip("safetensors.numpy")
     recipe = {"tensors": {name: spec for name, spec in RECIPE["tensors"].items() if name not in {"head.weight"}}}
@@ -98,23 +98,23 @@ def test_files_open_with_safetensors(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     with safetensors.safe_open(path, "np") as opened:
         assert opened.metadata()["format"] == "pt"
-        found = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - it is no mapping
-    assert {name: raw(array) for name, array in found.items()} == {
-        name: raw(array) for name, array in values(tmp_path).items()
+        found = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - the opened file is not a mapping
+    assert {name: bytes_of(array) for name, array in found.items()} == {
+        name: bytes_of(array) for name, array in stored_arrays(tmp_path).items()
     }
-    theirs = tmp_path / "theirs"
-    numpy.save_file(found, theirs, {"format": "pt"})
-    ours, other = _headers.read(path), _headers.read(theirs)
-    assert list(ours.tensors.items()) == list(other.tensors.items())  # in the same order, at the same offsets
-    assert path.read_bytes()[ours.start :] == theirs.read_bytes()[other.start :]
+    reference_path = tmp_path / "reference"
+    numpy.save_file(found, reference_path, {"format": "pt"})
+    header, reference = _headers.read_header(path), _headers.read_header(reference_path)
+    assert list(header.tensors.items()) == list(reference.tensors.items())  # in the same order, at the same offsets
+    assert path.read_bytes()[header.data_start :] == reference_path.read_bytes()[reference.data_start :]
 
 
 @pytest.mark.parametrize("size", ["5GB", "20KB", "13KB", "3000B", 6144, 6143, 1])
-def test_shards_are_hugging_faces(size: int | str) -> None:
+def test_shards_are_equal_to_those_of_huggingface_hub(size: int | str) -> None:
     hub = pytest.importorskip("huggingface_hub")
     if size == "3000B":
         size = 3000
-    made = checkpoint.plan({"tensors": LIKE_LLAMA}, max_shard_size=size)
+    plan = checkpoint.plan({"tensors": LIKE_LLAMA}, max_shard_size=size)
     state = {name: np.empty(shape, np.float32) for name, shape in LIKE_LLAMA.items()}
     split = hub.split_state_dict_into_shards_factory(
         state,
@@ -122,26 +122,26 @@ def test_shards_are_hugging_faces(size: int | str) -> None:
         filename_pattern="model{suffix}.safetensors",
         max_shard_size=size,
     )
-    assert {file.name: sorted(each.name for each in file.tensors) for file in made.files} == {
+    assert {file.name: sorted(each.name for each in file.tensors) for file in plan.files} == {
         name: sorted(tensors) for name, tensors in split.filename_to_tensors.items()
     }
     if split.is_sharded:
-        assert json.loads(made.index or b"") == {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
+        assert json.loads(plan.index or b"") == {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
     else:
-        assert made.index is None
+        assert plan.index is None
 
 
 @given(st.lists(st.integers(1, 7), max_size=4), st.data())
-def test_boxes_are_the_run(shape: list[int], data: st.DataObject) -> None:
+def test_regions_cover_a_range_in_order(shape: list[int], data: st.DataObject) -> None:
     whole = np.arange(math.prod(shape)).reshape(shape)
     first = data.draw(st.integers(0, whole.size))
     stop = data.draw(st.integers(first, whole.size))
-    found = [whole[box].ravel() for box in _file_writer.boxes(tuple(shape), first, stop)]
+    found = [whole[region].ravel() for region in _file_writer.regions(tuple(shape), first, stop)]
     assert np.array_equal(np.concatenate([np.empty(0, int), *found]), np.arange(first, stop))
     assert len(found) <= max(1, 2 * len(shape) - 1)
 
 
-def test_parts_make_the_whole(tmp_path: Path) -> None:
+def test_all_parts_together_are_equal_to_a_single_run(tmp_path: Path) -> None:
     checkpoint.write(RECIPE, tmp_path / "whole", max_shard_size="2KB")
     for number in (3, 1, 2):
         checkpoint.write(RECIPE, tmp_path / "parts", max_shard_size="2KB", part=(number, 3))
@@ -151,7 +151,7 @@ def test_parts_make_the_whole(tmp_path: Path) -> None:
     assert whole == parts
 
 
-def test_toml_and_json_are_the_same_recipe(tmp_path: Path) -> None:
+def test_toml_json_and_mappings_give_the_same_plan(tmp_path: Path) -> None:
     (tmp_path / "recipe.toml").write_text(
         """
         seed = 3
@@ -182,31 +182,31 @@ def test_toml_and_json_are_the_same_recipe(tmp_path: Path) -> None:
     }
 
 
-def test_headers_are_a_source(tmp_path: Path) -> None:
+def test_safetensors_files_and_indexes_are_sources(tmp_path: Path) -> None:
     checkpoint.write(RECIPE, tmp_path / "sharded", max_shard_size="2KB")
     checkpoint.write(RECIPE, tmp_path / "single")
     for source in ("sharded", "single", "single/model.safetensors", "sharded/model.safetensors.index.json"):
-        made = checkpoint.plan(tmp_path / source, rules={"*": "zeros"})
-        assert {each.name: (each.shape, each.dtype.numpy) for each in made.tensors} == {
+        plan = checkpoint.plan(tmp_path / source, rules={"*": "zeros"})
+        assert {each.name: (each.shape, each.dtype.numpy) for each in plan.tensors} == {
             name: (expected(name).shape, expected(name).dtype.name) for name in RECIPE["tensors"]
         }
     converted = checkpoint.plan(tmp_path / "single", rules={"*": "zeros"}, dtype="float16")
     assert {each.dtype.name for each in converted.tensors} == {"F16", "I64"}
 
 
-# ---- what is verified, and how far it is ----
+# ---- verify, and progress ----
 
 
-def llama(tmp_path: Path) -> tuple[Path, checkpoint.Report]:
+def write_llama(tmp_path: Path) -> tuple[Path, checkpoint.Report]:
     directory = tmp_path / "out"
     return directory, checkpoint.write({"tensors": LIKE_LLAMA}, directory, max_shard_size="30KB")
 
 
-@pytest.mark.parametrize("piece", [64, 1024, 4 << 20])
-def test_verify_names_the_first_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece: int) -> None:
-    monkeypatch.setattr(_verify, "_PIECE", piece)
-    monkeypatch.setattr(_verify, "_BLOCK", piece // 4)
-    directory, report = llama(tmp_path)
+@pytest.mark.parametrize("chunk", [64, 1024, 4 << 20])
+def test_verify_returns_the_first_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
+    monkeypatch.setattr(_verify, "_CHUNK_BYTES", chunk)
+    monkeypatch.setattr(_verify, "_READ_BYTES", chunk // 4)
+    directory, report = write_llama(tmp_path)
     name = report.files[1]
     tensor = next(file for file in checkpoint.plan({"tensors": LIKE_LLAMA}, max_shard_size="30KB").files[1:]).tensors[1]
     with (directory / name).open("r+b") as file:
@@ -218,51 +218,54 @@ def test_verify_names_the_first_difference(tmp_path: Path, monkeypatch: pytest.M
     assert checkpoint.verify(directory).difference == checkpoint.Difference(name, tensor.name, (5, 7))
 
 
-def test_verify_draws_on_several_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    directory, _ = llama(tmp_path)
-    fill, met, meeting = _file_writer.fill, threading.Event(), threading.Barrier(2, timeout=HANG_SECONDS)
+def test_verify_uses_several_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory, _ = write_llama(tmp_path)
+    fill_buffer, met = _file_writer.fill_buffer, threading.Event()
+    barrier = threading.Barrier(2, timeout=HANG_SECONDS)
 
-    def meets_another(*arguments: Any, **keywords: Any) -> None:
+    def wait_for_another_thread(*arguments: Any, **keywords: Any) -> None:
         if not met.is_set():
-            meeting.wait()
+            barrier.wait()
             met.set()
-        fill(*arguments, **keywords)
+        fill_buffer(*arguments, **keywords)
 
     monkeypatch.setattr(_verify, "get_num_threads", lambda: 2)
-    monkeypatch.setattr(_verify, "_PIECE", 512)
-    monkeypatch.setattr(_file_writer, "fill", meets_another)
+    monkeypatch.setattr(_verify, "_CHUNK_BYTES", 512)
+    monkeypatch.setattr(_file_writer, "fill_buffer", wait_for_another_thread)
     assert checkpoint.verify(directory).difference is None
     assert met.is_set()
 
 
-def test_incomplete_checkpoints_are_not_verified(tmp_path: Path) -> None:
-    directory, report = llama(tmp_path)
+def test_verify_rejects_incomplete_checkpoints(tmp_path: Path) -> None:
+    directory, report = write_llama(tmp_path)
     index = directory / "model.safetensors.index.json"
     whole = json.loads(index.read_text())
 
-    def refused(weight_map: dict[str, str], message: str) -> None:
+    def check_rejected(weight_map: dict[str, str], message: str) -> None:
         index.write_text(json.dumps(whole | {"weight_map": weight_map}))
         with pytest.raises((ValueError, FileNotFoundError), match=message):
             checkpoint.verify(directory)
 
     names = dict(whole["weight_map"])
-    refused({}, "weight_map must name tensors, got none")
-    refused(names | {"more": report.files[0]}, "but differs in 'more'")
-    refused({name: file for name, file in names.items() if name != "model.norm.weight"}, "differs in 'model.norm")
-    refused(names | {"more": "more.safetensors"}, "names more.safetensors, which is not there")
+    check_rejected({}, "weight_map must name tensors, got none")
+    check_rejected(names | {"more": report.files[0]}, "but differs in 'more'")
+    check_rejected(
+        {name: file for name, file in names.items() if name != "model.norm.weight"}, "differs in 'model.norm"
+    )
+    check_rejected(names | {"more": "more.safetensors"}, "lists more.safetensors, which does not exist")
     index.unlink()
     with pytest.raises(FileNotFoundError, match="must have an index"):
         checkpoint.verify(directory)
 
 
-@pytest.mark.parametrize("again", [False, True])
-def test_progress_is_of_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: bool) -> None:
-    monkeypatch.setattr(_verify, "_PIECE", 512)
+@pytest.mark.parametrize("is_verified", [False, True])
+def test_progress_covers_all_elements(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_verified: bool) -> None:
+    monkeypatch.setattr(_verify, "_CHUNK_BYTES", 512)
     calls: list[tuple[int, int]] = []
-    if again:
+    if is_verified:
         checkpoint.write({"tensors": LIKE_LLAMA}, tmp_path, max_shard_size="30KB")
     with fk.progress(lambda done, total: calls.append((done, total))):
-        if again:
+        if is_verified:
             checkpoint.verify(tmp_path)
         else:
             checkpoint.write({"tensors": LIKE_LLAMA}, tmp_path, max_shard_size="30KB")
@@ -272,12 +275,12 @@ def test_progress_is_of_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize(("part", "kind"), [((0, 2), ValueError), ((3, 2), ValueError), (1, TypeError)])
-def test_part_is_one_of_several(tmp_path: Path, part: Any, kind: type[Exception]) -> None:
+def test_invalid_parts_raise(tmp_path: Path, part: Any, kind: type[Exception]) -> None:
     with pytest.raises(kind, match="part"):
         checkpoint.write(RECIPE, tmp_path / "out", part=part)
 
 
 @pytest.mark.parametrize("out_dir", ["/proc/fastkaiming", "/dev/null/out"])
-def test_directory_that_cannot_be_made(out_dir: str) -> None:
+def test_error_names_a_directory_that_cannot_be_created(out_dir: str) -> None:
     with pytest.raises(OSError, match=out_dir):
         checkpoint.write(RECIPE, out_dir)

@@ -1,4 +1,4 @@
-"""Checkpoints whose disk is full, whose run is killed, stopped or not alone: nothing is lost, nothing half written."""
+"""Full disks, killed runs and concurrent runs: no file is lost, and no incomplete file has its final name."""
 
 import errno
 import fcntl
@@ -23,34 +23,35 @@ RECIPE: dict[str, Any] = {"tensors": {f"{n}.weight": [64, 48] for n in range(12)
 SHARD_SIZE = "30KB"
 
 
-def written(tmp_path: Path) -> tuple[Path, checkpoint.Report]:
+def write_model(tmp_path: Path) -> tuple[Path, checkpoint.Report]:
     directory = tmp_path / "model"
     return directory, checkpoint.write(RECIPE, directory, max_shard_size=SHARD_SIZE)
 
 
-def test_resume_keeps_what_is_whole(tmp_path: Path) -> None:
-    directory, report = written(tmp_path)
+def test_resume_keeps_complete_files(tmp_path: Path) -> None:
+    directory, report = write_model(tmp_path)
     before = {path.name: path.read_bytes() for path in directory.iterdir()}
-    damaged, lost, kept = report.files[0], report.files[1], report.files[2:]
+    damaged, incomplete, kept = report.files[0], report.files[1], report.files[2:]
     stamps = {name: (directory / name).stat().st_mtime_ns for name in kept}
     with (directory / damaged).open("r+b") as file:
         file.seek(-1, os.SEEK_END)
         file.write(b"\x55")
-    (directory / lost).rename(directory / f".{lost}.0123456789abcdef.partial")  # as a killed run leaves it
-    again = checkpoint.write(RECIPE, directory, max_shard_size=SHARD_SIZE, resume=True)
-    assert again.kept == kept
+    temporary_name = f".{incomplete}.0123456789abcdef.partial"  # as after a killed run
+    (directory / incomplete).rename(directory / temporary_name)
+    second = checkpoint.write(RECIPE, directory, max_shard_size=SHARD_SIZE, resume=True)
+    assert second.kept == kept
     assert {path.name: path.read_bytes() for path in directory.iterdir()} == before
     assert {name: (directory / name).stat().st_mtime_ns for name in kept} == stamps
 
 
 def test_another_checkpoint_is_never_overwritten(tmp_path: Path) -> None:
-    directory, report = written(tmp_path)
+    directory, report = write_model(tmp_path)
     before = {path.name: path.read_bytes() for path in directory.iterdir()}
     with pytest.raises(FileExistsError, match="--resume"):
         checkpoint.write(RECIPE, directory, max_shard_size=SHARD_SIZE)
-    with pytest.raises(FileExistsError, match="of another checkpoint"):
+    with pytest.raises(FileExistsError, match="belongs to another checkpoint or is damaged"):
         checkpoint.write(RECIPE, directory, max_shard_size=SHARD_SIZE, seed=1, resume=True)
-    with pytest.raises(FileExistsError, match="must hold no other checkpoint"):
+    with pytest.raises(FileExistsError, match="must not hold another checkpoint"):
         checkpoint.write(RECIPE, directory, resume=True)
     (directory / report.files[0]).unlink()
     (directory / "notes.txt").write_text("mine")
@@ -59,8 +60,8 @@ def test_another_checkpoint_is_never_overwritten(tmp_path: Path) -> None:
     assert {path.name: path.read_bytes() for path in directory.iterdir() if path.name != "notes.txt"} == before
 
 
-def test_full_disk_is_told_before_anything_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_file_writer, "write", pytest.fail)
+def test_full_disk_raises_before_any_value_is_generated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_file_writer, "write_files", pytest.fail)
     huge = {"tensors": {"a": [2**30, 2**20], "b": [2**30, 2**20]}}
     with pytest.raises(OSError, match="cannot be reserved") as raised:
         checkpoint.write(huge, tmp_path / "out", dtype="float32")
@@ -68,21 +69,19 @@ def test_full_disk_is_told_before_anything_is_drawn(tmp_path: Path, monkeypatch:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_error_in_the_middle_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_write_error_leaves_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(_file_writer, "_pwrite", full)
+    monkeypatch.setattr(_file_writer, "_write_buffer", full)
     with pytest.raises(OSError, match="No space left"):
         checkpoint.write(RECIPE, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(not hasattr(os, "O_DIRECT"), reason="this system has no direct writes")
-@pytest.mark.parametrize("refuses", [True, False])
-def test_files_are_written_past_the_page_cache_where_they_can_be(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refuses: bool
-) -> None:
+@pytest.mark.parametrize("fails", [True, False])
+def test_writes_bypass_the_page_cache_if_possible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool) -> None:
     probe = tmp_path / "probe"
     probe.touch()
     try:
@@ -97,7 +96,7 @@ def test_files_are_written_past_the_page_cache_where_they_can_be(
     def watched(descriptor: int, view: memoryview, offset: int) -> int:
         if not fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_DIRECT:
             cached.append(len(view))
-        elif refuses:
+        elif fails:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         return pwrite(descriptor, view, offset)
 
@@ -106,30 +105,30 @@ def test_files_are_written_past_the_page_cache_where_they_can_be(
     expected, out = (next((tmp_path / name).iterdir()).read_bytes() for name in ("expected", "out"))
     assert out == expected
     assert len(out) > 10 * 4096
-    assert sum(cached) == (len(out) if refuses else len(out) % 4096)
+    assert sum(cached) == (len(out) if fails else len(out) % 4096)
 
 
-def test_errors_of_a_progress_callback_are_its_own(tmp_path: Path) -> None:
-    def breaks(_done: int, _total: int) -> None:
-        raise FileNotFoundError("mine alone")
+def test_errors_in_a_progress_callback_are_not_changed(tmp_path: Path) -> None:
+    def callback(_done: int, _total: int) -> None:
+        raise FileNotFoundError("from the callback")
 
-    with fk.progress(breaks), pytest.raises(FileNotFoundError, match=r"^mine alone$"):
+    with fk.progress(callback), pytest.raises(FileNotFoundError, match=r"^from the callback$"):
         checkpoint.write(RECIPE, tmp_path / "out")
     assert not list(tmp_path.iterdir())
 
 
-def test_killed_run_of_other_files_is_told_and_replaced(tmp_path: Path) -> None:
+def test_files_of_a_killed_run_raise_and_are_removed_by_resume(tmp_path: Path) -> None:
     leftover = tmp_path / ".model-00002-of-00007.safetensors.0123456789abcdef.partial"
-    of_another_part = tmp_path / ".model-00002-of-00012.safetensors.0123456789abcdef.partial"
+    other_part = tmp_path / ".model-00002-of-00012.safetensors.0123456789abcdef.partial"
     leftover.touch()
-    of_another_part.touch()
-    with pytest.raises(FileExistsError, match=r"00002-of-00007.* a run was killed here"):
+    other_part.touch()
+    with pytest.raises(FileExistsError, match=r"00002-of-00007.* another run was killed here"):
         checkpoint.write(RECIPE, tmp_path, max_shard_size=1, part=(1, 2))
     checkpoint.write(RECIPE, tmp_path, max_shard_size=1, part=(1, 2), resume=True)
-    assert list(tmp_path.glob(".*")) == [of_another_part]
+    assert list(tmp_path.glob(".*")) == [other_part]
 
 
-def test_killed_run_resumes(tmp_path: Path) -> None:
+def test_resume_continues_after_kill(tmp_path: Path) -> None:
     source = {"tensors": {f"{n}.weight": [1024, 2048] for n in range(40)}}
     code = f"from fastkaiming import checkpoint; checkpoint.write({source}, {str(tmp_path)!r}, max_shard_size='8MiB')"
     with subprocess.Popen([sys.executable, "-c", code]) as process:
@@ -156,35 +155,35 @@ def callback(done, total):
     if not children and 0 < done < total:
         children.append(os.fork())
         if not children[0]:
-            signal.alarm(60)  # rather dead than hanging
+            signal.alarm(60)  # so that a deadlock does not last
 
-def work(function, *arguments, **named):
+def run(function, *arguments, **keywords):
     try:
         with fk.progress(callback):
-            function(*arguments, **named)
+            function(*arguments, **keywords)
     except RuntimeError as error:
         os._exit(7 if not children[0] and "forked in a progress callback" in str(error) else 1)
     print(os.waitstatus_to_exitcode(os.waitpid(children.pop(), 0)[1]), flush=True)
 
-work(checkpoint.write, source, out, seed=3)
-work(checkpoint.verify, out)
+run(checkpoint.write, source, out, seed=3)
+run(checkpoint.verify, out)
 print(checkpoint.verify(out).difference, os.listdir(out))
 """
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
-def test_a_child_forked_in_a_callback_ends_and_leaves_the_parents_files_alone(tmp_path: Path) -> None:
+def test_a_child_forked_in_a_callback_raises_and_does_not_remove_files(tmp_path: Path) -> None:
     result = python(FORKING, str(tmp_path), FASTKAIMING_THREADS="2")
     assert result.stdout.splitlines() == ["7", "7", "None ['model.safetensors']"], result.stderr
 
 
-def test_what_a_stopped_run_left_is_replaced_by_resume_alone(tmp_path: Path) -> None:
+def test_only_resume_removes_temporary_files(tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.write_text("mine")
     out = tmp_path / "out"
     out.mkdir()
     (out / ".model.safetensors.0123456789abcdef.partial").symlink_to(elsewhere)
-    with pytest.raises(FileExistsError, match="a run was killed here"):
+    with pytest.raises(FileExistsError, match="another run was killed here"):
         checkpoint.write(RECIPE, out)
     checkpoint.write(RECIPE, out, resume=True)
     assert elsewhere.read_text() == "mine"
@@ -192,77 +191,79 @@ def test_what_a_stopped_run_left_is_replaced_by_resume_alone(tmp_path: Path) -> 
     assert checkpoint.verify(out).difference is None
 
 
-def test_truncated_file_is_made_anew(tmp_path: Path) -> None:
-    directory, report = written(tmp_path)
+def test_resume_rewrites_truncated_files(tmp_path: Path) -> None:
+    directory, report = write_model(tmp_path)
     before = {path.name: path.read_bytes() for path in directory.iterdir()}
     os.truncate(directory / report.files[0], len(before[report.files[0]]) - 5)
-    again = checkpoint.write(RECIPE, directory, max_shard_size=SHARD_SIZE, resume=True)
-    assert again.kept == report.files[1:]
+    second = checkpoint.write(RECIPE, directory, max_shard_size=SHARD_SIZE, resume=True)
+    assert second.kept == report.files[1:]
     assert {path.name: path.read_bytes() for path in directory.iterdir()} == before
 
 
 @pytest.mark.parametrize("shard", ["5GB", "4KB"])
-def test_resume_takes_over_from_a_run_that_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shard: str) -> None:
-    pwrite = _file_writer._pwrite
+def test_resume_takes_over_from_a_running_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shard: str) -> None:
+    pwrite = _file_writer._write_buffer
 
     def other_run(*arguments: Any) -> None:
-        monkeypatch.setattr(_file_writer, "_pwrite", pwrite)
+        monkeypatch.setattr(_file_writer, "_write_buffer", pwrite)
         assert checkpoint.write(RECIPE, out, max_shard_size=shard, resume=True).kept == ()
         pwrite(*arguments)
 
     out = tmp_path / "out"
-    monkeypatch.setattr(_file_writer, "_pwrite", other_run)
+    monkeypatch.setattr(_file_writer, "_write_buffer", other_run)
     with pytest.raises(FileExistsError, match="another run has taken over"):
         checkpoint.write(RECIPE, out, max_shard_size=shard)
     assert not list(out.glob(".*"))
     assert checkpoint.verify(out).difference is None
 
 
-def test_files_follow_no_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(secrets, "token_hex", lambda _: "foretold")
+def test_writing_does_not_follow_symbolic_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(secrets, "token_hex", lambda _: "predicted")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.write_text("mine")
     for name in ("model-00002-of-00012.safetensors", "model.safetensors.index.json"):
         out = tmp_path / name
         out.mkdir()
-        (out / f".{name}.foretold.partial").symlink_to(elsewhere)
+        (out / f".{name}.predicted.partial").symlink_to(elsewhere)
         with pytest.raises(FileExistsError):
             checkpoint.write(RECIPE, out, max_shard_size="4KB")
         assert elsewhere.read_text() == "mine"
 
 
-def test_interrupted_reservation_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*_: object) -> None:
+def test_interrupted_reservation_leaves_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(os, "posix_fallocate", interrupted)
+    monkeypatch.setattr(os, "posix_fallocate", interrupt)
     with pytest.raises(KeyboardInterrupt):
         checkpoint.write(RECIPE, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_one_buffer_is_filled_while_another_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fill, pwrite = _file_writer.fill, _file_writer._pwrite
-    begun = [threading.Event() for _ in range(3)]  # of filling a buffer
+    fill_buffer, pwrite = _file_writer.fill_buffer, _file_writer._write_buffer
+    begun = [threading.Event() for _ in range(3)]  # set when a buffer begins to be filled
 
-    def filled(buffer: Any, file: Any, begin: int, *more: Any) -> None:
+    def report_and_fill(buffer: Any, file: Any, begin: int, *more: Any) -> None:
         begun[min(begin // 4096, 2)].set()
-        fill(buffer, file, begin, *more)
+        fill_buffer(buffer, file, begin, *more)
 
-    def written_late(direct: int, cached: int, data: Any, offset: int) -> None:
+    def wait_and_write(direct: int, cached: int, data: Any, offset: int) -> None:
         assert begun[min(offset // 4096 + 1, 2)].wait(HANG_SECONDS)
         pwrite(direct, cached, data, offset)
 
-    monkeypatch.setattr(_file_writer, "BUFFER", 4096)
-    monkeypatch.setattr(_file_writer, "fill", filled)
-    monkeypatch.setattr(_file_writer, "_pwrite", written_late)
+    monkeypatch.setattr(_file_writer, "BUFFER_BYTES", 4096)
+    monkeypatch.setattr(_file_writer, "fill_buffer", report_and_fill)
+    monkeypatch.setattr(_file_writer, "_write_buffer", wait_and_write)
     checkpoint.write(RECIPE, tmp_path)
     monkeypatch.undo()
     assert checkpoint.verify(tmp_path).difference is None
 
 
-@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="this system does not tell which file is synced")
-def test_files_are_on_the_disk_before_they_have_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.skipif(
+    not Path("/proc/self/fd").exists(), reason="this system has no /proc/self/fd, which shows the file that is synced"
+)
+def test_files_are_synced_before_they_are_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     events: list[str] = []
     fsync, replace = os.fsync, Path.replace
 
@@ -277,5 +278,5 @@ def test_files_are_on_the_disk_before_they_have_their_names(tmp_path: Path, monk
     monkeypatch.setattr(os, "fsync", synced)
     monkeypatch.setattr(Path, "replace", renamed)
     report = checkpoint.write(RECIPE, tmp_path, max_shard_size=SHARD_SIZE)
-    a_file = ["sync .partial", "rename to .safetensors", "sync "]  # the last is of the directory
-    assert events == [*a_file * len(report.files), "sync .partial", "rename to .json", "sync "]
+    one_file = ["sync .partial", "rename to .safetensors", "sync "]  # the last one syncs the directory
+    assert events == [*one_file * len(report.files), "sync .partial", "rename to .json", "sync "]

@@ -1,5 +1,6 @@
-"""``python -m fastkaiming`` as its user meets it: the output, the progress and the exit code."""
+"""The default command, ``python -m fastkaiming``: its output, its progress display and its exit code."""
 
+import argparse
 import math
 import os
 import re
@@ -13,8 +14,7 @@ import pytest
 
 import fastkaiming
 from fastkaiming import _core, cli
-from fastkaiming.cli import _output
-from fastkaiming.cli import bench as job
+from fastkaiming.cli import _output, bench
 from fastkaiming.cli._memset import UNIT, memset, work_units
 
 MODULE = ("-m", "fastkaiming")
@@ -24,12 +24,12 @@ def run(*arguments: str, program: tuple[str, ...] = MODULE) -> subprocess.Comple
     return subprocess.run([sys.executable, *program, *arguments], capture_output=True, text=True, check=False)
 
 
-def sabotaged(statement: str) -> tuple[str, ...]:
-    """Return a program that runs the module after a statement has replaced what it calls."""
+def program_after(statement: str) -> tuple[str, ...]:
+    """Return a program that executes a statement, which replaces functions, and then runs the module."""
     return ("-c", f"import runpy, fastkaiming; {statement}; runpy.run_module('fastkaiming', run_name='__main__')")
 
 
-def test_whole_run() -> None:
+def test_output_has_all_rows_and_the_check() -> None:
     done = run("--elements", "3000000", "--threads", "2", "--seed", "7")
     assert (done.returncode, done.stderr.splitlines()) == (0, ["first fill     100%", "second fill    100%"])
     lines = done.stdout.splitlines()
@@ -48,7 +48,7 @@ def test_whole_run() -> None:
     assert [lines[at + 1].split()[0] for at in headings] == ["NumPy", "store"]
     assert lines[-3].startswith("mean ")
     assert f"expected {math.sqrt(2 / 1875):>11.8f}" in lines[-2]
-    assert lines[-1] == "as expected, where 6 standard errors are tolerated"
+    assert lines[-1] == "as expected (tolerance: 6 standard errors)"
 
 
 @pytest.mark.parametrize(
@@ -64,45 +64,64 @@ def test_whole_run() -> None:
     ],
 )
 def test_wrong_weights_exit_with_1(statement: str) -> None:
-    done = run("--elements", "100000", program=sabotaged(statement))
+    done = run("--elements", "100000", program=program_after(statement))
     assert done.returncode == 1
-    assert done.stdout.endswith("NOT AS EXPECTED, where 6 standard errors are tolerated\n")
+    assert done.stdout.endswith("NOT AS EXPECTED (tolerance: 6 standard errors)\n")
 
 
 @pytest.mark.parametrize(
-    ("option", "value", "rule"),
+    ("option", "value", "message"),
     [
         ("--elements", "0", f"--elements must be an integer from 1 to {sys.maxsize // 4}, got 0"),
-        ("--elements", "1e9", "invalid int value: '1e9'"),
+        ("--elements", "1.5", "argument --elements: it must be an integer such as 1000000000, 10**9 or 1e9, got '1.5'"),
+        ("--elements", "1e99", f"--elements must be an integer from 1 to {sys.maxsize // 4}, got "),
         ("--threads", "0", "--threads must be an integer from 1 to 1024, got 0"),
         ("--threads", "1025", "--threads must be an integer from 1 to 1024, got 1025"),
         ("--seed", "-1", f"seed must be an integer from 0 to {2**64 - 1}, got -1"),
         ("--seed", str(2**64), f"seed must be an integer from 0 to {2**64 - 1}, got {2**64}"),
     ],
 )
-def test_bad_options(option: str, value: str, rule: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_options_exit_with_2(option: str, value: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     try:
         code = cli.main([option, value])
-    except SystemExit as stopped:  # by argparse
-        code = int(str(stopped.code))
+    except SystemExit as exit_request:  # from argparse
+        code = int(str(exit_request.code))
     assert code == 2
-    assert rule in capsys.readouterr().err
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        *(("1000000000", 10**9), ("1_000_000_000", 10**9), ("10**9", 10**9), ("1e9", 10**9), ("1E+9", 10**9)),
+        *(("2**25", 2**25), ("-5", -5), ("0", 0), ("25e0", 25)),
+    ],
+)
+def test_count_reads_powers_and_underscores(text: str, number: int) -> None:
+    assert bench.count(text) == number
+
+
+@pytest.mark.parametrize("text", ["", "1.5", "1e", "1__0", "_1", "10**", "10**-1", "1e-3", "2**1_0", "\u0663", "1e999"])
+def test_count_rejects_other_texts(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="it must be an integer such as 1000000000, 10\\*\\*9 or 1e9"):
+        bench.count(text)
 
 
 def fake_times(monkeypatch: pytest.MonkeyPatch, *durations: float) -> None:
-    """Let the clock of the job show these durations, one after the other, and NumPy's sample be of 500,000 weights."""
+    """Replace the clock of the benchmark by one with these durations, and measure NumPy on 500,000 weights."""
     instants = iter([instant for start, duration in enumerate(durations) for instant in (start, start + duration)])
-    monkeypatch.setattr(job, "time", SimpleNamespace(perf_counter=lambda: next(instants)))
-    monkeypatch.setattr(job, "NUMPY_SAMPLE", 500_000)
+    monkeypatch.setattr(bench, "time", SimpleNamespace(perf_counter=lambda: next(instants)))
+    monkeypatch.setattr(bench, "NUMPY_SAMPLE", 500_000)
     monkeypatch.setattr(_core, "streams", lambda: True)
 
 
-# Of 8 MB: newly allocated, a quarter by NumPy in 32 ms, memset at 0.5 and 4 GB/s, filled at 1; already touched, memset
-# at 4 GB/s and streaming stores at 2, a quarter by NumPy in 20 ms, filled at 3 GB/s.
+# The durations for 8 MB. In newly allocated memory, NumPy fills a quarter in 32 ms, the memsets reach 0.5 and 4 GB/s,
+# and the fill 1 GB/s. In already touched memory, memset reaches 4 GB/s, streaming stores 2 GB/s, NumPy fills a quarter
+# in 20 ms, and the fill reaches 3 GB/s.
 DURATIONS = 0.032, 0.016, 0.002, 0.008, 0.002, 0.004, 0.020, 0.0026667
 
 
-def test_times_and_rates(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rows_print_times_and_rates(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     fake_times(monkeypatch, *DURATIONS)
     assert cli.main(["--elements", "2000000", "--threads", "2"]) == 0
     new, touched = capsys.readouterr().out.split("\n\n")[1:3]
@@ -135,21 +154,21 @@ def test_memory_is_touched_and_freed_before_each_measurement_of_new_memory(monke
     log: list[tuple[str, int]] = []
     fill = fastkaiming.kaiming_normal_
 
-    def logged_memset(weights: job.Weights, _: int) -> None:
+    def logged_memset(weights: bench.Weights, _: int) -> None:
         log.append(("memset", weights.size))
 
-    def logged_numpy(weights: job.Weights, _: float) -> float:
+    def logged_numpy(weights: bench.Weights, _: float) -> float:
         log.append(("NumPy", weights.size))
         return 1.0
 
-    def logged_fill(weights: job.Weights, **arguments: int) -> None:
+    def logged_fill(weights: bench.Weights, **arguments: int) -> None:
         log.append(("fill", weights.size))
         fill(weights, rng=arguments["rng"], threads=arguments["threads"])
 
-    monkeypatch.setattr(job, "memset", logged_memset)
-    monkeypatch.setattr(job, "numpy_seconds", logged_numpy)
+    monkeypatch.setattr(bench, "memset", logged_memset)
+    monkeypatch.setattr(bench, "numpy_seconds", logged_numpy)
     monkeypatch.setattr(fastkaiming, "kaiming_normal_", logged_fill)
-    monkeypatch.setattr(job, "NUMPY_SAMPLE", 1000)
+    monkeypatch.setattr(bench, "NUMPY_SAMPLE", 1000)
     assert cli.main(["--elements", "5000"]) == 0
     assert log == [
         *(("memset", 1000), ("NumPy", 1000), ("memset", 5000), ("memset", 5000), ("fill", 5000)),
@@ -176,20 +195,20 @@ def test_no_two_threads_share_a_huge_page() -> None:
     assert all(low + nbytes == high for (low, nbytes), (high, _) in pairwise(units))
 
 
-def test_no_streaming_stores_are_named_where_nothing_streams() -> None:
-    program = sabotaged("fastkaiming._core.select_isa('scalar')")
+def test_streaming_stores_are_not_named_without_streaming_kernels() -> None:
+    program = program_after("fastkaiming._core.select_isa('scalar')")
     done = run("--elements", "100000", program=program)
     assert re.search("^store bandwidth .* by memset$", done.stdout, re.MULTILINE)
     assert "streaming" not in done.stdout
 
 
-def test_fewer_weights_where_memory_is_short(
+def test_bench_fills_fewer_weights_if_memory_is_short(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(job, "available_memory", lambda: 10_000_000)
+    monkeypatch.setattr(bench, "available_memory", lambda: 10_000_000)
     assert cli.main(["--elements", "3000000"]) == 0
     printed = capsys.readouterr().out
-    assert printed.startswith("Memory is short: 2,000,000 weights instead of 3,000,000.\n")
+    assert printed.startswith("Not enough memory: 2,000,000 weights instead of 3,000,000.\n")
     assert "kaiming_normal_ on 2,000,000 float32 weights" in printed
 
 
@@ -205,22 +224,22 @@ def test_fewer_weights_where_memory_is_short(
         (5, 0, 1),
     ],
 )
-def test_affordable(elements: int, available: int | None, expected: int) -> None:
-    assert job.affordable(elements, available) == expected
+def test_affordable_weights_fit_into_nine_tenths_of_memory(elements: int, available: int | None, expected: int) -> None:
+    assert bench.affordable(elements, available) == expected
 
 
 @pytest.mark.parametrize(
     ("elements", "shape"), [(1, (1, 1)), (13, (1, 13)), (36, (6, 6)), (10**9, (31250, 32000)), (999_983, (1, 999_983))]
 )
-def test_matrix_nearest_to_a_square(elements: int, shape: tuple[int, int]) -> None:
-    assert job.matrix(elements) == shape
+def test_matrix_is_as_close_to_a_square_as_possible(elements: int, shape: tuple[int, int]) -> None:
+    assert bench.matrix(elements) == shape
 
 
-def two_values(mean_off: float, std_off: float) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
-    """Return a million weights whose mean and std are off by so many standard errors of those of kaiming_normal_.
+def weights_with_moments_off(mean_off: float, std_off: float) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+    """Return a million weights whose mean and std differ from those of kaiming_normal_ by given standard errors.
 
-    On 10,000 columns its std is sqrt(2 / 10000). Of a million weights, the mean has a standard error of std / 1000, and
-    the std one of std / sqrt(2000000).
+    With 10,000 columns, the expected std is sqrt(2 / 10000). For a million weights, the standard error of the mean is
+    std / 1000, and the standard error of the std is std / sqrt(2000000).
     """
     std = math.sqrt(2 / 10_000)
     mean, spread = mean_off * std / 1000, std * (1 + std_off / math.sqrt(2_000_000))
@@ -236,32 +255,34 @@ def two_values(mean_off: float, std_off: float) -> np.ndarray[tuple[int, int], n
         *((6.1, 0, False), (-6.1, 0, False), (0, 6.1, False), (0, -6.1, False)),
     ],
 )
-def test_six_standard_errors(mean_off: float, std_off: float, good: bool, capsys: pytest.CaptureFixture[str]) -> None:
-    assert job.show_moments(two_values(mean_off, std_off)) is good
+def test_check_tolerates_six_standard_errors(
+    mean_off: float, std_off: float, good: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert bench.show_moments(weights_with_moments_off(mean_off, std_off)) is good
     mean, std, verdict = capsys.readouterr().out.splitlines()[1:]
     assert mean.endswith(f"{mean_off:>+7.2f} standard errors")
     assert std.endswith(f"{std_off:>+7.2f} standard errors")
     assert verdict.startswith("as expected" if good else "NOT AS EXPECTED")
 
 
-def test_moments_across_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job, "PIECE", 4)
-    moments = job.sample_moments(np.arange(10, dtype=np.float32), 3.0)
+def test_moments_do_not_depend_on_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "CHUNK", 4)
+    moments = bench.sample_moments(np.arange(10, dtype=np.float32), 3.0)
     assert moments == pytest.approx((4.5, math.sqrt(8.25)), rel=1e-15)
 
 
-def test_moments_do_not_lose_a_small_std_beside_the_mean() -> None:
+def test_sample_std_is_accurate_for_a_large_mean() -> None:
     weights = np.array([1e6 - 1, 1e6 + 1], np.float32)
-    assert job.sample_moments(weights, 1e6) == (1e6, 1.0)
+    assert bench.sample_moments(weights, 1e6) == (1e6, 1.0)
 
 
-def test_constant_weights_have_no_std() -> None:
-    mean, std = job.sample_moments(np.full(3, 0.1, np.float32), 0.0)
+def test_constant_weights_have_a_std_of_0() -> None:
+    mean, std = bench.sample_moments(np.full(3, 0.1, np.float32), 0.0)
     assert mean == pytest.approx(0.1, rel=1e-7)
     assert std == pytest.approx(0.0, abs=1e-8)
 
 
-def test_progress_in_lines_at_each_tenth(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_prints_a_line_for_each_tenth(capsys: pytest.CaptureFixture[str]) -> None:
     show = _output.tenths("a fill")
     for done in (50, 149, 151, 199, 420, 1000):
         show(done, 1000)
@@ -272,7 +293,7 @@ def test_progress_in_lines_at_each_tenth(capsys: pytest.CaptureFixture[str]) -> 
     ]
 
 
-def test_progress_as_a_redrawn_bar(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_redraws_a_bar(capsys: pytest.CaptureFixture[str]) -> None:
     show = _output.redrawn_bar("a fill")
     show(250, 1000)
     bar = f"a fill       [{'#' * 10}{' ' * 30}]  25%"
@@ -281,11 +302,11 @@ def test_progress_as_a_redrawn_bar(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == f"\r{' ' * len(bar)}\r"
 
 
-@pytest.mark.skipif(not hasattr(os, "openpty"), reason="no pseudo-terminals on this system")
-def test_a_terminal_gets_the_bar_and_no_lines() -> None:
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="this system has no pseudo-terminals")
+def test_terminal_shows_a_bar_instead_of_lines() -> None:
     master, slave = os.openpty()
     with os.fdopen(master, "rb", buffering=0) as screen:
-        program = sabotaged("import sys; sys.modules['rich.progress'] = None")  # which would draw a bar of its own
+        program = program_after("import sys; sys.modules['rich.progress'] = None")  # rich would show its own bar
         subprocess.run([sys.executable, *program, "--elements", "1000"], stdout=slave, stderr=slave, check=True)
         os.close(slave)
         printed = screen.read(100_000).decode()

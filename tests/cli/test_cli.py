@@ -1,4 +1,4 @@
-"""The commands as their users meet them: files, JSON, one-line errors and exit codes."""
+"""The commands of the command line: files, JSON output, error messages of one line, and exit codes."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from processes import ROOT
 import fastkaiming as fk
 from fastkaiming import checkpoint, cli
 
-FINDS_US = os.environ | {"PYTHONPATH": str(ROOT)}
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
 RECIPE = """
 seed = 7
 dtype = "bfloat16"
@@ -36,15 +36,15 @@ def recipe(tmp_path: Path) -> Path:
     return path
 
 
-def told(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 0) -> dict[str, Any]:
-    """Run a command with --json and return what it prints, which is nothing else."""
+def run_json(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 0) -> dict[str, Any]:
+    """Run a command with --json, and return the JSON object, which must be the only output."""
     assert cli.main([*map(str, arguments), "--json"]) == code
     result: dict[str, Any] = json.loads(capsys.readouterr().out)
     return result
 
 
-def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    """Run a command that is refused, and return the one line that says why."""
+def run_error(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """Run a command that fails with exit code 2, and return its error message, which must have one line."""
     assert cli.main(list(map(str, arguments))) == 2
     captured = capsys.readouterr()
     assert captured.err.startswith(f"fastkaiming {arguments[0]}: ")
@@ -52,113 +52,117 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     return captured.err
 
 
-def test_checkpoint_is_made_and_verified(tmp_path: Path, recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_checkpoint_is_written_and_verified(tmp_path: Path, recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
-    plan = told(capsys, "checkpoint", recipe, out, "--dry-run")
+    plan = run_json(capsys, "checkpoint", recipe, out, "--dry-run")
     assert not out.exists()
     weight = plan["tensors"][1]
     assert (weight["tensor"], weight["fan_in"], weight["fan_out"]) == ("fc.weight", 32, 64)
     assert (weight["mean"], weight["std"]) == (0.0, 0.25)
-    report = told(capsys, "checkpoint", recipe, out)
+    report = run_json(capsys, "checkpoint", recipe, out)
     assert (report["files"], report["tensors"], report["bytes"]) == (["model.safetensors"], 2, plan["bytes"])
-    assert told(capsys, "verify", out)["difference"] is None
+    assert run_json(capsys, "verify", out)["difference"] is None
     with (out / "model.safetensors").open("r+b") as file:
         file.seek(-2, 2)
         file.write(b"\x11\x22")
-    difference = told(capsys, "verify", out, code=1)["difference"]
+    difference = run_json(capsys, "verify", out, code=1)["difference"]
     assert difference == {"file": "model.safetensors", "tensor": "fc.weight", "element": [63, 31]}
     assert cli.main(["verify", str(out)]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "model.safetensors: fc.weight differs, first at [63, 31]"
-    assert lines[1].startswith("checkpoint --resume")
+    assert lines[1] == "To repair damaged files, run the same checkpoint command again with --resume."
 
 
-def test_parts_and_resume(tmp_path: Path, recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_part_writes_one_part_and_resume_keeps_it(
+    tmp_path: Path, recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     size = "--max-shard-size", "1KB"
-    first = told(capsys, "checkpoint", recipe, tmp_path / "out", *size, "--part", "1/2")
+    first = run_json(capsys, "checkpoint", recipe, tmp_path / "out", *size, "--part", "1/2")
     assert first["files"] == ["model-00001-of-00002.safetensors"]
-    assert "--resume" in refused(capsys, "checkpoint", recipe, tmp_path / "out", *size)
-    both = told(capsys, "checkpoint", recipe, tmp_path / "out", *size, "--resume")
+    assert "--resume" in run_error(capsys, "checkpoint", recipe, tmp_path / "out", *size)
+    both = run_json(capsys, "checkpoint", recipe, tmp_path / "out", *size, "--resume")
     assert both["kept"] == first["files"]
     with pytest.raises(SystemExit, match="2"):
         cli.main(["checkpoint", str(recipe), str(tmp_path), "--part", "half"])
-    assert "it must be K/N, such as 2/8, got 'half'" in capsys.readouterr().err
+    assert "the part must be K/N, for example 2/8, got 'half'" in capsys.readouterr().err
 
 
-def test_dry_run_counts_fans_as_the_rule_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_dry_run_counts_fans_with_the_arguments_of_the_rule(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = {"tensors": {"a": {"shape": [8, 2], "init": "kaiming_normal(transposed=True)"}}}
     (tmp_path / "recipe.json").write_text(json.dumps(table))
-    row = told(capsys, "checkpoint", tmp_path / "recipe.json", tmp_path / "out", "--dry-run")["tensors"][0]
+    row = run_json(capsys, "checkpoint", tmp_path / "recipe.json", tmp_path / "out", "--dry-run")["tensors"][0]
     assert (row["fan_in"], row["fan_out"], row["std"]) == (8, 2, 0.5)
 
 
-def test_fill_is_the_functions_array(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_fill_writes_the_same_values_as_the_initializer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "a.npy"
-    told(capsys, "fill", out, "64x32", "--seed", 3)
+    run_json(capsys, "fill", out, "64x32", "--seed", 3)
     assert np.array_equal(np.load(out), fk.kaiming_normal((64, 32), rng=3))
     raw = tmp_path / "a.bin"
-    told(capsys, "fill", raw, "10,20", "--init", "uniform(-1.0, 1.0)", "--dtype", "float16", "--name", "w")
+    run_json(capsys, "fill", raw, "10,20", "--init", "uniform(-1.0, 1.0)", "--dtype", "float16", "--name", "w")
     expected = fk.uniform((10, 20), np.float16, -1.0, 1.0, rng=fk.Generator(0).key("w"))
     assert raw.read_bytes() == expected.tobytes()
     narrow = tmp_path / "narrow.npy"
-    told(capsys, "fill", narrow, "64x32", "--dtype", "bfloat16")
+    run_json(capsys, "fill", narrow, "64x32", "--dtype", "bfloat16")
     assert np.array_equal(np.load(narrow).view("bfloat16"), fk.kaiming_normal((64, 32), "bfloat16", rng=0))
     before = out.read_bytes()
-    assert "is not overwritten" in refused(capsys, "fill", out, "64x32")
+    assert "is not overwritten" in run_error(capsys, "fill", out, "64x32")
     assert out.read_bytes() == before
 
 
 @pytest.mark.parametrize("name", ["a.npy", "a[1]*.npy"])
-def test_fill_that_was_killed_is_told(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_fill_reports_the_file_of_a_killed_run(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / f".{name}.0123456789abcdef.partial").write_bytes(b"half")
-    assert "one that was killed left it" in refused(capsys, "fill", tmp_path / name, "3x2")
+    assert "or a killed run left it" in run_error(capsys, "fill", tmp_path / name, "3x2")
     assert not (tmp_path / name).exists()
 
 
-def test_explain(capsys: pytest.CaptureFixture[str]) -> None:
-    result = told(capsys, "explain", "64x32x3x3", "--init", "kaiming_uniform(nonlinearity='relu', groups=2)")
+def test_explain_prints_fans_moments_and_density(capsys: pytest.CaptureFixture[str]) -> None:
+    result = run_json(capsys, "explain", "64x32x3x3", "--init", "kaiming_uniform(nonlinearity='relu', groups=2)")
     assert (result["fan_in"], result["fan_out"]) == (288, 288)
     assert result["std"] == pytest.approx(np.sqrt(2 / 288))
     assert result["high"] == pytest.approx(np.sqrt(6 / 288))
     assert result["gain"] == pytest.approx(np.sqrt(2))
     assert sum(row["share"] for row in result["shares"]) == pytest.approx(1)
-    normal = told(capsys, "explain", "4", "--init", "normal(mean=1.0, std=2.0)")
+    normal = run_json(capsys, "explain", "4", "--init", "normal(mean=1.0, std=2.0)")
     assert normal["density"] == "0.199471 * exp(-(x - 1)**2 / 8)"
     assert [round(row["share"], 5) for row in normal["shares"][:4]] == [0.00135, 0.0214, 0.13591, 0.34134]
-    cut = told(capsys, "explain", "4", "--init", "trunc_normal(a=1.0, b=2.0)")
-    density = eval(cut["density"].partition(" from ")[0], {"exp": np.exp, "x": 1.5})
+    truncated = run_json(capsys, "explain", "4", "--init", "trunc_normal(a=1.0, b=2.0)")
+    density = eval(truncated["density"].partition(" from ")[0], {"exp": np.exp, "x": 1.5})
     assert density == pytest.approx(fk.TruncatedNormal(low=1.0, high=2.0).pdf(1.5), rel=1e-5)
 
 
-def test_pictures_and_report(tmp_path: Path, recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_plot_writes_figures_and_reports(tmp_path: Path, recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
     out = tmp_path / "out"
-    told(capsys, "checkpoint", recipe, out)
-    told(capsys, "plot", "histogram", out, "fc.weight", tmp_path / "a.png")
-    told(capsys, "plot", "propagation", tmp_path / "b.svg", "--depth", 3, "--width", 8)
-    told(capsys, "plot", "report", out, tmp_path / "c.html")
+    run_json(capsys, "checkpoint", recipe, out)
+    run_json(capsys, "plot", "histogram", out, "fc.weight", tmp_path / "a.png")
+    run_json(capsys, "plot", "propagation", tmp_path / "b.svg", "--depth", 3, "--width", 8)
+    run_json(capsys, "plot", "report", out, tmp_path / "c.html")
     (tmp_path / "c.html").rename(tmp_path / "first.html")
-    assert "ends in .html" in refused(capsys, "plot", "report", out, tmp_path / "c.txt")
-    assert "did you mean 'fc.weight'?" in refused(capsys, "plot", "histogram", out, "fc.wieght", tmp_path / "d.png")
-    strange = {"tensors": {r"a$\foo$": {"shape": [4, 4]}}}  # no formula
+    assert "must end in .html" in run_error(capsys, "plot", "report", out, tmp_path / "c.txt")
+    assert "did you mean 'fc.weight'?" in run_error(capsys, "plot", "histogram", out, "fc.wieght", tmp_path / "d.png")
+    strange = {"tensors": {r"a$\foo$": {"shape": [4, 4]}}}  # matplotlib must not parse this name as a formula
     checkpoint.write(strange, tmp_path / "strange")
-    told(capsys, "plot", "histogram", tmp_path / "strange", r"a$\foo$", tmp_path / "e.svg")
+    run_json(capsys, "plot", "histogram", tmp_path / "strange", r"a$\foo$", tmp_path / "e.svg")
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     assert b"<svg" in (tmp_path / "b.svg").read_bytes()
     assert cli.main(["plot", "report", str(out), str(tmp_path / "c.html")]) == 0
     assert "report         100%" in capsys.readouterr().err
     weights = (out / "model.safetensors").read_bytes()
-    assert "it exists, and is not overwritten" in refused(capsys, "plot", "report", out, out / "model.safetensors")
+    assert "the file exists and is not overwritten" in run_error(
+        capsys, "plot", "report", out, out / "model.safetensors"
+    )
     assert (out / "model.safetensors").read_bytes() == weights
     page = (tmp_path / "c.html").read_text()
     assert "fc.weight" in page
     assert "fc.bias" in page
-    assert "has no tensor 'none'" in refused(capsys, "plot", "histogram", out, "none", tmp_path / "d.png")
-    assert "plot propagation" not in refused(capsys, "plot", "propagation", tmp_path / "d.bmpx")
+    assert "has no tensor 'none'" in run_error(capsys, "plot", "histogram", out, "none", tmp_path / "d.png")
+    assert "plot propagation" not in run_error(capsys, "plot", "propagation", tmp_path / "d.bmpx")
     assert not list(tmp_path.glob("d.*"))
 
 
-def test_terminal_has_a_bar_of_rich(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_terminal_shows_a_rich_progress_bar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     progress = pytest.importorskip("rich.progress")
     updates: list[tuple[int, int]] = []
 
@@ -172,14 +176,14 @@ def test_terminal_has_a_bar_of_rich(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert updates[-1] == (600, 600)
 
 
-def test_info(capsys: pytest.CaptureFixture[str]) -> None:
-    result = told(capsys, "info")
+def test_info_prints_versions(capsys: pytest.CaptureFixture[str]) -> None:
+    result = run_json(capsys, "info")
     assert (result["fastkaiming"], result["isa"]) == (fk.__version__, fk.isa())
     assert result["numpy"] == np.__version__
 
 
-def test_bench_in_json(capsys: pytest.CaptureFixture[str]) -> None:
-    result = told(capsys, "bench", "--elements", 10_000, "--threads", 2)
+def test_bench_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
+    result = run_json(capsys, "bench", "--elements", 10_000, "--threads", 2)
     assert result["as_expected"] is True
     assert result["least_times_numpy"] > 0
     assert [(row["memory"], row["what"], row["threads"]) for row in result["rows"]] == [
@@ -199,7 +203,7 @@ def test_bench_in_json(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (("fill", "{}/a.npy", "10x10", "--init", "kaiming"), "must name one of"),
         (("fill", "{}/a.npy", "10"), "at least two axes"),
-        (("fill", "{}/a.npy", "10x10", "--dtype", "int8"), "must be of something to draw"),
+        (("fill", "{}/a.npy", "10x10", "--dtype", "int8"), "must be those of a non-empty floating-point array"),
         (("fill", "{}/none/a.npy", "10x10"), "No such file or directory"),
         (("explain", "10x10", "--dtype", "f"), "--dtype must be one of"),
         (("checkpoint", "{}/none.toml", "{}/out"), "none.toml: No such file or directory"),
@@ -214,35 +218,37 @@ def test_bench_in_json(capsys: pytest.CaptureFixture[str]) -> None:
         ),
     ],
 )
-def test_refusals_are_one_line(
+def test_errors_have_one_line(
     tmp_path: Path, recipe: Path, arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "bad.toml").write_text("seed = ")
     before = sorted(tmp_path.iterdir())
     assert recipe in before
-    assert message in refused(capsys, *(argument.format(tmp_path) for argument in arguments))
+    assert message in run_error(capsys, *(argument.format(tmp_path) for argument in arguments))
     assert sorted(tmp_path.iterdir()) == before
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no limits of open files there")
-def test_checkpoints_of_more_tensors_than_open_files(tmp_path: Path) -> None:
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit of open files")
+def test_checkpoints_can_have_more_tensors_than_open_files(tmp_path: Path) -> None:
     (tmp_path / "recipe.json").write_text(json.dumps({"tensors": {f"{n}.weight": [2, 2] for n in range(300)}}))
     program = "import resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64)); from fastkaiming import "
-    looks = program + "checkpoint; print(len(list(checkpoint.stored('out'))))"
-    for arguments in (["-m", "fastkaiming", "checkpoint", "recipe.json", "out"], ["-c", looks]):
+    code = program + "checkpoint; print(len(list(checkpoint.stored('out'))))"
+    for arguments in (["-m", "fastkaiming", "checkpoint", "recipe.json", "out"], ["-c", code]):
         result = subprocess.run(
-            [sys.executable, *arguments], cwd=tmp_path, env=FINDS_US, capture_output=True, check=True
+            [sys.executable, *arguments], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, check=True
         )
     assert result.stdout == b"300\n"
 
 
-def test_standard_error_may_be_closed(tmp_path: Path) -> None:
+def test_standard_error_can_be_closed(tmp_path: Path) -> None:
     command = f"{sys.executable} -m fastkaiming fill {tmp_path / 'a.npy'} 30x20 --json 2>&-"
-    result = subprocess.run(command, shell=True, capture_output=True, env=FINDS_US, check=True)
+    result = subprocess.run(command, shell=True, capture_output=True, env=ENVIRONMENT, check=True)
     assert json.loads(result.stdout)["bytes"] == (tmp_path / "a.npy").stat().st_size
 
 
-def test_rules_of_the_command_line(tmp_path: Path, recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rule_options_replace_the_rules_of_the_recipe(
+    tmp_path: Path, recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     arguments = ["checkpoint", str(recipe), str(tmp_path / "out"), "--dry-run", "--json"]
     rules = ["--rule", "*.weight=normal(std=0.5)", "--rule", "*.wieght=zeros"]
     assert cli.main([*arguments, *rules]) == 0
@@ -255,13 +261,13 @@ def test_rules_of_the_command_line(tmp_path: Path, recipe: Path, capsys: pytest.
     ("arguments", "message"),
     [
         ([], "the following arguments are required: SOURCE, OUT_DIR"),
-        (["a", "b", "--part", "1"], "argument --part: it must be K/N, such as 2/8, got '1'"),
-        (["a", "b", "--part", "٣/٤"], "argument --part: it must be K/N, such as 2/8, got '٣/٤'"),
-        (["a", "b", "--rule", "*.bias"], "argument --rule: it must be PATTERN=INIT, such as *.bias=zeros"),
+        (["a", "b", "--part", "1"], "argument --part: the part must be K/N, for example 2/8, got '1'"),
+        (["a", "b", "--part", "٣/٤"], "argument --part: the part must be K/N, for example 2/8, got '٣/٤'"),
+        (["a", "b", "--rule", "*.bias"], "argument --rule: the rule must be PATTERN=INIT, for example *.bias=zeros"),
         (["a", "b", "--x\n\x1b[31m"], r"unrecognized arguments: --x \x1b[31m"),
     ],
 )
-def test_usage_errors_are_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_usage_errors_have_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as raised:
         cli.main(["checkpoint", *arguments])
     assert raised.value.code == 2
@@ -271,12 +277,12 @@ def test_usage_errors_are_one_line(arguments: list[str], message: str, capsys: p
     assert "--help)" in error
 
 
-def test_names_with_line_breaks_are_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_names_with_line_breaks_are_escaped_in_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     strange = tmp_path / "a\nb\x1b[31m"
-    assert r"a b\x1b[31m/none.toml: No such file" in refused(capsys, "checkpoint", strange / "none.toml", strange)
+    assert r"a b\x1b[31m/none.toml: No such file" in run_error(capsys, "checkpoint", strange / "none.toml", strange)
 
 
-def test_killed_run_is_resumed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_resume_continues_after_kill(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "recipe.json").write_text(json.dumps({"tensors": {f"{n}": [1024, 2048] for n in range(40)}}))
     arguments = ["checkpoint", str(tmp_path / "recipe.json"), str(tmp_path / "out"), "--max-shard-size", "8MiB"]
     with subprocess.Popen([sys.executable, "-m", "fastkaiming", *arguments], stdout=subprocess.DEVNULL) as process:
@@ -285,14 +291,14 @@ def test_killed_run_is_resumed(tmp_path: Path, capsys: pytest.CaptureFixture[str
         process.kill()
     assert process.returncode == -signal.SIGKILL
     finished = sorted(path.name for path in (tmp_path / "out").glob("*.safetensors"))
-    assert "--resume" in refused(capsys, *arguments)
-    assert told(capsys, *arguments, "--resume")["kept"] == finished
-    assert told(capsys, "verify", tmp_path / "out")["difference"] is None
+    assert "--resume" in run_error(capsys, *arguments)
+    assert run_json(capsys, *arguments, "--resume")["kept"] == finished
+    assert run_json(capsys, "verify", tmp_path / "out")["difference"] is None
 
 
-def test_interrupt_leaves_nothing_half_written(tmp_path: Path) -> None:
+def test_interrupt_leaves_no_incomplete_files(tmp_path: Path) -> None:
     (tmp_path / "recipe.json").write_text(json.dumps({"tensors": {f"{n}": [4096, 4096] for n in range(64)}}))
-    # Jobs in the background inherit that SIGINT is ignored.
+    # Set the handler explicitly, because background jobs inherit an ignored SIGINT.
     program = (
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); from fastkaiming import cli"
     )
@@ -310,7 +316,19 @@ def test_interrupt_leaves_nothing_half_written(tmp_path: Path) -> None:
     assert all(path.stat().st_size == whole[0].stat().st_size for path in whole)
 
 
-def test_output_that_nobody_reads() -> None:
+def test_closed_output_pipe_is_not_an_error() -> None:
     command = f"{sys.executable} -m fastkaiming explain 64x32 | true"
     result = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
     assert result.stderr == ""
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["bench", "--help"]])
+def test_help_lists_the_options_of_the_default_command(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(arguments)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert all(f"--{option} N the" in printed for option in ("elements", "threads", "seed"))
+    assert "written as 1000000000, 1_000_000_000, 10**9 or 1e9" in printed
+    assert "--json print" in printed

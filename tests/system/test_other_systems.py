@@ -84,15 +84,15 @@ def test_fills_and_checkpoints_on_simulated_other_systems(tmp_path: Path, platfo
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_no_lock_is_used_on_systems_with_fork(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A child could inherit a locked lock, and processes that share a file descriptor share its position as well."""
-    monkeypatch.setattr(_os_files, "_seeking", None)
+    monkeypatch.setattr(_os_files, "_seek_lock", None)
     monkeypatch.delattr(os, "preadv", raising=False)  # as on macOS 10
     opened = _os_files.create(tmp_path / "file")
     try:
-        assert _os_files.write(opened, memoryview(b"abcdef"), 2) == 6
+        assert _os_files.write_at(opened, memoryview(b"abcdef"), 2) == 6
         found = np.zeros(4, np.uint8)
-        assert _os_files.read(opened, found, 3) == 4
+        assert _os_files.read_at(opened, found, 3) == 4
         assert found.tobytes() == b"bcde"
-        assert _os_files.read(opened, found, 6) == 2
+        assert _os_files.read_at(opened, found, 6) == 2
         assert os.lseek(opened, 0, os.SEEK_CUR) == 0
     finally:
         os.close(opened)
