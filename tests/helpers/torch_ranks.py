@@ -21,7 +21,7 @@ from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tenso
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 
 import fastkaiming as fk
-import fastkaiming.torch as ours
+import fastkaiming.torch as fk_torch
 
 SHAPE = (13, 10)  # uneven over 2 and over 4 ranks
 
@@ -50,10 +50,10 @@ def functions(ranks: int) -> None:
         for dtype in (torch.float32, torch.bfloat16):
             tensor = distribute_tensor(torch.zeros(SHAPE, dtype=dtype), mesh, placements, src_data_rank=None)
             torch.manual_seed(7)
-            assert ours.kaiming_uniform_(tensor, a=1.0) is tensor
+            assert fk_torch.kaiming_uniform_(tensor, a=1.0) is tensor
             alone = torch.empty(SHAPE, dtype=dtype)
             torch.manual_seed(7)
-            ours.kaiming_uniform_(alone, a=1.0)
+            fk_torch.kaiming_uniform_(alone, a=1.0)
             same(tensor, alone.double(), mesh, placements)
 
 
@@ -61,11 +61,11 @@ def accelerated(ranks: int) -> None:
     for mesh, placements in meshes(ranks):
         tensor = distribute_tensor(torch.zeros(SHAPE), mesh, placements, src_data_rank=None)
         torch.manual_seed(8)
-        with ours.accelerate():
+        with fk_torch.accelerate():
             tensor.normal_(2.0, 3.0)
             nn.init.trunc_normal_(tensor2 := tensor.clone())
         torch.manual_seed(8)
-        alone = [ours.normal_(torch.empty(SHAPE), 2.0, 3.0), ours.trunc_normal_(torch.empty(SHAPE))]
+        alone = [fk_torch.normal_(torch.empty(SHAPE), 2.0, 3.0), fk_torch.trunc_normal_(torch.empty(SHAPE))]
         same(tensor, alone[0], mesh, placements)
         same(tensor2, alone[1], mesh, placements)
 
@@ -75,9 +75,9 @@ def of_no_axes(ranks: int) -> None:
     for dtype in (torch.float32, torch.bfloat16):
         tensor = distribute_tensor(torch.zeros((), dtype=dtype), mesh, [Replicate()], src_data_rank=None)
         torch.manual_seed(7)
-        ours.normal_(tensor)
+        fk_torch.normal_(tensor)
         torch.manual_seed(7)
-        assert torch.equal(tensor.to_local(), ours.normal_(torch.zeros((), dtype=dtype)))
+        assert torch.equal(tensor.to_local(), fk_torch.normal_(torch.zeros((), dtype=dtype)))
 
 
 def beside_the_mesh(ranks: int) -> None:
@@ -85,10 +85,10 @@ def beside_the_mesh(ranks: int) -> None:
     mesh = DeviceMesh("cpu", torch.arange(max(ranks - 1, 1)))
     tensor = distribute_tensor(torch.zeros(SHAPE), mesh, [Shard(0)], src_data_rank=None)
     torch.manual_seed(7)
-    ours.normal_(tensor)
+    fk_torch.normal_(tensor)
     after = torch.get_rng_state()
     torch.manual_seed(7)
-    whole = ours.normal_(torch.zeros(SHAPE))
+    whole = fk_torch.normal_(torch.zeros(SHAPE))
     assert torch.equal(torch.get_rng_state(), after)
     if mesh.get_coordinate() is not None:
         assert torch.equal(tensor.full_tensor(), whole)
@@ -100,7 +100,7 @@ def cut_as_no_placement_does(ranks: int) -> None:
     tensor = DTensor.from_local(
         torch.zeros(3, 2), mesh, [Shard(0)], run_check=False, shape=(7 * ranks, 2), stride=(2, 1)
     )
-    assert ours.normal_(tensor).to_local().abs().mean() > 0.1
+    assert fk_torch.normal_(tensor).to_local().abs().mean() > 0.1
 
 
 class Net(nn.Module):
@@ -116,7 +116,7 @@ class Net(nn.Module):
 
 def alone() -> dict[str, torch.Tensor]:
     net = Net()
-    ours.init_module_(net, rng=5)
+    fk_torch.init_module_(net, rng=5)
     assert np.array_equal(
         net.up.weight.detach().numpy(), fk.kaiming_normal((22, 12), rng=fk.Generator(5).key("up.weight"))
     )
@@ -135,7 +135,7 @@ def fsdp(ranks: int) -> None:
         net = Net()
     fully_shard(net, mesh=init_device_mesh("cpu", (ranks,)))
     net.to_empty(device="cpu")
-    report = ours.init_module_(net, rng=5)
+    report = fk_torch.init_module_(net, rng=5)
     assert report.shared == {"head.weight": "embedding.weight"}
     compared(net)
 
@@ -150,7 +150,7 @@ def fsdp_and_tensor_parallelism(ranks: int) -> None:
     parallelize_module(net, mesh["tensor"], {"up": ColwiseParallel(), "down": RowwiseParallel()})
     fully_shard(net, mesh=mesh["data"])
     net.to_empty(device="cpu")
-    ours.init_module_(net, rng=5, rules={"head.weight": "normal(std=0.02)"})
+    fk_torch.init_module_(net, rng=5, rules={"head.weight": "normal(std=0.02)"})
     kinds = {type(placement).__name__ for p in net.parameters() for placement in getattr(p, "placements", ())}
     assert "_StridedShard" in kinds or ranks == 2, kinds
     expected = alone()
@@ -159,10 +159,10 @@ def fsdp_and_tensor_parallelism(ranks: int) -> None:
         assert isinstance(tensor, DTensor)
         assert torch.equal(tensor.full_tensor(), expected[name]), name
     torch.manual_seed(9)
-    with ours.accelerate(), torch.no_grad():
+    with fk_torch.accelerate(), torch.no_grad():
         net.up.weight.normal_()
     torch.manual_seed(9)
-    assert torch.equal(net.up.weight.full_tensor(), ours.normal_(torch.empty(22, 12)))
+    assert torch.equal(net.up.weight.full_tensor(), fk_torch.normal_(torch.empty(22, 12)))
 
 
 CASES: dict[str, Callable[[int], None]] = {

@@ -15,8 +15,8 @@ from processes import python
 import fastkaiming as fk
 
 torch = pytest.importorskip("torch")
-ours = pytest.importorskip("fastkaiming.torch")
-theirs = torch.nn.init
+fk_torch = pytest.importorskip("fastkaiming.torch")
+torch_init = torch.nn.init
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "float16": torch.float16, "bfloat16": torch.bfloat16}
 SEED = 20260101
@@ -44,10 +44,10 @@ def values(tensor: Any) -> Any:
 
 
 def test_every_public_name_is_there() -> None:
-    for name in theirs.__all__:
-        assert name in ours.__all__
-        assert inspect.signature(getattr(ours, name)) == inspect.signature(getattr(theirs, name))
-        assert getattr(ours, name).__doc__ == getattr(theirs, name).__doc__ or name == "trunc_normal_"
+    for name in torch_init.__all__:
+        assert name in fk_torch.__all__
+        assert inspect.signature(getattr(fk_torch, name)) == inspect.signature(getattr(torch_init, name))
+        assert getattr(fk_torch, name).__doc__ == getattr(torch_init, name).__doc__ or name == "trunc_normal_"
 
 
 def test_core_imports_no_torch() -> None:
@@ -61,23 +61,23 @@ def test_without_torch_the_error_says_what_to_install() -> None:
 
 
 def test_private_names_in_wide_use_are_there() -> None:
-    assert ours._calculate_fan_in_and_fan_out(torch.empty(4, 3, 5)) == (15, 20)
-    assert ours._calculate_correct_fan is theirs._calculate_correct_fan
+    assert fk_torch._calculate_fan_in_and_fan_out(torch.empty(4, 3, 5)) == (15, 20)
+    assert fk_torch._calculate_correct_fan is torch_init._calculate_correct_fan
 
 
 def test_functions_pickle_under_our_name() -> None:
     """As a module does that keeps its initializer, and a process that is given one."""
-    for name in ours.__all__:
-        function = getattr(ours, name)
+    for name in fk_torch.__all__:
+        function = getattr(fk_torch, name)
         assert pickle.loads(pickle.dumps(function)) is function
-        assert function.__module__.startswith("fastkaiming.torch") or function is getattr(theirs, name)
+        assert function.__module__.startswith("fastkaiming.torch") or function is getattr(torch_init, name)
 
 
 def test_examples_of_torchs_documentation_run() -> None:
     """With no other change than that of the import."""
     run = 0
-    for name in theirs.__all__:
-        for test in doctest.DocTestFinder().find(getattr(theirs, name), name, globs={}):
+    for name in torch_init.__all__:
+        for test in doctest.DocTestFinder().find(getattr(torch_init, name), name, globs={}):
             names = {"torch": torch, "nn": NN()}
             for example in test.examples:
                 exec(example.source, names)
@@ -88,7 +88,7 @@ def test_examples_of_torchs_documentation_run() -> None:
 class NN:
     """torch.nn, with our functions for its initializers."""
 
-    init = ours
+    init = fk_torch
 
     def __getattr__(self, name: str) -> Any:
         return getattr(torch.nn, name)
@@ -118,14 +118,14 @@ def test_values_are_the_cores(name: str, settings: dict[str, Any], core: Any, dt
     for shape in ((30, 20), (3, 4, 5)):
         tensor = torch.full(shape, math.nan, dtype=DTYPES[dtype])
         torch.manual_seed(SEED)
-        assert getattr(ours, name)(tensor, **settings) is tensor
+        assert getattr(fk_torch, name)(tensor, **settings) is tensor
         assert np.array_equal(values(tensor), core(shape, dtype, seed).astype(np.float64))
 
 
 def test_seed_and_generator_decide_alike(seed: int) -> None:
-    by_seed = ours.normal_(torch.empty(40))
-    by_generator = ours.normal_(torch.empty(40), generator=torch.Generator().manual_seed(SEED))
-    by_position = ours.kaiming_normal_(torch.empty(4, 9), 0, "fan_in", "relu", torch.Generator().manual_seed(SEED))
+    by_seed = fk_torch.normal_(torch.empty(40))
+    by_generator = fk_torch.normal_(torch.empty(40), generator=torch.Generator().manual_seed(SEED))
+    by_position = fk_torch.kaiming_normal_(torch.empty(4, 9), 0, "fan_in", "relu", torch.Generator().manual_seed(SEED))
     assert torch.equal(by_seed, by_generator)
     assert np.array_equal(values(by_seed), fk.normal(40, rng=seed))
     assert np.array_equal(values(by_position), fk.kaiming_normal((4, 9), rng=seed))
@@ -133,8 +133,8 @@ def test_seed_and_generator_decide_alike(seed: int) -> None:
 
 def test_each_call_draws_one_word() -> None:
     generator, reference = torch.Generator().manual_seed(3), torch.Generator().manual_seed(3)
-    ours.uniform_(torch.empty(1000, 100), generator=generator)
-    ours.trunc_normal_(torch.empty(7), generator=generator)
+    fk_torch.uniform_(torch.empty(1000, 100), generator=generator)
+    fk_torch.trunc_normal_(torch.empty(7), generator=generator)
     for _ in range(2):
         drawn_seed(reference)
     assert torch.equal(generator.get_state(), reference.get_state())
@@ -144,7 +144,7 @@ def test_a_bound_that_is_a_tensor_is_read_at_each_call() -> None:
     bound, tensor = torch.tensor(1.0), torch.empty(1000)
     for value in (1.0, 0.125):
         bound.fill_(value)
-        ours.uniform_(tensor, 0.0, bound)
+        fk_torch.uniform_(tensor, 0.0, bound)
         assert 0.9 * value < tensor.max() < value
 
 
@@ -163,7 +163,7 @@ def views() -> dict[str, Any]:
 def test_any_memory(kind: str, seed: int) -> None:
     tensor = views()[kind]
     version = tensor._version
-    ours.normal_(tensor)
+    fk_torch.normal_(tensor)
     assert np.array_equal(values(tensor), fk.normal(tuple(tensor.shape), rng=seed))
     assert tensor._version > version
 
@@ -171,7 +171,7 @@ def test_any_memory(kind: str, seed: int) -> None:
 def test_autograd_sees_that_a_tensor_changed() -> None:
     weight = torch.nn.Parameter(torch.ones(3, 3))
     product = (weight * weight).sum()
-    ours.kaiming_normal_(weight)
+    fk_torch.kaiming_normal_(weight)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         product.backward()
 
@@ -179,17 +179,17 @@ def test_autograd_sees_that_a_tensor_changed() -> None:
 def test_upper_end_of_a_uniform_is_not_drawn() -> None:
     """As torch promises, [a, b); in bfloat16 one value in 500 would be rounded to b."""
     for dtype in DTYPES.values():
-        tensor = ours.uniform_(torch.empty(1 << 16, dtype=dtype), 2.0, 3.0)
+        tensor = fk_torch.uniform_(torch.empty(1 << 16, dtype=dtype), 2.0, 3.0)
         assert 2.0 <= tensor.min() < 2.02 < 2.95 < tensor.max() < 3.0
 
 
 def test_orthogonal_and_sparse_are_built_on_ours(seed: int) -> None:
-    tensor = ours.orthogonal_(torch.empty(20, 30))
+    tensor = fk_torch.orthogonal_(torch.empty(20, 30))
     assert torch.allclose(tensor @ tensor.T, torch.eye(20), atol=1e-5)
     q, r = torch.linalg.qr(torch.from_numpy(fk.normal((20, 30), rng=seed)).T)
     assert torch.allclose(tensor, (q * r.diag().sign()).T, atol=1e-6)
     torch.manual_seed(SEED)
-    sparse = ours.sparse_(torch.empty(20, 30), 0.5)
+    sparse = fk_torch.sparse_(torch.empty(20, 30), 0.5)
     kept = sparse != 0
     assert kept.sum(0).tolist() == [10] * 30
     assert np.array_equal(values(sparse)[kept], fk.normal((20, 30), std=0.01, rng=seed)[kept])
@@ -198,14 +198,14 @@ def test_orthogonal_and_sparse_are_built_on_ours(seed: int) -> None:
 def test_deprecated_names_warn_as_torchs_do() -> None:
     for name in ("uniform", "normal", "xavier_uniform", "xavier_normal", "kaiming_uniform", "kaiming_normal"):
         with pytest.warns(FutureWarning) as expected:
-            getattr(theirs, name)(torch.empty(4, 6))
+            getattr(torch_init, name)(torch.empty(4, 6))
         torch.manual_seed(SEED)
         with pytest.warns(FutureWarning) as found:
-            tensor = getattr(ours, name)(torch.empty(4, 6))
+            tensor = getattr(fk_torch, name)(torch.empty(4, 6))
         assert str(found[0].message) == str(expected[0].message)
         assert found[0].filename == expected[0].filename == __file__
         torch.manual_seed(SEED)
-        assert torch.equal(tensor, getattr(ours, f"{name}_")(torch.empty(4, 6)))
+        assert torch.equal(tensor, getattr(fk_torch, f"{name}_")(torch.empty(4, 6)))
 
 
 # ---- what torch does ----
@@ -220,14 +220,14 @@ class OwnTable(torch.Tensor):  # type: ignore[name-defined, misc]
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is theirs.normal_:
+        if func is torch_init.normal_:
             return "its own"
         return super().__torch_function__(func, types, args, kwargs)
 
 
 def test_subclass_answers_by_its_own_table() -> None:
     tensor = torch.zeros(3, 3).as_subclass(OwnTable)
-    assert ours.normal_(tensor) == theirs.normal_(tensor) == "its own"
+    assert fk_torch.normal_(tensor) == torch_init.normal_(tensor) == "its own"
 
 
 def test_tensor_whose_storage_was_taken_away_is_not_ours() -> None:
@@ -235,7 +235,7 @@ def test_tensor_whose_storage_was_taken_away_is_not_ours() -> None:
 
     tensor = torch.zeros(3)
     tensor.untyped_storage().resize_(0)
-    assert _tensors.memory_blocks(tensor) is None
+    assert _tensors.memory_regions(tensor) is None
 
 
 def traced(fill: Any) -> str:
@@ -265,7 +265,7 @@ def slope(fill: Any) -> Any:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:.torch.jit:FutureWarning")
 def test_what_torch_transforms_it_draws(transformed: Callable[[Any], Any]) -> None:
     found = []
-    for function in (ours.normal_, theirs.normal_):
+    for function in (fk_torch.normal_, torch_init.normal_):
         torch.manual_seed(SEED)
         found.append(transformed(function))
     assert found[0] == found[1] if isinstance(found[0], str) else torch.equal(*found)
@@ -284,13 +284,13 @@ def left_to_torch() -> dict[str, Any]:
 @pytest.mark.parametrize("kind", left_to_torch())
 def test_what_is_left_to_torch(kind: str) -> None:
     filled = [left_to_torch()[kind], left_to_torch()[kind]]
-    ours.normal_(torch.zeros(filled[0].shape))  # so that what is drawn for an ordinary tensor is remembered
-    for function, tensor in zip((ours.normal_, theirs.normal_), filled, strict=True):
+    fk_torch.normal_(torch.zeros(filled[0].shape))  # so that what is drawn for an ordinary tensor is remembered
+    for function, tensor in zip((fk_torch.normal_, torch_init.normal_), filled, strict=True):
         torch.manual_seed(SEED)
         assert function(tensor) is tensor
     assert torch.equal(*filled)
     states = []
-    for function in (ours.normal_, theirs.normal_):
+    for function in (fk_torch.normal_, torch_init.normal_):
         torch.manual_seed(SEED)
         function(left_to_torch()[kind])
         states.append(torch.get_rng_state())
@@ -304,15 +304,15 @@ def test_meta_tensors_never_reach_the_core(monkeypatch: pytest.MonkeyPatch) -> N
     for module in (_accelerate, _initializers):
         monkeypatch.setattr(module, "try_fill", lambda *_: pytest.fail("reached"))
     for name, settings, _ in FILLS:
-        getattr(ours, name)(torch.empty(3, 3, device="meta"), **settings)
-    with ours.accelerate():
+        getattr(fk_torch, name)(torch.empty(3, 3, device="meta"), **settings)
+    with fk_torch.accelerate():
         torch.empty(3, 3, device="meta").normal_()
 
 
 def test_meta_tensors_are_left_alone() -> None:
     state = torch.get_rng_state()
     for name, settings, _ in FILLS:
-        getattr(ours, name)(torch.empty(3, 3, device="meta"), **settings)
+        getattr(fk_torch, name)(torch.empty(3, 3, device="meta"), **settings)
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -336,9 +336,9 @@ BAD_CALLS: list[tuple[str, tuple[int, ...], tuple[Any, ...]]] = [
 
 @pytest.mark.parametrize(("name", "shape", "arguments"), BAD_CALLS)
 def test_errors_are_torchs(name: str, shape: tuple[int, ...], arguments: tuple[Any, ...]) -> None:
-    ours.kaiming_normal_(torch.zeros(3, 3), 1)  # which equals True
+    fk_torch.kaiming_normal_(torch.zeros(3, 3), 1)  # which equals True
     errors, tensor, state = [], torch.zeros(shape), torch.get_rng_state()
-    for function in (getattr(ours, name), getattr(theirs, name)):
+    for function in (getattr(fk_torch, name), getattr(torch_init, name)):
         with pytest.raises(Exception) as error:  # noqa: PT011
             function(tensor, *arguments)
         errors.append((type(error.value), str(error.value)))
@@ -348,13 +348,13 @@ def test_errors_are_torchs(name: str, shape: tuple[int, ...], arguments: tuple[A
 
 
 def test_generator_is_given_once() -> None:
-    for function in (ours.normal_, theirs.normal_):
+    for function in (fk_torch.normal_, torch_init.normal_):
         with pytest.raises(TypeError, match="got multiple values for argument 'generator'"):
             function(torch.zeros(3), 0.0, 1.0, torch.Generator(), generator=torch.Generator())
 
 
 def test_no_tensor_gets_torchs_error() -> None:
-    for function in (ours.normal_, theirs.normal_):
+    for function in (fk_torch.normal_, torch_init.normal_):
         with pytest.raises(AttributeError, match="'list' object has no attribute"):
             function([1.0])
 
@@ -362,14 +362,14 @@ def test_no_tensor_gets_torchs_error() -> None:
 def test_inference_tensor_gets_torchs_error() -> None:
     with torch.inference_mode():
         tensor = torch.zeros(3)
-    for function in (ours.normal_, theirs.normal_):
+    for function in (fk_torch.normal_, torch_init.normal_):
         with pytest.raises(RuntimeError, match="Inplace update to inference tensor outside InferenceMode"):
             function(tensor)
 
 
 def test_expanded_tensor_gets_torchs_error() -> None:
     with pytest.raises(RuntimeError, match="more than one element of the written-to tensor refers to a single memory"):
-        ours.normal_(torch.zeros(3, 1).expand(3, 4))
+        fk_torch.normal_(torch.zeros(3, 1).expand(3, 4))
 
 
 def test_warnings_are_torchs() -> None:
@@ -381,7 +381,7 @@ def test_warnings_are_torchs() -> None:
     ]
     for name, tensor, arguments in calls:
         seen = []
-        for function in (getattr(ours, name), getattr(theirs, name)):
+        for function in (getattr(fk_torch, name), getattr(torch_init, name)):
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 function(tensor, *arguments)

@@ -1,4 +1,4 @@
-"""accelerate(): whose fills are ours, within the block and nowhere else."""
+"""accelerate(): whose fills are fk_torch, within the block and nowhere else."""
 
 import contextvars
 import math
@@ -14,7 +14,7 @@ import pytest
 import fastkaiming as fk
 
 torch = pytest.importorskip("torch")
-ours = pytest.importorskip("fastkaiming.torch")
+fk_torch = pytest.importorskip("fastkaiming.torch")
 nn = torch.nn
 
 from test_torch import SEED, drawn_seed, values  # noqa: E402
@@ -38,11 +38,11 @@ def _nothing_stays_changed() -> Any:
     assert [dict(vars(place)) for place in places] == before
 
 
-# ---- what is ours within a block ----
+# ---- what is fk_torch within a block ----
 
 
 def test_methods_and_constructors(seed: int) -> None:
-    with ours.accelerate():
+    with fk_torch.accelerate():
         normal = seeded(lambda: torch.empty(30, 20).normal_(0.5, 2.0))
         uniform = seeded(lambda: torch.empty(30, 20).uniform_(-0.5, 0.5))
         backwards = seeded(lambda: torch.empty(30, 20).uniform_(to=0.5, **{"from": -0.5}))
@@ -66,7 +66,7 @@ def test_methods_and_constructors(seed: int) -> None:
 )
 def test_initializers_however_they_were_imported(name: str, core: Callable[..., Any], seed: int) -> None:
     imported = getattr(nn.init, name)
-    with ours.accelerate():
+    with fk_torch.accelerate():
         found = [
             seeded(lambda: imported(torch.empty(9, 8))),
             seeded(lambda: getattr(nn.init, name)(torch.empty(9, 8))),
@@ -82,16 +82,16 @@ def test_what_others_build_on_the_fills(seed: int) -> None:
         with torch.no_grad():
             return tensor.uniform_(-0.75, 0.75).erfinv_().mul_(math.sqrt(2)).clamp_(-2, 2)
 
-    with ours.accelerate():
+    with fk_torch.accelerate():
         tensor = seeded(lambda: truncated(torch.empty(40, 50)))
         orthogonal = seeded(lambda: nn.init.orthogonal_(torch.empty(20, 30)))
     uniform = torch.from_numpy(fk.uniform((40, 50), low=-0.75, high=0.75, rng=seed))
     assert torch.equal(tensor, uniform.erfinv().mul(math.sqrt(2)).clamp(-2, 2))
-    assert torch.equal(orthogonal, seeded(lambda: ours.orthogonal_(torch.empty(20, 30))))
+    assert torch.equal(orthogonal, seeded(lambda: fk_torch.orthogonal_(torch.empty(20, 30))))
 
 
 def test_decorator(seed: int) -> None:
-    for decorate in (ours.accelerate(), ours.accelerate):
+    for decorate in (fk_torch.accelerate(), fk_torch.accelerate):
         build = decorate(lambda: torch.empty(50).normal_())
         for _ in range(2):
             assert np.array_equal(values(seeded(build)), fk.normal(50, rng=seed))
@@ -103,7 +103,7 @@ def test_decorated_function_may_call_itself(seed: int) -> None:
             accelerated(depth - 1)
         return seeded(lambda: torch.empty(50).normal_())
 
-    accelerated = ours.accelerate()(build)
+    accelerated = fk_torch.accelerate()(build)
     assert np.array_equal(values(accelerated(2)), fk.normal(50, rng=seed))
 
 
@@ -120,14 +120,14 @@ async def asynchronous_generator() -> Any:
 def test_what_runs_later_is_not_decorated(later: Any) -> None:
     """A block around the call alone would be left before anything is filled."""
     with pytest.raises(TypeError, match=r"accelerate\(\) must decorate a function"):
-        ours.accelerate(later)
+        fk_torch.accelerate(later)
 
 
 def test_block_is_entered_once_at_a_time(seed: int) -> None:
-    block = ours.accelerate()
+    block = fk_torch.accelerate()
     for _ in range(2):
         with block:
-            with pytest.raises(RuntimeError, match=r"must be left before it is entered again"):
+            with pytest.raises(RuntimeError, match=r"must be exited before it is entered again"):
                 block.__enter__()
             inside = seeded(lambda: torch.empty(50).normal_())
         assert np.array_equal(values(inside), fk.normal(50, rng=seed))
@@ -136,45 +136,45 @@ def test_block_is_entered_once_at_a_time(seed: int) -> None:
 def test_block_left_in_another_context() -> None:
     """As that of an asynchronous fixture is."""
     plain = seeded(lambda: torch.empty(50).normal_())
-    block = ours.accelerate()
+    block = fk_torch.accelerate()
     contextvars.copy_context().run(block.__enter__)
     block.__exit__(None, None, None)
     assert torch.equal(seeded(lambda: torch.empty(50).normal_()), plain)
 
 
 def test_context_copied_from_a_block_ends_with_it(seed: int) -> None:
-    """A task that outlives the block is not ours in the next one."""
+    """A task that outlives the block is not fk_torch in the next one."""
     plain = seeded(lambda: torch.empty(50).normal_())
-    with ours.accelerate():
+    with fk_torch.accelerate():
         copied = contextvars.copy_context()
         assert np.array_equal(values(copied.run(seeded, lambda: torch.empty(50).normal_())), fk.normal(50, rng=seed))
-    with ours.accelerate():
+    with fk_torch.accelerate():
         assert torch.equal(copied.run(seeded, lambda: torch.empty(50).normal_()), plain)
 
 
 def test_replacements_of_others_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     """As those stay by which transformers guards the weights that it loads."""
     skipped = torch.zeros(3, 3)
-    with monkeypatch.context() as patched, ours.accelerate():
+    with monkeypatch.context() as patched, fk_torch.accelerate():
         patched.setattr(nn.init, "kaiming_uniform_", lambda tensor, *_args, **_named: tensor)
         assert not nn.init.kaiming_uniform_(skipped).any()
     with monkeypatch.context() as patched:
         patched.setattr(torch.Tensor, "normal_", lambda self, *_args, **_named: self)
-        with ours.accelerate():
+        with fk_torch.accelerate():
             assert not skipped.normal_().any()
         assert not skipped.normal_().any()
 
 
 def test_replacement_by_others_that_outlasts_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is theirs to undo; what they put back is ours, which passes on, and goes with the next block."""
+    """It is theirs to undo; what they put back is fk_torch, which passes on, and goes with the next block."""
     tensor = torch.zeros(3, 3)
     plain = seeded(lambda: torch.zeros(3, 3).uniform_())
     with monkeypatch.context() as patched:
-        with ours.accelerate():
+        with fk_torch.accelerate():
             patched.setattr(torch.Tensor, "uniform_", lambda self, *_args, **_named: self)
         assert not tensor.uniform_().any()
     assert torch.equal(seeded(tensor.uniform_), plain)
-    with ours.accelerate():
+    with fk_torch.accelerate():
         assert not torch.equal(seeded(torch.zeros(3, 3).uniform_), plain)
 
 
@@ -193,14 +193,14 @@ def test_functions_that_make_tensors_stay_torchs() -> None:
         ]
 
     expected = seeded(make)
-    with ours.accelerate():
+    with fk_torch.accelerate():
         found = seeded(make)
     assert all(map(torch.equal, found, expected))
 
 
 def test_nothing_changes_outside(seed: int) -> None:
     plain = seeded(lambda: torch.empty(50).normal_())
-    with pytest.raises(KeyError), ours.accelerate():
+    with pytest.raises(KeyError), fk_torch.accelerate():
         raise KeyError
     assert torch.equal(seeded(lambda: torch.empty(50).normal_()), plain)
     assert not np.array_equal(values(plain), fk.normal(50, rng=seed))
@@ -208,8 +208,8 @@ def test_nothing_changes_outside(seed: int) -> None:
 
 def test_blocks_nest(seed: int) -> None:
     expected = fk.normal(50, rng=seed)
-    with ours.accelerate():
-        with ours.accelerate():
+    with fk_torch.accelerate():
+        with fk_torch.accelerate():
             inner = seeded(lambda: torch.empty(50).normal_())
         after = seeded(lambda: torch.empty(50).normal_())
     assert np.array_equal(values(inner), expected)
@@ -224,14 +224,14 @@ def test_other_threads_are_not_affected(seed: int) -> None:
     def other() -> None:
         generator.manual_seed(SEED)
         found.append(torch.empty(50).normal_(generator=generator))
-        with ours.accelerate():
+        with fk_torch.accelerate():
             entered.set()
             leave.wait()
             generator.manual_seed(SEED)
             found.append(torch.empty(50).normal_(generator=generator))
 
     thread = threading.Thread(target=other)
-    with ours.accelerate():
+    with fk_torch.accelerate():
         thread.start()
         entered.wait()
     after = seeded(lambda: torch.empty(50).normal_())
@@ -244,7 +244,7 @@ def test_other_threads_are_not_affected(seed: int) -> None:
 
 def test_autograd_keeps_its_rules() -> None:
     weight = nn.Parameter(torch.zeros(3))
-    with ours.accelerate():
+    with fk_torch.accelerate():
         with pytest.raises(RuntimeError, match="a leaf Variable that requires grad"):
             weight.normal_()
         hidden = weight * 2
@@ -254,14 +254,14 @@ def test_autograd_keeps_its_rules() -> None:
 
 
 def test_inference_tensors_keep_their_rules(seed: int) -> None:
-    with ours.accelerate():
+    with fk_torch.accelerate():
         with torch.inference_mode():
             tensor = seeded(lambda: torch.empty(50).normal_())
         found = values(tensor.clone())
         with pytest.raises(RuntimeError, match="Inplace update to inference tensor outside InferenceMode"):
             tensor.normal_()
     assert np.array_equal(found, fk.normal(50, rng=seed))
-    assert np.array_equal(values(seeded(lambda: ours.normal_(torch.empty(50)))), fk.normal(50, rng=seed))
+    assert np.array_equal(values(seeded(lambda: fk_torch.normal_(torch.empty(50)))), fk.normal(50, rng=seed))
 
 
 def test_other_dispatch_modes_see_the_fills() -> None:
@@ -272,7 +272,7 @@ def test_other_dispatch_modes_see_the_fills() -> None:
             seen.append(str(func))
             return func(*args, **(kwargs or {}))
 
-    for outer, inner in ((ours.accelerate, Mode), (Mode, ours.accelerate)):
+    for outer, inner in ((fk_torch.accelerate, Mode), (Mode, fk_torch.accelerate)):
         seen.clear()
         with outer(), inner():
             torch.empty(50).normal_()
@@ -287,7 +287,7 @@ def test_other_dispatch_modes_see_the_fills() -> None:
 def test_fake_meta_nested_and_batched_tensors() -> None:
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    with ours.accelerate():
+    with fk_torch.accelerate():
         with FakeTensorMode():
             assert nn.Linear(3, 4).weight.shape == (4, 3)
         with torch.device("meta"):
@@ -312,7 +312,7 @@ def test_bad_arguments_get_torchs_errors() -> None:
     for call in calls:
         with pytest.raises((RuntimeError, TypeError)) as expected:
             call()
-        with ours.accelerate(), pytest.raises(expected.type) as found:
+        with fk_torch.accelerate(), pytest.raises(expected.type) as found:
             call()
         assert str(found.value) == str(expected.value)
     assert not tensor.any()
@@ -324,7 +324,7 @@ def test_large_new_tensors_get_huge_pages(is_transposed: bool) -> None:
     tensor = torch.empty(5 << 10, 1 << 10)
     address = tensor.data_ptr()
     assert "hg" not in flags_of_memory(address + (8 << 20))
-    with ours.accelerate():
+    with fk_torch.accelerate():
         (tensor.T if is_transposed else tensor).normal_()
     assert "hg" in flags_of_memory(address + (8 << 20))
     assert 0.9 < tensor.std() < 1.1
@@ -351,7 +351,7 @@ def test_models_of_transformers() -> None:
         num_key_value_heads=2,
         vocab_size=128,
     )
-    with ours.accelerate():
+    with fk_torch.accelerate():
         model = seeded(lambda: transformers.AutoModelForCausalLM.from_config(config))
         again = seeded(lambda: transformers.AutoModelForCausalLM.from_config(config))
     for name, weight in model.state_dict().items():

@@ -27,25 +27,25 @@ def open_and_leave_a_block():
 
 def fill_in_a_block():
     with init.accelerate():
-        assert seeded() == ours
+        assert seeded() == block_values
         open_and_leave_a_block()
-        assert seeded() == ours
+        assert seeded() == block_values
     take_and_copy()
 
 def check_that_all_is_torchs():
     assert names() == original
-    assert seeded() == theirs
+    assert seeded() == torch_values
 
 def fill_in_and_outside_of_blocks():
     check_that_all_is_torchs()
     fill_in_a_block()
     check_that_all_is_torchs()
 
-original, theirs = names(), seeded()
+original, torch_values = names(), seeded()
 with init.accelerate():
-    replaced, ours = names(), seeded()
+    replaced, block_values = names(), seeded()
 assert not set(replaced) & set(original)
-assert ours != theirs
+assert block_values != torch_values
 """
 
 
@@ -80,7 +80,7 @@ check_that_all_is_torchs()
 call_at_every_line(fill_in_and_outside_of_blocks, ["_accelerate.py"], handle)
 with init.accelerate():
     call_at_every_line(fill_in_a_block, ["_accelerate.py"], handle)
-    assert seeded() == ours
+    assert seeded() == block_values
 check_that_all_is_torchs()
 print(len(lines) > 10)
 """
@@ -99,7 +99,7 @@ def enter_a_block_at(number):
         reached += 1
         if reached == number:
             block.__enter__()
-            assert seeded() == ours
+            assert seeded() == block_values
 
     reached, block = 0, init.accelerate()
     context = contextvars.copy_context()
@@ -158,15 +158,15 @@ def hold_a_block_open():
         contexts.append(contextvars.copy_context())
         entered.set()
         leave.wait()
-        found.append(seeded() == ours)
+        found.append(seeded() == block_values)
 
 def check_child_of_block():
     check_that_all_is_torchs()
     fill_in_and_outside_of_blocks()
     with init.accelerate():  # in a context in which the other thread's block is no longer open
-        assert contexts[0].run(seeded) == theirs
+        assert contexts[0].run(seeded) == torch_values
     with block:  # which can be entered, because nobody is in it
-        assert seeded() == ours
+        assert seeded() == block_values
     check_that_all_is_torchs()
 
 def leave_the_others_block():
@@ -177,7 +177,7 @@ def leave_the_others_block():
 def leave_the_others_block_in_an_own_one():
     with init.accelerate():
         block.__exit__(None, None, None)
-        assert seeded() == ours
+        assert seeded() == block_values
     check_that_all_is_torchs()
 
 thread = threading.Thread(target=hold_a_block_open, daemon=True)
@@ -204,9 +204,9 @@ def test_child_forked_in_its_own_block() -> None:
     program = f"""{OTHERS_BLOCK}
 def check_inside():
     assert names() == replaced
-    assert seeded() == ours
+    assert seeded() == block_values
     fill_in_a_block()
-    assert seeded() == ours
+    assert seeded() == block_values
 
 def leave_both():
     check_inside()
@@ -232,10 +232,10 @@ def test_child_forked_in_a_copy_of_the_context_of_a_block() -> None:
     """Threads of asyncio.to_thread run in such copies: the child stays in blocks that another thread has entered."""
     program = f"""{OTHERS_BLOCK}
 def check_inside():
-    assert seeded() == ours
+    assert seeded() == block_values
     with init.accelerate():
-        assert seeded() == ours
-    assert seeded() == ours
+        assert seeded() == block_values
+    assert seeded() == block_values
 
 def fork_in_the_context():
     statuses.append(in_child(check_inside))
