@@ -14,8 +14,8 @@ from semantics_table import ROWS, ULP, numbers_of, read
 import fastkaiming as fk
 
 jax = pytest.importorskip("jax")
-ours = import_module("fastkaiming.jax")
-theirs = jax.nn.initializers
+fk_jax = import_module("fastkaiming.jax")
+jax_init = jax.nn.initializers
 
 SHAPE = (48, 80)
 
@@ -32,16 +32,16 @@ def same(array: Any, expected: Any) -> bool:
 
 
 VALUES: dict[str, tuple[Callable[..., Any], dict[str, Any], Callable[..., Any], dict[str, Any]]] = {
-    "he_normal": (ours.he_normal, {}, fk.variance_scaling, {"scale": 2.0, "layout": "*IO"}),
-    "he_uniform": (ours.he_uniform, {}, fk.he_uniform, {"layout": "*IO"}),
-    "lecun_normal": (ours.lecun_normal, {}, fk.lecun_normal, {"layout": "*IO"}),
-    "lecun_uniform": (ours.lecun_uniform, {}, fk.lecun_uniform, {"layout": "*IO"}),
-    "glorot_normal": (ours.glorot_normal, {}, fk.variance_scaling, {"mode": "fan_avg", "layout": "*IO"}),
-    "glorot_uniform": (ours.glorot_uniform, {}, fk.xavier_uniform, {"layout": "*IO"}),
-    "normal": (ours.normal, {}, fk.normal, {"std": 0.01}),
-    "uniform": (ours.uniform, {}, fk.uniform, {"high": 0.01}),
-    "truncated_normal": (ours.truncated_normal, {}, fk.trunc_normal, {"std": 0.01, "a": -0.02, "b": 0.02}),
-    "torch's axes": (ours.he_uniform, {"in_axis": 1, "out_axis": 0}, fk.he_uniform, {}),
+    "he_normal": (fk_jax.he_normal, {}, fk.variance_scaling, {"scale": 2.0, "layout": "*IO"}),
+    "he_uniform": (fk_jax.he_uniform, {}, fk.he_uniform, {"layout": "*IO"}),
+    "lecun_normal": (fk_jax.lecun_normal, {}, fk.lecun_normal, {"layout": "*IO"}),
+    "lecun_uniform": (fk_jax.lecun_uniform, {}, fk.lecun_uniform, {"layout": "*IO"}),
+    "glorot_normal": (fk_jax.glorot_normal, {}, fk.variance_scaling, {"mode": "fan_avg", "layout": "*IO"}),
+    "glorot_uniform": (fk_jax.glorot_uniform, {}, fk.xavier_uniform, {"layout": "*IO"}),
+    "normal": (fk_jax.normal, {}, fk.normal, {"std": 0.01}),
+    "uniform": (fk_jax.uniform, {}, fk.uniform, {"high": 0.01}),
+    "truncated_normal": (fk_jax.truncated_normal, {}, fk.trunc_normal, {"std": 0.01, "a": -0.02, "b": 0.02}),
+    "torch's axes": (fk_jax.he_uniform, {"in_axis": 1, "out_axis": 0}, fk.he_uniform, {}),
 }
 
 
@@ -51,7 +51,7 @@ def test_values_are_those_of_the_core(name: str) -> None:
     expected = twin(SHAPE, rng=42, **settings)
     initializer = make_initializer(**arguments)
     assert same(initializer(jax.random.key(42), SHAPE), expected)
-    assert same(ours.make(initializer, 42, SHAPE), expected)
+    assert same(fk_jax.make(initializer, 42, SHAPE), expected)
 
 
 @pytest.mark.parametrize(
@@ -65,20 +65,20 @@ def test_values_are_those_of_the_core(name: str) -> None:
 )
 def test_words_of_a_key_are_seed_and_stream(words: tuple[int, ...], implementation: str, key: fk.Key) -> None:
     key_of_jax = jax.random.wrap_key_data(np.array(words, np.uint32), impl=implementation)
-    assert same(ours.normal(1.0)(key_of_jax, SHAPE), fk.normal(SHAPE, rng=key))
+    assert same(fk_jax.normal(1.0)(key_of_jax, SHAPE), fk.normal(SHAPE, rng=key))
 
 
 def test_old_keys_are_keys_too() -> None:
     expected = fk.normal(SHAPE, rng=7)
-    assert same(ours.normal(1.0)(jax.random.PRNGKey(7), SHAPE), expected)
-    assert same(ours.make(ours.normal(1.0), np.array([0, 7], np.uint32), SHAPE), expected)
+    assert same(fk_jax.normal(1.0)(jax.random.PRNGKey(7), SHAPE), expected)
+    assert same(fk_jax.make(fk_jax.normal(1.0), np.array([0, 7], np.uint32), SHAPE), expected)
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if row.startswith("jax ")])
 def test_distribution_is_what_jax_answered(row: str) -> None:
     _, name, dimensions, texts, family, *hexadecimals = row.split(" ")
     shape = tuple(map(int, dimensions.split("x")))
-    own_family, own = numbers_of(getattr(ours, name)(**read(texts)).rule(shape))
+    own_family, own = numbers_of(getattr(fk_jax, name)(**read(texts)).rule(shape))
     assert own_family == family
     assert own == pytest.approx(list(map(float.fromhex, hexadecimals)), rel=2 * ULP, abs=0.0)
 
@@ -98,9 +98,9 @@ def test_distribution_is_what_jax_answered(row: str) -> None:
 def test_fans_of_several_axes(shape: tuple[int, ...], axes: dict[str, Any], fan_in: int, fan_out: int) -> None:
     means = {"fan_avg": (fan_in + fan_out) / 2, "fan_geo_avg": math.sqrt(fan_in * fan_out)}
     for mode, fan in {"fan_in": fan_in, "fan_out": fan_out, **means}.items():
-        chosen = ours.variance_scaling(3.0, mode, "normal", **axes).rule(shape)
+        chosen = fk_jax.variance_scaling(3.0, mode, "normal", **axes).rule(shape)
         assert chosen.std == pytest.approx(math.sqrt(3.0 / fan), rel=4 * ULP)
-        unit = theirs.variance_scaling(3.0, mode, "uniform", **axes)(jax.random.key(0), shape)
+        unit = jax_init.variance_scaling(3.0, mode, "uniform", **axes)(jax.random.key(0), shape)
         assert float(abs(unit).max()) <= 3 / math.sqrt(fan)  # of the same scale in JAX
 
 
@@ -139,27 +139,27 @@ def refusal(call: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[type[
 @pytest.mark.parametrize("name", BAD_CALLS)
 def test_bad_calls_get_the_errors_of_jax(name: str) -> None:
     initializer_of, arguments = BAD_CALLS[name]
-    assert refusal(initializer_of(ours), arguments) == refusal(initializer_of(theirs), arguments)
+    assert refusal(initializer_of(fk_jax), arguments) == refusal(initializer_of(jax_init), arguments)
 
 
 def test_what_equals_a_shape_is_refused_all_the_same() -> None:
-    initializer = ours.normal()
+    initializer = fk_jax.normal()
     initializer(KEY, (1, 2))
-    assert refusal(initializer, (KEY, (1, 2.0))) == refusal(theirs.normal(), (KEY, (1, 2.0)))
+    assert refusal(initializer, (KEY, (1, 2.0))) == refusal(jax_init.normal(), (KEY, (1, 2.0)))
 
 
 def test_shape_may_be_a_list() -> None:
-    assert same(ours.normal(1.0)(jax.random.key(5), [3, 2]), fk.normal((3, 2), rng=5))
+    assert same(fk_jax.normal(1.0)(jax.random.key(5), [3, 2]), fk.normal((3, 2), rng=5))
 
 
 @pytest.mark.parametrize(
     ("initializer", "dtype", "message"),
     [
-        (ours.normal(-1.0), np.float32, r"std must not be negative, got -1\.0"),
-        (ours.variance_scaling(-2.0, "fan_in", "normal"), np.float32, r"scale must not be negative, got -2\.0"),
-        (ours.uniform(math.inf), np.float32, "high must be finite, got inf"),
-        (ours.normal(1e4), np.float16, "must not overflow float16"),
-        (ours.truncated_normal(1.0, lower=2.0, upper=1.0), np.float32, "low must be below high, got .*low=2.0"),
+        (fk_jax.normal(-1.0), np.float32, r"std must not be negative, got -1\.0"),
+        (fk_jax.variance_scaling(-2.0, "fan_in", "normal"), np.float32, r"scale must not be negative, got -2\.0"),
+        (fk_jax.uniform(math.inf), np.float32, "high must be finite, got inf"),
+        (fk_jax.normal(1e4), np.float16, "must not overflow float16"),
+        (fk_jax.truncated_normal(1.0, lower=2.0, upper=1.0), np.float32, "low must be below high, got .*low=2.0"),
     ],
 )
 def test_what_only_the_core_refuses(initializer: Any, dtype: Any, message: str) -> None:
@@ -167,14 +167,14 @@ def test_what_only_the_core_refuses(initializer: Any, dtype: Any, message: str) 
     with pytest.raises(ValueError, match=message):
         initializer(KEY, SHAPE, dtype)
     with pytest.raises(ValueError, match=message):
-        ours.make(initializer, generator, SHAPE, dtype)
+        fk_jax.make(initializer, generator, SHAPE, dtype)
     with pytest.raises(ValueError, match=message):
         jax.jit(lambda key: initializer(key, SHAPE, dtype))(KEY)
     assert generator.take().stream == 1  # nothing was taken
 
 
 def test_jit_and_vmap_give_the_bits_of_eager_calls() -> None:
-    initializer = ours.glorot_normal()
+    initializer = fk_jax.glorot_normal()
     keys = jax.random.split(jax.random.key(3), 4)
     eager = np.stack([np.asarray(initializer(key, SHAPE)) for key in keys])
     compiled = jax.jit(initializer, static_argnums=1)
@@ -187,7 +187,7 @@ def test_jit_and_vmap_give_the_bits_of_eager_calls() -> None:
     assert len({plane.tobytes() for plane in eager}) == len(keys)
     nested = jax.vmap(jax.vmap(lambda key: initializer(key, SHAPE)))(keys.reshape(2, 2))
     assert same(nested, eager.reshape(2, 2, *SHAPE))
-    assert jax.vmap(lambda key: ours.normal()(key, (3, 2, 0), np.float16))(keys).shape == (4, 3, 2, 0)
+    assert jax.vmap(lambda key: fk_jax.normal()(key, (3, 2, 0), np.float16))(keys).shape == (4, 3, 2, 0)
 
 
 @pytest.mark.parametrize("name", ["float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"])
@@ -195,17 +195,17 @@ def test_narrow_dtypes(name: str) -> None:
     dtype = np.dtype(getattr(jax.numpy, name))
     expected = fk.he_uniform(SHAPE, dtype, layout="*IO", rng=42)
     key = jax.random.key(42)
-    assert same(ours.he_uniform()(key, SHAPE, dtype), expected)
-    assert same(ours.he_uniform(dtype=dtype)(key, SHAPE), expected)
-    assert same(jax.jit(lambda key: ours.he_uniform()(key, SHAPE, dtype))(key), expected)
-    assert same(ours.make(ours.he_uniform(dtype=dtype), 42, SHAPE), expected)
+    assert same(fk_jax.he_uniform()(key, SHAPE, dtype), expected)
+    assert same(fk_jax.he_uniform(dtype=dtype)(key, SHAPE), expected)
+    assert same(jax.jit(lambda key: fk_jax.he_uniform()(key, SHAPE, dtype))(key), expected)
+    assert same(fk_jax.make(fk_jax.he_uniform(dtype=dtype), 42, SHAPE), expected)
 
 
 def test_other_dtypes_come_from_jax() -> None:
-    expected = np.asarray(theirs.he_normal()(KEY, SHAPE, np.complex64))
-    assert same(ours.he_normal()(KEY, SHAPE, np.complex64), expected)
+    expected = np.asarray(jax_init.he_normal()(KEY, SHAPE, np.complex64))
+    assert same(fk_jax.he_normal()(KEY, SHAPE, np.complex64), expected)
     with pytest.raises(TypeError, match=r"dtype must be float32, .* not complex64"):
-        ours.make(ours.he_normal(), 0, SHAPE, np.complex64)
+        fk_jax.make(fk_jax.he_normal(), 0, SHAPE, np.complex64)
 
 
 def test_doubles_where_jax_has_them() -> None:
@@ -226,19 +226,19 @@ assert make(fk.Normal(0.0, 1.0), 42, (3,)).dtype == np.float64
 
 def test_doubles_where_jax_has_none() -> None:
     with pytest.warns(UserWarning, match="float64"):
-        assert ours.normal()(KEY, SHAPE, np.float64).dtype == np.float32
+        assert fk_jax.normal()(KEY, SHAPE, np.float64).dtype == np.float32
     with pytest.warns(UserWarning, match="float64"):
-        assert ours.make(ours.normal(), 0, (3, 5), np.float64).dtype == np.float32
+        assert fk_jax.make(fk_jax.normal(), 0, (3, 5), np.float64).dtype == np.float32
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (3, 0), (1,)])
 def test_small_shapes(shape: tuple[int, ...]) -> None:
-    assert same(ours.normal(1.0)(jax.random.key(5), shape), fk.normal(shape, rng=5))
-    assert same(ours.make(fk.Normal(0.0, 1.0), 5, shape), fk.normal(shape, rng=5))
+    assert same(fk_jax.normal(1.0)(jax.random.key(5), shape), fk.normal(shape, rng=5))
+    assert same(fk_jax.make(fk.Normal(0.0, 1.0), 5, shape), fk.normal(shape, rng=5))
 
 
 def test_numbers_may_be_scalars_of_jax() -> None:
-    assert same(ours.normal(jax.numpy.float32(0.5))(jax.random.key(5), SHAPE), fk.normal(SHAPE, std=0.5, rng=5))
+    assert same(fk_jax.normal(jax.numpy.float32(0.5))(jax.random.key(5), SHAPE), fk.normal(SHAPE, std=0.5, rng=5))
 
 
 def test_make_takes_every_rng() -> None:
@@ -250,17 +250,17 @@ def test_make_takes_every_rng() -> None:
         (generator, fk.Key(9, 2)),
         (jax.random.key(9), fk.Key(9)),
     ):
-        assert same(ours.make(normal, rng, SHAPE), fk.normal(SHAPE, rng=key))
+        assert same(fk_jax.make(normal, rng, SHAPE), fk.normal(SHAPE, rng=key))
     seed = int(np.random.default_rng(1).integers(2**64 - 1, dtype=np.uint64, endpoint=True))
-    assert same(ours.make(normal, np.random.default_rng(1), SHAPE), fk.normal(SHAPE, rng=seed))
-    assert not (ours.make(normal, None, SHAPE) == ours.make(normal, None, SHAPE)).all()
+    assert same(fk_jax.make(normal, np.random.default_rng(1), SHAPE), fk.normal(SHAPE, rng=seed))
+    assert not (fk_jax.make(normal, None, SHAPE) == fk_jax.make(normal, None, SHAPE)).all()
 
 
 @pytest.mark.parametrize(
     ("arguments", "kind", "message"),
     [
         (
-            (theirs.he_normal(), 0, SHAPE),
+            (jax_init.he_normal(), 0, SHAPE),
             TypeError,
             "initializer must be an initializer of fastkaiming.jax, .* not func",
         ),
@@ -269,25 +269,25 @@ def test_make_takes_every_rng() -> None:
         ((fk.Normal(0.0, 1.0), 0, SHAPE, None, "x"), TypeError, "sharding must be a .*Sharding or None, not str 'x'"),
         ((fk.Normal(0.0, 1.0), 0, SHAPE, np.int32), TypeError, "dtype must be float32, .* not int32"),
         ((fk.Normal(0.0, 1.0), SHAPE, KEY), TypeError, r"rng must be None, an integer, .* not tuple \(48, 80\)"),
-        ((ours.he_normal(), 0, (3,)), ValueError, "Can't compute input and output sizes of a 1-dimensional"),
+        ((fk_jax.he_normal(), 0, (3,)), ValueError, "Can't compute input and output sizes of a 1-dimensional"),
     ],
 )
 def test_make_refuses(arguments: tuple[Any, ...], kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=message):
-        ours.make(*arguments)
+        fk_jax.make(*arguments)
 
 
 @pytest.mark.parametrize("rng", ["key", "closed", 42])
 def test_make_refuses_to_be_traced(rng: Any) -> None:
     def made(key: Any) -> Any:
-        return ours.make(ours.normal(), {"key": key, "closed": KEY}.get(rng, rng), SHAPE)
+        return fk_jax.make(fk_jax.normal(), {"key": key, "closed": KEY}.get(rng, rng), SHAPE)
 
-    with pytest.raises(TypeError, match=r"make cannot be traced, by .* for one: there, call the initializer"):
+    with pytest.raises(TypeError, match=r"make\(\) cannot be traced, for example by .*: call the initializer"):
         jax.jit(made)(KEY)
 
 
 def test_uniform_has_the_sign_of_its_scale_as_in_jax() -> None:
-    for module in (ours, theirs):
+    for module in (fk_jax, jax_init):
         values = np.asarray(module.uniform(-2.0)(KEY, SHAPE))
         assert -2.0 <= values.min() < -1.9
         assert -0.1 < values.max() <= 0.0
@@ -302,7 +302,7 @@ def test_memory_is_handed_over_without_a_copy(monkeypatch: pytest.MonkeyPatch) -
         return fk.fill_(out, *arguments, **settings)
 
     monkeypatch.setattr(arrays, "fill_", fill)
-    array = ours.he_normal()(KEY, (512, 512))
+    array = fk_jax.he_normal()(KEY, (512, 512))
     if array.device.platform != "cpu":
         pytest.skip("the default device is no CPU")
     assert array.unsafe_buffer_pointer() in filled
@@ -310,7 +310,7 @@ def test_memory_is_handed_over_without_a_copy(monkeypatch: pytest.MonkeyPatch) -
 
 def test_flax_linen_takes_our_initializers() -> None:
     linen = pytest.importorskip("flax.linen")
-    layer = linen.Dense(256, kernel_init=ours.he_uniform(), bias_init=ours.normal(0.5))
+    layer = linen.Dense(256, kernel_init=fk_jax.he_uniform(), bias_init=fk_jax.normal(0.5))
     params = layer.init(jax.random.key(0), np.ones((1, 1024), np.float32))["params"]
     assert_spread(params["kernel"], (1024, 256), math.sqrt(2 / 1024), math.sqrt(6 / 1024))
     assert params["bias"].shape == (256,)
@@ -320,14 +320,14 @@ def test_flax_linen_takes_our_initializers() -> None:
 
 def test_flax_nnx_takes_our_initializers() -> None:
     nnx = pytest.importorskip("flax.nnx")
-    layer = nnx.Conv(64, 128, (3, 3), kernel_init=ours.he_uniform(), rngs=nnx.Rngs(0))
+    layer = nnx.Conv(64, 128, (3, 3), kernel_init=fk_jax.he_uniform(), rngs=nnx.Rngs(0))
     assert_spread(layer.kernel[...], (3, 3, 64, 128), math.sqrt(2 / 576), math.sqrt(6 / 576))
 
 
 def test_equinox_takes_our_weights() -> None:
     equinox = pytest.importorskip("equinox")
     layer = equinox.nn.Linear(1024, 256, key=jax.random.key(0))
-    init = ours.he_uniform(in_axis=1, out_axis=0)
+    init = fk_jax.he_uniform(in_axis=1, out_axis=0)
     weight = init(jax.random.key(42), layer.weight.shape, layer.weight.dtype)
     layer = equinox.tree_at(lambda each: each.weight, layer, weight)
     assert same(layer.weight, fk.he_uniform((256, 1024), rng=42))

@@ -13,28 +13,28 @@ from processes import python
 import fastkaiming as fk
 
 jax = pytest.importorskip("jax")
-ours = import_module("fastkaiming.jax")
-theirs = jax.nn.initializers
+fk_jax = import_module("fastkaiming.jax")
+jax_init = jax.nn.initializers
 
 
 def test_other_names_are_the_same_functions() -> None:
-    assert ours.kaiming_normal is ours.he_normal
-    assert ours.kaiming_uniform is ours.he_uniform
-    assert ours.xavier_normal is ours.glorot_normal
-    assert ours.xavier_uniform is ours.glorot_uniform
+    assert fk_jax.kaiming_normal is fk_jax.he_normal
+    assert fk_jax.kaiming_uniform is fk_jax.he_uniform
+    assert fk_jax.xavier_normal is fk_jax.glorot_normal
+    assert fk_jax.xavier_uniform is fk_jax.glorot_uniform
 
 
-@pytest.mark.parametrize("name", [name for name in vars(theirs) if not name.startswith("_")])
+@pytest.mark.parametrize("name", [name for name in vars(jax_init) if not name.startswith("_")])
 def test_every_name_of_jax_is_here_with_its_arguments(name: str) -> None:
-    assert name in ours.__all__
-    if name != "Initializer":  # a protocol, which ours satisfies
-        assert form(getattr(ours, name)) == form(getattr(theirs, name))
+    assert name in fk_jax.__all__
+    if name != "Initializer":  # a protocol, which fk_jax satisfies
+        assert form(getattr(fk_jax, name)) == form(getattr(jax_init, name))
 
 
 def test_initializers_are_called_as_those_of_jax() -> None:
-    called = form(theirs.normal())
-    assert form(ours.normal())[: len(called)] == called  # older releases have no out_sharding
-    assert isinstance(ours.normal(), theirs.Initializer)
+    called = form(jax_init.normal())
+    assert form(fk_jax.normal())[: len(called)] == called  # older releases have no out_sharding
+    assert isinstance(fk_jax.normal(), jax_init.Initializer)
 
 
 def form(function: Callable[..., Any]) -> list[tuple[Any, ...]]:
@@ -45,18 +45,18 @@ def form(function: Callable[..., Any]) -> list[tuple[Any, ...]]:
 
 @pytest.mark.parametrize("name", ["constant", "delta_orthogonal", "ones", "orthogonal", "zeros"])
 def test_what_draws_no_single_numbers_is_of_jax(name: str) -> None:
-    assert getattr(ours, name) is getattr(theirs, name)
+    assert getattr(fk_jax, name) is getattr(jax_init, name)
 
 
 INITIALIZERS: list[Callable[[], Any]] = [
-    lambda: ours.he_normal(),
-    lambda: ours.he_normal(in_axis=[0, 1], out_axis=2),
-    lambda: ours.glorot_uniform(batch_axis=(0,), dtype="bfloat16"),
-    lambda: ours.variance_scaling(np.float32(0.5), "fan_out", "normal"),
-    lambda: ours.normal(jax.numpy.float32(0.5)),
-    lambda: ours.normal(0.25),
-    lambda: ours.uniform(0.25),
-    lambda: ours.truncated_normal(0.25, lower=-1),
+    lambda: fk_jax.he_normal(),
+    lambda: fk_jax.he_normal(in_axis=[0, 1], out_axis=2),
+    lambda: fk_jax.glorot_uniform(batch_axis=(0,), dtype="bfloat16"),
+    lambda: fk_jax.variance_scaling(np.float32(0.5), "fan_out", "normal"),
+    lambda: fk_jax.normal(jax.numpy.float32(0.5)),
+    lambda: fk_jax.normal(0.25),
+    lambda: fk_jax.uniform(0.25),
+    lambda: fk_jax.truncated_normal(0.25, lower=-1),
 ]
 
 
@@ -66,13 +66,13 @@ def test_initializers_of_equal_settings_are_equal(number: int) -> None:
     assert (one == again, hash(one) == hash(again)) == (True, True)
     assert one not in others
     assert pickle.loads(pickle.dumps(one)) == one
-    assert eval(repr(one), vars(ours)) == one
+    assert eval(repr(one), vars(fk_jax)) == one
 
 
 def test_equal_initializers_are_traced_once() -> None:
     traced = []
 
-    def theirs_of(stddev: float) -> Callable[..., Any]:
+    def jax_function(stddev: float) -> Callable[..., Any]:
         def init(_: Any, shape: tuple[int, ...], dtype: Any = np.float32) -> Any:
             traced.append((stddev, shape))
             return jax.numpy.zeros(shape, dtype)
@@ -83,7 +83,7 @@ def test_equal_initializers_are_traced_once() -> None:
         return fk.Normal(0.0, stddev)
 
     for stddev, shape in ((1.0, (3,)), (1.0, (3,)), (2.0, (3,)), (1.0, (4,)), (1.0, (3,))):
-        ours.Initializer(formula, theirs_of, (("stddev", stddev),), None)(jax.random.key(0), shape)
+        fk_jax.Initializer(formula, jax_function, (("stddev", stddev),), None)(jax.random.key(0), shape)
     assert traced == [(1.0, (3,)), (2.0, (3,)), (1.0, (4,))]
 
 
