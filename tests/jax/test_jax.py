@@ -46,7 +46,7 @@ VALUES: dict[str, tuple[Callable[..., Any], dict[str, Any], Callable[..., Any], 
 
 
 @pytest.mark.parametrize("name", VALUES)
-def test_values_are_those_of_the_core(name: str) -> None:
+def test_values_equal_those_of_the_numpy_initializers(name: str) -> None:
     make_initializer, arguments, twin, settings = VALUES[name]
     expected = twin(SHAPE, rng=42, **settings)
     initializer = make_initializer(**arguments)
@@ -68,14 +68,14 @@ def test_words_of_a_key_are_seed_and_stream(words: tuple[int, ...], implementati
     assert same(fk_jax.normal(1.0)(key_of_jax, SHAPE), fk.normal(SHAPE, rng=key))
 
 
-def test_old_keys_are_keys_too() -> None:
+def test_raw_keys_are_accepted() -> None:
     expected = fk.normal(SHAPE, rng=7)
     assert same(fk_jax.normal(1.0)(jax.random.PRNGKey(7), SHAPE), expected)
     assert same(fk_jax.make(fk_jax.normal(1.0), np.array([0, 7], np.uint32), SHAPE), expected)
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if row.startswith("jax ")])
-def test_distribution_is_what_jax_answered(row: str) -> None:
+def test_distributions_equal_those_recorded_from_jax(row: str) -> None:
     _, name, dimensions, texts, family, *hexadecimals = row.split(" ")
     shape = tuple(map(int, dimensions.split("x")))
     own_family, own = numbers_of(getattr(fk_jax, name)(**read(texts)).rule(shape))
@@ -95,7 +95,7 @@ def test_distribution_is_what_jax_answered(row: str) -> None:
         ((5,), {"in_axis": 0, "out_axis": ()}, 5, 1),
     ],
 )
-def test_fans_of_several_axes(shape: tuple[int, ...], axes: dict[str, Any], fan_in: int, fan_out: int) -> None:
+def test_fans_of_several_axes_equal_jaxs(shape: tuple[int, ...], axes: dict[str, Any], fan_in: int, fan_out: int) -> None:
     means = {"fan_avg": (fan_in + fan_out) / 2, "fan_geo_avg": math.sqrt(fan_in * fan_out)}
     for mode, fan in {"fan_in": fan_in, "fan_out": fan_out, **means}.items():
         chosen = fk_jax.variance_scaling(3.0, mode, "normal", **axes).rule(shape)
@@ -137,18 +137,18 @@ def refusal(call: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[type[
 
 
 @pytest.mark.parametrize("name", BAD_CALLS)
-def test_bad_calls_get_the_errors_of_jax(name: str) -> None:
+def test_bad_calls_raise_the_errors_of_jax(name: str) -> None:
     initializer_of, arguments = BAD_CALLS[name]
     assert refusal(initializer_of(fk_jax), arguments) == refusal(initializer_of(jax_init), arguments)
 
 
-def test_what_equals_a_shape_is_refused_all_the_same() -> None:
+def test_float_equal_to_a_cached_size_raises_the_error_of_jax() -> None:
     initializer = fk_jax.normal()
     initializer(KEY, (1, 2))
     assert refusal(initializer, (KEY, (1, 2.0))) == refusal(jax_init.normal(), (KEY, (1, 2.0)))
 
 
-def test_shape_may_be_a_list() -> None:
+def test_shape_can_be_a_list() -> None:
     assert same(fk_jax.normal(1.0)(jax.random.key(5), [3, 2]), fk.normal((3, 2), rng=5))
 
 
@@ -162,7 +162,7 @@ def test_shape_may_be_a_list() -> None:
         (fk_jax.truncated_normal(1.0, lower=2.0, upper=1.0), np.float32, "low must be below high, got .*low=2.0"),
     ],
 )
-def test_what_only_the_core_refuses(initializer: Any, dtype: Any, message: str) -> None:
+def test_arguments_that_only_fastkaiming_rejects_raise_value_error(initializer: Any, dtype: Any, message: str) -> None:
     generator = fk.Generator(7)
     with pytest.raises(ValueError, match=message):
         initializer(KEY, SHAPE, dtype)
@@ -173,7 +173,7 @@ def test_what_only_the_core_refuses(initializer: Any, dtype: Any, message: str) 
     assert generator.take().stream == 1  # nothing was taken
 
 
-def test_jit_and_vmap_give_the_bits_of_eager_calls() -> None:
+def test_jit_and_vmap_give_the_values_of_eager_calls() -> None:
     initializer = fk_jax.glorot_normal()
     keys = jax.random.split(jax.random.key(3), 4)
     eager = np.stack([np.asarray(initializer(key, SHAPE)) for key in keys])
@@ -191,7 +191,7 @@ def test_jit_and_vmap_give_the_bits_of_eager_calls() -> None:
 
 
 @pytest.mark.parametrize("name", ["float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"])
-def test_narrow_dtypes(name: str) -> None:
+def test_narrow_dtypes_equal_those_of_the_numpy_initializers(name: str) -> None:
     dtype = np.dtype(getattr(jax.numpy, name))
     expected = fk.he_uniform(SHAPE, dtype, layout="*IO", rng=42)
     key = jax.random.key(42)
@@ -201,14 +201,14 @@ def test_narrow_dtypes(name: str) -> None:
     assert same(fk_jax.make(fk_jax.he_uniform(dtype=dtype), 42, SHAPE), expected)
 
 
-def test_other_dtypes_come_from_jax() -> None:
+def test_unsupported_dtypes_are_filled_by_jax() -> None:
     expected = np.asarray(jax_init.he_normal()(KEY, SHAPE, np.complex64))
     assert same(fk_jax.he_normal()(KEY, SHAPE, np.complex64), expected)
     with pytest.raises(TypeError, match=r"dtype must be float32, .* not complex64"):
         fk_jax.make(fk_jax.he_normal(), 0, SHAPE, np.complex64)
 
 
-def test_doubles_where_jax_has_them() -> None:
+def test_float64_is_filled_if_jax_enables_it() -> None:
     program = """
 import jax, numpy as np, fastkaiming as fk
 from fastkaiming.jax import he_normal, make
@@ -224,7 +224,7 @@ assert make(fk.Normal(0.0, 1.0), 42, (3,)).dtype == np.float64
     assert result.returncode == 0, result.stderr
 
 
-def test_doubles_where_jax_has_none() -> None:
+def test_float64_becomes_float32_with_a_warning_if_jax_disables_it() -> None:
     with pytest.warns(UserWarning, match="float64"):
         assert fk_jax.normal()(KEY, SHAPE, np.float64).dtype == np.float32
     with pytest.warns(UserWarning, match="float64"):
@@ -232,16 +232,16 @@ def test_doubles_where_jax_has_none() -> None:
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (3, 0), (1,)])
-def test_small_shapes(shape: tuple[int, ...]) -> None:
+def test_small_and_empty_shapes_are_filled(shape: tuple[int, ...]) -> None:
     assert same(fk_jax.normal(1.0)(jax.random.key(5), shape), fk.normal(shape, rng=5))
     assert same(fk_jax.make(fk.Normal(0.0, 1.0), 5, shape), fk.normal(shape, rng=5))
 
 
-def test_numbers_may_be_scalars_of_jax() -> None:
+def test_settings_can_be_scalars_of_jax() -> None:
     assert same(fk_jax.normal(jax.numpy.float32(0.5))(jax.random.key(5), SHAPE), fk.normal(SHAPE, std=0.5, rng=5))
 
 
-def test_make_takes_every_rng() -> None:
+def test_make_accepts_every_kind_of_rng() -> None:
     normal, generator = fk.Normal(0.0, 1.0), fk.Generator(9)
     for rng, key in (
         (9, fk.Key(9)),
@@ -272,13 +272,13 @@ def test_make_takes_every_rng() -> None:
         ((fk_jax.he_normal(), 0, (3,)), ValueError, "Can't compute input and output sizes of a 1-dimensional"),
     ],
 )
-def test_make_refuses(arguments: tuple[Any, ...], kind: type[Exception], message: str) -> None:
+def test_make_raises_errors_for_bad_arguments(arguments: tuple[Any, ...], kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=message):
         fk_jax.make(*arguments)
 
 
 @pytest.mark.parametrize("rng", ["key", "closed", 42])
-def test_make_refuses_to_be_traced(rng: Any) -> None:
+def test_make_cannot_be_traced(rng: Any) -> None:
     def made(key: Any) -> Any:
         return fk_jax.make(fk_jax.normal(), {"key": key, "closed": KEY}.get(rng, rng), SHAPE)
 
@@ -286,14 +286,14 @@ def test_make_refuses_to_be_traced(rng: Any) -> None:
         jax.jit(made)(KEY)
 
 
-def test_uniform_has_the_sign_of_its_scale_as_in_jax() -> None:
+def test_uniform_with_negative_scale_is_negative_as_in_jax() -> None:
     for module in (fk_jax, jax_init):
         values = np.asarray(module.uniform(-2.0)(KEY, SHAPE))
         assert -2.0 <= values.min() < -1.9
         assert -0.1 < values.max() <= 0.0
 
 
-def test_memory_is_handed_over_without_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_filled_memory_is_not_copied_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     filled: list[int] = []
     arrays = sys.modules["fastkaiming.jax._arrays"]
 
@@ -308,7 +308,7 @@ def test_memory_is_handed_over_without_a_copy(monkeypatch: pytest.MonkeyPatch) -
     assert array.unsafe_buffer_pointer() in filled
 
 
-def test_flax_linen_takes_our_initializers() -> None:
+def test_flax_linen_accepts_the_initializers() -> None:
     linen = pytest.importorskip("flax.linen")
     layer = linen.Dense(256, kernel_init=fk_jax.he_uniform(), bias_init=fk_jax.normal(0.5))
     params = layer.init(jax.random.key(0), np.ones((1, 1024), np.float32))["params"]
@@ -318,13 +318,13 @@ def test_flax_linen_takes_our_initializers() -> None:
     assert same(again["kernel"], np.asarray(params["kernel"]))
 
 
-def test_flax_nnx_takes_our_initializers() -> None:
+def test_flax_nnx_accepts_the_initializers() -> None:
     nnx = pytest.importorskip("flax.nnx")
     layer = nnx.Conv(64, 128, (3, 3), kernel_init=fk_jax.he_uniform(), rngs=nnx.Rngs(0))
     assert_spread(layer.kernel[...], (3, 3, 64, 128), math.sqrt(2 / 576), math.sqrt(6 / 576))
 
 
-def test_equinox_takes_our_weights() -> None:
+def test_equinox_accepts_the_weights() -> None:
     equinox = pytest.importorskip("equinox")
     layer = equinox.nn.Linear(1024, 256, key=jax.random.key(0))
     init = fk_jax.he_uniform(in_axis=1, out_axis=0)

@@ -17,7 +17,7 @@ fk_jax = import_module("fastkaiming.jax")
 jax_init = jax.nn.initializers
 
 
-def test_other_names_are_the_same_functions() -> None:
+def test_aliases_are_the_same_functions() -> None:
     assert fk_jax.kaiming_normal is fk_jax.he_normal
     assert fk_jax.kaiming_uniform is fk_jax.he_uniform
     assert fk_jax.xavier_normal is fk_jax.glorot_normal
@@ -25,13 +25,13 @@ def test_other_names_are_the_same_functions() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in vars(jax_init) if not name.startswith("_")])
-def test_every_name_of_jax_is_here_with_its_arguments(name: str) -> None:
+def test_every_name_has_the_signature_of_jax(name: str) -> None:
     assert name in fk_jax.__all__
     if name != "Initializer":  # a protocol, which fk_jax satisfies
         assert form(getattr(fk_jax, name)) == form(getattr(jax_init, name))
 
 
-def test_initializers_are_called_as_those_of_jax() -> None:
+def test_initializers_have_the_call_signature_of_jax() -> None:
     called = form(jax_init.normal())
     assert form(fk_jax.normal())[: len(called)] == called  # older releases have no out_sharding
     assert isinstance(fk_jax.normal(), jax_init.Initializer)
@@ -44,7 +44,7 @@ def form(function: Callable[..., Any]) -> list[tuple[Any, ...]]:
 
 
 @pytest.mark.parametrize("name", ["constant", "delta_orthogonal", "ones", "orthogonal", "zeros"])
-def test_what_draws_no_single_numbers_is_of_jax(name: str) -> None:
+def test_remaining_functions_are_those_of_jax(name: str) -> None:
     assert getattr(fk_jax, name) is getattr(jax_init, name)
 
 
@@ -87,11 +87,11 @@ def test_equal_initializers_are_traced_once() -> None:
     assert traced == [(1.0, (3,)), (2.0, (3,)), (1.0, (4,))]
 
 
-def test_without_jax_the_error_says_what_to_install() -> None:
+def test_missing_jax_error_names_the_extra_to_install() -> None:
     result = python("import sys; sys.modules['jax'] = None; import fastkaiming.jax")
     assert result.stderr.endswith("ImportError: fastkaiming.jax needs jax: pip install 'fastkaiming[jax]'\n")
 
 
-def test_core_imports_no_jax() -> None:
+def test_importing_fastkaiming_does_not_import_jax() -> None:
     result = python("import sys, fastkaiming; print([name for name in sys.modules if name.startswith('jax')])")
     assert result.stdout == "[]\n", result.stderr

@@ -78,12 +78,12 @@ print(json.dumps(answers))
 
 
 @pytest.mark.parametrize("sharding", SHARDINGS)
-def test_any_sharding_gives_the_bits_of_the_core(made: dict[str, dict[str, object]], sharding: str) -> None:
+def test_values_do_not_depend_on_the_sharding(made: dict[str, dict[str, object]], sharding: str) -> None:
     correct = {"float32": True, "float16": True, "bfloat16": True, "usable": 0.0}
     assert made[sharding] == {**correct, "blocks": SHARDINGS[sharding]}
 
 
-def test_blocks_have_arrived_before_the_next_is_filled() -> None:
+def test_each_shard_is_on_its_devices_before_the_next_is_filled() -> None:
     program = """
 events = []
 
@@ -105,7 +105,7 @@ assert events == ["fill", *["fill", 2] * 4], events  # the first is of no elemen
     assert result.returncode == 0, result.stderr
 
 
-def test_other_axes_and_uneven_parts_are_refused() -> None:
+def test_bad_shardings_raise_value_error() -> None:
     program = """
 def message(call, sharding):
     try:
@@ -131,7 +131,7 @@ assert generator.take() == fk.Key(7, 1)
     assert result.returncode == 0, result.stderr
 
 
-def test_out_sharding_is_that_of_jax() -> None:
+def test_out_sharding_gives_the_sharding_of_jax() -> None:
     program = """
 key = jax.random.key(42)
 whole = fk.xavier_uniform(SHAPE, layout="*IO", rng=42)
@@ -177,7 +177,7 @@ assert (both(lambda init: init(everywhere, SHAPE)) == expected).all()
 
 @pytest.mark.skipif(not hasattr(jax, "set_mesh"), reason="there is no mesh to set")
 @pytest.mark.parametrize("kind", ["Auto", "Explicit"])
-def test_arrays_are_on_a_mesh_that_is_set(kind: str) -> None:
+def test_arrays_are_on_the_mesh_that_is_set(kind: str) -> None:
     program = """
 from jax.sharding import AxisType
 mesh = jax.make_mesh((8,), ("d",), axis_types=(getattr(AxisType, sys.argv[1]),))
@@ -208,7 +208,7 @@ with jax.set_mesh(mesh):
 
 
 @pytest.mark.skipif(not hasattr(jax, "set_mesh"), reason="there is no mesh to set")
-def test_flax_nnx_partitions_our_weights() -> None:
+def test_flax_nnx_partitions_the_weights() -> None:
     pytest.importorskip("flax.nnx")
     program = """
 from flax import nnx

@@ -43,29 +43,29 @@ def values(tensor: Any) -> Any:
 # ---- names ----
 
 
-def test_every_public_name_is_there() -> None:
+def test_every_public_name_has_torchs_signature_and_docstring() -> None:
     for name in torch_init.__all__:
         assert name in fk_torch.__all__
         assert inspect.signature(getattr(fk_torch, name)) == inspect.signature(getattr(torch_init, name))
         assert getattr(fk_torch, name).__doc__ == getattr(torch_init, name).__doc__ or name == "trunc_normal_"
 
 
-def test_core_imports_no_torch() -> None:
+def test_importing_fastkaiming_does_not_import_torch() -> None:
     result = python("import sys, fastkaiming; print('torch' in sys.modules)")
     assert result.stdout == "False\n", result.stderr
 
 
-def test_without_torch_the_error_says_what_to_install() -> None:
+def test_missing_torch_error_names_the_extra_to_install() -> None:
     result = python("import sys; sys.modules['torch'] = None; import fastkaiming.torch")
     assert result.stderr.endswith("ImportError: fastkaiming.torch needs torch: pip install 'fastkaiming[torch]'\n")
 
 
-def test_private_names_in_wide_use_are_there() -> None:
+def test_widely_used_private_names_are_available() -> None:
     assert fk_torch._calculate_fan_in_and_fan_out(torch.empty(4, 3, 5)) == (15, 20)
     assert fk_torch._calculate_correct_fan is torch_init._calculate_correct_fan
 
 
-def test_functions_pickle_under_our_name() -> None:
+def test_functions_can_be_pickled() -> None:
     """As a module does that keeps its initializer, and a process that is given one."""
     for name in fk_torch.__all__:
         function = getattr(fk_torch, name)
@@ -73,7 +73,7 @@ def test_functions_pickle_under_our_name() -> None:
         assert function.__module__.startswith("fastkaiming.torch") or function is getattr(torch_init, name)
 
 
-def test_examples_of_torchs_documentation_run() -> None:
+def test_examples_in_torchs_docstrings_run() -> None:
     """With no other change than that of the import."""
     run = 0
     for name in torch_init.__all__:
@@ -114,7 +114,7 @@ FILLS: list[tuple[str, dict[str, Any], Callable[..., Any]]] = [
 
 @pytest.mark.parametrize(("name", "settings", "core"), FILLS)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_values_are_the_cores(name: str, settings: dict[str, Any], core: Any, dtype: str, seed: int) -> None:
+def test_values_equal_those_of_the_numpy_initializers(name: str, settings: dict[str, Any], core: Any, dtype: str, seed: int) -> None:
     for shape in ((30, 20), (3, 4, 5)):
         tensor = torch.full(shape, math.nan, dtype=DTYPES[dtype])
         torch.manual_seed(SEED)
@@ -122,7 +122,7 @@ def test_values_are_the_cores(name: str, settings: dict[str, Any], core: Any, dt
         assert np.array_equal(values(tensor), core(shape, dtype, seed).astype(np.float64))
 
 
-def test_seed_and_generator_decide_alike(seed: int) -> None:
+def test_manual_seed_and_generator_give_equal_values(seed: int) -> None:
     by_seed = fk_torch.normal_(torch.empty(40))
     by_generator = fk_torch.normal_(torch.empty(40), generator=torch.Generator().manual_seed(SEED))
     by_position = fk_torch.kaiming_normal_(torch.empty(4, 9), 0, "fan_in", "relu", torch.Generator().manual_seed(SEED))
@@ -131,7 +131,7 @@ def test_seed_and_generator_decide_alike(seed: int) -> None:
     assert np.array_equal(values(by_position), fk.kaiming_normal((4, 9), rng=seed))
 
 
-def test_each_call_draws_one_word() -> None:
+def test_each_call_takes_one_word_from_the_generator() -> None:
     generator, reference = torch.Generator().manual_seed(3), torch.Generator().manual_seed(3)
     fk_torch.uniform_(torch.empty(1000, 100), generator=generator)
     fk_torch.trunc_normal_(torch.empty(7), generator=generator)
@@ -140,7 +140,7 @@ def test_each_call_draws_one_word() -> None:
     assert torch.equal(generator.get_state(), reference.get_state())
 
 
-def test_a_bound_that_is_a_tensor_is_read_at_each_call() -> None:
+def test_bounds_given_as_tensors_are_not_cached() -> None:
     bound, tensor = torch.tensor(1.0), torch.empty(1000)
     for value in (1.0, 0.125):
         bound.fill_(value)
@@ -160,7 +160,7 @@ def views() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", views())
-def test_any_memory(kind: str, seed: int) -> None:
+def test_any_memory_layout_is_filled(kind: str, seed: int) -> None:
     tensor = views()[kind]
     version = tensor._version
     fk_torch.normal_(tensor)
@@ -168,7 +168,7 @@ def test_any_memory(kind: str, seed: int) -> None:
     assert tensor._version > version
 
 
-def test_autograd_sees_that_a_tensor_changed() -> None:
+def test_autograd_detects_the_in_place_change() -> None:
     weight = torch.nn.Parameter(torch.ones(3, 3))
     product = (weight * weight).sum()
     fk_torch.kaiming_normal_(weight)
@@ -176,14 +176,14 @@ def test_autograd_sees_that_a_tensor_changed() -> None:
         product.backward()
 
 
-def test_upper_end_of_a_uniform_is_not_drawn() -> None:
+def test_uniform_excludes_its_upper_bound() -> None:
     """As torch promises, [a, b); in bfloat16 one value in 500 would be rounded to b."""
     for dtype in DTYPES.values():
         tensor = fk_torch.uniform_(torch.empty(1 << 16, dtype=dtype), 2.0, 3.0)
         assert 2.0 <= tensor.min() < 2.02 < 2.95 < tensor.max() < 3.0
 
 
-def test_orthogonal_and_sparse_are_built_on_ours(seed: int) -> None:
+def test_orthogonal_and_sparse_use_fastkaimings_values(seed: int) -> None:
     tensor = fk_torch.orthogonal_(torch.empty(20, 30))
     assert torch.allclose(tensor @ tensor.T, torch.eye(20), atol=1e-5)
     q, r = torch.linalg.qr(torch.from_numpy(fk.normal((20, 30), rng=seed)).T)
@@ -195,7 +195,7 @@ def test_orthogonal_and_sparse_are_built_on_ours(seed: int) -> None:
     assert np.array_equal(values(sparse)[kept], fk.normal((20, 30), std=0.01, rng=seed)[kept])
 
 
-def test_deprecated_names_warn_as_torchs_do() -> None:
+def test_deprecated_names_warn_like_torchs() -> None:
     for name in ("uniform", "normal", "xavier_uniform", "xavier_normal", "kaiming_uniform", "kaiming_normal"):
         with pytest.warns(FutureWarning) as expected:
             getattr(torch_init, name)(torch.empty(4, 6))
@@ -225,12 +225,12 @@ class OwnTable(torch.Tensor):  # type: ignore[name-defined, misc]
         return super().__torch_function__(func, types, args, kwargs)
 
 
-def test_subclass_answers_by_its_own_table() -> None:
+def test_torch_function_of_a_subclass_is_called() -> None:
     tensor = torch.zeros(3, 3).as_subclass(OwnTable)
     assert fk_torch.normal_(tensor) == torch_init.normal_(tensor) == "its own"
 
 
-def test_tensor_whose_storage_was_taken_away_is_not_ours() -> None:
+def test_tensor_with_freed_storage_has_no_memory_regions() -> None:
     from fastkaiming.torch import _tensors
 
     tensor = torch.zeros(3)
@@ -263,7 +263,7 @@ def slope(fill: Any) -> Any:
     ids=["functionalize", "vmap", "compile", "trace", "forward mode", "make_fx"],
 )
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:.torch.jit:FutureWarning")
-def test_what_torch_transforms_it_draws(transformed: Callable[[Any], Any]) -> None:
+def test_transformed_fills_are_performed_by_torch(transformed: Callable[[Any], Any]) -> None:
     found = []
     for function in (fk_torch.normal_, torch_init.normal_):
         torch.manual_seed(SEED)
@@ -282,7 +282,7 @@ def left_to_torch() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", left_to_torch())
-def test_what_is_left_to_torch(kind: str) -> None:
+def test_unsupported_tensors_are_filled_by_torch(kind: str) -> None:
     filled = [left_to_torch()[kind], left_to_torch()[kind]]
     fk_torch.normal_(torch.zeros(filled[0].shape))  # so that what is drawn for an ordinary tensor is remembered
     for function, tensor in zip((fk_torch.normal_, torch_init.normal_), filled, strict=True):
@@ -297,7 +297,7 @@ def test_what_is_left_to_torch(kind: str) -> None:
     assert torch.equal(*states)
 
 
-def test_meta_tensors_never_reach_the_core(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_meta_tensors_are_never_passed_to_try_fill(monkeypatch: pytest.MonkeyPatch) -> None:
     """Which would ask torch for their memory: it takes a millisecond to refuse."""
     from fastkaiming.torch import _accelerate, _initializers
 
@@ -309,7 +309,7 @@ def test_meta_tensors_never_reach_the_core(monkeypatch: pytest.MonkeyPatch) -> N
         torch.empty(3, 3, device="meta").normal_()
 
 
-def test_meta_tensors_are_left_alone() -> None:
+def test_meta_tensors_take_nothing_from_the_generator() -> None:
     state = torch.get_rng_state()
     for name, settings, _ in FILLS:
         getattr(fk_torch, name)(torch.empty(3, 3, device="meta"), **settings)
@@ -335,7 +335,7 @@ BAD_CALLS: list[tuple[str, tuple[int, ...], tuple[Any, ...]]] = [
 
 
 @pytest.mark.parametrize(("name", "shape", "arguments"), BAD_CALLS)
-def test_errors_are_torchs(name: str, shape: tuple[int, ...], arguments: tuple[Any, ...]) -> None:
+def test_errors_equal_torchs(name: str, shape: tuple[int, ...], arguments: tuple[Any, ...]) -> None:
     fk_torch.kaiming_normal_(torch.zeros(3, 3), 1)  # which equals True
     errors, tensor, state = [], torch.zeros(shape), torch.get_rng_state()
     for function in (getattr(fk_torch, name), getattr(torch_init, name)):
@@ -347,19 +347,19 @@ def test_errors_are_torchs(name: str, shape: tuple[int, ...], arguments: tuple[A
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_generator_is_given_once() -> None:
+def test_generator_given_twice_raises_type_error() -> None:
     for function in (fk_torch.normal_, torch_init.normal_):
         with pytest.raises(TypeError, match="got multiple values for argument 'generator'"):
             function(torch.zeros(3), 0.0, 1.0, torch.Generator(), generator=torch.Generator())
 
 
-def test_no_tensor_gets_torchs_error() -> None:
+def test_argument_that_is_not_a_tensor_raises_torchs_error() -> None:
     for function in (fk_torch.normal_, torch_init.normal_):
         with pytest.raises(AttributeError, match="'list' object has no attribute"):
             function([1.0])
 
 
-def test_inference_tensor_gets_torchs_error() -> None:
+def test_inference_tensor_raises_torchs_error() -> None:
     with torch.inference_mode():
         tensor = torch.zeros(3)
     for function in (fk_torch.normal_, torch_init.normal_):
@@ -367,12 +367,12 @@ def test_inference_tensor_gets_torchs_error() -> None:
             function(tensor)
 
 
-def test_expanded_tensor_gets_torchs_error() -> None:
+def test_expanded_tensor_raises_torchs_error() -> None:
     with pytest.raises(RuntimeError, match="more than one element of the written-to tensor refers to a single memory"):
         fk_torch.normal_(torch.zeros(3, 1).expand(3, 4))
 
 
-def test_warnings_are_torchs() -> None:
+def test_warnings_equal_torchs() -> None:
     calls: list[tuple[str, Any, tuple[Any, ...]]] = [
         ("kaiming_normal_", torch.empty(0, 3), ()),
         ("trunc_normal_", torch.empty(3), (5.0,)),

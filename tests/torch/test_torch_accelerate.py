@@ -41,7 +41,7 @@ def _nothing_stays_changed() -> Any:
 # ---- what is fk_torch within a block ----
 
 
-def test_methods_and_constructors(seed: int) -> None:
+def test_methods_and_constructors_use_fastkaimings_values(seed: int) -> None:
     with fk_torch.accelerate():
         normal = seeded(lambda: torch.empty(30, 20).normal_(0.5, 2.0))
         uniform = seeded(lambda: torch.empty(30, 20).uniform_(-0.5, 0.5))
@@ -64,7 +64,7 @@ def test_methods_and_constructors(seed: int) -> None:
         ("kaiming_uniform_", fk.kaiming_uniform),
     ],
 )
-def test_initializers_however_they_were_imported(name: str, core: Callable[..., Any], seed: int) -> None:
+def test_initializers_imported_before_the_block_are_accelerated(name: str, core: Callable[..., Any], seed: int) -> None:
     imported = getattr(nn.init, name)
     with fk_torch.accelerate():
         found = [
@@ -75,7 +75,7 @@ def test_initializers_however_they_were_imported(name: str, core: Callable[..., 
         assert np.array_equal(values(tensor), core((9, 8), rng=seed))
 
 
-def test_what_others_build_on_the_fills(seed: int) -> None:
+def test_functions_that_call_the_methods_are_accelerated(seed: int) -> None:
     """As timm had its truncated normals: uniform values, made normal by the inverse error function."""
 
     def truncated(tensor: Any) -> Any:
@@ -90,14 +90,14 @@ def test_what_others_build_on_the_fills(seed: int) -> None:
     assert torch.equal(orthogonal, seeded(lambda: fk_torch.orthogonal_(torch.empty(20, 30))))
 
 
-def test_decorator(seed: int) -> None:
+def test_decorated_function_runs_in_a_block(seed: int) -> None:
     for decorate in (fk_torch.accelerate(), fk_torch.accelerate):
         build = decorate(lambda: torch.empty(50).normal_())
         for _ in range(2):
             assert np.array_equal(values(seeded(build)), fk.normal(50, rng=seed))
 
 
-def test_decorated_function_may_call_itself(seed: int) -> None:
+def test_decorated_function_can_call_itself(seed: int) -> None:
     def build(depth: int) -> Any:
         if depth:
             accelerated(depth - 1)
@@ -117,13 +117,13 @@ async def asynchronous_generator() -> Any:
 
 
 @pytest.mark.parametrize("later", [coroutine, generator, asynchronous_generator, nn.Linear, 3])
-def test_what_runs_later_is_not_decorated(later: Any) -> None:
+def test_generators_coroutines_and_classes_cannot_be_decorated(later: Any) -> None:
     """A block around the call alone would be left before anything is filled."""
     with pytest.raises(TypeError, match=r"accelerate\(\) must decorate a function"):
         fk_torch.accelerate(later)
 
 
-def test_block_is_entered_once_at_a_time(seed: int) -> None:
+def test_block_cannot_be_entered_twice_at_a_time(seed: int) -> None:
     block = fk_torch.accelerate()
     for _ in range(2):
         with block:
@@ -133,7 +133,7 @@ def test_block_is_entered_once_at_a_time(seed: int) -> None:
         assert np.array_equal(values(inside), fk.normal(50, rng=seed))
 
 
-def test_block_left_in_another_context() -> None:
+def test_block_can_be_left_in_another_context() -> None:
     """As that of an asynchronous fixture is."""
     plain = seeded(lambda: torch.empty(50).normal_())
     block = fk_torch.accelerate()
@@ -142,7 +142,7 @@ def test_block_left_in_another_context() -> None:
     assert torch.equal(seeded(lambda: torch.empty(50).normal_()), plain)
 
 
-def test_context_copied_from_a_block_ends_with_it(seed: int) -> None:
+def test_copied_context_is_accelerated_only_while_its_block_is_open(seed: int) -> None:
     """A task that outlives the block is not fk_torch in the next one."""
     plain = seeded(lambda: torch.empty(50).normal_())
     with fk_torch.accelerate():
@@ -152,7 +152,7 @@ def test_context_copied_from_a_block_ends_with_it(seed: int) -> None:
         assert torch.equal(copied.run(seeded, lambda: torch.empty(50).normal_()), plain)
 
 
-def test_replacements_of_others_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_replacements_by_other_code_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """As those stay by which transformers guards the weights that it loads."""
     skipped = torch.zeros(3, 3)
     with monkeypatch.context() as patched, fk_torch.accelerate():
@@ -165,7 +165,7 @@ def test_replacements_of_others_stay(monkeypatch: pytest.MonkeyPatch) -> None:
         assert not skipped.normal_().any()
 
 
-def test_replacement_by_others_that_outlasts_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_replacement_by_other_code_can_outlast_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is theirs to undo; what they put back is fk_torch, which passes on, and goes with the next block."""
     tensor = torch.zeros(3, 3)
     plain = seeded(lambda: torch.zeros(3, 3).uniform_())
@@ -181,7 +181,7 @@ def test_replacement_by_others_that_outlasts_the_block(monkeypatch: pytest.Monke
 # ---- what stays torch's ----
 
 
-def test_functions_that_make_tensors_stay_torchs() -> None:
+def test_functions_that_create_tensors_are_unchanged() -> None:
     def make() -> list[Any]:
         return [
             torch.randn(50),
@@ -198,7 +198,7 @@ def test_functions_that_make_tensors_stay_torchs() -> None:
     assert all(map(torch.equal, found, expected))
 
 
-def test_nothing_changes_outside(seed: int) -> None:
+def test_fills_outside_the_block_are_unchanged(seed: int) -> None:
     plain = seeded(lambda: torch.empty(50).normal_())
     with pytest.raises(KeyError), fk_torch.accelerate():
         raise KeyError
@@ -206,7 +206,7 @@ def test_nothing_changes_outside(seed: int) -> None:
     assert not np.array_equal(values(plain), fk.normal(50, rng=seed))
 
 
-def test_blocks_nest(seed: int) -> None:
+def test_blocks_can_be_nested(seed: int) -> None:
     expected = fk.normal(50, rng=seed)
     with fk_torch.accelerate():
         with fk_torch.accelerate():
@@ -242,7 +242,7 @@ def test_other_threads_are_not_affected(seed: int) -> None:
     assert torch.equal(after, plain)
 
 
-def test_autograd_keeps_its_rules() -> None:
+def test_fills_recorded_by_autograd_are_unchanged() -> None:
     weight = nn.Parameter(torch.zeros(3))
     with fk_torch.accelerate():
         with pytest.raises(RuntimeError, match="a leaf Variable that requires grad"):
@@ -253,7 +253,7 @@ def test_autograd_keeps_its_rules() -> None:
     assert weight.grad.tolist() == [0, 0, 0]
 
 
-def test_inference_tensors_keep_their_rules(seed: int) -> None:
+def test_inference_tensors_can_be_filled_in_inference_mode_only(seed: int) -> None:
     with fk_torch.accelerate():
         with torch.inference_mode():
             tensor = seeded(lambda: torch.empty(50).normal_())
@@ -264,7 +264,7 @@ def test_inference_tensors_keep_their_rules(seed: int) -> None:
     assert np.array_equal(values(seeded(lambda: fk_torch.normal_(torch.empty(50)))), fk.normal(50, rng=seed))
 
 
-def test_other_dispatch_modes_see_the_fills() -> None:
+def test_other_dispatch_modes_observe_the_fills() -> None:
     seen = []
 
     class Mode(torch.utils._python_dispatch.TorchDispatchMode):  # type: ignore[name-defined, misc]
@@ -284,7 +284,7 @@ def test_other_dispatch_modes_see_the_fills() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
-def test_fake_meta_nested_and_batched_tensors() -> None:
+def test_fake_meta_nested_and_batched_tensors_are_filled_by_torch() -> None:
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     with fk_torch.accelerate():
@@ -298,7 +298,7 @@ def test_fake_meta_nested_and_batched_tensors() -> None:
     assert all(0.3 < part.std() < 2 for part in nested.unbind())
 
 
-def test_bad_arguments_get_torchs_errors() -> None:
+def test_bad_arguments_raise_torchs_errors() -> None:
     tensor = torch.zeros(3)
     calls: list[Callable[[], Any]] = [
         lambda: tensor.normal_(0.0, -1.0),
@@ -341,7 +341,7 @@ def flags_of_memory(address: int) -> list[str]:
     raise LookupError(f"nothing is mapped at {address:#x}")
 
 
-def test_models_of_transformers() -> None:
+def test_models_of_transformers_are_reproducible_and_accelerated() -> None:
     transformers = pytest.importorskip("transformers")
     config = transformers.LlamaConfig(
         hidden_size=64,

@@ -49,13 +49,13 @@ assert block_values != torch_values
 """
 
 
-def test_forks_while_threads_open_blocks() -> None:
+def test_fork_is_safe_while_threads_open_blocks() -> None:
     loads = "[open_and_leave_a_block] * 2 + [generator.take] * 2"
     result = python(f"{BLOCKS}\nfork_under_load({loads}, fill_in_and_outside_of_blocks, 300)")
     assert result.stdout == "300 0\n", result.stderr
 
 
-def test_forks_at_every_line_of_a_block() -> None:
+def test_fork_is_safe_at_every_line_of_another_thread() -> None:
     program = f"""{BLOCKS}
 fork_at_every_line(open_and_leave_a_block, ["_accelerate.py"], fill_in_and_outside_of_blocks)
 with init.accelerate():  # the child keeps this one, while the other thread opens and leaves another
@@ -66,7 +66,7 @@ check_that_all_is_torchs()
     assert result.stdout == "True {}\n" * 2, result.stderr
 
 
-def test_signal_handlers_at_every_line_of_a_block() -> None:
+def test_signal_handler_can_use_blocks_at_every_line() -> None:
     program = f"""{BLOCKS}
 signal.alarm(60)
 lines = []
@@ -88,7 +88,7 @@ print(len(lines) > 10)
     assert result.stdout == "True\n", result.stderr
 
 
-def test_signal_handlers_that_leave_a_block_open() -> None:
+def test_signal_handler_can_leave_a_block_open() -> None:
     program = f"""{BLOCKS}
 signal.alarm(60)
 
@@ -120,7 +120,7 @@ print(number > 10)
     assert result.stdout == "True\n", result.stderr
 
 
-def test_forks_by_signal_handlers_at_every_line_of_a_block() -> None:
+def test_signal_handler_can_fork_at_every_line() -> None:
     """The child goes on from the line at which the handler has forked it."""
     program = f"""{BLOCKS}
 signal.alarm(60)
@@ -186,7 +186,7 @@ entered.wait()
 """
 
 
-def test_child_forked_while_another_thread_has_a_block_open() -> None:
+def test_child_drops_the_block_of_another_thread() -> None:
     program = f"""{OTHERS_BLOCK}
 for work in (check_child_of_block, leave_the_others_block, leave_the_others_block_in_an_own_one):
     print(in_child(work), names() == replaced)
@@ -199,7 +199,7 @@ print(found)
     assert result.stdout == "0 True\n" * 3 + "[True]\n", result.stderr
 
 
-def test_child_forked_in_its_own_block() -> None:
+def test_child_keeps_the_blocks_of_the_forking_thread() -> None:
     """The child leaves its block as the parent does; then no block is left, although another thread had one open."""
     program = f"""{OTHERS_BLOCK}
 def check_inside():
@@ -228,7 +228,7 @@ check_that_all_is_torchs()
     assert result.stdout == "0\n", result.stderr
 
 
-def test_child_forked_in_a_copy_of_the_context_of_a_block() -> None:
+def test_child_keeps_the_blocks_of_a_copied_context() -> None:
     """Threads of asyncio.to_thread run in such copies: the child stays in blocks that another thread has entered."""
     program = f"""{OTHERS_BLOCK}
 def check_inside():

@@ -82,7 +82,7 @@ LAYERS: dict[str, tuple[Callable[[], Any], dict[str, Callable[[tuple[int, ...], 
 
 
 @pytest.mark.parametrize("kind", LAYERS)
-def test_rules_of_layers(kind: str) -> None:
+def test_each_layer_has_its_default_rules(kind: str) -> None:
     make, expected = LAYERS[kind]
     module = nn.ModuleDict({"layer": make()})
     report = fk_torch.init_module_(module, rng=5)
@@ -100,14 +100,14 @@ class Unknown(nn.Module):  # type: ignore[name-defined, misc]
         self.norm_scale = nn.Parameter(torch.empty(6))
 
 
-def test_other_layers_go_by_their_names() -> None:
+def test_unknown_layers_use_the_default_rules_for_names() -> None:
     module = Unknown()
     report = fk_torch.init_module_(module, rng=5)
     assert report.filled == {"kernel": "Unknown: kaiming_normal", "norm_scale": "Unknown: ones"}
     assert np.array_equal(values(module.kernel), fk.kaiming_normal((6, 8), rng=key("kernel")))
 
 
-def test_rules_come_before_those_of_layers() -> None:
+def test_user_rules_take_precedence_over_layer_rules() -> None:
     module = nn.Sequential(nn.Linear(8, 6), nn.Linear(6, 4))
     seen = []
 
@@ -128,14 +128,14 @@ def test_rules_come_before_those_of_layers() -> None:
         assert fk_torch.init_module_(module, rules={"x": "zeros"}).unused == ("x",)
 
 
-def test_names_decide_and_not_their_order() -> None:
+def test_values_do_not_depend_on_other_layers_or_their_order() -> None:
     small, large = nn.ModuleDict({"a": nn.Linear(5, 4)}), nn.ModuleDict({"b": nn.Linear(9, 9), "a": nn.Linear(5, 4)})
     for module in (small, large):
         fk_torch.init_module_(module, rng=5)
     assert torch.equal(small["a"].weight, large["a"].weight)
 
 
-def test_seeds_of_every_kind() -> None:
+def test_every_kind_of_seed_is_accepted() -> None:
     def weight(rng: Any) -> Any:
         module = nn.Linear(6, 5)
         fk_torch.init_module_(module, rng)
@@ -153,7 +153,7 @@ def language_model() -> Any:
     return model
 
 
-def test_tied_parameters_go_by_the_name_that_was_registered_first() -> None:
+def test_tied_parameters_use_the_name_registered_first() -> None:
     model = language_model()
     report = fk_torch.init_module_(model, rng=5)
     assert report.shared == {"lm_head.weight": "wte.weight"}
@@ -161,7 +161,7 @@ def test_tied_parameters_go_by_the_name_that_was_registered_first() -> None:
     assert np.array_equal(values(model["wte"].weight), fk.normal((20, 8), std=0.02, rng=key("wte.weight")))
 
 
-def test_embedding_decides_of_layers_that_share_its_weight() -> None:
+def test_embedding_rule_takes_precedence_for_tied_weights() -> None:
     module = nn.ModuleDict({"head": nn.Linear(8, 20, bias=False), "embedding": nn.Embedding(20, 8, padding_idx=3)})
     module["head"].weight = module["embedding"].weight
     report = fk_torch.init_module_(module, rng=5)
@@ -172,14 +172,14 @@ def test_embedding_decides_of_layers_that_share_its_weight() -> None:
 
 
 @pytest.mark.parametrize("pattern", ["wte.weight", "lm_head*"])
-def test_any_name_of_a_tied_parameter_finds_its_rule(pattern: str) -> None:
+def test_rule_can_match_any_name_of_a_tied_parameter(pattern: str) -> None:
     model = language_model()
     report = fk_torch.init_module_(model, rules={pattern: "ones"})
     assert set(report.filled.values()) == {pattern}
     assert values(model["wte"].weight).min() == 1
 
 
-def test_views_of_one_memory_are_filled_once() -> None:
+def test_views_of_the_same_memory_are_filled_once() -> None:
     weight = torch.empty(6, 4)
     module = nn.ParameterDict([(name, nn.Parameter(weight.data)) for name in ("b", "a")])
     assert fk_torch.init_module_(module, rng=5).shared == {"a": "b"}
@@ -197,7 +197,7 @@ def normalized(layer: Any, old: bool, **settings: Any) -> Any:
 @pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated")
 @pytest.mark.parametrize("old", [True, False])
 @pytest.mark.parametrize("dim", [0, 1, None])
-def test_weight_normalization(old: bool, dim: int | None) -> None:
+def test_weight_normalization_gives_the_weight_of_the_layer(old: bool, dim: int | None) -> None:
     """The weight is what the layer draws as its directions, for there its fans are counted."""
     module = nn.ModuleDict({"layer": normalized(nn.ConvTranspose1d(8, 6, 5, groups=2), old, dim=dim)})
     report = fk_torch.init_module_(module, rng=5)
@@ -210,7 +210,7 @@ def test_weight_normalization(old: bool, dim: int | None) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated")
-def test_padding_of_an_embedding_that_has_no_weight_of_its_own() -> None:
+def test_padding_row_of_a_reparametrized_embedding_is_filled() -> None:
     for old in (True, False):
         module = normalized(nn.Embedding(9, 4, padding_idx=2), old)
         fk_torch.init_module_(module, rng=5)
@@ -220,19 +220,19 @@ def test_padding_of_an_embedding_that_has_no_weight_of_its_own() -> None:
     assert fk_torch.init_module_(pruned).filled == {"weight_orig": "Embedding: normal(std=0.02)"}
 
 
-def test_parametrization_of_one_tensor_goes_by_the_layer() -> None:
+def test_parametrization_of_one_tensor_uses_the_layer_rule() -> None:
     module = torch.nn.utils.parametrizations.spectral_norm(nn.Conv2d(4, 6, 3, groups=2))
     report = fk_torch.init_module_(module, rng=5)
     assert report.filled["parametrizations.weight.original"] == "Conv2d: kaiming_normal(groups=2, transposed=False)"
 
 
-def test_rules_for_a_parametrization_of_several_tensors() -> None:
+def test_parametrization_of_several_tensors_can_have_user_rules() -> None:
     module = parametrize.register_parametrization(nn.Linear(3, 3), "weight", Product())
     report = fk_torch.init_module_(module, rules={"*.original0": "xavier_normal", "*.original1": "ones"})
     assert set(report.filled.values()) == {"Linear: zeros", "*.original0", "*.original1"}
 
 
-def test_parameters_that_a_subclass_adds_go_by_their_names() -> None:
+def test_parameters_added_by_a_subclass_use_rules_for_names() -> None:
     class Adapted(nn.Linear):  # type: ignore[name-defined, misc]
         def __init__(self) -> None:
             super().__init__(6, 4)
@@ -248,13 +248,13 @@ def test_parameters_that_a_subclass_adds_go_by_their_names() -> None:
     }
 
 
-def test_conv1d_of_transformers_has_its_axes_the_other_way_round() -> None:
+def test_conv1d_of_transformers_has_inputs_first() -> None:
     conv1d = pytest.importorskip("transformers.pytorch_utils").Conv1D(256, 64)  # from 64 to 256
     fk_torch.init_module_(conv1d, rng=5)
     assert np.array_equal(values(conv1d.weight), fk.normal((64, 256), std=relu_std(64), rng=key("weight")))
 
 
-def test_what_is_kept() -> None:
+def test_keep_rule_leaves_any_tensor_unchanged() -> None:
     module = nn.ModuleDict({"frozen": nn.Linear(3, 3), "head": nn.Linear(3, 2)})
     module["ids"] = nn.ParameterList(
         [nn.Parameter(torch.arange(3), requires_grad=False), torch.empty(2, device="meta")]
@@ -267,7 +267,7 @@ def test_what_is_kept() -> None:
     assert np.array_equal(values(module["head"].weight), fk.kaiming_normal((2, 3), rng=key("head.weight")))
 
 
-def test_autograd_sees_what_was_filled_when_a_function_raises() -> None:
+def test_versions_are_incremented_if_a_rule_function_raises() -> None:
     module = nn.Linear(3, 3)
     version = module.weight._version
 
@@ -290,7 +290,7 @@ def test_padding_row_is_zero_unless_a_rule_fills_it() -> None:
     assert values(module["e"].weight).min() == 1
 
 
-def test_autograd_sees_the_change_and_buffers_stay() -> None:
+def test_versions_are_incremented_and_buffers_unchanged() -> None:
     module = nn.BatchNorm1d(4)
     module.running_mean.fill_(3.0)
     versions = [parameter._version for parameter in module.parameters()]
@@ -299,7 +299,7 @@ def test_autograd_sees_the_change_and_buffers_stay() -> None:
     assert module.running_mean.tolist() == [3.0] * 4
 
 
-def test_dtypes() -> None:
+def test_every_floating_dtype_is_filled() -> None:
     for dtype in ("float64", "float16", "bfloat16"):
         module = nn.Linear(8, 6, dtype=getattr(torch, dtype))
         fk_torch.init_module_(module, rng=5)
@@ -379,7 +379,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], dict[str, Any], type[Exception], str
 
 @pytest.mark.filterwarnings("ignore:Lazy modules are a new feature")
 @pytest.mark.parametrize(("make", "arguments", "error", "message"), REFUSED.values(), ids=REFUSED)
-def test_refusals_come_before_the_first_byte(
+def test_errors_are_raised_before_anything_is_written(
     make: Callable[[], Any], arguments: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     module = make()

@@ -17,7 +17,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 4])
-def test_ranks_fill_their_part_of_the_whole(ranks: int, tmp_path: Path) -> None:
+def test_every_rank_fills_its_part_of_the_same_tensor(ranks: int, tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "tests" / "helpers" / "torch_ranks.py"), str(ranks), str(tmp_path / "store")]
     result = subprocess.run(command, capture_output=True, text=True, timeout=HANG_SECONDS, cwd=ROOT, check=False)
     assert result.returncode == 0, result.stderr
