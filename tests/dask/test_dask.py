@@ -1,4 +1,4 @@
-"""The Dask adapter: lazy arrays hold what one eager call does, however they are cut and wherever their chunks run."""
+"""Lazy Dask arrays have the values of one eager call, for any chunks and on any scheduler."""
 
 import inspect
 import math
@@ -24,10 +24,10 @@ DTYPES = ["float32", "float64", "float16", ml_dtypes.bfloat16, ml_dtypes.float8_
 
 
 def same(array: Any, eager: NDArray[Any]) -> bool:
-    """Tell whether a lazy array is, before and after it is computed, an eager one to the bit."""
+    """Return True if a lazy array has the shape, dtype and, after it is computed, the bits of an eager array."""
     computed = array.compute(scheduler="synchronous")
-    told = (array.shape, array.dtype) == (eager.shape, eager.dtype) == (computed.shape, computed.dtype)
-    return told and computed.tobytes() == eager.tobytes()
+    is_alike = (array.shape, array.dtype) == (eager.shape, eager.dtype) == (computed.shape, computed.dtype)
+    return is_alike and computed.tobytes() == eager.tobytes()
 
 
 def softsign(x: NDArray[Any]) -> NDArray[Any]:
@@ -46,18 +46,18 @@ def test_every_functional_variant_has_a_lazy_variant() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_signature_has_chunks_instead_of_shard_arguments_and_threads(name: str) -> None:
-    twin = inspect.signature(getattr(fk, name)).parameters
-    ours = inspect.signature(getattr(lazy, name)).parameters
-    assert set(ours) == set(twin) - {"global_shape", "index", "threads"} | {"chunks"}
-    assert {each for each in set(ours) - {"chunks"} if ours[each].default != twin[each].default} == {"rng"}
-    assert {each for each in set(ours) - {"chunks"} if ours[each].kind != twin[each].kind} == set()
-    assert (ours["rng"].default, ours["chunks"].default) == (0, "auto")
-    assert ours["chunks"].kind is inspect.Parameter.KEYWORD_ONLY
+    eager = inspect.signature(getattr(fk, name)).parameters
+    found = inspect.signature(getattr(lazy, name)).parameters
+    assert set(found) == set(eager) - {"global_shape", "index", "threads"} | {"chunks"}
+    assert {each for each in set(found) - {"chunks"} if found[each].default != eager[each].default} == {"rng"}
+    assert {each for each in set(found) - {"chunks"} if found[each].kind != eager[each].kind} == set()
+    assert (found["rng"].default, found["chunks"].default) == (0, "auto")
+    assert found["chunks"].kind is inspect.Parameter.KEYWORD_ONLY
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_values_equal_those_of_the_functional_variant(name: str) -> None:
-    chunks = ((5, 1, 20, 4), (1, 16))  # a layer's fans are those of its shape, not those of a chunk
+    chunks = ((5, 1, 20, 4), (1, 16))  # fans are computed from the whole shape
     array = getattr(lazy, name)((30, 17), chunks=chunks, rng=KEY)
     assert array.chunks == chunks
     assert same(array, getattr(fk, name)((30, 17), rng=KEY))
@@ -110,9 +110,9 @@ def test_default_rng_is_seed_0() -> None:
 def test_generator_gives_each_array_one_stream() -> None:
     rng = fk.Generator(5)
     with pytest.raises(ValueError, match="chunks"):
-        lazy.normal((6, 6), chunks=(2, 2, 2), rng=rng)  # takes none
+        lazy.normal((6, 6), chunks=(2, 2, 2), rng=rng)  # raises before it takes a stream
     arrays = [lazy.normal((6, 6), chunks=2, rng=rng) for _ in range(2)]
-    for stream, array in [*enumerate(arrays, 1)] * 2:  # computing takes none either
+    for stream, array in [*enumerate(arrays, 1)] * 2:  # computing takes no stream
         assert same(array, fk.normal((6, 6), rng=fk.Key(5, stream)))
 
 
@@ -168,7 +168,7 @@ def test_missing_dask_error_names_the_extra_to_install() -> None:
 
 @pytest.fixture
 def cpu_counts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Return a list that grows with each fill that would use as many threads as there are CPUs."""
+    """Return a list that gets an item for each fill that uses the default number of threads."""
     counts: list[int] = []
 
     def count() -> int:
@@ -180,7 +180,7 @@ def cpu_counts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def fills_of(compute: Callable[[], object]) -> list[int]:
-    """Return the elements of each fill that a function makes."""
+    """Return the number of elements of each fill within a function."""
     totals: list[int] = []
     with fk.progress(lambda done, total: totals.append(total) if done == total else None):
         compute()
@@ -189,7 +189,7 @@ def fills_of(compute: Callable[[], object]) -> list[int]:
 
 def test_every_chunk_is_filled_once_by_one_thread(cpu_counts: list[int]) -> None:
     assert fills_of(lambda: fk.kaiming_normal((4096, 1024))) == [4096 * 1024]
-    assert cpu_counts == [1]  # so would a chunk be
+    assert cpu_counts == [1]  # a fill of this size uses the default number of threads
     array = lazy.kaiming_normal((3 * 4096, 1024), chunks=(4096, 1024))
     assert fills_of(lambda: array.compute(scheduler="synchronous")) == [4096 * 1024] * 3
     assert cpu_counts == [1]
@@ -237,7 +237,7 @@ def test_zarr_stores_the_bytes_of_an_unsupported_dtype(tmp_path: Path) -> None:
     assert same(array, stored)
 
 
-# ---- refusals ----
+# ---- errors ----
 
 
 @pytest.mark.parametrize(
@@ -285,17 +285,17 @@ def test_misspelt_argument_error_lists_the_arguments() -> None:
 # ---- a cluster ----
 
 ROWS, COLUMNS = 14 * 1024, 8 * 1024  # 448 MiB in float32
-WORKERS, MEMORY = 2, 192 << 20  # 384 MiB in all, of which Python and Dask take half
+WORKERS, MEMORY = 2, 192 << 20  # 384 MiB in all; Python and Dask use half of it
 
 
 class NpyFile:
-    """A .npy file that each task opens for itself: a memmap would travel to the workers as a copy."""
+    """A .npy file that each task opens itself, because a memmap would be pickled to the workers as a copy."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def __setitem__(self, index: tuple[slice, ...], block: NDArray[Any]) -> None:
-        np.load(self.path, mmap_mode="r+")[index] = block
+    def __setitem__(self, index: tuple[slice, ...], chunk: NDArray[Any]) -> None:
+        np.load(self.path, mmap_mode="r+")[index] = chunk
 
 
 @pytest.fixture(scope="module")
@@ -319,7 +319,7 @@ def weights() -> Any:
 
 def assert_holds_the_weights(stored: Any) -> None:
     assert (stored.shape, stored.dtype) == ((ROWS, COLUMNS), np.float32)
-    for part in fk.shard_slices((ROWS, COLUMNS), 11):  # cut elsewhere than the chunks
+    for part in fk.shard_slices((ROWS, COLUMNS), 11):  # shards that do not coincide with the chunks
         shard = np.empty((part[0].stop - part[0].start, COLUMNS), np.float32)
         fk.kaiming_normal_(shard, nonlinearity="relu", rng=KEY, global_shape=(ROWS, COLUMNS), index=part)
         assert np.array_equal(stored[part], shard)

@@ -1,4 +1,4 @@
-"""Checkpoints made by the workers of a cluster."""
+"""Checkpoints written by the workers of a cluster."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""fastkaiming.jax: the core's values in JAX's arrays, JAX's distributions and errors, the same bits however made."""
+"""fastkaiming.jax has JAX's distributions and errors and fastkaiming's values, also under jit and vmap."""
 
 import math
 import sys
@@ -21,7 +21,7 @@ SHAPE = (48, 80)
 
 
 def same(array: Any, expected: Any) -> bool:
-    """Tell whether an array of JAX has the dtype, shape and bits of one of NumPy."""
+    """Return True if a JAX array has the dtype, shape and bits of a NumPy array."""
     values = np.asarray(array)
     return bool(
         isinstance(array, jax.Array)
@@ -47,8 +47,8 @@ VALUES: dict[str, tuple[Callable[..., Any], dict[str, Any], Callable[..., Any], 
 
 @pytest.mark.parametrize("name", VALUES)
 def test_values_equal_those_of_the_numpy_initializers(name: str) -> None:
-    make_initializer, arguments, twin, settings = VALUES[name]
-    expected = twin(SHAPE, rng=42, **settings)
+    make_initializer, arguments, functional, settings = VALUES[name]
+    expected = functional(SHAPE, rng=42, **settings)
     initializer = make_initializer(**arguments)
     assert same(initializer(jax.random.key(42), SHAPE), expected)
     assert same(fk_jax.make(initializer, 42, SHAPE), expected)
@@ -64,8 +64,8 @@ def test_values_equal_those_of_the_numpy_initializers(name: str) -> None:
     ],
 )
 def test_words_of_a_key_are_seed_and_stream(words: tuple[int, ...], implementation: str, key: fk.Key) -> None:
-    key_of_jax = jax.random.wrap_key_data(np.array(words, np.uint32), impl=implementation)
-    assert same(fk_jax.normal(1.0)(key_of_jax, SHAPE), fk.normal(SHAPE, rng=key))
+    jax_key = jax.random.wrap_key_data(np.array(words, np.uint32), impl=implementation)
+    assert same(fk_jax.normal(1.0)(jax_key, SHAPE), fk.normal(SHAPE, rng=key))
 
 
 def test_raw_keys_are_accepted() -> None:
@@ -78,16 +78,16 @@ def test_raw_keys_are_accepted() -> None:
 def test_distributions_equal_those_recorded_from_jax(row: str) -> None:
     _, name, dimensions, texts, family, *hexadecimals = row.split(" ")
     shape = tuple(map(int, dimensions.split("x")))
-    own_family, own = numbers_of(getattr(fk_jax, name)(**read(texts)).rule(shape))
-    assert own_family == family
-    assert own == pytest.approx(list(map(float.fromhex, hexadecimals)), rel=2 * ULP, abs=0.0)
+    found_family, found = numbers_of(getattr(fk_jax, name)(**read(texts)).rule(shape))
+    assert found_family == family
+    assert found == pytest.approx(list(map(float.fromhex, hexadecimals)), rel=2 * ULP, abs=0.0)
 
 
 @pytest.mark.parametrize(
     ("shape", "axes", "fan_in", "fan_out"),
     [
-        ((6, 4, 5), {"in_axis": 0, "out_axis": (1, 2)}, 6, 20),  # embed to heads times head size
-        ((4, 5, 6), {"in_axis": (0, 1), "out_axis": 2}, 20, 6),  # and back
+        ((6, 4, 5), {"in_axis": 0, "out_axis": (1, 2)}, 6, 20),  # from the embedding to heads times head size
+        ((4, 5, 6), {"in_axis": (0, 1), "out_axis": 2}, 20, 6),  # and in the other direction
         ((2, 3, 6, 4, 5), {"in_axis": 2, "out_axis": (3, 4), "batch_axis": (0, 1)}, 6, 20),
         ((3, 3, 6, 4), {"in_axis": [-2], "out_axis": [-1]}, 54, 36),
         ((7, 3, 6, 4), {"batch_axis": 0}, 18, 12),
@@ -95,13 +95,15 @@ def test_distributions_equal_those_recorded_from_jax(row: str) -> None:
         ((5,), {"in_axis": 0, "out_axis": ()}, 5, 1),
     ],
 )
-def test_fans_of_several_axes_equal_jaxs(shape: tuple[int, ...], axes: dict[str, Any], fan_in: int, fan_out: int) -> None:
+def test_fans_of_several_axes_equal_jaxs(
+    shape: tuple[int, ...], axes: dict[str, Any], fan_in: int, fan_out: int
+) -> None:
     means = {"fan_avg": (fan_in + fan_out) / 2, "fan_geo_avg": math.sqrt(fan_in * fan_out)}
     for mode, fan in {"fan_in": fan_in, "fan_out": fan_out, **means}.items():
         chosen = fk_jax.variance_scaling(3.0, mode, "normal", **axes).rule(shape)
         assert chosen.std == pytest.approx(math.sqrt(3.0 / fan), rel=4 * ULP)
         unit = jax_init.variance_scaling(3.0, mode, "uniform", **axes)(jax.random.key(0), shape)
-        assert float(abs(unit).max()) <= 3 / math.sqrt(fan)  # of the same scale in JAX
+        assert float(abs(unit).max()) <= 3 / math.sqrt(fan)  # JAX has the same scale
 
 
 KEY = jax.random.key(0)
@@ -112,40 +114,43 @@ BAD_CALLS: dict[str, tuple[Callable[[Any], Any], tuple[Any, ...]]] = {
     "three words": (lambda module: module.normal(), (np.zeros(3, np.uint32), SHAPE)),
     "floats for words": (lambda module: module.normal(), (np.zeros(2, np.float32), SHAPE)),
     "a vector": (lambda module: module.he_normal(), (KEY, (3,))),
-    "a text for a shape": (lambda module: module.normal(), (KEY, "ab")),
+    "a string for a shape": (lambda module: module.normal(), (KEY, "ab")),
     "a fraction in a shape": (lambda module: module.uniform(), (KEY, (2.5, 3))),
     "no inputs": (lambda module: module.glorot_uniform(), (KEY, (0, 3))),
     "no receptive field": (lambda module: module.lecun_normal(), (KEY, (0, 2, 3))),
     "integers": (lambda module: module.normal(), (KEY, SHAPE, np.int32)),
-    "integers from the start": (lambda module: module.uniform(dtype=np.int32), (KEY, SHAPE)),
-    "no dtype": (lambda module: module.he_uniform(), (KEY, SHAPE, "nope")),
-    "a mode": (lambda module: module.variance_scaling(1.0, "fan", "normal"), (KEY, SHAPE)),
-    "a family": (lambda module: module.variance_scaling(1.0, "fan_in", "untruncated_normal"), (KEY, SHAPE)),
-    "an axis": (lambda module: module.he_normal(in_axis=2), (KEY, SHAPE)),
-    "a text for a scale": (lambda module: module.variance_scaling("2", "fan_in", "normal"), (KEY, SHAPE)),
-    "a text for a stddev": (lambda module: module.normal("wide"), (KEY, SHAPE)),
+    "integers as the default": (lambda module: module.uniform(dtype=np.int32), (KEY, SHAPE)),
+    "an unknown dtype": (lambda module: module.he_uniform(), (KEY, SHAPE, "nope")),
+    "an unknown mode": (lambda module: module.variance_scaling(1.0, "fan", "normal"), (KEY, SHAPE)),
+    "an unknown distribution": (
+        lambda module: module.variance_scaling(1.0, "fan_in", "untruncated_normal"),
+        (KEY, SHAPE),
+    ),
+    "an axis out of range": (lambda module: module.he_normal(in_axis=2), (KEY, SHAPE)),
+    "a string for a scale": (lambda module: module.variance_scaling("2", "fan_in", "normal"), (KEY, SHAPE)),
+    "a string for a stddev": (lambda module: module.normal("wide"), (KEY, SHAPE)),
     "a sharding": (lambda module: module.normal(), (KEY, SHAPE, np.float32, jax.sharding.PartitionSpec("x"))),
 }
 
 
-def refusal(call: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[type[Exception], str]:
+def error_of(call: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[type[Exception], str]:
     try:
         call(*arguments)
     except Exception as error:
         return type(error), str(error)
-    pytest.fail("not refused")
+    pytest.fail("no error was raised")
 
 
 @pytest.mark.parametrize("name", BAD_CALLS)
 def test_bad_calls_raise_the_errors_of_jax(name: str) -> None:
     initializer_of, arguments = BAD_CALLS[name]
-    assert refusal(initializer_of(fk_jax), arguments) == refusal(initializer_of(jax_init), arguments)
+    assert error_of(initializer_of(fk_jax), arguments) == error_of(initializer_of(jax_init), arguments)
 
 
 def test_float_equal_to_a_cached_size_raises_the_error_of_jax() -> None:
     initializer = fk_jax.normal()
     initializer(KEY, (1, 2))
-    assert refusal(initializer, (KEY, (1, 2.0))) == refusal(jax_init.normal(), (KEY, (1, 2.0)))
+    assert error_of(initializer, (KEY, (1, 2.0))) == error_of(jax_init.normal(), (KEY, (1, 2.0)))
 
 
 def test_shape_can_be_a_list() -> None:
@@ -304,7 +309,7 @@ def test_filled_memory_is_not_copied_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(arrays, "fill_", fill)
     array = fk_jax.he_normal()(KEY, (512, 512))
     if array.device.platform != "cpu":
-        pytest.skip("the default device is no CPU")
+        pytest.skip("the default device is not a CPU")
     assert array.unsafe_buffer_pointer() in filled
 
 

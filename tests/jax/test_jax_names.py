@@ -1,4 +1,4 @@
-"""fastkaiming.jax's names are those of jax.nn.initializers, and the initializers that they return can be compared."""
+"""fastkaiming.jax has the names of jax.nn.initializers, and its initializers can be compared and pickled."""
 
 import inspect
 import pickle
@@ -27,18 +27,18 @@ def test_aliases_are_the_same_functions() -> None:
 @pytest.mark.parametrize("name", [name for name in vars(jax_init) if not name.startswith("_")])
 def test_every_name_has_the_signature_of_jax(name: str) -> None:
     assert name in fk_jax.__all__
-    if name != "Initializer":  # a protocol, which fk_jax satisfies
-        assert form(getattr(fk_jax, name)) == form(getattr(jax_init, name))
+    if name != "Initializer":  # a protocol, which the Initializer of fastkaiming satisfies
+        assert signature_of(getattr(fk_jax, name)) == signature_of(getattr(jax_init, name))
 
 
 def test_initializers_have_the_call_signature_of_jax() -> None:
-    called = form(jax_init.normal())
-    assert form(fk_jax.normal())[: len(called)] == called  # older releases have no out_sharding
+    called = signature_of(jax_init.normal())
+    assert signature_of(fk_jax.normal())[: len(called)] == called  # older releases have no out_sharding
     assert isinstance(fk_jax.normal(), jax_init.Initializer)
 
 
-def form(function: Callable[..., Any]) -> list[tuple[Any, ...]]:
-    """Return the names, kinds and defaults of arguments; older releases have JAX's default dtype for None."""
+def signature_of(function: Callable[..., Any]) -> list[tuple[Any, ...]]:
+    """Return the names, kinds and defaults of arguments; in older releases, the default of dtype is not None."""
     parameters = inspect.signature(function).parameters.values()
     return [(each.name, each.kind, each.name == "dtype" or each.default) for each in parameters]
 

@@ -1,4 +1,4 @@
-"""torch.nn.init by our name: torch's signatures, warnings and errors, and in its memory the core's own values."""
+"""fastkaiming.torch has the signatures, warnings and errors of torch.nn.init, and fastkaiming's values."""
 
 import doctest
 import inspect
@@ -22,18 +22,18 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64, "float16": torch.f
 SEED = 20260101
 
 
-def drawn_seed(generator: Any = None) -> int:
-    """Take what a fill takes from a generator: one word of 64 bits."""
+def take_seed(generator: Any = None) -> int:
+    """Take one word of 64 bits from a generator, as a fill does."""
     return int(torch.empty((), dtype=torch.int64).random_(-(2**63), None, generator=generator)) % 2**64
 
 
 @pytest.fixture
 def seed() -> int:
-    """Return the seed of the next fill by torch's own generator."""
+    """Return the seed that the next fill takes from torch's default generator."""
     torch.manual_seed(SEED)
-    drawn = drawn_seed()
+    word = take_seed()
     torch.manual_seed(SEED)
-    return drawn
+    return word
 
 
 def values(tensor: Any) -> Any:
@@ -66,7 +66,7 @@ def test_widely_used_private_names_are_available() -> None:
 
 
 def test_functions_can_be_pickled() -> None:
-    """As a module does that keeps its initializer, and a process that is given one."""
+    """A pickled module may refer to its initializer, and multiprocessing sends functions by pickle."""
     for name in fk_torch.__all__:
         function = getattr(fk_torch, name)
         assert pickle.loads(pickle.dumps(function)) is function
@@ -74,7 +74,7 @@ def test_functions_can_be_pickled() -> None:
 
 
 def test_examples_in_torchs_docstrings_run() -> None:
-    """With no other change than that of the import."""
+    """Only the import differs."""
     run = 0
     for name in torch_init.__all__:
         for test in doctest.DocTestFinder().find(getattr(torch_init, name), name, globs={}):
@@ -86,7 +86,7 @@ def test_examples_in_torchs_docstrings_run() -> None:
 
 
 class NN:
-    """torch.nn, with our functions for its initializers."""
+    """torch.nn, with fastkaiming.torch in place of torch.nn.init."""
 
     init = fk_torch
 
@@ -114,7 +114,9 @@ FILLS: list[tuple[str, dict[str, Any], Callable[..., Any]]] = [
 
 @pytest.mark.parametrize(("name", "settings", "core"), FILLS)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_values_equal_those_of_the_numpy_initializers(name: str, settings: dict[str, Any], core: Any, dtype: str, seed: int) -> None:
+def test_values_equal_those_of_the_numpy_initializers(
+    name: str, settings: dict[str, Any], core: Any, dtype: str, seed: int
+) -> None:
     for shape in ((30, 20), (3, 4, 5)):
         tensor = torch.full(shape, math.nan, dtype=DTYPES[dtype])
         torch.manual_seed(SEED)
@@ -136,7 +138,7 @@ def test_each_call_takes_one_word_from_the_generator() -> None:
     fk_torch.uniform_(torch.empty(1000, 100), generator=generator)
     fk_torch.trunc_normal_(torch.empty(7), generator=generator)
     for _ in range(2):
-        drawn_seed(reference)
+        take_seed(reference)
     assert torch.equal(generator.get_state(), reference.get_state())
 
 
@@ -177,7 +179,7 @@ def test_autograd_detects_the_in_place_change() -> None:
 
 
 def test_uniform_excludes_its_upper_bound() -> None:
-    """As torch promises, [a, b); in bfloat16 one value in 500 would be rounded to b."""
+    """The documented interval is [a, b); in bfloat16, rounding would turn one value in 500 into b."""
     for dtype in DTYPES.values():
         tensor = fk_torch.uniform_(torch.empty(1 << 16, dtype=dtype), 2.0, 3.0)
         assert 2.0 <= tensor.min() < 2.02 < 2.95 < tensor.max() < 3.0
@@ -208,26 +210,26 @@ def test_deprecated_names_warn_like_torchs() -> None:
         assert torch.equal(tensor, getattr(fk_torch, f"{name}_")(torch.empty(4, 6)))
 
 
-# ---- what torch does ----
+# ---- tensors and calls that are passed to torch ----
 
 
 class Subclass(torch.Tensor):  # type: ignore[name-defined, misc]
     pass
 
 
-class OwnTable(torch.Tensor):  # type: ignore[name-defined, misc]
-    """Answers for functions that it knows, as the tensors of quantization libraries do."""
+class Overriding(torch.Tensor):  # type: ignore[name-defined, misc]
+    """Overrides a function by __torch_function__, as the tensors of quantization libraries do."""
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch_init.normal_:
-            return "its own"
+            return "overridden"
         return super().__torch_function__(func, types, args, kwargs)
 
 
 def test_torch_function_of_a_subclass_is_called() -> None:
-    tensor = torch.zeros(3, 3).as_subclass(OwnTable)
-    assert fk_torch.normal_(tensor) == torch_init.normal_(tensor) == "its own"
+    tensor = torch.zeros(3, 3).as_subclass(Overriding)
+    assert fk_torch.normal_(tensor) == torch_init.normal_(tensor) == "overridden"
 
 
 def test_tensor_with_freed_storage_has_no_memory_regions() -> None:
@@ -271,7 +273,7 @@ def test_transformed_fills_are_performed_by_torch(transformed: Callable[[Any], A
     assert found[0] == found[1] if isinstance(found[0], str) else torch.equal(*found)
 
 
-def left_to_torch() -> dict[str, Any]:
+def unsupported() -> dict[str, Any]:
     return {
         "no elements": torch.empty(0, 3),
         "a subclass": torch.zeros(3, 3).as_subclass(Subclass),
@@ -281,10 +283,10 @@ def left_to_torch() -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("kind", left_to_torch())
+@pytest.mark.parametrize("kind", unsupported())
 def test_unsupported_tensors_are_filled_by_torch(kind: str) -> None:
-    filled = [left_to_torch()[kind], left_to_torch()[kind]]
-    fk_torch.normal_(torch.zeros(filled[0].shape))  # so that what is drawn for an ordinary tensor is remembered
+    filled = [unsupported()[kind], unsupported()[kind]]
+    fk_torch.normal_(torch.zeros(filled[0].shape))  # so that the distribution for this shape is cached
     for function, tensor in zip((fk_torch.normal_, torch_init.normal_), filled, strict=True):
         torch.manual_seed(SEED)
         assert function(tensor) is tensor
@@ -292,17 +294,17 @@ def test_unsupported_tensors_are_filled_by_torch(kind: str) -> None:
     states = []
     for function in (fk_torch.normal_, torch_init.normal_):
         torch.manual_seed(SEED)
-        function(left_to_torch()[kind])
+        function(unsupported()[kind])
         states.append(torch.get_rng_state())
     assert torch.equal(*states)
 
 
 def test_meta_tensors_are_never_passed_to_try_fill(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Which would ask torch for their memory: it takes a millisecond to refuse."""
+    """try_fill would request their memory, and torch takes a millisecond to raise the error."""
     from fastkaiming.torch import _accelerate, _initializers
 
     for module in (_accelerate, _initializers):
-        monkeypatch.setattr(module, "try_fill", lambda *_: pytest.fail("reached"))
+        monkeypatch.setattr(module, "try_fill", lambda *_: pytest.fail("called"))
     for name, settings, _ in FILLS:
         getattr(fk_torch, name)(torch.empty(3, 3, device="meta"), **settings)
     with fk_torch.accelerate():
@@ -336,7 +338,7 @@ BAD_CALLS: list[tuple[str, tuple[int, ...], tuple[Any, ...]]] = [
 
 @pytest.mark.parametrize(("name", "shape", "arguments"), BAD_CALLS)
 def test_errors_equal_torchs(name: str, shape: tuple[int, ...], arguments: tuple[Any, ...]) -> None:
-    fk_torch.kaiming_normal_(torch.zeros(3, 3), 1)  # which equals True
+    fk_torch.kaiming_normal_(torch.zeros(3, 3), 1)  # caches the distribution for 1, which equals True
     errors, tensor, state = [], torch.zeros(shape), torch.get_rng_state()
     for function in (getattr(fk_torch, name), getattr(torch_init, name)):
         with pytest.raises(Exception) as error:  # noqa: PT011

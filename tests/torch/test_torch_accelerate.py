@@ -1,4 +1,4 @@
-"""accelerate(): whose fills are fk_torch, within the block and nowhere else."""
+"""accelerate() replaces the fills within its block and nowhere else."""
 
 import contextvars
 import math
@@ -17,7 +17,7 @@ torch = pytest.importorskip("torch")
 fk_torch = pytest.importorskip("fastkaiming.torch")
 nn = torch.nn
 
-from test_torch import SEED, drawn_seed, values  # noqa: E402
+from test_torch import SEED, take_seed, values  # noqa: E402
 
 
 def seeded(fill: Callable[[], Any]) -> Any:
@@ -27,29 +27,29 @@ def seeded(fill: Callable[[], Any]) -> Any:
 
 @pytest.fixture(scope="module")
 def seed() -> int:
-    return int(seeded(drawn_seed))
+    return int(seeded(take_seed))
 
 
 @pytest.fixture(autouse=True)
-def _nothing_stays_changed() -> Any:
-    places = (torch.Tensor, nn.init)
-    before = [dict(vars(place)) for place in places]
+def _check_that_torch_is_restored() -> Any:
+    owners = (torch.Tensor, nn.init)
+    before = [dict(vars(owner)) for owner in owners]
     yield
-    assert [dict(vars(place)) for place in places] == before
+    assert [dict(vars(owner)) for owner in owners] == before
 
 
-# ---- what is fk_torch within a block ----
+# ---- fills that are replaced within a block ----
 
 
 def test_methods_and_constructors_use_fastkaimings_values(seed: int) -> None:
     with fk_torch.accelerate():
         normal = seeded(lambda: torch.empty(30, 20).normal_(0.5, 2.0))
         uniform = seeded(lambda: torch.empty(30, 20).uniform_(-0.5, 0.5))
-        backwards = seeded(lambda: torch.empty(30, 20).uniform_(to=0.5, **{"from": -0.5}))
+        keywords = seeded(lambda: torch.empty(30, 20).uniform_(to=0.5, **{"from": -0.5}))
         layer = seeded(lambda: nn.Linear(20, 30))
     assert np.array_equal(values(normal), fk.normal((30, 20), mean=0.5, std=2.0, rng=seed))
     assert np.array_equal(values(uniform), fk.uniform((30, 20), low=-0.5, high=0.5, rng=seed))
-    assert torch.equal(backwards, uniform)
+    assert torch.equal(keywords, uniform)
     assert np.array_equal(values(layer.weight), fk.kaiming_uniform((30, 20), a=math.sqrt(5), rng=seed))
 
 
@@ -76,7 +76,7 @@ def test_initializers_imported_before_the_block_are_accelerated(name: str, core:
 
 
 def test_functions_that_call_the_methods_are_accelerated(seed: int) -> None:
-    """As timm had its truncated normals: uniform values, made normal by the inverse error function."""
+    """For example, timm computed truncated normal values from uniform_ by the inverse error function."""
 
     def truncated(tensor: Any) -> Any:
         with torch.no_grad():
@@ -116,11 +116,11 @@ async def asynchronous_generator() -> Any:
     yield
 
 
-@pytest.mark.parametrize("later", [coroutine, generator, asynchronous_generator, nn.Linear, 3])
-def test_generators_coroutines_and_classes_cannot_be_decorated(later: Any) -> None:
-    """A block around the call alone would be left before anything is filled."""
+@pytest.mark.parametrize("function", [coroutine, generator, asynchronous_generator, nn.Linear, 3])
+def test_generators_coroutines_and_classes_cannot_be_decorated(function: Any) -> None:
+    """Their bodies would run after the block had been left; a class is not a function."""
     with pytest.raises(TypeError, match=r"accelerate\(\) must decorate a function"):
-        fk_torch.accelerate(later)
+        fk_torch.accelerate(function)
 
 
 def test_block_cannot_be_entered_twice_at_a_time(seed: int) -> None:
@@ -134,7 +134,7 @@ def test_block_cannot_be_entered_twice_at_a_time(seed: int) -> None:
 
 
 def test_block_can_be_left_in_another_context() -> None:
-    """As that of an asynchronous fixture is."""
+    """The block of an asynchronous fixture is left in another context, for example."""
     plain = seeded(lambda: torch.empty(50).normal_())
     block = fk_torch.accelerate()
     contextvars.copy_context().run(block.__enter__)
@@ -143,7 +143,7 @@ def test_block_can_be_left_in_another_context() -> None:
 
 
 def test_copied_context_is_accelerated_only_while_its_block_is_open(seed: int) -> None:
-    """A task that outlives the block is not fk_torch in the next one."""
+    """A task that outlives its block is not affected by the next block."""
     plain = seeded(lambda: torch.empty(50).normal_())
     with fk_torch.accelerate():
         copied = contextvars.copy_context()
@@ -153,7 +153,7 @@ def test_copied_context_is_accelerated_only_while_its_block_is_open(seed: int) -
 
 
 def test_replacements_by_other_code_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As those stay by which transformers guards the weights that it loads."""
+    """For example, transformers replaces initializers to protect the weights that it loads."""
     skipped = torch.zeros(3, 3)
     with monkeypatch.context() as patched, fk_torch.accelerate():
         patched.setattr(nn.init, "kaiming_uniform_", lambda tensor, *_args, **_named: tensor)
@@ -166,7 +166,7 @@ def test_replacements_by_other_code_are_kept(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_replacement_by_other_code_can_outlast_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is theirs to undo; what they put back is fk_torch, which passes on, and goes with the next block."""
+    """The other code may then restore the replacement of the block, which calls torch's method outside of blocks."""
     tensor = torch.zeros(3, 3)
     plain = seeded(lambda: torch.zeros(3, 3).uniform_())
     with monkeypatch.context() as patched:
@@ -178,7 +178,7 @@ def test_replacement_by_other_code_can_outlast_the_block(monkeypatch: pytest.Mon
         assert not torch.equal(seeded(torch.zeros(3, 3).uniform_), plain)
 
 
-# ---- what stays torch's ----
+# ---- fills that are not replaced ----
 
 
 def test_functions_that_create_tensors_are_unchanged() -> None:
@@ -217,7 +217,7 @@ def test_blocks_can_be_nested(seed: int) -> None:
 
 
 def test_other_threads_are_not_affected(seed: int) -> None:
-    """Neither by a block that is open, nor by one that is closed while theirs is open."""
+    """They are affected neither by an open block nor by the end of a block while their own is open."""
     plain, generator = seeded(lambda: torch.empty(50).normal_()), torch.Generator()
     entered, leave, found = threading.Event(), threading.Event(), []
 
@@ -318,7 +318,9 @@ def test_bad_arguments_raise_torchs_errors() -> None:
     assert not tensor.any()
 
 
-@pytest.mark.skipif(not Path("/sys/kernel/mm/transparent_hugepage").exists(), reason="Linux alone has such huge pages")
+@pytest.mark.skipif(
+    not Path("/sys/kernel/mm/transparent_hugepage").exists(), reason="only Linux has transparent huge pages"
+)
 @pytest.mark.parametrize("is_transposed", [False, True])
 def test_large_new_tensors_get_huge_pages(is_transposed: bool) -> None:
     tensor = torch.empty(5 << 10, 1 << 10)
@@ -331,14 +333,14 @@ def test_large_new_tensors_get_huge_pages(is_transposed: bool) -> None:
 
 
 def flags_of_memory(address: int) -> list[str]:
-    """Return the flags that Linux has for the mapping at an address: proc_pid_smaps(5), VmFlags."""
-    is_there = False
+    """Return the VmFlags of the mapping at an address, see proc_pid_smaps(5)."""
+    is_at_address = False
     for line in Path("/proc/self/smaps").read_text().splitlines():
         if bounds := re.match("([0-9a-f]+)-([0-9a-f]+) ", line):
-            is_there = int(bounds[1], 16) <= address < int(bounds[2], 16)
-        elif is_there and line.startswith("VmFlags:"):
+            is_at_address = int(bounds[1], 16) <= address < int(bounds[2], 16)
+        elif is_at_address and line.startswith("VmFlags:"):
             return line.split()[1:]
-    raise LookupError(f"nothing is mapped at {address:#x}")
+    raise LookupError(f"no mapping at {address:#x}")
 
 
 def test_models_of_transformers_are_reproducible_and_accelerated() -> None:

@@ -1,4 +1,4 @@
-"""Checkpoints of torch's modules and transformers' models: names, ties, buffers, and that transformers loads them."""
+"""Checkpoints of torch modules and of transformers models: names, tied weights, buffers, loading by transformers."""
 
 import json
 from pathlib import Path
@@ -109,7 +109,7 @@ def test_config_with_a_bad_value_raises_value_error(tmp_path: Path, wrong: dict[
 
 
 def test_config_cannot_name_a_callable_other_than_a_model_class(tmp_path: Path) -> None:
-    """A stranger's config may name anything of transformers; only the class of a model is called."""
+    """A config from an untrusted source can name anything in transformers; only a model class is called."""
     transformers = pytest.importorskip("transformers")
     config = transformers.GPT2Config(n_embd=32, n_layer=1, n_head=4, vocab_size=100, n_positions=64)
     config.architectures = ["set_seed"]

@@ -1,4 +1,4 @@
-"""init_module_: which rule a parameter gets, by name and by layer; ties, padding, refusals."""
+"""init_module_: the rule of each parameter by name and by layer; tied weights, padding rows, errors."""
 
 import math
 from collections.abc import Callable
@@ -26,7 +26,7 @@ def relu_std(fan_in: int) -> float:
     return math.sqrt(2 / fan_in)
 
 
-# What a layer of its own, under the name "layer", has to hold.
+# The expected parameters of a layer with the name "layer".
 LAYERS: dict[str, tuple[Callable[[], Any], dict[str, Callable[[tuple[int, ...], fk.Key], Any]]]] = {
     "Linear": (
         lambda: nn.Linear(24, 12),
@@ -89,8 +89,8 @@ def test_each_layer_has_its_default_rules(kind: str) -> None:
     assert set(report.filled) == {name for name, _ in module.named_parameters()}
     for name, core in expected.items():
         parameter = module.get_parameter(f"layer.{name}")
-        wanted = core(tuple(parameter.shape), key(f"layer.{name}"))
-        assert np.array_equal(values(parameter), wanted.astype(np.float64)), name
+        expected_values = core(tuple(parameter.shape), key(f"layer.{name}"))
+        assert np.array_equal(values(parameter), expected_values.astype(np.float64)), name
 
 
 class Unknown(nn.Module):  # type: ignore[name-defined, misc]
@@ -111,10 +111,10 @@ def test_user_rules_take_precedence_over_layer_rules() -> None:
     module = nn.Sequential(nn.Linear(8, 6), nn.Linear(6, 4))
     seen = []
 
-    def mine(parameter: Any, rng: fk.Key) -> None:
+    def record(parameter: Any, rng: fk.Key) -> None:
         seen.append((parameter, rng))
 
-    report = fk_torch.init_module_(module, rng=5, rules={"0.weight": "kaiming_uniform(a=1)", "1.bias": mine})
+    report = fk_torch.init_module_(module, rng=5, rules={"0.weight": "kaiming_uniform(a=1)", "1.bias": record})
     assert report.filled == {
         "0.weight": "0.weight",
         "0.bias": "Linear: zeros",
@@ -141,13 +141,13 @@ def test_every_kind_of_seed_is_accepted() -> None:
         fk_torch.init_module_(module, rng)
         return module.weight
 
-    drawn = int(torch.empty((), dtype=torch.int64).random_(-(2**63), None, generator=torch.Generator().manual_seed(3)))
-    for rng, seed in ((7, 7), (fk.Generator(7), 7), (torch.Generator().manual_seed(3), drawn % 2**64)):
+    word = int(torch.empty((), dtype=torch.int64).random_(-(2**63), None, generator=torch.Generator().manual_seed(3)))
+    for rng, seed in ((7, 7), (fk.Generator(7), 7), (torch.Generator().manual_seed(3), word % 2**64)):
         assert np.array_equal(values(weight(rng)), fk.kaiming_normal((5, 6), rng=key("weight", seed)))
 
 
 def language_model() -> Any:
-    """Return what GPT-2 and Llama are made of: the last layer, whose name sorts first, has the weight of the first."""
+    """Return a model whose output layer, the first in sorted order, shares the weight of the embedding, as in GPT-2."""
     model = nn.ModuleDict({"wte": nn.Embedding(20, 8), "lm_head": nn.Linear(8, 20, bias=False)})
     model["lm_head"].weight = model["wte"].weight
     return model
@@ -186,7 +186,7 @@ def test_views_of_the_same_memory_are_filled_once() -> None:
     assert np.array_equal(values(module["a"]), fk.kaiming_normal((6, 4), rng=key("b")))
 
 
-# ---- parameters in other guises ----
+# ---- parametrizations, subclasses and special parameters ----
 
 
 def normalized(layer: Any, old: bool, **settings: Any) -> Any:
@@ -198,19 +198,19 @@ def normalized(layer: Any, old: bool, **settings: Any) -> Any:
 @pytest.mark.parametrize("old", [True, False])
 @pytest.mark.parametrize("dim", [0, 1, None])
 def test_weight_normalization_gives_the_weight_of_the_layer(old: bool, dim: int | None) -> None:
-    """The weight is what the layer draws as its directions, for there its fans are counted."""
+    """The weight equals the directions, which are filled with the fans of the layer."""
     module = nn.ModuleDict({"layer": normalized(nn.ConvTranspose1d(8, 6, 5, groups=2), old, dim=dim)})
     report = fk_torch.init_module_(module, rng=5)
     name = "layer.weight_v" if old else "layer.parametrizations.weight.original1"
     assert report.filled[name] == "ConvTranspose1d: kaiming_normal(groups=2, transposed=True)"
-    drawn = fk.normal((8, 3, 5), std=relu_std(4 * 5), rng=key(name))
-    module["layer"](torch.zeros(1, 8, 4))  # by which the old one makes the weight
-    assert np.allclose(values(module["layer"].weight), drawn, rtol=1e-5)
+    directions = fk.normal((8, 3, 5), std=relu_std(4 * 5), rng=key(name))
+    module["layer"](torch.zeros(1, 8, 4))  # the hook of the old variant computes the weight
+    assert np.allclose(values(module["layer"].weight), directions, rtol=1e-5)
     assert values(module["layer"].bias).max() == 0
 
 
 @pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated")
-def test_padding_row_of_a_reparametrized_embedding_is_filled() -> None:
+def test_reparametrized_embedding_with_a_padding_row_is_filled() -> None:
     for old in (True, False):
         module = normalized(nn.Embedding(9, 4, padding_idx=2), old)
         fk_torch.init_module_(module, rng=5)
@@ -313,7 +313,7 @@ def inference(make: Callable[..., Any]) -> Any:
 
 
 class Product(nn.Module):  # type: ignore[name-defined, misc]
-    """Makes a weight of two tensors."""
+    """A parametrization that computes a weight from two tensors."""
 
     def forward(self, left: Any, right: Any) -> Any:
         return left * right
@@ -322,8 +322,8 @@ class Product(nn.Module):  # type: ignore[name-defined, misc]
         return weight, torch.ones_like(weight)
 
 
-REFUSED: dict[str, tuple[Callable[[], Any], dict[str, Any], type[Exception], str]] = {
-    "no module": (lambda: 3, {}, TypeError, r"module must be a torch.nn.Module, not int 3"),
+BAD_CALLS: dict[str, tuple[Callable[[], Any], dict[str, Any], type[Exception], str]] = {
+    "not a module": (lambda: 3, {}, TypeError, r"module must be a torch.nn.Module, not int 3"),
     "the meta device": (
         lambda: nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3, device="meta")),
         {},
@@ -366,7 +366,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], dict[str, Any], type[Exception], str
         ValueError,
         r"parameter 'parametrizations.weight.original0' of a parametrization must have a rule in rules, got none",
     ),
-    "a rule that is none": (
+    "a misspelt rule": (
         lambda: nn.Linear(3, 3),
         {"rules": {"*": "kaimin_normal"}},
         ValueError,
@@ -378,16 +378,16 @@ REFUSED: dict[str, tuple[Callable[[], Any], dict[str, Any], type[Exception], str
 
 
 @pytest.mark.filterwarnings("ignore:Lazy modules are a new feature")
-@pytest.mark.parametrize(("make", "arguments", "error", "message"), REFUSED.values(), ids=REFUSED)
+@pytest.mark.parametrize(("make", "arguments", "error", "message"), BAD_CALLS.values(), ids=BAD_CALLS)
 def test_errors_are_raised_before_anything_is_written(
     make: Callable[[], Any], arguments: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     module = make()
-    state = {name: values(p).copy() for name, p in module.state_dict().items() if plain(p)} if module != 3 else {}
+    state = {name: values(p).copy() for name, p in module.state_dict().items() if is_plain(p)} if module != 3 else {}
     with pytest.raises(error, match=message):
         fk_torch.init_module_(module, **arguments)
     assert all(np.array_equal(values(module.state_dict()[name]), before) for name, before in state.items())
 
 
-def plain(parameter: Any) -> bool:
+def is_plain(parameter: Any) -> bool:
     return type(parameter) is torch.Tensor and not parameter.is_meta and not parameter.is_complex()

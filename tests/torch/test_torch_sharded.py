@@ -1,4 +1,4 @@
-"""Tensors sharded over processes: each rank's part, and what they gather, are the bits of one process."""
+"""DTensors: local and gathered values are bitwise identical to those of a single process."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ pytest.importorskip("torch")
 pytest.importorskip("fastkaiming.torch")
 
 CASES = [
-    *("functions", "accelerated", "of_no_axes", "beside_the_mesh", "cut_as_no_placement_does"),
+    *("functions", "accelerated", "tensor_without_axes", "rank_outside_the_mesh", "inconsistent_placement"),
     *("fsdp", "fsdp_and_tensor_parallelism"),
 ]
 
