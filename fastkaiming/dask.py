@@ -85,7 +85,7 @@ def _lazy(in_place: Callable[..., Any]) -> Lazy:
     dtype : data type, default numpy.float32
         A data type that :func:`fastkaiming.fill_` supports.
     {", ".join(own)}
-        See :func:`fastkaiming.{name}_`. Fans are computed from ``shape``, not from the shape of a chunk.
+        See :func:`fastkaiming.{name}_`. A fan, if there is one, is computed from ``shape``, not from a chunk.
     chunks : int, tuple, dict or str, default "auto"
         The chunks, in any form that :func:`dask.array.ones` accepts. The values do not depend on them.
     rng : int, Key, Generator, numpy.random.Generator or None, default 0
