@@ -1,7 +1,8 @@
-"""The initializers as lazy Dask arrays: values that no cut into chunks, no worker and no order of tasks can change.
+"""Initializers that return lazy Dask arrays, whose chunks are filled when they are computed.
 
-Every chunk is a part of the whole tensor (:func:`fastkaiming.fill_` with ``global_shape`` and ``index``), filled by the
-worker thread that its task runs on. Needs Dask: ``pip install 'fastkaiming[dask]'``.
+The values do not depend on the chunks, on the workers or on the order of the tasks, because each chunk is filled as a
+shard of the whole array (see ``global_shape`` and ``index`` of :func:`fastkaiming.fill_`). Each chunk is filled by one
+thread, the one that runs its task. This module needs Dask: ``pip install 'fastkaiming[dask]'``.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -44,7 +45,7 @@ __all__ = [
 
 
 class Lazy(Protocol):
-    """The type of an in-place initializer's lazy twin; ``args`` and ``kwargs`` are the initializer's own."""
+    """The type of the lazy variant of an initializer; ``args`` and ``kwargs`` are the initializer's own arguments."""
 
     def __call__(
         self,
@@ -59,47 +60,48 @@ class Lazy(Protocol):
 
 
 def _lazy(in_place: Callable[..., Any]) -> Lazy:
-    """Make the lazy twin of an in-place initializer, signature and documentation included."""
+    """Return the lazy variant of an in-place initializer, with its signature and documentation."""
     name = in_place.__name__.removesuffix("_")
-    form = _signature(in_place)
+    lazy_signature = _signature(in_place)
 
-    def twin(*args: Any, **kwargs: Any) -> da.Array:
+    def lazy(*args: Any, **kwargs: Any) -> da.Array:
         try:
-            given = form.bind(*args, **kwargs)
+            bound = lazy_signature.bind(*args, **kwargs)
         except TypeError as error:
-            raise TypeError(f"{name}() {error}; it takes {', '.join(form.parameters)}") from None
-        given.apply_defaults()
-        shape, dtype, chunks, rng = (given.arguments.pop(each) for each in ("shape", "dtype", "chunks", "rng"))
-        return _array(in_place, given.arguments, shape, dtype, chunks, rng)
+            raise TypeError(f"{name}() {error}; it takes {', '.join(lazy_signature.parameters)}") from None
+        bound.apply_defaults()
+        shape, dtype, chunks, rng = (bound.arguments.pop(each) for each in ("shape", "dtype", "chunks", "rng"))
+        return _array(in_place, bound.arguments, shape, dtype, chunks, rng)
 
-    own = [each for each in form.parameters if each not in {"shape", "dtype", "chunks", "rng"}]
-    twin.__name__ = twin.__qualname__ = name
-    twin.__signature__ = form  # type: ignore[attr-defined]
-    twin.__doc__ = f"""Return a lazy array, whose chunks :func:`fastkaiming.{name}_` fills when they are computed.
+    own = [each for each in lazy_signature.parameters if each not in {"shape", "dtype", "chunks", "rng"}]
+    lazy.__name__ = lazy.__qualname__ = name
+    lazy.__signature__ = lazy_signature  # type: ignore[attr-defined]
+    lazy.__doc__ = f"""Return a lazy array whose chunks :func:`fastkaiming.{name}_` fills when they are computed.
 
     Parameters
     ----------
     shape : int or sequence of int
         The shape of the array.
     dtype : data type, default numpy.float32
-        One that :func:`fastkaiming.fill_` takes.
+        A data type that :func:`fastkaiming.fill_` supports.
     {", ".join(own)}
-        As in :func:`fastkaiming.{name}_`; what scales with a fan counts it in ``shape``, not in a chunk.
+        See :func:`fastkaiming.{name}_`. A fan, if there is one, is computed from ``shape``, not from a chunk.
     chunks : int, tuple, dict or str, default "auto"
-        The chunks, as :func:`dask.array.ones` takes them. No value depends on them.
-    rng : int, Key, Generator or numpy.random.Generator, default 0
-        Which values are drawn: see :func:`fastkaiming.fill_`. It is asked for its key once, when the array is made.
-        None stands for fresh entropy.
+        The chunks, in any form that :func:`dask.array.ones` accepts. The values do not depend on them.
+    rng : int, Key, Generator, numpy.random.Generator or None, default 0
+        The source of the values; see :func:`fastkaiming.fill_`. A key is taken from it once, when the array is created.
+        If it is None, the seed comes from the operating system.
 
     Returns
     -------
     dask.array.Array
-        The array. Its name is made of the arguments: equal ones give equal names, in every process.
+        The lazy array. Its name is derived from the arguments: equal arguments give equal names in every process.
 
     Raises
     ------
     TypeError, ValueError
-        As :func:`fastkaiming.{name}_` and :func:`dask.array.ones` do, before any task is made.
+        If :func:`fastkaiming.{name}_` or :func:`dask.array.ones` raises this error for an argument. The error is raised
+        when the array is created, not when it is computed.
 
     Examples
     --------
@@ -109,25 +111,25 @@ def _lazy(in_place: Callable[..., Any]) -> Lazy:
     >>> bool((lazy.compute() == fk.{name}((300, 40), rng=42)).all())
     True
     """
-    return twin
+    return lazy
 
 
 def _signature(in_place: Callable[..., Any]) -> Signature:
-    """Return the signature of a lazy twin: that of the initializer, less what each chunk has of its own."""
+    """Return the signature of a lazy variant: that of the initializer, without arguments that differ between chunks."""
     _, *same = (
         each
         for each in signature(in_place).parameters.values()
         if each.name not in {"rng", "global_shape", "index", "threads"}
     )
-    named = [each for each in same if each.kind is Parameter.KEYWORD_ONLY]
+    keyword_only = [each for each in same if each.kind is Parameter.KEYWORD_ONLY]
     return Signature(
         [
             Parameter("shape", Parameter.POSITIONAL_OR_KEYWORD, annotation=int | Sequence[int]),
             Parameter("dtype", Parameter.POSITIONAL_OR_KEYWORD, default=np.float32, annotation=DTypeLike),
-            *(each for each in same if each not in named),
+            *(each for each in same if each not in keyword_only),
             Parameter("chunks", Parameter.KEYWORD_ONLY, default="auto", annotation=Any),
             Parameter("rng", Parameter.KEYWORD_ONLY, default=0, annotation=Rng),
-            *named,
+            *keyword_only,
         ],
         return_annotation=da.Array,
     )
@@ -141,48 +143,47 @@ def _array(
     chunks: Any,
     rng: Rng,
 ) -> da.Array:
-    """Return the lazy array; whatever is wrong with an argument is said here, not by a task."""
+    """Check all arguments and return the lazy array, so that errors are raised here and not in a task."""
     shape = _validation.shape("shape", shape)
-    nothing = empty([0] * len(shape), dtype)
-    dtype = nothing.dtype
-    fill = partial(_fill, in_place=in_place, arguments=arguments, shape=shape, dtype=dtype)
-    fill([slice(0, 0)] * len(shape), key=Key(0))
-    cuts = _chunk_sizes(chunks, shape, dtype)
-    key = key_from(rng)  # last, for a Generator gives nothing to a call that is refused
-    # The items, for some releases of Dask order a dict by the hashes of its keys, which no other process has.
-    token = tokenize(
-        in_place, [(each, _canonical_number(value)) for each, value in arguments.items()], shape, dtype, cuts, key
-    )
+    meta = empty([0] * len(shape), dtype)
+    dtype = meta.dtype
+    fill = partial(_fill_chunk, in_place=in_place, arguments=arguments, shape=shape, dtype=dtype)
+    fill([slice(0, 0)] * len(shape), key=Key(0))  # an empty chunk, for which the initializer checks its arguments
+    chunk_sizes = _chunk_sizes(chunks, shape, dtype)
+    key = key_from(rng)  # last, so that a call that raises an error takes nothing from a Generator
+    # A list of items, because some releases of Dask order a dict by the hashes of its keys, which differ by process.
+    items = [(name, _canonical_number(value)) for name, value in arguments.items()]
+    token = tokenize(in_place, items, shape, dtype, chunk_sizes, key)
     axes = tuple(range(len(shape)))
     return da.blockwise(
         partial(fill, key=key),
         axes,
-        ArraySliceDep(cuts),
+        ArraySliceDep(chunk_sizes),
         axes,
         name=f"{in_place.__name__.removesuffix('_')}-{token}",
         dtype=dtype,
-        meta=nothing,
+        meta=meta,
         align_arrays=False,
     )
 
 
 def _canonical_number(value: Any) -> Any:
-    """Return one number for all that are equal, of whatever type, 0.0 for -0.0 as well: they fill alike."""
+    """Return the same float for equal numbers of any type, and 0.0 for -0.0, because they give the same values."""
     return float(value) + 0.0 if isinstance(value, Real) else value
 
 
 def _chunk_sizes(chunks: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[tuple[int, ...], ...]:
     """Return the sizes of the chunks along each axis."""
-    cuts = tuple(
+    chunk_sizes = tuple(
         tuple(_validation.integer(f"chunks[{axis}]", size, 0, shape[axis]) for size in sizes)
         for axis, sizes in enumerate(normalize_chunks(chunks, shape, dtype=dtype))
     )
-    if tuple(map(sum, cuts)) != shape:  # Dask cuts fractions off after it has added them up
+    if tuple(map(sum, chunk_sizes)) != shape:  # Dask truncates fractional sizes after it has checked their sum
         raise ValueError(f"chunks must add up to shape {shape}, got {_validation.shown(chunks)}")
-    return cuts
+    return chunk_sizes
 
 
-def _fill(
+def _fill_chunk(
     index: Sequence[slice],
     *,
     in_place: Callable[..., Any],
@@ -191,7 +192,7 @@ def _fill(
     dtype: np.dtype[Any],
     key: Key,
 ) -> NDArray[Any]:
-    """Return the chunk that stands at an index of the whole, filled by this thread alone: others fill other chunks."""
+    """Return the chunk at an index of the whole array, filled by this thread only; other threads fill other chunks."""
     chunk = np.empty([each.stop - each.start for each in index], dtype)
     in_place(chunk, **arguments, rng=key, global_shape=shape, index=index, threads=1)
     return chunk

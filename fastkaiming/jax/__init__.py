@@ -1,4 +1,4 @@
-"""For JAX: the initializers of :mod:`jax.nn.initializers` by name and signature, and arrays over many devices.
+"""Fast initializers for JAX, with the names and signatures of :mod:`jax.nn.initializers`, and sharded arrays.
 
 >>> import jax
 >>> from fastkaiming.jax import he_normal, make
@@ -8,11 +8,12 @@
 >>> bool((make(he_normal(), 42, (256, 128)) == kernel).all())
 True
 
-The distributions are JAX's, the values fastkaiming's own: a function of the key, the index and the dtype. A key of two
-words (threefry's, which is JAX's default) is the seed ``words[0] * 2**32 + words[1]``, so that ``jax.random.key(42)``
-draws what ``rng=42`` does; of a key of four (rbg's), the latter two are the stream. Keys that were split are as good.
+The distributions are those of JAX. The values are those of fastkaiming, and depend only on the key, the index and the
+dtype. A key of two words (threefry, JAX's default) is the seed ``words[0] * 2**32 + words[1]``, so
+``jax.random.key(42)`` gives the same values as ``rng=42``. In a key of four words (rbg), the first two words are the
+seed and the last two are the stream. You can also pass keys from ``jax.random.split``.
 
-``constant``, ``zeros``, ``ones``, ``orthogonal`` and ``delta_orthogonal`` are JAX's own functions, with JAX's values.
+``constant``, ``zeros``, ``ones``, ``orthogonal`` and ``delta_orthogonal`` are JAX's own functions.
 """
 
 from fastkaiming import _validation

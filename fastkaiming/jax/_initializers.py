@@ -1,4 +1,4 @@
-"""The random initializers of :mod:`jax.nn.initializers`, by name and signature."""
+"""The random initializers, with the names and signatures of :mod:`jax.nn.initializers`."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -31,28 +31,30 @@ def variance_scaling(
     batch_axis: Axes = (),
     dtype: Any = None,
 ) -> Initializer:
-    """Return an initializer whose values have the mean 0 and the variance scale / fan.
+    """Return an initializer whose values have mean 0 and variance scale / fan.
 
-    It is :func:`jax.nn.initializers.variance_scaling`; :func:`fastkaiming.variance_scaling_` has the formulas.
+    The arguments are those of :func:`jax.nn.initializers.variance_scaling`. See :func:`fastkaiming.variance_scaling_`
+    for the formulas.
 
     Parameters
     ----------
     scale : float
-        What the variance is, times the fan; 0 or above.
+        The variance multiplied by the fan. It must not be negative.
     mode : {"fan_in", "fan_out", "fan_avg", "fan_geo_avg"}
-        Which fan: of the inputs, of the outputs, or the arithmetic or geometric mean of both.
+        The fan: that of the inputs, that of the outputs, or their arithmetic or geometric mean.
     distribution : {"truncated_normal", "normal", "uniform"}
-        What is drawn.
+        The distribution of the values.
     in_axis, out_axis, batch_axis : int or sequence of int
-        Which axes of a shape are inputs, outputs, and a batch that is part of no fan. All others are the receptive
-        field, part of both fans.
+        The axes of inputs, of outputs and of a batch, which counts towards neither fan. All other axes are the
+        receptive field, which counts towards both fans.
     dtype : dtype, optional
-        The dtype of arrays that are asked for without one.
+        The dtype of arrays if a call does not pass one.
 
     Returns
     -------
     Initializer
-        Call it as ``init(key, shape, dtype)``. A wrong mode, distribution or axis is refused there, as by JAX.
+        Call it as ``init(key, shape, dtype)``. A wrong mode, distribution or axis raises an error at that call, as in
+        JAX.
 
     Examples
     --------
@@ -75,7 +77,7 @@ def _variance(
     field = math.prod(shape) / inputs / outputs / batch
     fan = MODES[mode]({"I": inputs * field, "O": outputs * field}.__getitem__)
     chosen = variance_scaling_distribution(shape, distribution, 1.0, float(scale), "fan_in", fan, None, 1, False)
-    return cast("Distribution", chosen)  # there is none for a fan of 0, which JAX has refused
+    return cast("Distribution", chosen)  # it is None only for a fan of 0, for which JAX has raised an error
 
 
 def _size(shape: tuple[int, ...], axes: Axes) -> int:
@@ -83,22 +85,23 @@ def _size(shape: tuple[int, ...], axes: Axes) -> int:
 
 
 def _initializer(
-    formula: Callable[..., Distribution], theirs: Callable[..., Any], settings: dict[str, Any], dtype: Any
+    distribution: Callable[..., Distribution], jax_function: Callable[..., Any], settings: dict[str, Any], dtype: Any
 ) -> Initializer:
-    """Return an initializer of settings that can be compared and hashed, whatever they were given as."""
-    return Initializer(formula, theirs, tuple((name, _plain(value)) for name, value in settings.items()), dtype)
+    """Return an initializer with its settings converted to types that can be compared and hashed."""
+    hashable = tuple((name, _hashable(value)) for name, value in settings.items())
+    return Initializer(distribution, jax_function, hashable, dtype)
 
 
-def _plain(value: Any) -> Any:
+def _hashable(value: Any) -> Any:
     if isinstance(value, list):
         return tuple(value)
     return value.item() if isinstance(value, jax.Array | np.ndarray | np.generic) else value
 
 
 def glorot_uniform(in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None) -> Initializer:
-    """Return Glorot's uniform initializer, as :func:`jax.nn.initializers.glorot_uniform`.
+    """Return Glorot's uniform initializer; see :func:`jax.nn.initializers.glorot_uniform`.
 
-    The values lie between -bound and bound = sqrt(6 / (fan_in + fan_out)).
+    The values lie between -bound and bound, where bound = sqrt(6 / (fan_in + fan_out)).
 
     Parameters
     ----------
@@ -121,9 +124,10 @@ def glorot_uniform(in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (
 
 
 def glorot_normal(in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None) -> Initializer:
-    """Return Glorot's truncated normal initializer, as :func:`jax.nn.initializers.glorot_normal`.
+    """Return Glorot's truncated normal initializer; see :func:`jax.nn.initializers.glorot_normal`.
 
-    The standard deviation of the values is sqrt(2 / (fan_in + fan_out)), cut off at two of those before the cut.
+    The standard deviation of the values is sqrt(2 / (fan_in + fan_out)).
+    They are truncated at two standard deviations of the normal distribution before truncation.
 
     Parameters
     ----------
@@ -146,9 +150,9 @@ def glorot_normal(in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = ()
 
 
 def lecun_uniform(in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None) -> Initializer:
-    """Return LeCun's uniform initializer, as :func:`jax.nn.initializers.lecun_uniform`.
+    """Return LeCun's uniform initializer; see :func:`jax.nn.initializers.lecun_uniform`.
 
-    The values lie between -bound and bound = sqrt(3 / fan_in).
+    The values lie between -bound and bound, where bound = sqrt(3 / fan_in).
 
     Parameters
     ----------
@@ -171,9 +175,10 @@ def lecun_uniform(in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = ()
 
 
 def lecun_normal(in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None) -> Initializer:
-    """Return LeCun's truncated normal initializer, as :func:`jax.nn.initializers.lecun_normal`.
+    """Return LeCun's truncated normal initializer; see :func:`jax.nn.initializers.lecun_normal`.
 
-    The standard deviation of the values is sqrt(1 / fan_in), cut off at two of those before the cut.
+    The standard deviation of the values is sqrt(1 / fan_in).
+    They are truncated at two standard deviations of the normal distribution before truncation.
 
     Parameters
     ----------
@@ -196,9 +201,9 @@ def lecun_normal(in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (),
 
 
 def he_uniform(in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None) -> Initializer:
-    """Return He's (Kaiming's) uniform initializer, as :func:`jax.nn.initializers.he_uniform`.
+    """Return He's (Kaiming's) uniform initializer; see :func:`jax.nn.initializers.he_uniform`.
 
-    The values lie between -bound and bound = sqrt(6 / fan_in).
+    The values lie between -bound and bound, where bound = sqrt(6 / fan_in).
 
     Parameters
     ----------
@@ -221,9 +226,10 @@ def he_uniform(in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), d
 
 
 def he_normal(in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None) -> Initializer:
-    """Return He's (Kaiming's) truncated normal initializer, as :func:`jax.nn.initializers.he_normal`.
+    """Return He's (Kaiming's) truncated normal initializer; see :func:`jax.nn.initializers.he_normal`.
 
-    The standard deviation of the values is sqrt(2 / fan_in), cut off at two of those before the cut.
+    The standard deviation of the values is sqrt(2 / fan_in).
+    They are truncated at two standard deviations of the normal distribution before truncation.
 
     Parameters
     ----------
@@ -250,14 +256,14 @@ kaiming_uniform, kaiming_normal = he_uniform, he_normal
 
 
 def normal(stddev: float = 1e-2, dtype: Any = None) -> Initializer:
-    """Return an initializer of normal values of mean 0, as :func:`jax.nn.initializers.normal`.
+    """Return an initializer of normal values with mean 0; see :func:`jax.nn.initializers.normal`.
 
     Parameters
     ----------
     stddev : float, default 0.01
-        The standard deviation, 0 or above.
+        The standard deviation. It must not be negative.
     dtype : dtype, optional
-        The dtype of arrays that are asked for without one.
+        The dtype of arrays if a call does not pass one.
 
     Returns
     -------
@@ -279,14 +285,14 @@ def _normal(_: tuple[int, ...], stddev: float) -> Distribution:
 
 
 def uniform(scale: float = 1e-2, dtype: Any = None) -> Initializer:
-    """Return an initializer of uniform values in [0, ``scale``), as :func:`jax.nn.initializers.uniform`.
+    """Return an initializer of uniform values in [0, ``scale``); see :func:`jax.nn.initializers.uniform`.
 
     Parameters
     ----------
     scale : float, default 0.01
-        The upper bound; all values are below it. If it is negative, the values lie in [``scale``, 0).
+        The upper bound, which is excluded. If it is negative, the values lie in [``scale``, 0).
     dtype : dtype, optional
-        The dtype of arrays that are asked for without one.
+        The dtype of arrays if a call does not pass one.
 
     Returns
     -------
@@ -308,16 +314,17 @@ def _uniform(_: tuple[int, ...], scale: float) -> Distribution:
 
 
 def truncated_normal(stddev: float = 1e-2, dtype: Any = None, lower: float = -2.0, upper: float = 2.0) -> Initializer:
-    """Return an initializer of truncated normal values, as :func:`jax.nn.initializers.truncated_normal`.
+    """Return an initializer of truncated normal values; see :func:`jax.nn.initializers.truncated_normal`.
 
     Parameters
     ----------
     stddev : float, default 0.01
-        The standard deviation before the cut, 0 or above; the values have a smaller one.
+        The standard deviation before truncation, which must not be negative. Truncation makes that of the values
+        smaller.
     dtype : dtype, optional
-        The dtype of arrays that are asked for without one.
+        The dtype of arrays if a call does not pass one.
     lower, upper : float
-        The bounds, in units of ``stddev``.
+        The bounds of the values, in units of ``stddev``.
 
     Returns
     -------

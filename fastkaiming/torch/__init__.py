@@ -1,14 +1,17 @@
-"""PyTorch: :mod:`torch.nn.init` at the speed of memory, for single tensors, for any code, and for whole modules.
+"""Fast, reproducible initialization for PyTorch, as a replacement for :mod:`torch.nn.init`.
 
-``import fastkaiming.torch as init`` serves in place of ``from torch.nn import init``: the same names, arguments,
-defaults, warnings, errors and results. The random ones fill tensors on the CPU from fastkaiming's streams, with the
-same values on any number of threads, on any machine, and in every shard of a DTensor.
+Replace ``from torch.nn import init`` with ``import fastkaiming.torch as init``. The names, arguments, defaults,
+warnings, errors and return values are the same. The random functions fill tensors on the CPU from fastkaiming's
+streams: the values do not depend on the number of threads, on the machine, or on how a DTensor is sharded.
+
+:func:`accelerate` applies the same fills to code that you do not want to change, and :func:`init_module_` initializes
+all parameters of a module.
 """
 
 from fastkaiming import _validation
 
 try:
-    from torch.nn.init import (  # noqa: F401  two of them are private, but widely used
+    from torch.nn.init import (  # noqa: F401  other libraries use the two private functions
         _calculate_correct_fan,
         _calculate_fan_in_and_fan_out,
         calculate_gain,

@@ -1,8 +1,9 @@
-"""A block of code in which torch's in-place random fills are ours, and outside of which nothing is changed.
+"""The context manager ``accelerate()``, within which fastkaiming performs torch's in-place random fills.
 
-torch's Python code fills tensors by their methods ``normal_`` and ``uniform_``, which are replaced for as long as any
-block is open, and pass on what is not asked for within one. A TorchDispatchMode would see the fills as well, but it
-costs every operation of the block some microseconds; and it is by methods that ``torch.randn`` stays as it is.
+torch's Python code fills tensors by calling their methods ``normal_`` and ``uniform_``. While any ``with`` block is
+open, these methods are replaced. A replacement calls the original method unless it is called within a block. A
+TorchDispatchMode could intercept the fills as well, but it would slow down every operation in the block by some
+microseconds, and it would also intercept ``torch.randn``.
 """
 
 import inspect
@@ -21,20 +22,20 @@ from torch.nn import init
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
 from fastkaiming import _validation
-from fastkaiming.torch._initializers import RecordingTensor, try_fill, try_fill_like, try_fill_trunc_normal
+from fastkaiming.torch._initializers import RecordingTensor, make_try_fill, try_fill, try_fill_trunc_normal
 from fastkaiming.torch._tensors import is_fillable
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Acceleration:
-    """What :func:`accelerate` returns: use it as a context manager, or to decorate a function."""
+    """The return value of :func:`accelerate`: a context manager that is also a decorator."""
 
     def __init__(self) -> None:
-        self._token: Token[Acceleration | None] | None = None  # while the block is open
+        self._token: Token[Acceleration | None] | None = None  # set while the block is open
 
     def enclosing(self) -> "Acceleration | None":
-        """Return the block in which this one was entered."""
+        """Return the block within which this one was entered, or None."""
         block = None if self._token is None else self._token.old_value
         return block if isinstance(block, Acceleration) else None
 
@@ -48,24 +49,24 @@ class Acceleration:
         token, self._token = self._token, None
         assert token is not None
         _leave(self)
-        with suppress(ValueError):  # where it is left in another context than it was entered in, by async fixtures say
+        with suppress(ValueError):  # left in another context than it was entered in, for example by an async fixture
             _innermost.reset(token)
 
     def __call__(self, function: F) -> F:
-        """Return a function that runs in a block of its own."""
+        """Return a function that calls the given one within a new block."""
         if not callable(function) or isinstance(function, type):
             raise TypeError(f"accelerate() must decorate a function, not {_validation.shown(function)}")
         runs_later = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
         if any(kind(function) for kind in runs_later):
             raise TypeError(
-                f"accelerate() must decorate a function that has run when it returns, not "
-                f"{_validation.shown(function)}: open a with block inside of it"
+                f"accelerate() must decorate a function that is not a generator or coroutine function, got "
+                f"{_validation.shown(function)}: use a with block inside it instead"
             )
 
         @wraps(function)
-        def accelerated(*args: Any, **named: Any) -> Any:
+        def accelerated(*args: Any, **kwargs: Any) -> Any:
             with Acceleration():
-                return function(*args, **named)
+                return function(*args, **kwargs)
 
         return accelerated  # type: ignore[return-value]
 
@@ -75,35 +76,42 @@ def accelerate() -> Acceleration: ...
 @overload
 def accelerate(function: F) -> F: ...
 def accelerate(function: Callable[..., Any] | None = None) -> Any:
-    """Fill tensors on the CPU from fastkaiming's streams within the ``with`` block, or the function decorated.
+    """Fill CPU tensors from fastkaiming's streams within a ``with`` block or a decorated function.
 
-    What ``normal_`` and ``uniform_`` fill is ours there, and all that torch, a library or your own code builds on them:
-    the constructors of :mod:`torch.nn`, the functions of :mod:`torch.nn.init`, a model of transformers from its
-    configuration. ``torch.nn.init.trunc_normal_`` is ours as a whole. What decides the values is the seed that each
-    fill draws from its ``generator``, or from the one that ``torch.manual_seed`` sets.
+    Within the block, fastkaiming performs the fills of the tensor methods ``normal_`` and ``uniform_``. This covers
+    everything in torch, in other libraries and in your own code that calls them: the constructors of :mod:`torch.nn`,
+    the functions of :mod:`torch.nn.init`, and transformers' models that are created from a configuration.
+    ``torch.nn.init.trunc_normal_`` is replaced as well. Each fill takes one seed from its ``generator`` argument, or
+    from the generator that ``torch.manual_seed`` seeds; this seed determines all values.
 
-    Left to torch are tensors of other devices, of other dtypes than float32, float64, float16 and bfloat16, and of
-    subclasses other than Parameter and DTensor; what autograd, a transform of :mod:`torch.func`, a tracer or another
-    TorchDispatchMode is to see; the functions that make a tensor, such as ``torch.randn``, or fill one by ``out=``; and
-    what is not called by the methods' names: ``torch.ops.aten.normal_``, say. Other threads are not affected, unless
-    they run in a copy of the block's context, as those of ``asyncio.to_thread`` do. A forked child process keeps only
-    the blocks that the forking thread is in. Blocks can be nested.
+    torch performs all other fills:
+
+    - tensors on other devices, of dtypes other than float32, float64, float16 and bfloat16, or of subclasses other than
+      Parameter and DTensor;
+    - fills that autograd records, or that a transform of :mod:`torch.func`, a tracer or another TorchDispatchMode
+      observes;
+    - functions that create a tensor or fill one given as ``out=``, such as ``torch.randn``;
+    - fills that do not call the two methods, such as ``torch.ops.aten.normal_``.
+
+    Other threads are not affected, unless they run in a copy of the block's context, as with ``asyncio.to_thread``. A
+    forked child process keeps only the blocks that the forking thread is in. Blocks can be nested.
 
     Parameters
     ----------
     function : callable, optional
-        A function to decorate: ``@accelerate`` is ``@accelerate()``. Generators and coroutines, which run after they
-        have been called, open a ``with`` block themselves.
+        The function to decorate; ``@accelerate`` is the same as ``@accelerate()``. Generator and coroutine functions
+        cannot be decorated, because their bodies run after the call has returned. Use a ``with`` block inside them.
 
     Returns
     -------
-    context manager, or the decorated function
-        A context manager that decorates functions too.
+    context manager or callable
+        The decorated function if ``function`` is given; otherwise a context manager, which can also be used as a
+        decorator.
 
     Raises
     ------
     TypeError
-        What is decorated is no function, or one whose body runs later.
+        If the decorated object is not a function, or if it is a generator or coroutine function.
 
     Examples
     --------
@@ -118,7 +126,7 @@ def accelerate(function: Callable[..., Any] | None = None) -> Any:
 
 
 _innermost: ContextVar[Acceleration | None] = ContextVar("fastkaiming.torch.innermost", default=None)
-_open_blocks: dict[Acceleration, int] = {}  # each with the thread that entered it
+_open_blocks: dict[Acceleration, int] = {}  # maps each block to the thread that entered it
 # A signal handler or a finalizer may need the lock while the code that it interrupts, in the same thread, holds it.
 _lock = threading.RLock()
 
@@ -131,7 +139,7 @@ def _enter(block: Acceleration) -> None:
     with _lock:
         if block in _open_blocks:
             raise RuntimeError(
-                "a block of accelerate() must be left before it is entered again: call accelerate() anew"
+                "a block of accelerate() must be exited before it is entered again: call accelerate() for a new block"
             )
         _open_blocks[block] = threading.get_ident()
         _replace_or_restore()
@@ -139,29 +147,29 @@ def _enter(block: Acceleration) -> None:
 
 def _leave(block: Acceleration) -> None:
     with _lock:
-        _open_blocks.pop(block, None)  # a forked child may have dropped it
+        _open_blocks.pop(block, None)  # a forked child may have removed it already
         _replace_or_restore()
 
 
 def _replace_or_restore() -> None:
-    """Replace torch's functions if any block is open, and restore them if none is, whatever was done before."""
+    """Replace torch's functions if any block is open, and restore them otherwise."""
     while True:
         is_any_open = bool(_open_blocks)
-        for replacement in _PATCHES:
+        for patch in _PATCHES:
             if is_any_open:
-                replacement.make()
+                patch.apply()
             else:
-                replacement.undo()
+                patch.undo()
         if is_any_open == bool(_open_blocks):  # otherwise a signal handler has entered or left a block meanwhile
             return
 
 
 def _drop_blocks_of_other_threads() -> None:
-    """Keep, in a forked child, the blocks that its only thread can be in.
+    """In a forked child process, keep only the blocks that its only thread can be in.
 
-    Those are the blocks that the thread entered itself and those that surround its current context, as in a thread of
-    ``asyncio.to_thread``. The other threads do not exist in the child, so nobody would leave their blocks. One of them
-    may have held the lock at the time of the fork, and may have replaced some of torch's functions and not the others.
+    These are the blocks that the thread entered itself, and the blocks that enclose its current context, as in a thread
+    of ``asyncio.to_thread``. The other threads do not exist in the child, so their blocks would never be left. At the
+    time of the fork, another thread may have held the lock and may have replaced only some of torch's functions.
     """
     global _lock
     _lock = threading.RLock()
@@ -182,88 +190,93 @@ if hasattr(os, "register_at_fork"):
 
 
 class _Patch:
-    """A name of torch's, and what stands there while blocks are open. A name that others have replaced is theirs."""
+    """An attribute of torch and its replacement; an attribute that other code has replaced is left unchanged."""
 
-    def __init__(self, place: Any, name: str, ours_of: Callable[[Any], Any]) -> None:
-        self.place, self.name = place, name
-        self.is_inherited = name not in vars(place)
-        self.theirs = getattr(place, name)
-        self.ours = ours_of(self.theirs)
+    def __init__(self, owner: Any, name: str, make_replacement: Callable[[Any], Any]) -> None:
+        self.owner, self.name = owner, name
+        self.is_inherited = name not in vars(owner)
+        self.original = getattr(owner, name)
+        self.replacement = make_replacement(self.original)
 
-    def make(self) -> None:
-        if getattr(self.place, self.name) is self.theirs:
-            setattr(self.place, self.name, self.ours)
+    def apply(self) -> None:
+        if getattr(self.owner, self.name) is self.original:
+            setattr(self.owner, self.name, self.replacement)
 
     def undo(self) -> None:
-        if getattr(self.place, self.name) is not self.ours:
+        if getattr(self.owner, self.name) is not self.replacement:
             return
         if self.is_inherited:
-            with suppress(AttributeError):  # where a signal handler has left a block meanwhile
-                delattr(self.place, self.name)
+            with suppress(AttributeError):  # a signal handler may have left a block meanwhile
+                delattr(self.owner, self.name)
         else:
-            setattr(self.place, self.name, self.theirs)
+            setattr(self.owner, self.name, self.original)
 
 
-def _method(ask: Callable[..., Any]) -> Callable[[Any], Any]:
-    """Return what makes a method of tensors ours."""
+def _make_method(record: Callable[..., Any]) -> Callable[[Any], Any]:
+    """Return a function that makes the replacement of a tensor method, whose fills ``record`` describes."""
 
-    def ours_of(theirs: Any) -> Any:
-        @wraps(theirs)
-        def method(self: Any, *args: Any, generator: torch.Generator | None = None, **named: Any) -> Any:
+    def make_replacement(original: Any) -> Any:
+        @wraps(original)
+        def method(self: Any, *args: Any, generator: torch.Generator | None = None, **kwargs: Any) -> Any:
             if is_compiling() or not _is_active() or not is_fillable(self):
-                return theirs(self, *args, generator=generator, **named)
+                return original(self, *args, generator=generator, **kwargs)
             if has_torch_function_variadic(self):
-                return handle_torch_function(method, (self,), self, *args, generator=generator, **named)
-            if not _is_recorded(self) and try_fill(ask, self, args, named, generator):
+                return handle_torch_function(method, (self,), self, *args, generator=generator, **kwargs)
+            if not _is_recorded_by_autograd(self) and try_fill(record, self, args, kwargs, generator):
                 return self
-            return theirs(self, *args, generator=generator, **named)
+            return original(self, *args, generator=generator, **kwargs)
 
         return method
 
-    return ours_of
+    return make_replacement
 
 
-def _is_recorded(tensor: torch.Tensor) -> bool:
-    """Tell whether autograd wants to see the fill."""
+def _is_recorded_by_autograd(tensor: torch.Tensor) -> bool:
     return bool(tensor.requires_grad and torch.is_grad_enabled())
 
 
-def _initializer(theirs: Any) -> Any:
-    """Make a function of torch.nn.init ours, whose Python takes longer than the fill of a small tensor."""
-    drawn_from = try_fill_like(theirs)
+def _make_initializer(original: Any) -> Any:
+    """Return the replacement of a function of torch.nn.init.
 
-    @wraps(theirs)
-    def function(tensor: Any, *args: Any, **named: Any) -> Any:
-        is_deferrable = (
+    The replaced methods would suffice, but the Python code of torch's function takes longer than a small fill.
+    """
+    try_fill_with = make_try_fill(original)
+
+    @wraps(original)
+    def function(tensor: Any, *args: Any, **kwargs: Any) -> Any:
+        can_fill = (
             not is_compiling() and _is_active() and is_fillable(tensor) and not has_torch_function_variadic(tensor)
         )
-        return tensor if is_deferrable and drawn_from(tensor, args, named) else theirs(tensor, *args, **named)
+        return tensor if can_fill and try_fill_with(tensor, args, kwargs) else original(tensor, *args, **kwargs)
 
     return function
 
 
-def _truncated(theirs: Any) -> Any:
-    """Make torch's truncated normal ours behind the name by which other modules have imported it."""
+def _make_trunc_normal(original: Any) -> Any:
+    """Return the replacement of the private function that ``torch.nn.init.trunc_normal_`` calls.
 
-    @wraps(theirs)
-    def function(tensor: Any, *args: Any, **named: Any) -> Any:
+    ``trunc_normal_`` itself is not replaced, because other modules may have imported it by name.
+    """
+
+    @wraps(original)
+    def function(tensor: Any, *args: Any, **kwargs: Any) -> Any:
         if is_compiling() or not _is_active() or not is_fillable(tensor):
-            return theirs(tensor, *args, **named)
-        if not _is_recorded(tensor) and try_fill_trunc_normal(tensor, *args, **named):
+            return original(tensor, *args, **kwargs)
+        if not _is_recorded_by_autograd(tensor) and try_fill_trunc_normal(tensor, *args, **kwargs):
             return tensor
-        return theirs(tensor, *args, **named)
+        return original(tensor, *args, **kwargs)
 
     return function
 
 
 _PATCHES = (
-    _Patch(torch.Tensor, "normal_", _method(RecordingTensor.normal_)),
-    _Patch(torch.Tensor, "uniform_", _method(RecordingTensor.uniform_)),
-    _Patch(init, "_no_grad_trunc_normal_", _truncated),
-    _Patch(init, "uniform_", _initializer),
-    _Patch(init, "normal_", _initializer),
-    _Patch(init, "xavier_uniform_", _initializer),
-    _Patch(init, "xavier_normal_", _initializer),
-    _Patch(init, "kaiming_uniform_", _initializer),
-    _Patch(init, "kaiming_normal_", _initializer),
+    _Patch(torch.Tensor, "normal_", _make_method(RecordingTensor.normal_)),
+    _Patch(torch.Tensor, "uniform_", _make_method(RecordingTensor.uniform_)),
+    _Patch(init, "_no_grad_trunc_normal_", _make_trunc_normal),
+    _Patch(init, "uniform_", _make_initializer),
+    _Patch(init, "normal_", _make_initializer),
+    _Patch(init, "xavier_uniform_", _make_initializer),
+    _Patch(init, "xavier_normal_", _make_initializer),
+    _Patch(init, "kaiming_uniform_", _make_initializer),
+    _Patch(init, "kaiming_normal_", _make_initializer),
 )

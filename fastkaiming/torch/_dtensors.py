@@ -1,4 +1,4 @@
-"""Sharded tensors: which part of the whole a rank's local tensor is."""
+"""DTensors: the index of a rank's local tensor in the whole tensor."""
 
 import sys
 from collections.abc import Sequence
@@ -13,47 +13,59 @@ Slices: TypeAlias = tuple[slice, ...]
 
 
 def is_dtensor(tensor: torch.Tensor) -> bool:
-    """Tell whether a tensor is a DTensor; a process that has not imported them has none."""
+    """Return True if a tensor is a DTensor, without importing torch.distributed.tensor."""
     distributed = sys.modules.get("torch.distributed.tensor")
     return distributed is not None and isinstance(tensor, distributed.DTensor)
 
 
-def pieces(tensor: Any, local_shape: Sequence[int]) -> Sequence[tuple[Slices, Slices]] | None:
-    """Return where pieces lie in the local tensor, and where in the whole.
+def local_slices(tensor: Any, local_shape: Sequence[int]) -> Sequence[tuple[Slices, Slices]] | None:
+    """Return pairs of slices: the index of a region in the local tensor, and its index in the whole tensor.
 
-    None stands for values that are sums over ranks, and for a local tensor that is not what its placements say.
+    The result is None if the values are partial sums over the ranks, or if the shape of the local tensor is not the one
+    that its placements define.
     """
     coordinate = tensor.device_mesh.get_coordinate()
-    if coordinate is None:  # a rank that the mesh does not have
+    if coordinate is None:  # this rank is not part of the mesh
         return []
     if any(placement.is_partial() for placement in tensor.placements):
         return None
-    runs = [
-        _runs(tensor.device_mesh, tuple(coordinate), tuple(_along(each, axis) for each in tensor.placements), size)
+    slices_by_axis = [
+        _contiguous_slices(
+            tensor.device_mesh,
+            tuple(coordinate),
+            tuple(_placement_on_axis(placement, axis) for placement in tensor.placements),
+            size,
+        )
         for axis, size in enumerate(tensor.shape)
     ]
-    if [sum(local.stop - local.start for local, _ in axis) for axis in runs] != list(local_shape):
+    if [sum(local.stop - local.start for local, _ in pairs) for pairs in slices_by_axis] != list(local_shape):
         return None
-    return [(tuple(local for local, _ in piece), tuple(whole for _, whole in piece)) for piece in product(*runs)]
+    return [
+        (tuple(local for local, _ in pairs), tuple(whole for _, whole in pairs)) for pairs in product(*slices_by_axis)
+    ]
 
 
-def _along(placement: Any, axis: int) -> Any:
-    """Return what a placement does to one axis, as if the tensor had no other."""
+def _placement_on_axis(placement: Any, axis: int) -> Any:
+    """Return the placement of a tensor of one axis that divides it as ``placement`` divides the given axis."""
     from torch.distributed.tensor import Replicate, Shard
 
     if getattr(placement, "dim", None) != axis:
         return Replicate()
-    if hasattr(placement, "split_factor"):  # the cuts of FSDP2 beside tensor parallelism, made in another order
+    if hasattr(placement, "split_factor"):  # FSDP2 with tensor parallelism, which divides the axis in another order
         return type(placement)(0, split_factor=placement.split_factor)
     return Shard(0)
 
 
 @lru_cache(maxsize=1024)
-def _runs(mesh: Any, _coordinate: tuple[int, ...], placements: tuple[Any, ...], size: int) -> list[tuple[slice, slice]]:
-    """Return the runs of consecutive indices in this rank's part of an axis: where here, and where in the whole.
+def _contiguous_slices(
+    mesh: Any, _coordinate: tuple[int, ...], placements: tuple[Any, ...], size: int
+) -> list[tuple[slice, slice]]:
+    """Return pairs of slices, one for each run of consecutive indices in this rank's part of an axis.
 
-    Distributing the indices themselves tells what no offset does: those of some placements lie in several runs. Meshes
-    are equal whose ranks are the same, of whichever process group: hence the coordinate.
+    The first slice of a pair is the position in the local part, the second is the position in the whole axis. A single
+    offset does not describe every placement, because some give a rank several runs; therefore the indices themselves
+    are distributed. The coordinate is part of the cache key, because meshes with the same ranks compare equal even if
+    they belong to different process groups.
     """
     from torch.distributed.tensor import distribute_tensor
 

@@ -1,7 +1,8 @@
-"""The random names of :mod:`torch.nn.init`: they draw what torch's own would, from fastkaiming's streams.
+"""The random functions of :mod:`torch.nn.init`, filled from fastkaiming's streams.
 
-What an initializer draws is asked of torch itself, by its own function on a stand-in that only keeps the answer: so
-formulas, defaults and errors are torch's. Where the tensor or the answer is not ours to draw, torch draws.
+To find the distribution, torch's own function is called with a :class:`RecordingTensor`, which records the distribution
+and fills nothing. Formulas, defaults and errors are therefore torch's. If fastkaiming cannot fill the tensor, or cannot
+represent the distribution, torch's function fills it.
 """
 
 import warnings
@@ -24,16 +25,16 @@ from fastkaiming.torch._tensors import is_fillable
 
 Function = Callable[..., Any]
 
-_ENDS = {"from": 0.0, "to": 1.0}
-_increment_version = torch._C._increment_version  # of a tuple; torch.autograd.graph's makes one first
+_UNIFORM_DEFAULTS = {"from": 0.0, "to": 1.0}
+_increment_version = torch._C._increment_version  # takes a tuple, which torch.autograd.graph's would create first
 
 
 class RecordingTensor:
-    """Has the shape of a tensor, and keeps the distribution that it is asked to be filled with."""
+    """An object with the shape of a tensor that records the distribution of a fill instead of filling anything."""
 
     def __init__(self, shape: torch.Size, dtype: torch.dtype) -> None:
         self.shape, self.dtype = shape, dtype
-        self.answer: Distribution | None = None
+        self.distribution: Distribution | None = None
 
     def dim(self) -> int:
         """Return the number of axes."""
@@ -44,180 +45,185 @@ class RecordingTensor:
         return int(self.shape[axis])
 
     def normal_(self, mean: float = 0.0, std: float = 1.0, *, generator: None = None) -> None:  # noqa: ARG002
-        """Keep a normal distribution."""
-        self.answer = Normal(mean, std)
+        """Record a normal distribution."""
+        self.distribution = Normal(mean, std)
 
-    def uniform_(self, *ends: float, generator: None = None, **named: float) -> None:  # noqa: ARG002
-        """Keep a uniform distribution."""
-        low, high = (_ENDS | dict(zip(tuple(_ENDS)[: len(ends)], ends, strict=True)) | named).values()
-        if high - low <= _tensors.format_of(self.dtype).greatest:  # torch refuses a greater difference
-            self.answer = Uniform(low, high)
+    def uniform_(self, *bounds: float, generator: None = None, **kwargs: float) -> None:  # noqa: ARG002
+        """Record a uniform distribution."""
+        positional = dict(zip(tuple(_UNIFORM_DEFAULTS)[: len(bounds)], bounds, strict=True))
+        low, high = (_UNIFORM_DEFAULTS | positional | kwargs).values()
+        if high - low <= _tensors.format_of(self.dtype).greatest:  # torch raises an error if the difference is larger
+            self.distribution = Uniform(low, high)
 
-    def truncated(self, mean: float, std: float, a: float, b: float) -> None:
-        """Keep a truncated normal distribution; torch divides by its ``std``."""
-        self.answer = TruncatedNormal(mean, std, a, b) if std > 0 else None
+    def trunc_normal_(self, mean: float, std: float, a: float, b: float) -> None:
+        """Record a truncated normal distribution, or none if ``std`` is 0, because torch divides by it."""
+        self.distribution = TruncatedNormal(mean, std, a, b) if std > 0 else None
 
 
 def try_fill(
-    ask: Function,
+    record: Function,
     tensor: torch.Tensor,
     args: tuple[Any, ...],
-    named: Mapping[str, Any],
+    kwargs: Mapping[str, Any],
     generator: torch.Generator | None,
 ) -> bool:
-    """Fill a tensor that may be ours with what ``ask`` tells a stand-in for it; return False where torch has to."""
+    """Fill a tensor and return True, or leave it unchanged and return False if torch has to fill it.
+
+    The distribution is the one that ``record(recorder, *args, **kwargs)`` records in a :class:`RecordingTensor`.
+    """
     if generator is not None and not isinstance(generator, torch.Generator):
         return False
-    if named:
-        ask, args = _by_names(ask, tuple(named)), (*args, *named.values())
+    if kwargs:
+        record, args = _bind_keywords(record, tuple(kwargs)), (*args, *kwargs.values())
     filled = True
     try:
-        if type(tensor) in _tensors.PLAIN:
-            filled = _fill(tensor, ask, args, generator, None, None, None) is not None
+        if type(tensor) in _tensors.PLAIN_TYPES:
+            filled = _fill(tensor, record, args, generator, None, None, None) is not None
         else:
-            filled = _fill_blocks(tensor, _answer(ask, tensor, args), generator)
-    finally:  # a fill that is interrupted has written a part
+            filled = _fill_dtensor(tensor, _recorded_distribution(record, tensor, args), generator)
+    finally:  # an interrupted fill has already written a part of the tensor
         if filled:
             _increment_version((tensor,))
     return filled
 
 
-def _fill_blocks(tensor: torch.Tensor, answer: Distribution | None, generator: torch.Generator | None) -> bool:
-    """Fill this process's part of a DTensor."""
-    blocks = None if answer is None else _tensors.memory_blocks(tensor)
-    if answer is None or blocks is None:
+def _fill_dtensor(tensor: torch.Tensor, distribution: Distribution | None, generator: torch.Generator | None) -> bool:
+    """Fill the local part of a DTensor and return True, or return False if torch has to fill it."""
+    regions = None if distribution is None else _tensors.memory_regions(tensor)
+    if distribution is None or regions is None:
         return False
     seed = _tensors.seed_from_generator(generator)
-    for memory, place in blocks:
-        fill.fill_(memory, answer, rng=seed, **place)
+    for memory, shard_kwargs in regions:
+        fill.fill_(memory, distribution, rng=seed, **shard_kwargs)
     return True
 
 
 @lru_cache(maxsize=1024)
-def _by_names(ask: Function, names: tuple[str, ...]) -> Function:
-    """Return a function that takes the arguments of these names as its last ones."""
+def _bind_keywords(record: Function, names: tuple[str, ...]) -> Function:
+    """Return a function that takes the keyword arguments of these names as its last positional arguments."""
 
-    def rule(stand_in: RecordingTensor, *settings: Any) -> None:
-        args, named = settings[: -len(names)], settings[-len(names) :]
-        ask(stand_in, *args, **dict(zip(names, named, strict=True)))
+    def record_positional(recorder: RecordingTensor, *values: Any) -> None:
+        args, keyword_values = values[: -len(names)], values[-len(names) :]
+        record(recorder, *args, **dict(zip(names, keyword_values, strict=True)))
 
-    return rule
+    return record_positional
 
 
-def _answer(rule: Function, tensor: torch.Tensor, settings: tuple[Any, ...]) -> Distribution | None:
-    """Return what a tensor is to be filled from, or None where torch has to fill it."""
+def _recorded_distribution(record: Function, tensor: torch.Tensor, args: tuple[Any, ...]) -> Distribution | None:
+    """Return the distribution that a tensor is to be filled from, or None if torch has to fill it."""
     if tensor.dtype not in _tensors.DTYPES or tensor.is_nested:
         return None
-    if all(type(setting) in _REMEMBERED for setting in settings):
-        return _remembered_answer(rule, tensor.shape, tensor.dtype, *settings)
-    return _new_answer(rule, tensor.shape, tensor.dtype, *settings)
+    if all(type(arg) in _IMMUTABLE for arg in args):
+        return _cached_distribution(record, tensor.shape, tensor.dtype, *args)
+    return _new_distribution(record, tensor.shape, tensor.dtype, *args)
 
 
-def _new_answer(rule: Function, shape: torch.Size, dtype: torch.dtype, *settings: Any) -> Distribution | None:
+def _new_distribution(record: Function, shape: torch.Size, dtype: torch.dtype, *args: Any) -> Distribution | None:
     if 0 in shape:
         return None
-    stand_in = RecordingTensor(shape, dtype)
+    recorder = RecordingTensor(shape, dtype)
     try:
-        rule(stand_in, *settings)
-        if stand_in.answer is not None:
-            kernel_params(stand_in.answer, _tensors.format_of(dtype))
-    except Exception:  # whatever it is, torch raises it again when it is called in earnest
+        record(recorder, *args)
+        if recorder.distribution is not None:
+            kernel_params(recorder.distribution, _tensors.format_of(dtype))
+    except Exception:  # torch raises the error again when its function is called with the tensor itself
         return None
-    return stand_in.answer
+    return recorder.distribution
 
 
-_REMEMBERED = (float, int, str, bool, type(None))  # types whose values do not change
-_remembered_answer = lru_cache(maxsize=4096, typed=True)(_new_answer)  # typed: True equals 1, but is no number to torch
+_IMMUTABLE = (float, int, str, bool, type(None))
+# typed=True, because True equals 1, but torch does not accept True as a number.
+_cached_distribution = lru_cache(maxsize=4096, typed=True)(_new_distribution)
 
 
-def _prepared(
-    tensor: torch.Tensor, rule: Function, settings: tuple[Any, ...], *_: Any
+def _prepare(
+    tensor: torch.Tensor, record: Function, args: tuple[Any, ...], *_: Any
 ) -> tuple[NDArray[Any] | None, _core.Template | None]:
-    """Return the memory of a tensor and what is drawn into it, or None for both where torch has to fill it."""
-    blocks = _tensors.memory_blocks(tensor)
-    answer = None if blocks is None else _answer(rule, tensor, settings)
-    if blocks is None or answer is None:
+    """Return the memory of a tensor and the template of its fill, or None for both if torch has to fill it."""
+    regions = _tensors.memory_regions(tensor)
+    distribution = None if regions is None else _recorded_distribution(record, tensor, args)
+    if regions is None or distribution is None:
         return None, None
-    memory = blocks[0].memory
-    return memory, fill.template(answer, memory.dtype, _tensors.format_of(tensor.dtype))
+    memory = regions[0].memory
+    return memory, fill.template(distribution, memory.dtype, _tensors.format_of(tensor.dtype))
 
 
 _fill = fill.entry(
-    _prepared,
+    _prepare,
     _tensors.seed_from_generator,
-    tensor_types=_tensors.PLAIN,
+    tensor_types=_tensors.PLAIN_TYPES,
     storage_of=torch.Tensor.untyped_storage,
     exchange=getattr(torch.Tensor, "__dlpack_c_exchange_api__", None),
 ).fill_by_shape
 
 
-def with_public_module(function: Function) -> Function:
-    """Give a function of torch's the module in which ours of its name is found, by pickle for one."""
+def set_public_module(function: Function) -> Function:
+    """Set ``__module__`` to ``fastkaiming.torch``, so that pickle, for example, finds the function there."""
     function.__module__, function.__qualname__ = "fastkaiming.torch", function.__name__
     return function
 
 
 def deprecated(function: Function) -> Function:
-    """Return what torch still has under the name without an underscore: the function, and a warning."""
+    """Return the deprecated variant of a function, whose name has no underscore and which warns as torch's does."""
     new = function.__name__
     old = new.removesuffix("_")
 
-    @with_public_module
+    @set_public_module
     @wraps(getattr(init, old))
-    def initializer(*args: Any, **named: Any) -> Any:
+    def initializer(*args: Any, **kwargs: Any) -> Any:
         text = f"`nn.init.{old}` is now deprecated in favor of `nn.init.{new}`."
         warnings.warn(text, FutureWarning, stacklevel=2)
-        return function(*args, **named)
+        return function(*args, **kwargs)
 
     return initializer
 
 
-def try_fill_like(theirs: Function) -> Callable[[torch.Tensor, tuple[Any, ...], Mapping[str, Any]], bool]:
-    """Return what fills a tensor that may be ours as an initializer of torch's would, or returns False."""
-    most = theirs.__code__.co_argcount - 2  # between the tensor, which comes first, and the generator, which comes last
+def make_try_fill(torch_function: Function) -> Callable[[torch.Tensor, tuple[Any, ...], Mapping[str, Any]], bool]:
+    """Return a function that takes the arguments of an initializer of torch and passes them to :func:`try_fill`."""
+    max_args = torch_function.__code__.co_argcount - 2  # without the tensor, which is first, and the generator, last
 
-    def drawn_from(tensor: torch.Tensor, args: tuple[Any, ...], named: Mapping[str, Any]) -> bool:
-        if len(args) > most:
+    def try_fill_with(tensor: torch.Tensor, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+        if len(args) > max_args:
             return (
-                len(args) == most + 1
-                and "generator" not in named
-                and try_fill(theirs, tensor, args[:most], named, args[most])
+                len(args) == max_args + 1
+                and "generator" not in kwargs
+                and try_fill(torch_function, tensor, args[:max_args], kwargs, args[max_args])
             )
-        if "generator" in named:
-            others = dict(named)
-            return try_fill(theirs, tensor, args, others, others.pop("generator"))
-        return try_fill(theirs, tensor, args, named, None)
+        if "generator" in kwargs:
+            others = dict(kwargs)
+            return try_fill(torch_function, tensor, args, others, others.pop("generator"))
+        return try_fill(torch_function, tensor, args, kwargs, None)
 
-    return drawn_from
+    return try_fill_with
 
 
-def _ours(theirs: Function) -> Function:
-    """Return an initializer of torch's whose random numbers are ours."""
-    drawn_from = try_fill_like(theirs)
+def _make_initializer(torch_function: Function) -> Function:
+    """Return a function with the signature of an initializer of torch that fills from fastkaiming's streams."""
+    try_fill_with = make_try_fill(torch_function)
 
-    @with_public_module
-    @wraps(theirs)
-    def initializer(tensor: Any, *args: Any, **named: Any) -> Any:
+    @set_public_module
+    @wraps(torch_function)
+    def initializer(tensor: Any, *args: Any, **kwargs: Any) -> Any:
         if is_compiling() or not is_fillable(tensor):
-            return theirs(tensor, *args, **named)
+            return torch_function(tensor, *args, **kwargs)
         if has_torch_function_variadic(tensor):
-            return handle_torch_function(initializer, (tensor,), tensor, *args, **named)
-        return tensor if drawn_from(tensor, args, named) else theirs(tensor, *args, **named)
+            return handle_torch_function(initializer, (tensor,), tensor, *args, **kwargs)
+        return tensor if try_fill_with(tensor, args, kwargs) else torch_function(tensor, *args, **kwargs)
 
     return initializer
 
 
-uniform_ = _ours(init.uniform_)
-normal_ = _ours(init.normal_)
-xavier_uniform_ = _ours(init.xavier_uniform_)
-xavier_normal_ = _ours(init.xavier_normal_)
-kaiming_uniform_ = _ours(init.kaiming_uniform_)
-kaiming_normal_ = _ours(init.kaiming_normal_)
+uniform_ = _make_initializer(init.uniform_)
+normal_ = _make_initializer(init.normal_)
+xavier_uniform_ = _make_initializer(init.xavier_uniform_)
+xavier_normal_ = _make_initializer(init.xavier_normal_)
+kaiming_uniform_ = _make_initializer(init.kaiming_uniform_)
+kaiming_normal_ = _make_initializer(init.kaiming_normal_)
 
-_theirs_truncated = init.trunc_normal_
+_torch_trunc_normal = init.trunc_normal_
 
 
-@with_public_module
+@set_public_module
 @wraps(init.trunc_normal_)
 def trunc_normal_(
     tensor: Any,
@@ -227,38 +233,38 @@ def trunc_normal_(
     b: float = 2.0,
     generator: torch.Generator | None = None,
 ) -> Any:
-    """Fill as torch.nn.init.trunc_normal_ does."""
+    """Fill a tensor from a truncated normal distribution, as torch.nn.init.trunc_normal_ does."""
     numbers = (mean, std, a, b)
     if is_compiling() or not is_fillable(tensor):
-        return _theirs_truncated(tensor, *numbers, generator=generator)
+        return _torch_trunc_normal(tensor, *numbers, generator=generator)
     if has_torch_function_variadic(tensor):
         return handle_torch_function(trunc_normal_, (tensor,), tensor, *numbers, generator=generator)
     if try_fill_trunc_normal(tensor, *numbers, generator):
         return tensor
-    return _theirs_truncated(tensor, *numbers, generator=generator)
+    return _torch_trunc_normal(tensor, *numbers, generator=generator)
 
 
 def try_fill_trunc_normal(
     tensor: Any, mean: float, std: float, a: float, b: float, generator: torch.Generator | None = None
 ) -> bool:
-    """Fill a tensor that may be ours, and warn as torch does; return False where torch has to."""
+    """Fill a tensor, warn as torch does and return True, or return False if torch has to fill it."""
     numbers = (mean, std, a, b)
     if (
-        _warns_about_bounds(*numbers)
-        and _tensors.memory_blocks(tensor) is not None
-        and _answer(RecordingTensor.truncated, tensor, numbers)
+        _has_distant_mean(*numbers)
+        and _tensors.memory_regions(tensor) is not None
+        and _recorded_distribution(RecordingTensor.trunc_normal_, tensor, numbers)
     ):
         warnings.warn(
             "mean is more than 2 std from [a, b] in nn.init.trunc_normal_. "
             "The distribution of values may be incorrect.",
             stacklevel=3,
         )
-    return try_fill(RecordingTensor.truncated, tensor, numbers, {}, generator)
+    return try_fill(RecordingTensor.trunc_normal_, tensor, numbers, {}, generator)
 
 
-def _warns_about_bounds(mean: Any, std: Any, a: Any, b: Any) -> bool:
-    """Tell whether torch warns of the bounds of a truncated normal distribution."""
+def _has_distant_mean(mean: Any, std: Any, a: Any, b: Any) -> bool:
+    """Return True if the mean is so far from [a, b] that torch warns."""
     try:
         return bool(mean < a - 2 * std or mean > b + 2 * std)
-    except (TypeError, ValueError):  # they are no numbers, which torch says when it is called in earnest
+    except (TypeError, ValueError):  # not numbers: torch's own function raises the error
         return False

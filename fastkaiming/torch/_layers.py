@@ -1,4 +1,4 @@
-"""What torch's own layers have for their parameters, where no rule is given: init_module_'s table, as code."""
+"""The default rules of ``init_module_`` for the parameters of torch's layers."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -17,16 +17,16 @@ from fastkaiming.initializers._model import DEFAULT_RULES, Filler, first_matches
 
 
 class Rule(NamedTuple):
-    """What fills a parameter, and what a report calls it."""
+    """A function that fills a parameter, and the name of the rule in reports."""
 
-    label: str  # in the report: a pattern of the user's, or a layer and what it has
+    label: str  # a pattern from the user's rules, or the name of a layer and its rule
     filler: Filler
-    text: str | None = None  # the rule as a text, where it is one
+    text: str | None = None  # the rule as a string, if it is one
 
 
 @cache
-def filler_of(text: str) -> Filler:
-    """Return one filler for equal texts."""
+def parse_filler(text: str) -> Filler:
+    """Return the filler of a rule; equal strings give the same object."""
     return parse_rule("a layer's", text)
 
 
@@ -40,7 +40,7 @@ def _recurrent(layer: Any) -> dict[str, str]:
 
 def _attention(layer: nn.MultiheadAttention) -> dict[str, str]:
     return {
-        "in_proj_weight": f"xavier_uniform(fan={layer.embed_dim})",  # three in a stack
+        "in_proj_weight": f"xavier_uniform(fan={layer.embed_dim})",  # three matrices in one
         "?_proj_weight": "xavier_uniform",
         "bias_[kv]": "xavier_normal",
         "in_proj_bias": "zeros",
@@ -51,11 +51,12 @@ def _convolution(layer: _ConvNd) -> dict[str, str]:
     return {"weight": f"kaiming_normal(groups={layer.groups}, transposed={layer.transposed})", "bias": "zeros"}
 
 
-def _of_any(weight: str) -> Callable[[Any], dict[str, str]]:
+def _weight_rule(weight: str) -> Callable[[Any], dict[str, str]]:
+    """Return a function that gives every layer the same rule for its weight, and zeros for its bias."""
     return lambda _layer: {"weight": weight, "bias": "zeros"}
 
 
-_matrix, _norm, _embedding = _of_any("kaiming_normal"), _of_any("ones"), _of_any(EMBEDDING)
+_matrix, _norm, _embedding = _weight_rule("kaiming_normal"), _weight_rule("ones"), _weight_rule(EMBEDDING)
 
 _LAYERS: Mapping[str, Callable[[Any], dict[str, str]]] = {
     f"{kind.__module__}.{kind.__qualname__}": rules
@@ -72,39 +73,41 @@ _LAYERS: Mapping[str, Callable[[Any], dict[str, str]]] = {
         (nn.MultiheadAttention, _attention),
         (nn.RNNBase, _recurrent),
         (nn.RNNCellBase, _recurrent),
-        (nn.PReLU, _of_any("constant(0.25)")),
+        (nn.PReLU, _weight_rule("constant(0.25)")),
     )
-} | {"transformers.pytorch_utils.Conv1D": _of_any("kaiming_normal(layout='IO')")}
+} | {"transformers.pytorch_utils.Conv1D": _weight_rule("kaiming_normal(layout='IO')")}
 
 
 def standard_rules(module: nn.Module) -> dict[str, Rule | None]:
-    """Return for each parameter what its layer has for it, or else what the default rules have for its name."""
+    """Return the rule of each parameter: that of its layer, or else the default rule for its name."""
     rules: dict[str, Rule | None] = {}
     layers = dict(module.named_modules(remove_duplicate=False))
     for path, layer in layers.items():
         for name, _ in layer.named_parameters(recurse=False, remove_duplicate=False):
             qualified = f"{path}.{name}" if path else name
-            owner, its_name = layer, name
+            owner, owner_name = layer, name
             if isinstance(layer, ParametrizationList):
-                owner_path, _, its_name = path.rpartition(".")
+                owner_path, _, owner_name = path.rpartition(".")
                 owner = layers[owner_path.rpartition(".")[0]]
-            rules[qualified] = _standard_rule(qualified, owner, its_name, layer, name)
+            rules[qualified] = _standard_rule(qualified, owner, owner_name, layer, name)
     return rules
 
 
-def _standard_rule(qualified: str, owner: Any, its_name: str, layer: Any, name: str) -> Rule | None:
-    """Return the rule of one parameter, or of what a parametrization makes the owner's parameter ``its_name`` of.
+def _standard_rule(qualified: str, owner: Any, owner_name: str, layer: Any, name: str) -> Rule | None:
+    """Return the rule of one parameter.
 
-    None stands for one of several tensors of a parametrization that says nothing of them.
+    If ``layer`` is a parametrization, the parameter ``name`` is one of the tensors from which it computes the parameter
+    ``owner_name`` of the layer ``owner``. The result is None if the parametrization has several tensors and no rule for
+    them is known.
     """
     kind = type_before_parametrizations(owner)
-    norm = _norm_of(layer, name)
-    if norm is not None:
-        return Rule(f"{kind.__name__}: norms of the directions", norm)
+    filler = _norm_filler(layer, name)
+    if filler is not None:
+        return Rule(f"{kind.__name__}: norms of the directions", filler)
     if layer is not owner and name != ("original1" if isinstance(layer[0], _WeightNorm) else "original"):
         return None
     known = next((_LAYERS[key](owner) for key in map(_qualified, kind.__mro__) if key in _LAYERS), {})
-    for candidate in (its_name, its_name.removesuffix("_orig"), its_name.removesuffix("_v")):
+    for candidate in (owner_name, owner_name.removesuffix("_orig"), owner_name.removesuffix("_v")):
         pattern = first_matches([candidate], known)[candidate]
         if pattern is not None:
             return _rule_from_text(kind, known[pattern])
@@ -113,7 +116,7 @@ def _standard_rule(qualified: str, owner: Any, its_name: str, layer: Any, name: 
 
 
 def _rule_from_text(kind: type, text: str) -> Rule:
-    return Rule(f"{kind.__name__}: {text}", filler_of(text), text)
+    return Rule(f"{kind.__name__}: {text}", parse_filler(text), text)
 
 
 def _qualified(kind: type) -> str:
@@ -121,30 +124,33 @@ def _qualified(kind: type) -> str:
 
 
 @dataclass(frozen=True)
-class Norms:
-    """Fills the magnitudes of a weight normalization, so that the weight is what its directions were drawn as."""
+class NormFiller:
+    """Fills the magnitudes of a weight normalization with the norms of its directions.
+
+    The normalized weight then equals the directions, which the rule of the layer has filled.
+    """
 
     directions: torch.Tensor
     axis: int
 
     def __call__(self, magnitudes: torch.Tensor, rng: object) -> None:  # noqa: ARG002
-        """Fill the magnitudes, which nothing random decides."""
+        """Fill the magnitudes; ``rng`` is not used."""
         magnitudes.copy_(torch.norm_except_dim(self.directions, 2, self.axis))
 
 
-def _norm_of(layer: Any, name: str) -> Norms | None:
-    """Return what fills a parameter that holds magnitudes, by either of torch's two weight normalizations."""
+def _norm_filler(layer: Any, name: str) -> NormFiller | None:
+    """Return the filler of a parameter that holds the magnitudes of either of torch's two weight normalizations."""
     if isinstance(layer, ParametrizationList):
-        is_it = isinstance(layer[0], _WeightNorm) and name == "original0"
-        return Norms(layer.original1, layer[0].dim) if is_it else None
+        is_magnitude = isinstance(layer[0], _WeightNorm) and name == "original0"
+        return NormFiller(layer.original1, layer[0].dim) if is_magnitude else None
     for hook in layer._forward_pre_hooks.values():
         if isinstance(hook, WeightNorm) and name == f"{hook.name}_g":
-            return Norms(getattr(layer, f"{hook.name}_v"), hook.dim)
+            return NormFiller(getattr(layer, f"{hook.name}_v"), hook.dim)
     return None
 
 
 def padding_rows(module: nn.Module) -> Iterable[tuple[str, int]]:
-    """Return the name that the weight of each embedding with a padding row has by itself, and the row."""
+    """Yield the qualified name of the weight and the padding row of each embedding that has a padding row."""
     for path, layer in module.named_modules():
         if isinstance(layer, nn.Embedding | nn.EmbeddingBag) and layer.padding_idx is not None:
             yield f"{path}.weight" if path else "weight", layer.padding_idx

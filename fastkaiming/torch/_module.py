@@ -1,7 +1,6 @@
-"""A module at once: every parameter by its qualified name, by the first rule for it or by its layer."""
+"""``init_module_``: fills every parameter of a module according to its qualified name and its layer."""
 
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias
 
 import torch
 from torch import nn
@@ -24,10 +23,8 @@ from fastkaiming.initializers._model import (
 )
 from fastkaiming.rng import Rng
 from fastkaiming.torch import _tensors
-from fastkaiming.torch._layers import EMBEDDING, Norms, Rule, filler_of, padding_rows, standard_rules
-from fastkaiming.torch._tensors import Block
-
-Blocks: TypeAlias = Sequence[Block]
+from fastkaiming.torch._layers import EMBEDDING, NormFiller, Rule, padding_rows, parse_filler, standard_rules
+from fastkaiming.torch._tensors import Region
 
 
 def init_module_(
@@ -37,67 +34,70 @@ def init_module_(
     *,
     threads: int | None = None,
 ) -> InitReport:
-    """Fill every parameter of a module in place, each from the stream of its own qualified name.
+    """Fill every parameter of a module in place, each from the stream of its qualified name.
 
-    What a parameter gets depends on the seed, its name, its shape and its rule, and not on the other parameters, nor on
-    how a DTensor is sharded: every rank fills its own part of what the whole would hold.
+    The values of a parameter depend only on the seed and on its name, shape, dtype and rule. They do not depend on
+    other parameters or on how a DTensor is sharded: every rank fills its local part of the same whole tensor.
 
-    Without ``rules``, or where none of them matches, the layer decides:
+    A parameter that no pattern of ``rules`` matches is filled by the default rule of its layer:
 
     ==================================== ============================================================================
     layer                                parameters
     ==================================== ============================================================================
     Linear, Bilinear                     weights ``kaiming_normal``
-    Conv, ConvTranspose                  weights ``kaiming_normal``, their fans counted with groups and transposition
-    Conv1D of transformers               the same, its axes the other way round
+    Conv, ConvTranspose                  weights ``kaiming_normal``, with fans that account for groups and transposition
+    Conv1D of transformers               weights ``kaiming_normal``, with inputs as the first axis
     Embedding, EmbeddingBag              ``normal(std=0.02)``, and zeros in the row of ``padding_idx``
     LayerNorm, RMSNorm, GroupNorm        weights ones
     BatchNorm, InstanceNorm              weights ones
-    MultiheadAttention                   projections of queries, keys and values ``xavier_uniform``, each of a stack of
-                                         three for itself; ``bias_k`` and ``bias_v`` ``xavier_normal``; the projection
-                                         of the output is a Linear
-    RNN, LSTM, GRU and their cells       all from the uniform distribution within 1 / sqrt(hidden_size), as torch has it
+    MultiheadAttention                   projections of queries, keys and values ``xavier_uniform``, each with its own
+                                         fans even if one matrix holds all three; ``bias_k`` and ``bias_v``
+                                         ``xavier_normal``; the output projection is a Linear
+    RNN, LSTM, GRU and their cells       all parameters uniform within 1 / sqrt(hidden_size), as in torch
     PReLU                                0.25
     ==================================== ============================================================================
 
-    Their biases are zeros. Subclasses are what they derive from, for the parameters that they have of it; other
-    parameters, and those of other layers, go by :data:`fastkaiming.DEFAULT_RULES`. Of a weight normalization, the
-    directions are drawn as the weight would be, and the magnitudes are their norms. Buffers, such as the running
-    statistics of BatchNorm, are left alone; parameters that require no gradient are not, unless a rule keeps them.
+    All other biases of these layers are zeros. A subclass of a layer uses the rules of the layer for the parameters
+    that it inherits. Its other parameters, and the parameters of other layers, are filled according to
+    :data:`fastkaiming.DEFAULT_RULES`. In a weight normalization, the directions are filled like the weight itself, and
+    the magnitudes are set to their norms. Buffers, such as the running statistics of BatchNorm, are not changed.
+    Parameters that do not require gradients are filled, unless their rule is ``"keep"``.
 
-    A tied parameter goes by the name under which it was registered first. Any of its names finds it a rule of
-    ``rules``, and without one an Embedding comes before other layers.
+    A tied parameter is filled from the stream of the name that was registered first. A pattern of ``rules`` applies if
+    it matches any of the names. If no pattern does, the default rule of an Embedding takes precedence over those of
+    other layers.
 
     Parameters
     ----------
     module : torch.nn.Module
-        Its parameters lie on the CPU, whole or as DTensors, and are of dtype float32, float64, float16 or bfloat16.
+        The module. Its parameters must be CPU tensors or DTensors of dtype float32, float64, float16 or bfloat16,
+        unless their rule is ``"keep"``.
     rng : int, Generator, numpy.random.Generator or torch.Generator, default 0
-        The seed, or what gives it. Every rank of a sharded module has to give the same. A Generator gives its seed
-        each time, a torch.Generator another one.
+        The seed, or a generator that provides it. Every rank of a sharded module must pass the same seed. A Generator
+        provides the same seed at every call, a torch.Generator a new one.
     rules : mapping or sequence of pairs, optional
-        As in :func:`fastkaiming.init_`, for the qualified names of parameters; a function gets the parameter itself,
-        and ``rng=``, a :class:`fastkaiming.Key`. What has the rule ``"keep"`` may be any tensor.
+        Patterns of qualified names and their rules, as in :func:`fastkaiming.init_`. If a rule is a function, it is
+        called with the parameter and with ``rng=``, a :class:`fastkaiming.Key`.
     threads : int, optional
-        At most so many threads, as in :func:`fastkaiming.fill_`.
+        The maximum number of threads, as in :func:`fastkaiming.fill_`.
 
     Returns
     -------
     InitReport
-        By which rule each parameter was filled, which names are tied, and which patterns filled nothing.
+        The rule of each parameter, the tied names, and the patterns that no parameter was filled by.
 
     Raises
     ------
     TypeError
-        ``module`` is no module, an argument is of the wrong kind, or a parameter is on another device than the CPU, of
-        another dtype, or still without a shape. Nothing is written then.
+        If ``module`` is not a module, if an argument has the wrong type, or if a parameter is not on the CPU, has
+        another dtype, or is uninitialized and has no shape yet. No parameter is changed.
     ValueError
-        A parameter that is on the meta device, overlaps itself, or has no rule that fits. Nothing is written then.
+        If a parameter is on the meta device, overlaps itself, or has no suitable rule. No parameter is changed.
 
     Warns
     -----
     UserWarning
-        A rule of ``rules`` that filled no parameter.
+        If no parameter was filled by a rule of ``rules``.
 
     Examples
     --------
@@ -110,68 +110,68 @@ def init_module_(
     if not isinstance(module, nn.Module):
         raise TypeError(f"module must be a torch.nn.Module, not {_validation.shown(module)}")
     parameters: dict[str, torch.Tensor] = dict(module.named_parameters(remove_duplicate=False))
-    names = _names_of_each(parameters)
-    given, standard = parse_rules({} if rules is None else rules), standard_rules(module)
-    chosen = {name: _chosen(its_names, given, standard) for name, its_names in names.items()}
+    names = _tied_names(parameters)
+    user_rules, layer_rules = parse_rules({} if rules is None else rules), standard_rules(module)
+    chosen = {name: _choose_rule(all_names, user_rules, layer_rules) for name, all_names in names.items()}
     filled = [name for name, rule in chosen.items() if not is_keep(rule.filler)]
-    blocks = {name: _blocks(name, parameters[name]) for name in filled}
-    _refuse_vectors_without_fans(chosen, parameters)
-    names = _merge_shared_memory(names, blocks)
+    regions = {name: _regions(name, parameters[name]) for name in filled}
+    _check_fans(chosen, parameters)
+    names = _merge_shared_memory(names, regions)
     jobs = [
-        FillTask(name, chosen[name].label, chosen[name].filler, parameters[name], blocks[name])
+        FillTask(name, chosen[name].label, chosen[name].filler, parameters[name], regions[name])
         for name in filled
         if name in names
     ]
-    jobs.sort(key=lambda job: isinstance(job.filler, Norms))  # after what it is the norm of
-    first_of = {name: first for first, its_names in names.items() for name in its_names}
+    jobs.sort(key=lambda job: isinstance(job.filler, NormFiller))  # norms are computed after the directions are filled
+    first_of = {name: first for first, all_names in names.items() for name in all_names}
     padding = [(first_of[name], row) for name, row in padding_rows(module) if name in first_of]
-    rows = [(blocks[name], row) for name, row in padding if chosen[name].filler is filler_of(EMBEDDING)]
+    rows = [(regions[name], row) for name, row in padding if chosen[name].filler is parse_filler(EMBEDDING)]
     try:
         with torch.no_grad():
-            run_fill_tasks(
-                jobs, _tensors.seed_from_generator(rng) if isinstance(rng, torch.Generator) else rng, threads
-            )
-            for its_blocks, row in rows:
-                _zero_row(its_blocks, row)
-    finally:  # a function among the rules may raise when others have been carried out
+            run_fill_tasks(jobs, _tensors.seed_from_generator(rng) if isinstance(rng, torch.Generator) else rng, threads)
+            for embedding_regions, row in rows:
+                _zero_row(embedding_regions, row)
+    finally:  # a function in the rules may raise after other parameters have been filled
         torch.autograd.graph.increment_version([parameters[job.name] for job in jobs])
     rule_of = {name: chosen[first_of[name]].label for name in parameters}
-    unused = unused_patterns(given, rule_of)
+    unused = unused_patterns(user_rules, rule_of)
     warn_about_unused(unused, parameters)
     shared = {name: first for name, first in first_of.items() if name != first}
     return InitReport(rule_of, shared, unused)
 
 
-def _names_of_each(parameters: Mapping[str, torch.Tensor]) -> dict[str, list[str]]:
-    """Return all names of every parameter, in the order of registration, by the first of them."""
+def _tied_names(parameters: Mapping[str, torch.Tensor]) -> dict[str, list[str]]:
+    """Return a dict that maps the first name of each parameter to all its names, in the order of registration."""
     names: dict[int, list[str]] = {}
     for name, parameter in parameters.items():
         names.setdefault(id(parameter), []).append(name)
-    return {its_names[0]: its_names for its_names in names.values()}
+    return {all_names[0]: all_names for all_names in names.values()}
 
 
-def _merge_shared_memory(names: Mapping[str, list[str]], blocks: Mapping[str, Blocks]) -> dict[str, list[str]]:
-    """Return the same for memory, of which several parameters may be views."""
-    shared = _shared_memory.find_shared({name: its[0].memory for name, its in blocks.items() if its})
-    joined: dict[str, list[str]] = {}
+def _merge_shared_memory(
+    names: Mapping[str, list[str]], regions: Mapping[str, Sequence[Region]]
+) -> dict[str, list[str]]:
+    """Return ``names`` with the parameters that are views of the same memory merged into one entry."""
+    shared = _shared_memory.find_shared({name: each[0].memory for name, each in regions.items() if each})
+    merged: dict[str, list[str]] = {}
     firsts: dict[str, str] = {}
-    for name, its_names in names.items():
+    for name, all_names in names.items():
         first = firsts.setdefault(shared.get(name, name), name)
-        joined.setdefault(first, []).extend(its_names)
-    return joined
+        merged.setdefault(first, []).extend(all_names)
+    return merged
 
 
-def _blocks(name: str, parameter: torch.Tensor) -> Blocks:
-    blocks = _tensors.memory_blocks(parameter)
-    if blocks is None or parameter.is_meta:
-        raise _refusal(name, parameter)
-    return blocks
+def _regions(name: str, parameter: torch.Tensor) -> Sequence[Region]:
+    regions = _tensors.memory_regions(parameter)
+    if regions is None or parameter.is_meta:
+        raise _cannot_fill(name, parameter)
+    return regions
 
 
-def _refusal(name: str, parameter: torch.Tensor) -> Exception:
-    """Return why a parameter cannot be filled."""
+def _cannot_fill(name: str, parameter: torch.Tensor) -> Exception:
+    """Return the error that says why a parameter cannot be filled."""
     if isinstance(parameter, nn.parameter.UninitializedTensorMixin):
-        return TypeError(f"parameter {name!r} must have a shape: run a forward pass of its lazy module first")
+        return TypeError(f"parameter {name!r} must have a shape: first run a forward pass of its lazy module")
     if parameter.is_meta:
         return ValueError(
             f"parameter {name!r} must have memory, got the meta device: call to_empty(device='cpu') first"
@@ -192,35 +192,38 @@ def _refusal(name: str, parameter: torch.Tensor) -> Exception:
 # ---- which rule ----
 
 
-def _chosen(names: Sequence[str], given: Mapping[str, Filler], standard: Mapping[str, Rule | None]) -> Rule:
-    """Return the first given rule that any name of a parameter matches, or else that of a layer that it belongs to.
+def _choose_rule(
+    names: Sequence[str], user_rules: Mapping[str, Filler], layer_rules: Mapping[str, Rule | None]
+) -> Rule:
+    """Return the first user rule that matches any name of a parameter, or else the rule of its layer.
 
-    Of layers that share it, an embedding decides: it is from there that a language model's last layer takes its weight.
+    If several layers share the parameter, the rule of an embedding takes precedence, because the output layer of a
+    language model often shares the weight of the embedding.
     """
-    matches = [pattern for pattern in first_matches(names, given).values() if pattern is not None]
+    matches = [pattern for pattern in first_matches(names, user_rules).values() if pattern is not None]
     if matches:
-        pattern = min(matches, key=list(given).index)
-        return Rule(pattern, given[pattern])
-    rules = [rule for rule in map(standard.__getitem__, names) if rule is not None]
+        pattern = min(matches, key=list(user_rules).index)
+        return Rule(pattern, user_rules[pattern])
+    rules = [rule for rule in map(layer_rules.__getitem__, names) if rule is not None]
     if not rules:
-        raise ValueError(f"parameter {names[0]!r} of a parametrization must have a rule, got none")
-    return next((rule for rule in rules if rule.filler is filler_of(EMBEDDING)), rules[0])
+        raise ValueError(f"parameter {names[0]!r} of a parametrization must have a rule in rules, got none")
+    return next((rule for rule in rules if rule.filler is parse_filler(EMBEDDING)), rules[0])
 
 
-def _refuse_vectors_without_fans(chosen: Mapping[str, Rule], parameters: Mapping[str, torch.Tensor]) -> None:
-    """Refuse at once all parameters that are left to the last of the default rules, and have no fans for it."""
-    last = filler_of(DEFAULT_RULES["*"])
-    lost = [name for name, rule in chosen.items() if rule.filler is last and parameters[name].dim() < 2]
-    if lost:
-        example = {"*" + lost[0].rpartition(".")[2]: "ones"}
+def _check_fans(chosen: Mapping[str, Rule], parameters: Mapping[str, torch.Tensor]) -> None:
+    """Raise one error for all parameters that would be filled by the last default rule but have no fans."""
+    last = parse_filler(DEFAULT_RULES["*"])
+    unmatched = [name for name, rule in chosen.items() if rule.filler is last and parameters[name].dim() < 2]
+    if unmatched:
+        example = {"*" + unmatched[0].rpartition(".")[2]: "ones"}
         raise ValueError(
-            f"parameters of fewer than two axes must have a rule, rules={example} for example, got none for "
-            f"{quote_names(lost)}"
+            f"parameters with fewer than two axes must have a rule, for example rules={example}, got none for "
+            f"{quote_names(unmatched)}"
         )
 
 
-def _zero_row(blocks: Blocks, row: int) -> None:
-    for memory, place in blocks:
-        first = place["index"][0].start if place else 0
+def _zero_row(regions: Sequence[Region], row: int) -> None:
+    for memory, shard_kwargs in regions:
+        first = shard_kwargs["index"][0].start if shard_kwargs else 0
         if first <= row < first + len(memory):
             memory[row - first] = 0

@@ -1,4 +1,4 @@
-"""Tensors as memory: which ones are ours to fill, and where their elements stand in the whole tensor."""
+"""Tensors as memory: which tensors fastkaiming can fill, their memory, and seeds from torch's generators."""
 
 import ctypes
 import threading
@@ -22,9 +22,9 @@ DTYPES: Mapping[torch.dtype, np.dtype[Any]] = {
     torch.float16: np.dtype(np.float16),
     torch.bfloat16: np.dtype(ml_dtypes.bfloat16),
 }
-PLAIN = (torch.Tensor, torch.nn.Parameter)
+PLAIN_TYPES = (torch.Tensor, torch.nn.Parameter)
 
-# Functions of torch that each fill calls, without the search for their names.
+# Every fill calls these functions of torch, so their attributes are looked up only once.
 _dispatch_modes = torch._C._len_torch_dispatch_stack
 _function_modes = torch._C._len_torch_function_stack
 _is_tracing = torch._C._is_tracing
@@ -32,24 +32,24 @@ _is_tracing = torch._C._is_tracing
 _thread = threading.local()
 
 
-class Block(NamedTuple):
-    """Memory to be filled, and the keywords that say which part of the whole tensor it is."""
+class Region(NamedTuple):
+    """Memory to be filled, and the keyword arguments of ``fill_`` that locate it in the whole tensor."""
 
     memory: NDArray[Any]
-    place: Mapping[str, Any]
+    shard_kwargs: Mapping[str, Any]
 
 
 def is_fillable(tensor: Any) -> bool:
-    """Tell whether a tensor is of a kind that can be ours to fill, and nobody watches what is done to it."""
+    """Return True if fastkaiming can fill this type of tensor and no mode, transform or tracer observes the fill."""
     return (
-        (type(tensor) in PLAIN or _dtensors.is_dtensor(tensor))
+        (type(tensor) in PLAIN_TYPES or _dtensors.is_dtensor(tensor))
         and tensor.is_cpu
         and not _dispatch_modes()
         and (not _function_modes() or not _len_torch_dispatch_stack_pre_dispatch())
         and _functorch.peek_interpreter_stack() is None
         and forward_ad._current_level < 0
         and not _is_tracing()
-        and not tensor.is_neg()  # of which memory holds the negatives of the values
+        and not tensor.is_neg()  # the memory would hold the negatives of the values
         and not _is_read_only(tensor)
     )
 
@@ -58,24 +58,24 @@ def _is_read_only(tensor: torch.Tensor) -> bool:
     return tensor.is_inference() and not torch.is_inference_mode_enabled()
 
 
-def memory_blocks(tensor: torch.Tensor) -> Sequence[Block] | None:
-    """Return the memory of a tensor, or None where it is not ours to fill: another device, dtype or subclass."""
-    if type(tensor) in PLAIN:
+def memory_regions(tensor: torch.Tensor) -> Sequence[Region] | None:
+    """Return the memory of a tensor, or None if fastkaiming cannot fill its device, dtype or subclass."""
+    if type(tensor) in PLAIN_TYPES:
         memory = _memory(tensor)
-        return None if memory is None else (Block(memory, {}),)
+        return None if memory is None else (Region(memory, {}),)
     if not _dtensors.is_dtensor(tensor):
         return None
     with torch.no_grad():
         memory = _memory(tensor.to_local())
-    pieces = None if memory is None else _dtensors.pieces(tensor, memory.shape)
-    if memory is None or pieces is None:
+    slices = None if memory is None else _dtensors.local_slices(tensor, memory.shape)
+    if memory is None or slices is None:
         return None
     shape = tuple(tensor.shape)
-    return [Block(_view(memory, here), {"global_shape": shape, "index": there}) for here, there in pieces]
+    return [Region(_view(memory, local), {"global_shape": shape, "index": whole}) for local, whole in slices]
 
 
-def _view(memory: NDArray[Any], here: tuple[Any, ...]) -> NDArray[Any]:
-    return memory[(*here, ...)]  # an array, where there is no axis to cut too
+def _view(memory: NDArray[Any], index: tuple[Any, ...]) -> NDArray[Any]:
+    return memory[(*index, ...)]  # with the ellipsis, indexing an array without axes returns an array, not a scalar
 
 
 def _memory(tensor: torch.Tensor) -> NDArray[Any] | None:
@@ -84,38 +84,38 @@ def _memory(tensor: torch.Tensor) -> NDArray[Any] | None:
         return None
     try:
         data = tensor.data
-        if data.data_ptr() == 0 and data.numel() > 0:  # its storage was taken away
+        if data.data_ptr() == 0 and data.numel() > 0:  # its storage has been freed
             return None
         memory: NDArray[Any] = data.numpy() if dtype.kind == "f" else data.view(torch.uint16).numpy().view(dtype)
         buffers.check_memory(memory)
-    except (RuntimeError, TypeError, ValueError):  # sparse, batched by vmap, a negative view, expanded
+    except (RuntimeError, TypeError, ValueError):  # for example sparse, batched by vmap, or expanded
         return None
     return memory
 
 
 def seed_from_generator(generator: torch.Generator | None) -> int:
-    """Draw 64 bits from a generator, or from the one that ``torch.manual_seed`` sets."""
+    """Return a seed of 64 bits from a generator, or from torch's default generator if it is None."""
     try:
-        draw, bits = _thread.word
+        randomize, bits = _thread.seed
     except AttributeError:
-        draw, bits = _thread.word = _word()
+        randomize, bits = _thread.seed = _seed_tensor()
     if generator is None:
-        draw(-(2**63), None)  # a keyword takes a tenth of the time
+        randomize(-(2**63), None)  # the keyword argument takes a tenth of the time of a call
     else:
-        draw(-(2**63), None, generator=generator)
+        randomize(-(2**63), None, generator=generator)
     seed: int = bits.value
     return seed
 
 
-def _word() -> tuple[Callable[..., torch.Tensor], ctypes.c_uint64]:
-    """Return the method that draws the bits of a tensor of one element, and these bits as an unsigned number."""
-    with torch.inference_mode(False):  # or it could not be written to outside of that
-        word = torch.empty((), dtype=torch.int64, device="cpu")
-    return word.random_, ctypes.c_uint64.from_address(word.data_ptr())
+def _seed_tensor() -> tuple[Callable[..., torch.Tensor], ctypes.c_uint64]:
+    """Return the ``random_`` method of a new tensor of one element, and its memory as an unsigned integer."""
+    with torch.inference_mode(False):  # an inference tensor could not be written to outside of inference mode
+        tensor = torch.empty((), dtype=torch.int64, device="cpu")
+    return tensor.random_, ctypes.c_uint64.from_address(tensor.data_ptr())
 
 
 def format_of(dtype: torch.dtype) -> dtypes.Format:
-    """Return the format of a dtype that can be ours."""
+    """Return the storage format of a dtype in :data:`DTYPES`."""
     storage = dtypes.format_of_dtype(DTYPES[dtype])
     assert storage is not None
     return storage

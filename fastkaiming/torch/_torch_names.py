@@ -1,4 +1,4 @@
-"""The names of :mod:`torch.nn.init` that torch's own code provides; fastkaiming does its random fills."""
+"""The functions of :mod:`torch.nn.init` that run torch's own code, with random fills by fastkaiming."""
 
 import torch.nn.init as torch_init
 from torch.nn.init import constant_, dirac_, eye_
@@ -9,17 +9,17 @@ from fastkaiming.torch._initializers import (
     kaiming_normal_,
     kaiming_uniform_,
     normal_,
+    set_public_module,
     uniform_,
-    with_public_module,
     xavier_normal_,
     xavier_uniform_,
 )
 
-# torch computes these from random tensors, which fastkaiming fills.
-orthogonal_ = with_public_module(accelerate(torch_init.orthogonal_))
-sparse_ = with_public_module(accelerate(torch_init.sparse_))
+# torch computes these from random tensors, which accelerate() lets fastkaiming fill.
+orthogonal_ = set_public_module(accelerate(torch_init.orthogonal_))
+sparse_ = set_public_module(accelerate(torch_init.sparse_))
 
-# torch deprecates the names without an underscore.
+# The names without an underscore, which torch has deprecated.
 uniform = deprecated(uniform_)
 normal = deprecated(normal_)
 constant = deprecated(constant_)

@@ -1,4 +1,4 @@
-"""The Dask adapter: lazy arrays hold what one eager call does, however they are cut and wherever their chunks run."""
+"""Lazy Dask arrays have the values of one eager call, for any chunks and on any scheduler."""
 
 import inspect
 import math
@@ -24,10 +24,10 @@ DTYPES = ["float32", "float64", "float16", ml_dtypes.bfloat16, ml_dtypes.float8_
 
 
 def same(array: Any, eager: NDArray[Any]) -> bool:
-    """Tell whether a lazy array is, before and after it is computed, an eager one to the bit."""
+    """Return True if a lazy array has the shape, dtype and, after it is computed, the bits of an eager array."""
     computed = array.compute(scheduler="synchronous")
-    told = (array.shape, array.dtype) == (eager.shape, eager.dtype) == (computed.shape, computed.dtype)
-    return told and computed.tobytes() == eager.tobytes()
+    is_alike = (array.shape, array.dtype) == (eager.shape, eager.dtype) == (computed.shape, computed.dtype)
+    return is_alike and computed.tobytes() == eager.tobytes()
 
 
 def softsign(x: NDArray[Any]) -> NDArray[Any]:
@@ -38,26 +38,26 @@ def softsign(x: NDArray[Any]) -> NDArray[Any]:
 # ---- values ----
 
 
-def test_every_functional_twin_has_a_lazy_one() -> None:
+def test_every_functional_variant_has_a_lazy_variant() -> None:
     assert len(NAMES) == 12
     assert {name for name in NAMES if callable(getattr(lazy, name, None))} == set(NAMES)
     assert sorted(lazy.__all__) == sorted(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_signature_is_that_of_the_twin_with_chunks_for_the_shards_and_threads(name: str) -> None:
-    twin = inspect.signature(getattr(fk, name)).parameters
-    ours = inspect.signature(getattr(lazy, name)).parameters
-    assert set(ours) == set(twin) - {"global_shape", "index", "threads"} | {"chunks"}
-    assert {each for each in set(ours) - {"chunks"} if ours[each].default != twin[each].default} == {"rng"}
-    assert {each for each in set(ours) - {"chunks"} if ours[each].kind != twin[each].kind} == set()
-    assert (ours["rng"].default, ours["chunks"].default) == (0, "auto")
-    assert ours["chunks"].kind is inspect.Parameter.KEYWORD_ONLY
+def test_signature_has_chunks_instead_of_shard_arguments_and_threads(name: str) -> None:
+    eager = inspect.signature(getattr(fk, name)).parameters
+    found = inspect.signature(getattr(lazy, name)).parameters
+    assert set(found) == set(eager) - {"global_shape", "index", "threads"} | {"chunks"}
+    assert {each for each in set(found) - {"chunks"} if found[each].default != eager[each].default} == {"rng"}
+    assert {each for each in set(found) - {"chunks"} if found[each].kind != eager[each].kind} == set()
+    assert (found["rng"].default, found["chunks"].default) == (0, "auto")
+    assert found["chunks"].kind is inspect.Parameter.KEYWORD_ONLY
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_values_are_those_of_the_twin(name: str) -> None:
-    chunks = ((5, 1, 20, 4), (1, 16))  # a layer's fans are those of its shape, not those of a chunk
+def test_values_equal_those_of_the_functional_variant(name: str) -> None:
+    chunks = ((5, 1, 20, 4), (1, 16))  # fans are computed from the whole shape
     array = getattr(lazy, name)((30, 17), chunks=chunks, rng=KEY)
     assert array.chunks == chunks
     assert same(array, getattr(fk, name)((30, 17), rng=KEY))
@@ -82,7 +82,7 @@ def test_values_are_those_of_the_twin(name: str) -> None:
     ],
     ids=str,
 )
-def test_values_hang_on_no_chunks(shape: Any, chunks: Any, dtype: DTypeLike) -> None:
+def test_values_do_not_depend_on_the_chunks(shape: Any, chunks: Any, dtype: DTypeLike) -> None:
     assert same(lazy.normal(shape, dtype, 0.5, 2.0, chunks=chunks, rng=KEY), fk.normal(shape, dtype, 0.5, 2.0, rng=KEY))
 
 
@@ -103,20 +103,20 @@ def test_arguments_reach_every_chunk(name: str, positional: tuple[Any, ...], nam
     assert same(array, getattr(fk, name)(shape, dtype, *positional, rng=KEY, **named))
 
 
-def test_the_default_rng_is_seed_0() -> None:
+def test_default_rng_is_seed_0() -> None:
     assert same(lazy.kaiming_normal((4, 4)), fk.kaiming_normal((4, 4), rng=0))
 
 
-def test_a_generator_gives_one_stream_to_each_array() -> None:
+def test_generator_gives_each_array_one_stream() -> None:
     rng = fk.Generator(5)
     with pytest.raises(ValueError, match="chunks"):
-        lazy.normal((6, 6), chunks=(2, 2, 2), rng=rng)  # takes none
+        lazy.normal((6, 6), chunks=(2, 2, 2), rng=rng)  # raises before it takes a stream
     arrays = [lazy.normal((6, 6), chunks=2, rng=rng) for _ in range(2)]
-    for stream, array in [*enumerate(arrays, 1)] * 2:  # computing takes none either
+    for stream, array in [*enumerate(arrays, 1)] * 2:  # computing takes no stream
         assert same(array, fk.normal((6, 6), rng=fk.Key(5, stream)))
 
 
-def test_without_a_seed_arrays_differ_and_each_stays_as_it_is() -> None:
+def test_rng_none_chooses_a_seed_when_the_array_is_created() -> None:
     one, other = (lazy.uniform(50, chunks=7, rng=None) for _ in range(2))
     assert one.name != other.name
     assert same(one, one.compute())
@@ -126,7 +126,7 @@ def test_without_a_seed_arrays_differ_and_each_stays_as_it_is() -> None:
 # ---- names and graphs ----
 
 
-def test_names_are_made_of_the_arguments() -> None:
+def test_equal_arguments_give_equal_names() -> None:
     def name(shape: Any = (6, 4), dtype: DTypeLike = np.float32, *args: Any, **named: Any) -> str:
         return str(lazy.kaiming_normal(shape, dtype, *args, **{"chunks": 2, "rng": 1, **named}).name)
 
@@ -161,14 +161,14 @@ def test_importing_fastkaiming_does_not_import_dask() -> None:
     assert processes.python(program).stdout == "False\n"
 
 
-def test_without_dask_the_error_says_what_to_install() -> None:
+def test_missing_dask_error_names_the_extra_to_install() -> None:
     result = processes.python("import sys; sys.modules['dask'] = None; import fastkaiming.dask")
     assert result.stderr.endswith("ImportError: fastkaiming.dask needs dask: pip install 'fastkaiming[dask]'\n")
 
 
 @pytest.fixture
 def cpu_counts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Return a list that grows with each fill that would use as many threads as there are CPUs."""
+    """Return a list that gets an item for each fill that uses the default number of threads."""
     counts: list[int] = []
 
     def count() -> int:
@@ -180,7 +180,7 @@ def cpu_counts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def fills_of(compute: Callable[[], object]) -> list[int]:
-    """Return the elements of each fill that a function makes."""
+    """Return the number of elements of each fill within a function."""
     totals: list[int] = []
     with fk.progress(lambda done, total: totals.append(total) if done == total else None):
         compute()
@@ -189,13 +189,13 @@ def fills_of(compute: Callable[[], object]) -> list[int]:
 
 def test_every_chunk_is_filled_once_by_one_thread(cpu_counts: list[int]) -> None:
     assert fills_of(lambda: fk.kaiming_normal((4096, 1024))) == [4096 * 1024]
-    assert cpu_counts == [1]  # so would a chunk be
+    assert cpu_counts == [1]  # a fill of this size uses the default number of threads
     array = lazy.kaiming_normal((3 * 4096, 1024), chunks=(4096, 1024))
     assert fills_of(lambda: array.compute(scheduler="synchronous")) == [4096 * 1024] * 3
     assert cpu_counts == [1]
 
 
-def test_nothing_is_filled_before_it_is_asked_for() -> None:
+def test_only_the_computed_chunks_are_filled() -> None:
     array = lazy.kaiming_normal((10**6, 10**5), chunks=(10, 10**5))
     assert array.npartitions == 10**5
     part = array[123_456:123_466, :5]  # lies in two chunks
@@ -203,7 +203,7 @@ def test_nothing_is_filled_before_it_is_asked_for() -> None:
     assert fills_of(lambda: part.compute(scheduler="synchronous")) == [10**6] * 2
 
 
-def test_a_chunk_of_an_array_beyond_any_memory_is_computed_alone() -> None:
+def test_one_chunk_of_a_terabyte_array_can_be_computed() -> None:
     array = lazy.normal((2**20, 2**20), chunks=(16, 2**20), rng=KEY)
     shard = fk.normal_(
         np.empty((2, 5), np.float32),
@@ -214,14 +214,14 @@ def test_a_chunk_of_an_array_beyond_any_memory_is_computed_alone() -> None:
     assert same(array[2**19 + 1 : 2**19 + 3, -5:], shard)
 
 
-def test_arrays_go_on_into_dasks_own_operations() -> None:
+def test_arrays_can_be_used_in_dask_operations() -> None:
     array = lazy.normal((50, 40), np.float64, chunks=(20, 15), rng=KEY)
     eager = fk.normal((50, 40), np.float64, rng=KEY)
     assert same(array.rechunk((7, 40)).T[:, ::-1], eager.T[:, ::-1].copy())
     np.testing.assert_allclose((array @ array.T).sum(), (eager @ eager.T).sum(), rtol=1e-12)
 
 
-def test_threads_of_one_process_store_into_a_memmap(tmp_path: Path) -> None:
+def test_threads_can_store_into_a_memmap(tmp_path: Path) -> None:
     path, shape = tmp_path / "w.npy", (1000, 300)
     array = lazy.he_uniform(shape, ml_dtypes.bfloat16, chunks=(128, 77), rng=KEY)
     target = np.lib.format.open_memmap(path, "w+", np.uint16, shape)
@@ -229,7 +229,7 @@ def test_threads_of_one_process_store_into_a_memmap(tmp_path: Path) -> None:
     assert np.array_equal(np.load(path), fk.he_uniform(shape, ml_dtypes.bfloat16, rng=KEY).view(np.uint16))
 
 
-def test_zarr_stores_the_bits_of_a_dtype_that_it_lacks(tmp_path: Path) -> None:
+def test_zarr_stores_the_bytes_of_an_unsupported_dtype(tmp_path: Path) -> None:
     zarr = pytest.importorskip("zarr")
     array = lazy.he_uniform((100, 30), ml_dtypes.bfloat16, chunks=(32, 30), rng=KEY)
     array.view(np.uint16).to_zarr(str(tmp_path / "w.zarr"))
@@ -237,7 +237,7 @@ def test_zarr_stores_the_bits_of_a_dtype_that_it_lacks(tmp_path: Path) -> None:
     assert same(array, stored)
 
 
-# ---- refusals ----
+# ---- errors ----
 
 
 @pytest.mark.parametrize(
@@ -264,19 +264,19 @@ def test_zarr_stores_the_bits_of_a_dtype_that_it_lacks(tmp_path: Path) -> None:
     ],
     ids=str,
 )
-def test_arguments_are_refused_when_the_array_is_made(
+def test_bad_arguments_raise_errors_when_the_array_is_created(
     arguments: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
         lazy.kaiming_normal(**{"shape": (3, 4), **arguments})
 
 
-def test_a_shape_is_needed() -> None:
+def test_missing_shape_raises_type_error() -> None:
     with pytest.raises(TypeError, match=r"normal\(\) missing a required argument: 'shape'"):
         lazy.normal()
 
 
-def test_a_misspelt_argument_is_told_what_there_is() -> None:
+def test_misspelt_argument_error_lists_the_arguments() -> None:
     takes = r"it takes shape, dtype, mean, std, chunks, rng$"
     with pytest.raises(TypeError, match=rf"^normal\(\) got an unexpected keyword argument 'chunk'; {takes}"):
         lazy.normal((3, 4), chunk=2)
@@ -285,17 +285,17 @@ def test_a_misspelt_argument_is_told_what_there_is() -> None:
 # ---- a cluster ----
 
 ROWS, COLUMNS = 14 * 1024, 8 * 1024  # 448 MiB in float32
-WORKERS, MEMORY = 2, 192 << 20  # 384 MiB in all, of which Python and Dask take half
+WORKERS, MEMORY = 2, 192 << 20  # 384 MiB in all; Python and Dask use half of it
 
 
 class NpyFile:
-    """A .npy file that each task opens for itself: a memmap would travel to the workers as a copy."""
+    """A .npy file that each task opens itself, because a memmap would be pickled to the workers as a copy."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def __setitem__(self, index: tuple[slice, ...], block: NDArray[Any]) -> None:
-        np.load(self.path, mmap_mode="r+")[index] = block
+    def __setitem__(self, index: tuple[slice, ...], chunk: NDArray[Any]) -> None:
+        np.load(self.path, mmap_mode="r+")[index] = chunk
 
 
 @pytest.fixture(scope="module")
@@ -319,14 +319,14 @@ def weights() -> Any:
 
 def assert_holds_the_weights(stored: Any) -> None:
     assert (stored.shape, stored.dtype) == ((ROWS, COLUMNS), np.float32)
-    for part in fk.shard_slices((ROWS, COLUMNS), 11):  # cut elsewhere than the chunks
+    for part in fk.shard_slices((ROWS, COLUMNS), 11):  # shards that do not coincide with the chunks
         shard = np.empty((part[0].stop - part[0].start, COLUMNS), np.float32)
         fk.kaiming_normal_(shard, nonlinearity="relu", rng=KEY, global_shape=(ROWS, COLUMNS), index=part)
         assert np.array_equal(stored[part], shard)
 
 
 @pytest.mark.parametrize("nonlinearity", ["relu", softsign, lambda x: x * abs(x)], ids=["name", "function", "lambda"])
-def test_a_cluster_computes_the_same(client: Any, nonlinearity: str | Callable[[Any], Any]) -> None:
+def test_cluster_computes_the_same_values(client: Any, nonlinearity: str | Callable[[Any], Any]) -> None:
     array = lazy.kaiming_uniform((90, 70), np.float16, nonlinearity=nonlinearity, chunks=(40, 30), rng=KEY)
     computed = client.compute(array).result()
     assert np.array_equal(computed, fk.kaiming_uniform((90, 70), np.float16, nonlinearity=nonlinearity, rng=KEY))
@@ -334,20 +334,20 @@ def test_a_cluster_computes_the_same(client: Any, nonlinearity: str | Callable[[
 
 
 @pytest.mark.parametrize("dtype", [each for each in DTYPES if each is not ml_dtypes.float8_e5m2], ids=str)
-def test_a_cluster_sends_every_dtype_but_float8_e5m2(client: Any, dtype: DTypeLike) -> None:
+def test_cluster_sends_every_dtype_but_float8_e5m2(client: Any, dtype: DTypeLike) -> None:
     computed = client.compute(lazy.normal((90, 70), dtype, chunks=(40, 30), rng=KEY)).result()
     eager = fk.normal((90, 70), dtype, rng=KEY)
     assert (computed.dtype, computed.tobytes()) == (eager.dtype, eager.tobytes())
 
 
-def test_a_cluster_sends_float8_e5m2_as_bytes(client: Any) -> None:
+def test_cluster_sends_float8_e5m2_as_bytes(client: Any) -> None:
     array = lazy.normal((90, 70), ml_dtypes.float8_e5m2, chunks=(40, 30), rng=KEY)
     computed = client.compute(array.view(np.uint8)).result()
     assert np.array_equal(computed, fk.normal((90, 70), ml_dtypes.float8_e5m2, rng=KEY).view(np.uint8))
 
 
 @pytest.mark.usefixtures("client")
-def test_more_than_the_memory_of_a_cluster_streams_to_zarr(weights: Any, tmp_path: Path) -> None:
+def test_cluster_stores_more_than_its_memory_with_zarr(weights: Any, tmp_path: Path) -> None:
     zarr = pytest.importorskip("zarr")
     target = zarr.open(str(tmp_path / "w.zarr"), mode="w", shape=weights.shape, chunks=weights.chunksize, dtype="f4")
     da.store(weights, target, lock=False)
@@ -355,7 +355,7 @@ def test_more_than_the_memory_of_a_cluster_streams_to_zarr(weights: Any, tmp_pat
 
 
 @pytest.mark.usefixtures("client")
-def test_more_than_the_memory_of_a_cluster_streams_to_npy(weights: Any, tmp_path: Path) -> None:
+def test_cluster_stores_more_than_its_memory_in_a_npy_file(weights: Any, tmp_path: Path) -> None:
     path = tmp_path / "w.npy"
     np.lib.format.open_memmap(path, "w+", weights.dtype, weights.shape)
     da.store(weights, NpyFile(path), lock=False)

@@ -1,4 +1,4 @@
-"""Checkpoints made by the workers of a cluster."""
+"""Checkpoints written by the workers of a cluster."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ distributed = pytest.importorskip("distributed")
 SOURCE = {"tensors": {f"{n}.weight": [64, 48] for n in range(9)}}
 
 
-def test_a_cluster_makes_the_same_files(tmp_path: Path) -> None:
+def test_cluster_writes_the_same_files(tmp_path: Path) -> None:
     checkpoint.write(SOURCE, tmp_path / "here", max_shard_size="20KB")
     reports: list[tuple[int, int]] = []
     with (
@@ -32,7 +32,7 @@ def test_a_cluster_makes_the_same_files(tmp_path: Path) -> None:
     assert here == there
 
 
-def test_what_is_no_client_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+def test_dask_argument_must_be_a_client(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match=r"dask must be a distributed\.Client or None, not int 1"):
         checkpoint.write(SOURCE, tmp_path / "out", dask=1)
     assert not list(tmp_path.iterdir())

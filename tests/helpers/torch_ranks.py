@@ -1,9 +1,9 @@
-"""What the ranks of a process group do for test_torch_sharded.py: fill sharded tensors, and look at the whole.
+"""The program of the ranks of a process group in test_torch_sharded.py, which fill and compare sharded tensors.
 
     python tests/helpers/torch_ranks.py RANKS STORE
 
-Every rank has to see, in its own part and in what it gathers, the bits that one process fills. For each case in which
-it does so, it prints the case.
+Every rank compares its local part and the gathered tensor with the values of a single process. It prints the name of
+each case that passes.
 """
 
 import sys
@@ -21,13 +21,13 @@ from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tenso
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 
 import fastkaiming as fk
-import fastkaiming.torch as ours
+import fastkaiming.torch as fk_torch
 
 SHAPE = (13, 10)  # uneven over 2 and over 4 ranks
 
 
 def meshes(ranks: int) -> list[tuple[DeviceMesh, list[Any]]]:
-    """Return every placement of a matrix on the meshes that so many ranks make."""
+    """Return every placement of a matrix on the meshes of this number of ranks."""
     line = init_device_mesh("cpu", (ranks,))
     cases: list[tuple[DeviceMesh, list[Any]]] = [(line, [placed]) for placed in (Shard(0), Shard(1), Replicate())]
     if ranks == 4:
@@ -37,8 +37,8 @@ def meshes(ranks: int) -> list[tuple[DeviceMesh, list[Any]]]:
     return cases
 
 
-def same(tensor: Any, expected: Any, mesh: DeviceMesh, placements: list[Any]) -> None:
-    """Compare this rank's part, and then the whole."""
+def assert_equal(tensor: Any, expected: Any, mesh: DeviceMesh, placements: list[Any]) -> None:
+    """Compare the local part of this rank and the gathered tensor with the expected tensor."""
     whole = torch.from_numpy(np.asarray(expected, np.float64))
     part = distribute_tensor(whole, mesh, placements, src_data_rank=None).to_local()
     assert torch.equal(tensor.to_local().double(), part), placements
@@ -50,57 +50,57 @@ def functions(ranks: int) -> None:
         for dtype in (torch.float32, torch.bfloat16):
             tensor = distribute_tensor(torch.zeros(SHAPE, dtype=dtype), mesh, placements, src_data_rank=None)
             torch.manual_seed(7)
-            assert ours.kaiming_uniform_(tensor, a=1.0) is tensor
-            alone = torch.empty(SHAPE, dtype=dtype)
+            assert fk_torch.kaiming_uniform_(tensor, a=1.0) is tensor
+            unsharded = torch.empty(SHAPE, dtype=dtype)
             torch.manual_seed(7)
-            ours.kaiming_uniform_(alone, a=1.0)
-            same(tensor, alone.double(), mesh, placements)
+            fk_torch.kaiming_uniform_(unsharded, a=1.0)
+            assert_equal(tensor, unsharded.double(), mesh, placements)
 
 
 def accelerated(ranks: int) -> None:
     for mesh, placements in meshes(ranks):
         tensor = distribute_tensor(torch.zeros(SHAPE), mesh, placements, src_data_rank=None)
         torch.manual_seed(8)
-        with ours.accelerate():
+        with fk_torch.accelerate():
             tensor.normal_(2.0, 3.0)
             nn.init.trunc_normal_(tensor2 := tensor.clone())
         torch.manual_seed(8)
-        alone = [ours.normal_(torch.empty(SHAPE), 2.0, 3.0), ours.trunc_normal_(torch.empty(SHAPE))]
-        same(tensor, alone[0], mesh, placements)
-        same(tensor2, alone[1], mesh, placements)
+        unsharded = [fk_torch.normal_(torch.empty(SHAPE), 2.0, 3.0), fk_torch.trunc_normal_(torch.empty(SHAPE))]
+        assert_equal(tensor, unsharded[0], mesh, placements)
+        assert_equal(tensor2, unsharded[1], mesh, placements)
 
 
-def of_no_axes(ranks: int) -> None:
+def tensor_without_axes(ranks: int) -> None:
     mesh = init_device_mesh("cpu", (ranks,))
     for dtype in (torch.float32, torch.bfloat16):
         tensor = distribute_tensor(torch.zeros((), dtype=dtype), mesh, [Replicate()], src_data_rank=None)
         torch.manual_seed(7)
-        ours.normal_(tensor)
+        fk_torch.normal_(tensor)
         torch.manual_seed(7)
-        assert torch.equal(tensor.to_local(), ours.normal_(torch.zeros((), dtype=dtype)))
+        assert torch.equal(tensor.to_local(), fk_torch.normal_(torch.zeros((), dtype=dtype)))
 
 
-def beside_the_mesh(ranks: int) -> None:
-    """Draw the seed on a rank that the mesh does not have as well, which so stays in step with the others."""
+def rank_outside_the_mesh(ranks: int) -> None:
+    """Check that a rank outside the mesh takes the seed, too, so that its generator stays synchronized."""
     mesh = DeviceMesh("cpu", torch.arange(max(ranks - 1, 1)))
     tensor = distribute_tensor(torch.zeros(SHAPE), mesh, [Shard(0)], src_data_rank=None)
     torch.manual_seed(7)
-    ours.normal_(tensor)
+    fk_torch.normal_(tensor)
     after = torch.get_rng_state()
     torch.manual_seed(7)
-    whole = ours.normal_(torch.zeros(SHAPE))
+    whole = fk_torch.normal_(torch.zeros(SHAPE))
     assert torch.equal(torch.get_rng_state(), after)
     if mesh.get_coordinate() is not None:
         assert torch.equal(tensor.full_tensor(), whole)
 
 
-def cut_as_no_placement_does(ranks: int) -> None:
-    """Leave to torch what it was told is a part of the whole, and is no part that placements tell."""
+def inconsistent_placement(ranks: int) -> None:
+    """Check that torch fills a local tensor whose shape differs from the one that its placements define."""
     mesh = init_device_mesh("cpu", (ranks,))
     tensor = DTensor.from_local(
         torch.zeros(3, 2), mesh, [Shard(0)], run_check=False, shape=(7 * ranks, 2), stride=(2, 1)
     )
-    assert ours.normal_(tensor).to_local().abs().mean() > 0.1
+    assert fk_torch.normal_(tensor).to_local().abs().mean() > 0.1
 
 
 class Net(nn.Module):
@@ -114,17 +114,17 @@ class Net(nn.Module):
         self.head.weight = self.embedding.weight
 
 
-def alone() -> dict[str, torch.Tensor]:
+def unsharded_state() -> dict[str, torch.Tensor]:
     net = Net()
-    ours.init_module_(net, rng=5)
+    fk_torch.init_module_(net, rng=5)
     assert np.array_equal(
         net.up.weight.detach().numpy(), fk.kaiming_normal((22, 12), rng=fk.Generator(5).key("up.weight"))
     )
     return dict(net.state_dict())
 
 
-def compared(net: nn.Module) -> None:
-    expected = alone()
+def assert_state_equals_unsharded(net: nn.Module) -> None:
+    expected = unsharded_state()
     for name, tensor in net.state_dict().items():
         whole = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
         assert torch.equal(whole, expected[name]), name
@@ -135,9 +135,9 @@ def fsdp(ranks: int) -> None:
         net = Net()
     fully_shard(net, mesh=init_device_mesh("cpu", (ranks,)))
     net.to_empty(device="cpu")
-    report = ours.init_module_(net, rng=5)
+    report = fk_torch.init_module_(net, rng=5)
     assert report.shared == {"head.weight": "embedding.weight"}
-    compared(net)
+    assert_state_equals_unsharded(net)
 
 
 def fsdp_and_tensor_parallelism(ranks: int) -> None:
@@ -150,27 +150,27 @@ def fsdp_and_tensor_parallelism(ranks: int) -> None:
     parallelize_module(net, mesh["tensor"], {"up": ColwiseParallel(), "down": RowwiseParallel()})
     fully_shard(net, mesh=mesh["data"])
     net.to_empty(device="cpu")
-    ours.init_module_(net, rng=5, rules={"head.weight": "normal(std=0.02)"})
+    fk_torch.init_module_(net, rng=5, rules={"head.weight": "normal(std=0.02)"})
     kinds = {type(placement).__name__ for p in net.parameters() for placement in getattr(p, "placements", ())}
     assert "_StridedShard" in kinds or ranks == 2, kinds
-    expected = alone()
+    expected = unsharded_state()
     for name in ("up.weight", "up.bias", "down.weight", "embedding.weight"):
         tensor = net.get_parameter(name)
         assert isinstance(tensor, DTensor)
         assert torch.equal(tensor.full_tensor(), expected[name]), name
     torch.manual_seed(9)
-    with ours.accelerate(), torch.no_grad():
+    with fk_torch.accelerate(), torch.no_grad():
         net.up.weight.normal_()
     torch.manual_seed(9)
-    assert torch.equal(net.up.weight.full_tensor(), ours.normal_(torch.empty(22, 12)))
+    assert torch.equal(net.up.weight.full_tensor(), fk_torch.normal_(torch.empty(22, 12)))
 
 
 CASES: dict[str, Callable[[int], None]] = {
     "functions": functions,
     "accelerated": accelerated,
-    "of_no_axes": of_no_axes,
-    "beside_the_mesh": beside_the_mesh,
-    "cut_as_no_placement_does": cut_as_no_placement_does,
+    "tensor_without_axes": tensor_without_axes,
+    "rank_outside_the_mesh": rank_outside_the_mesh,
+    "inconsistent_placement": inconsistent_placement,
     "fsdp": fsdp,
     "fsdp_and_tensor_parallelism": fsdp_and_tensor_parallelism,
 }

@@ -1,4 +1,4 @@
-"""fastkaiming.jax over eight devices: the bits of one, where JAX puts its own, and by make each block once."""
+"""Arrays on eight devices: the values of one device, JAX's own placement, and each shard filled once."""
 
 import json
 
@@ -26,7 +26,7 @@ assert len(jax.devices()) == 8
 mesh = jax.make_mesh((4, 2), ("x", "y"))
 """
 
-# a sharding, and the blocks that there are in an array of 64 by 48
+# Shardings, each with the shapes of the shards of an array of shape (64, 48) that are filled.
 SHARDINGS = {
     'NamedSharding(mesh, P("x"))': [[16, 48]] * 4,
     'NamedSharding(mesh, P(None, "y"))': [[64, 24]] * 2,
@@ -39,51 +39,51 @@ SHARDINGS = {
 
 
 @pytest.fixture(scope="module")
-def made() -> dict[str, dict[str, object]]:
-    """Make an array by each of the shardings, in one process."""
+def results() -> dict[str, dict[str, object]]:
+    """Create an array with each of the shardings, in one process, and return what was checked."""
     program = """
 expected = {
     name: fk.xavier_uniform(SHAPE, np.dtype(getattr(jax.numpy, name)), layout="*IO", rng=42)
     for name in ("float32", "float16", "bfloat16")
 }
-blocks = []
+shards = []
 
 def fill(out, *arguments, **settings):
     if out.size:
-        blocks.append(out.shape)
+        shards.append(out.shape)
     return fk.fill_(out, *arguments, **settings)
 
 _arrays.fill_ = fill
-answers = {}
+results = {}
 for text in json.loads(sys.argv[1]):
     sharding = eval(text)
-    answer = answers[text] = {}
+    checks = results[text] = {}
     for name, whole in expected.items():
-        blocks.clear()
+        shards.clear()
         array = make(glorot_uniform(), 42, SHAPE, whole.dtype, sharding)
-        answer[name] = bool(
+        checks[name] = bool(
             array.sharding == sharding
             and array.dtype == whole.dtype
             and np.asarray(array).tobytes() == whole.tobytes()
             and all(np.asarray(part.data).tobytes() == whole[part.index].tobytes() for part in array.addressable_shards)
         )
-    answer["blocks"] = list(blocks)
-    answer["usable"] = float(jax.jit(lambda a: (a * 0).sum())(array))
-print(json.dumps(answers))
+    checks["shards"] = list(shards)
+    checks["usable"] = float(jax.jit(lambda a: (a * 0).sum())(array))
+print(json.dumps(results))
 """
     result = python(PRELUDE + program, json.dumps(list(SHARDINGS)), **EIGHT)
     assert result.returncode == 0, result.stderr
-    answers: dict[str, dict[str, object]] = json.loads(result.stdout)
-    return answers
+    results: dict[str, dict[str, object]] = json.loads(result.stdout)
+    return results
 
 
 @pytest.mark.parametrize("sharding", SHARDINGS)
-def test_any_sharding_gives_the_bits_of_the_core(made: dict[str, dict[str, object]], sharding: str) -> None:
+def test_values_do_not_depend_on_the_sharding(results: dict[str, dict[str, object]], sharding: str) -> None:
     correct = {"float32": True, "float16": True, "bfloat16": True, "usable": 0.0}
-    assert made[sharding] == {**correct, "blocks": SHARDINGS[sharding]}
+    assert results[sharding] == {**correct, "shards": SHARDINGS[sharding]}
 
 
-def test_blocks_have_arrived_before_the_next_is_filled() -> None:
+def test_each_shard_is_on_its_devices_before_the_next_is_filled() -> None:
     program = """
 events = []
 
@@ -99,13 +99,13 @@ def waited(parts):
 
 _arrays.fill_, jax.block_until_ready = fill, waited
 make(glorot_uniform(), 42, SHAPE, sharding=NamedSharding(mesh, P("x")))
-assert events == ["fill", *["fill", 2] * 4], events  # the first is of no elements, for the checks
+assert events == ["fill", *["fill", 2] * 4], events  # the first fill has no elements and checks the range
 """
     result = python(PRELUDE + program, **EIGHT)
     assert result.returncode == 0, result.stderr
 
 
-def test_other_axes_and_uneven_parts_are_refused() -> None:
+def test_bad_shardings_raise_value_error() -> None:
     program = """
 def message(call, sharding):
     try:
@@ -115,7 +115,7 @@ def message(call, sharding):
 
 generator = fk.Generator(7)
 uneven = np.zeros((63, 48), np.float32)
-theirs, ours, longer = (
+expected, found, longer = (
     message(lambda sharding: jax.make_array_from_callback((63, 48), sharding, uneven.__getitem__),
             NamedSharding(mesh, P("x"))),
     message(lambda sharding: make(fk.Normal(0.0, 1.0), generator, (63, 48), sharding=sharding),
@@ -123,7 +123,7 @@ theirs, ours, longer = (
     message(lambda sharding: make(fk.Normal(0.0, 1.0), generator, (64,), sharding=sharding),
             NamedSharding(mesh, P(None, "x"))),
 )
-assert ours == theirs and ours is not None, (ours, theirs)
+assert found == expected and found is not None, (found, expected)
 assert longer.startswith("sharding must have at most 1 axes for shape (64,), got P"), longer
 assert generator.take() == fk.Key(7, 1)
 """
@@ -131,34 +131,34 @@ assert generator.take() == fk.Key(7, 1)
     assert result.returncode == 0, result.stderr
 
 
-def test_out_sharding_is_that_of_jax() -> None:
+def test_out_sharding_gives_the_sharding_of_jax() -> None:
     program = """
 key = jax.random.key(42)
 whole = fk.xavier_uniform(SHAPE, layout="*IO", rng=42)
 if hasattr(jax, "set_mesh"):  # the versions that have out_sharding
     with jax.set_mesh(mesh):
         for init in (glorot_uniform(), jax.jit(glorot_uniform(), static_argnums=(1, 2, 3))):
-            theirs = jax.nn.initializers.glorot_uniform()(key, SHAPE, np.float32, P("x"))
-            ours = init(key, SHAPE, np.float32, P("x"))
-            assert ours.sharding == theirs.sharding, ours.sharding
-            assert np.asarray(ours).tobytes() == whole.tobytes()
+            expected = jax.nn.initializers.glorot_uniform()(key, SHAPE, np.float32, P("x"))
+            found = init(key, SHAPE, np.float32, P("x"))
+            assert found.sharding == expected.sharding, found.sharding
+            assert np.asarray(found).tobytes() == whole.tobytes()
 """
     result = python(PRELUDE + program, **EIGHT)
     assert result.returncode == 0, result.stderr
 
 
-WHERE = """
+PLACEMENT = """
 from fastkaiming.jax import he_normal
 
 SHAPE = (16, 8)
-theirs = jax.nn.initializers.he_normal()
+jax_init = jax.nn.initializers.he_normal()
 expected = fk.variance_scaling(SHAPE, scale=2.0, layout="*IO", rng=42)
 key = jax.random.key(42)
 
 def both(call):
-    ours, jaxs = call(he_normal()), call(theirs)
-    assert (ours.sharding, ours.committed) == (jaxs.sharding, jaxs.committed), (ours.sharding, jaxs.sharding)
-    return np.asarray(ours)
+    found, jaxs = call(he_normal()), call(jax_init)
+    assert (found.sharding, found.committed) == (jaxs.sharding, jaxs.committed), (found.sharding, jaxs.sharding)
+    return np.asarray(found)
 """
 
 
@@ -171,13 +171,13 @@ for device in jax.devices()[1:3]:
 everywhere = jax.device_put(key, NamedSharding(mesh, P()))
 assert (both(lambda init: init(everywhere, SHAPE)) == expected).all()
 """
-    result = python(PRELUDE + WHERE + program, **EIGHT)
+    result = python(PRELUDE + PLACEMENT + program, **EIGHT)
     assert result.returncode == 0, result.stderr
 
 
-@pytest.mark.skipif(not hasattr(jax, "set_mesh"), reason="there is no mesh to set")
+@pytest.mark.skipif(not hasattr(jax, "set_mesh"), reason="this version of JAX has no set_mesh")
 @pytest.mark.parametrize("kind", ["Auto", "Explicit"])
-def test_arrays_are_on_a_mesh_that_is_set(kind: str) -> None:
+def test_arrays_are_on_the_mesh_that_is_set(kind: str) -> None:
     program = """
 from jax.sharding import AxisType
 mesh = jax.make_mesh((8,), ("d",), axis_types=(getattr(AxisType, sys.argv[1]),))
@@ -198,17 +198,17 @@ with jax.set_mesh(mesh):
 
     assert (both(each_on_its_device) == planes).all()
     for many in (jax.vmap, lambda one: jax.jit(jax.vmap(one))):
-        ours, jaxs = (many(lambda key: init(key, SHAPE))(keys) for init in (he_normal(), theirs))
-        assert (np.asarray(ours) == planes).all()
-        kept = jaxs.sharding if sys.argv[1] == "Explicit" else NamedSharding(mesh, P())  # not told, a callback has all
-        assert ours.sharding == kept, ours.sharding
+        found, jaxs = (many(lambda key: init(key, SHAPE))(keys) for init in (he_normal(), jax_init))
+        assert (np.asarray(found) == planes).all()
+        kept = jaxs.sharding if sys.argv[1] == "Explicit" else NamedSharding(mesh, P())  # a callback is replicated
+        assert found.sharding == kept, found.sharding
 """
-    result = python(PRELUDE + WHERE + program, kind, **EIGHT)
+    result = python(PRELUDE + PLACEMENT + program, kind, **EIGHT)
     assert result.returncode == 0, result.stderr
 
 
-@pytest.mark.skipif(not hasattr(jax, "set_mesh"), reason="there is no mesh to set")
-def test_flax_nnx_partitions_our_weights() -> None:
+@pytest.mark.skipif(not hasattr(jax, "set_mesh"), reason="this version of JAX has no set_mesh")
+def test_flax_nnx_partitions_the_weights() -> None:
     pytest.importorskip("flax.nnx")
     program = """
 from flax import nnx
@@ -219,5 +219,5 @@ with jax.set_mesh(jax.make_mesh((8,), ("d",), axis_types=(AxisType.Auto,))):
         return nnx.Linear(16, 8, kernel_init=parts, rngs=nnx.Rngs(0)).kernel[...]
     both(kernel)
 """
-    result = python(PRELUDE + WHERE + program, **EIGHT)
+    result = python(PRELUDE + PLACEMENT + program, **EIGHT)
     assert result.returncode == 0, result.stderr

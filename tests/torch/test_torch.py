@@ -1,4 +1,4 @@
-"""torch.nn.init by our name: torch's signatures, warnings and errors, and in its memory the core's own values."""
+"""fastkaiming.torch has the signatures, warnings and errors of torch.nn.init, and fastkaiming's values."""
 
 import doctest
 import inspect
@@ -15,25 +15,25 @@ from processes import python
 import fastkaiming as fk
 
 torch = pytest.importorskip("torch")
-ours = pytest.importorskip("fastkaiming.torch")
-theirs = torch.nn.init
+fk_torch = pytest.importorskip("fastkaiming.torch")
+torch_init = torch.nn.init
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "float16": torch.float16, "bfloat16": torch.bfloat16}
 SEED = 20260101
 
 
-def drawn_seed(generator: Any = None) -> int:
-    """Take what a fill takes from a generator: one word of 64 bits."""
+def take_seed(generator: Any = None) -> int:
+    """Take one word of 64 bits from a generator, as a fill does."""
     return int(torch.empty((), dtype=torch.int64).random_(-(2**63), None, generator=generator)) % 2**64
 
 
 @pytest.fixture
 def seed() -> int:
-    """Return the seed of the next fill by torch's own generator."""
+    """Return the seed that the next fill takes from torch's default generator."""
     torch.manual_seed(SEED)
-    drawn = drawn_seed()
+    word = take_seed()
     torch.manual_seed(SEED)
-    return drawn
+    return word
 
 
 def values(tensor: Any) -> Any:
@@ -43,41 +43,41 @@ def values(tensor: Any) -> Any:
 # ---- names ----
 
 
-def test_every_public_name_is_there() -> None:
-    for name in theirs.__all__:
-        assert name in ours.__all__
-        assert inspect.signature(getattr(ours, name)) == inspect.signature(getattr(theirs, name))
-        assert getattr(ours, name).__doc__ == getattr(theirs, name).__doc__ or name == "trunc_normal_"
+def test_every_public_name_has_torchs_signature_and_docstring() -> None:
+    for name in torch_init.__all__:
+        assert name in fk_torch.__all__
+        assert inspect.signature(getattr(fk_torch, name)) == inspect.signature(getattr(torch_init, name))
+        assert getattr(fk_torch, name).__doc__ == getattr(torch_init, name).__doc__ or name == "trunc_normal_"
 
 
-def test_core_imports_no_torch() -> None:
+def test_importing_fastkaiming_does_not_import_torch() -> None:
     result = python("import sys, fastkaiming; print('torch' in sys.modules)")
     assert result.stdout == "False\n", result.stderr
 
 
-def test_without_torch_the_error_says_what_to_install() -> None:
+def test_missing_torch_error_names_the_extra_to_install() -> None:
     result = python("import sys; sys.modules['torch'] = None; import fastkaiming.torch")
     assert result.stderr.endswith("ImportError: fastkaiming.torch needs torch: pip install 'fastkaiming[torch]'\n")
 
 
-def test_private_names_in_wide_use_are_there() -> None:
-    assert ours._calculate_fan_in_and_fan_out(torch.empty(4, 3, 5)) == (15, 20)
-    assert ours._calculate_correct_fan is theirs._calculate_correct_fan
+def test_widely_used_private_names_are_available() -> None:
+    assert fk_torch._calculate_fan_in_and_fan_out(torch.empty(4, 3, 5)) == (15, 20)
+    assert fk_torch._calculate_correct_fan is torch_init._calculate_correct_fan
 
 
-def test_functions_pickle_under_our_name() -> None:
-    """As a module does that keeps its initializer, and a process that is given one."""
-    for name in ours.__all__:
-        function = getattr(ours, name)
+def test_functions_can_be_pickled() -> None:
+    """A pickled module may refer to its initializer, and multiprocessing sends functions by pickle."""
+    for name in fk_torch.__all__:
+        function = getattr(fk_torch, name)
         assert pickle.loads(pickle.dumps(function)) is function
-        assert function.__module__.startswith("fastkaiming.torch") or function is getattr(theirs, name)
+        assert function.__module__.startswith("fastkaiming.torch") or function is getattr(torch_init, name)
 
 
-def test_examples_of_torchs_documentation_run() -> None:
-    """With no other change than that of the import."""
+def test_examples_in_torchs_docstrings_run() -> None:
+    """Only the import differs."""
     run = 0
-    for name in theirs.__all__:
-        for test in doctest.DocTestFinder().find(getattr(theirs, name), name, globs={}):
+    for name in torch_init.__all__:
+        for test in doctest.DocTestFinder().find(getattr(torch_init, name), name, globs={}):
             names = {"torch": torch, "nn": NN()}
             for example in test.examples:
                 exec(example.source, names)
@@ -86,9 +86,9 @@ def test_examples_of_torchs_documentation_run() -> None:
 
 
 class NN:
-    """torch.nn, with our functions for its initializers."""
+    """torch.nn, with fastkaiming.torch in place of torch.nn.init."""
 
-    init = ours
+    init = fk_torch
 
     def __getattr__(self, name: str) -> Any:
         return getattr(torch.nn, name)
@@ -114,37 +114,39 @@ FILLS: list[tuple[str, dict[str, Any], Callable[..., Any]]] = [
 
 @pytest.mark.parametrize(("name", "settings", "core"), FILLS)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_values_are_the_cores(name: str, settings: dict[str, Any], core: Any, dtype: str, seed: int) -> None:
+def test_values_equal_those_of_the_numpy_initializers(
+    name: str, settings: dict[str, Any], core: Any, dtype: str, seed: int
+) -> None:
     for shape in ((30, 20), (3, 4, 5)):
         tensor = torch.full(shape, math.nan, dtype=DTYPES[dtype])
         torch.manual_seed(SEED)
-        assert getattr(ours, name)(tensor, **settings) is tensor
+        assert getattr(fk_torch, name)(tensor, **settings) is tensor
         assert np.array_equal(values(tensor), core(shape, dtype, seed).astype(np.float64))
 
 
-def test_seed_and_generator_decide_alike(seed: int) -> None:
-    by_seed = ours.normal_(torch.empty(40))
-    by_generator = ours.normal_(torch.empty(40), generator=torch.Generator().manual_seed(SEED))
-    by_position = ours.kaiming_normal_(torch.empty(4, 9), 0, "fan_in", "relu", torch.Generator().manual_seed(SEED))
+def test_manual_seed_and_generator_give_equal_values(seed: int) -> None:
+    by_seed = fk_torch.normal_(torch.empty(40))
+    by_generator = fk_torch.normal_(torch.empty(40), generator=torch.Generator().manual_seed(SEED))
+    by_position = fk_torch.kaiming_normal_(torch.empty(4, 9), 0, "fan_in", "relu", torch.Generator().manual_seed(SEED))
     assert torch.equal(by_seed, by_generator)
     assert np.array_equal(values(by_seed), fk.normal(40, rng=seed))
     assert np.array_equal(values(by_position), fk.kaiming_normal((4, 9), rng=seed))
 
 
-def test_each_call_draws_one_word() -> None:
+def test_each_call_takes_one_word_from_the_generator() -> None:
     generator, reference = torch.Generator().manual_seed(3), torch.Generator().manual_seed(3)
-    ours.uniform_(torch.empty(1000, 100), generator=generator)
-    ours.trunc_normal_(torch.empty(7), generator=generator)
+    fk_torch.uniform_(torch.empty(1000, 100), generator=generator)
+    fk_torch.trunc_normal_(torch.empty(7), generator=generator)
     for _ in range(2):
-        drawn_seed(reference)
+        take_seed(reference)
     assert torch.equal(generator.get_state(), reference.get_state())
 
 
-def test_a_bound_that_is_a_tensor_is_read_at_each_call() -> None:
+def test_bounds_given_as_tensors_are_not_cached() -> None:
     bound, tensor = torch.tensor(1.0), torch.empty(1000)
     for value in (1.0, 0.125):
         bound.fill_(value)
-        ours.uniform_(tensor, 0.0, bound)
+        fk_torch.uniform_(tensor, 0.0, bound)
         assert 0.9 * value < tensor.max() < value
 
 
@@ -160,82 +162,82 @@ def views() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", views())
-def test_any_memory(kind: str, seed: int) -> None:
+def test_any_memory_layout_is_filled(kind: str, seed: int) -> None:
     tensor = views()[kind]
     version = tensor._version
-    ours.normal_(tensor)
+    fk_torch.normal_(tensor)
     assert np.array_equal(values(tensor), fk.normal(tuple(tensor.shape), rng=seed))
     assert tensor._version > version
 
 
-def test_autograd_sees_that_a_tensor_changed() -> None:
+def test_autograd_detects_the_in_place_change() -> None:
     weight = torch.nn.Parameter(torch.ones(3, 3))
     product = (weight * weight).sum()
-    ours.kaiming_normal_(weight)
+    fk_torch.kaiming_normal_(weight)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         product.backward()
 
 
-def test_upper_end_of_a_uniform_is_not_drawn() -> None:
-    """As torch promises, [a, b); in bfloat16 one value in 500 would be rounded to b."""
+def test_uniform_excludes_its_upper_bound() -> None:
+    """The documented interval is [a, b); in bfloat16, rounding would turn one value in 500 into b."""
     for dtype in DTYPES.values():
-        tensor = ours.uniform_(torch.empty(1 << 16, dtype=dtype), 2.0, 3.0)
+        tensor = fk_torch.uniform_(torch.empty(1 << 16, dtype=dtype), 2.0, 3.0)
         assert 2.0 <= tensor.min() < 2.02 < 2.95 < tensor.max() < 3.0
 
 
-def test_orthogonal_and_sparse_are_built_on_ours(seed: int) -> None:
-    tensor = ours.orthogonal_(torch.empty(20, 30))
+def test_orthogonal_and_sparse_use_fastkaimings_values(seed: int) -> None:
+    tensor = fk_torch.orthogonal_(torch.empty(20, 30))
     assert torch.allclose(tensor @ tensor.T, torch.eye(20), atol=1e-5)
     q, r = torch.linalg.qr(torch.from_numpy(fk.normal((20, 30), rng=seed)).T)
     assert torch.allclose(tensor, (q * r.diag().sign()).T, atol=1e-6)
     torch.manual_seed(SEED)
-    sparse = ours.sparse_(torch.empty(20, 30), 0.5)
+    sparse = fk_torch.sparse_(torch.empty(20, 30), 0.5)
     kept = sparse != 0
     assert kept.sum(0).tolist() == [10] * 30
     assert np.array_equal(values(sparse)[kept], fk.normal((20, 30), std=0.01, rng=seed)[kept])
 
 
-def test_deprecated_names_warn_as_torchs_do() -> None:
+def test_deprecated_names_warn_like_torchs() -> None:
     for name in ("uniform", "normal", "xavier_uniform", "xavier_normal", "kaiming_uniform", "kaiming_normal"):
         with pytest.warns(FutureWarning) as expected:
-            getattr(theirs, name)(torch.empty(4, 6))
+            getattr(torch_init, name)(torch.empty(4, 6))
         torch.manual_seed(SEED)
         with pytest.warns(FutureWarning) as found:
-            tensor = getattr(ours, name)(torch.empty(4, 6))
+            tensor = getattr(fk_torch, name)(torch.empty(4, 6))
         assert str(found[0].message) == str(expected[0].message)
         assert found[0].filename == expected[0].filename == __file__
         torch.manual_seed(SEED)
-        assert torch.equal(tensor, getattr(ours, f"{name}_")(torch.empty(4, 6)))
+        assert torch.equal(tensor, getattr(fk_torch, f"{name}_")(torch.empty(4, 6)))
 
 
-# ---- what torch does ----
+# ---- tensors and calls that are passed to torch ----
 
 
 class Subclass(torch.Tensor):  # type: ignore[name-defined, misc]
     pass
 
 
-class OwnTable(torch.Tensor):  # type: ignore[name-defined, misc]
-    """Answers for functions that it knows, as the tensors of quantization libraries do."""
+class Overriding(torch.Tensor):  # type: ignore[name-defined, misc]
+    """Overrides a function by __torch_function__, as the tensors of quantization libraries do."""
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is theirs.normal_:
-            return "its own"
+        if func is torch_init.normal_:
+            return "overridden"
         return super().__torch_function__(func, types, args, kwargs)
 
 
-def test_subclass_answers_by_its_own_table() -> None:
-    tensor = torch.zeros(3, 3).as_subclass(OwnTable)
-    assert ours.normal_(tensor) == theirs.normal_(tensor) == "its own"
+def test_torch_function_of_a_subclass_is_called() -> None:
+    tensor = torch.zeros(3, 3).as_subclass(Overriding)
+    assert fk_torch.normal_(tensor) == torch_init.normal_(tensor) == "overridden"
 
 
-def test_tensor_whose_storage_was_taken_away_is_not_ours() -> None:
+def test_tensor_with_freed_storage_has_no_memory_regions() -> None:
     from fastkaiming.torch import _tensors
 
     tensor = torch.zeros(3)
     tensor.untyped_storage().resize_(0)
-    assert _tensors.memory_blocks(tensor) is None
+    assert _tensors.memory_regions(tensor) is None
 
 
 def traced(fill: Any) -> str:
@@ -263,15 +265,15 @@ def slope(fill: Any) -> Any:
     ids=["functionalize", "vmap", "compile", "trace", "forward mode", "make_fx"],
 )
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:.torch.jit:FutureWarning")
-def test_what_torch_transforms_it_draws(transformed: Callable[[Any], Any]) -> None:
+def test_transformed_fills_are_performed_by_torch(transformed: Callable[[Any], Any]) -> None:
     found = []
-    for function in (ours.normal_, theirs.normal_):
+    for function in (fk_torch.normal_, torch_init.normal_):
         torch.manual_seed(SEED)
         found.append(transformed(function))
     assert found[0] == found[1] if isinstance(found[0], str) else torch.equal(*found)
 
 
-def left_to_torch() -> dict[str, Any]:
+def unsupported() -> dict[str, Any]:
     return {
         "no elements": torch.empty(0, 3),
         "a subclass": torch.zeros(3, 3).as_subclass(Subclass),
@@ -281,38 +283,38 @@ def left_to_torch() -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("kind", left_to_torch())
-def test_what_is_left_to_torch(kind: str) -> None:
-    filled = [left_to_torch()[kind], left_to_torch()[kind]]
-    ours.normal_(torch.zeros(filled[0].shape))  # so that what is drawn for an ordinary tensor is remembered
-    for function, tensor in zip((ours.normal_, theirs.normal_), filled, strict=True):
+@pytest.mark.parametrize("kind", unsupported())
+def test_unsupported_tensors_are_filled_by_torch(kind: str) -> None:
+    filled = [unsupported()[kind], unsupported()[kind]]
+    fk_torch.normal_(torch.zeros(filled[0].shape))  # so that the distribution for this shape is cached
+    for function, tensor in zip((fk_torch.normal_, torch_init.normal_), filled, strict=True):
         torch.manual_seed(SEED)
         assert function(tensor) is tensor
     assert torch.equal(*filled)
     states = []
-    for function in (ours.normal_, theirs.normal_):
+    for function in (fk_torch.normal_, torch_init.normal_):
         torch.manual_seed(SEED)
-        function(left_to_torch()[kind])
+        function(unsupported()[kind])
         states.append(torch.get_rng_state())
     assert torch.equal(*states)
 
 
-def test_meta_tensors_never_reach_the_core(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Which would ask torch for their memory: it takes a millisecond to refuse."""
+def test_meta_tensors_are_never_passed_to_try_fill(monkeypatch: pytest.MonkeyPatch) -> None:
+    """try_fill would request their memory, and torch takes a millisecond to raise the error."""
     from fastkaiming.torch import _accelerate, _initializers
 
     for module in (_accelerate, _initializers):
-        monkeypatch.setattr(module, "try_fill", lambda *_: pytest.fail("reached"))
+        monkeypatch.setattr(module, "try_fill", lambda *_: pytest.fail("called"))
     for name, settings, _ in FILLS:
-        getattr(ours, name)(torch.empty(3, 3, device="meta"), **settings)
-    with ours.accelerate():
+        getattr(fk_torch, name)(torch.empty(3, 3, device="meta"), **settings)
+    with fk_torch.accelerate():
         torch.empty(3, 3, device="meta").normal_()
 
 
-def test_meta_tensors_are_left_alone() -> None:
+def test_meta_tensors_take_nothing_from_the_generator() -> None:
     state = torch.get_rng_state()
     for name, settings, _ in FILLS:
-        getattr(ours, name)(torch.empty(3, 3, device="meta"), **settings)
+        getattr(fk_torch, name)(torch.empty(3, 3, device="meta"), **settings)
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -335,10 +337,10 @@ BAD_CALLS: list[tuple[str, tuple[int, ...], tuple[Any, ...]]] = [
 
 
 @pytest.mark.parametrize(("name", "shape", "arguments"), BAD_CALLS)
-def test_errors_are_torchs(name: str, shape: tuple[int, ...], arguments: tuple[Any, ...]) -> None:
-    ours.kaiming_normal_(torch.zeros(3, 3), 1)  # which equals True
+def test_errors_equal_torchs(name: str, shape: tuple[int, ...], arguments: tuple[Any, ...]) -> None:
+    fk_torch.kaiming_normal_(torch.zeros(3, 3), 1)  # caches the distribution for 1, which equals True
     errors, tensor, state = [], torch.zeros(shape), torch.get_rng_state()
-    for function in (getattr(ours, name), getattr(theirs, name)):
+    for function in (getattr(fk_torch, name), getattr(torch_init, name)):
         with pytest.raises(Exception) as error:  # noqa: PT011
             function(tensor, *arguments)
         errors.append((type(error.value), str(error.value)))
@@ -347,32 +349,32 @@ def test_errors_are_torchs(name: str, shape: tuple[int, ...], arguments: tuple[A
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_generator_is_given_once() -> None:
-    for function in (ours.normal_, theirs.normal_):
+def test_generator_given_twice_raises_type_error() -> None:
+    for function in (fk_torch.normal_, torch_init.normal_):
         with pytest.raises(TypeError, match="got multiple values for argument 'generator'"):
             function(torch.zeros(3), 0.0, 1.0, torch.Generator(), generator=torch.Generator())
 
 
-def test_no_tensor_gets_torchs_error() -> None:
-    for function in (ours.normal_, theirs.normal_):
+def test_argument_that_is_not_a_tensor_raises_torchs_error() -> None:
+    for function in (fk_torch.normal_, torch_init.normal_):
         with pytest.raises(AttributeError, match="'list' object has no attribute"):
             function([1.0])
 
 
-def test_inference_tensor_gets_torchs_error() -> None:
+def test_inference_tensor_raises_torchs_error() -> None:
     with torch.inference_mode():
         tensor = torch.zeros(3)
-    for function in (ours.normal_, theirs.normal_):
+    for function in (fk_torch.normal_, torch_init.normal_):
         with pytest.raises(RuntimeError, match="Inplace update to inference tensor outside InferenceMode"):
             function(tensor)
 
 
-def test_expanded_tensor_gets_torchs_error() -> None:
+def test_expanded_tensor_raises_torchs_error() -> None:
     with pytest.raises(RuntimeError, match="more than one element of the written-to tensor refers to a single memory"):
-        ours.normal_(torch.zeros(3, 1).expand(3, 4))
+        fk_torch.normal_(torch.zeros(3, 1).expand(3, 4))
 
 
-def test_warnings_are_torchs() -> None:
+def test_warnings_equal_torchs() -> None:
     calls: list[tuple[str, Any, tuple[Any, ...]]] = [
         ("kaiming_normal_", torch.empty(0, 3), ()),
         ("trunc_normal_", torch.empty(3), (5.0,)),
@@ -381,7 +383,7 @@ def test_warnings_are_torchs() -> None:
     ]
     for name, tensor, arguments in calls:
         seen = []
-        for function in (getattr(ours, name), getattr(theirs, name)):
+        for function in (getattr(fk_torch, name), getattr(torch_init, name)):
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 function(tensor, *arguments)

@@ -1,4 +1,4 @@
-"""Checkpoints of torch's modules and transformers' models: names, ties, buffers, and that transformers loads them."""
+"""Checkpoints of torch modules and of transformers models: names, tied weights, buffers, loading by transformers."""
 
 import json
 from pathlib import Path
@@ -34,7 +34,7 @@ def loaded(directory: Path) -> dict[str, Any]:
     return found
 
 
-def test_module_on_the_meta_device_has_the_values_of_init_module(tmp_path: Path) -> None:
+def test_checkpoint_of_a_meta_module_equals_init_module(tmp_path: Path) -> None:
     with torch.device("meta"):
         checkpoint.write(Small(), tmp_path, seed=5)
     module = Small()
@@ -49,7 +49,7 @@ def test_module_on_the_meta_device_has_the_values_of_init_module(tmp_path: Path)
     assert found["bn.num_batches_tracked"].item() == 0
 
 
-def test_dtype_of_a_module(tmp_path: Path) -> None:
+def test_dtypes_of_a_module_can_be_chosen(tmp_path: Path) -> None:
     checkpoint.write(Small(), tmp_path, dtype=torch.bfloat16, rules={"bn.*": {"init": "ones", "dtype": "float32"}})
     found = loaded(tmp_path)
     assert found["embed.weight"].dtype is torch.bfloat16
@@ -58,7 +58,7 @@ def test_dtype_of_a_module(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["Llama", "GPT2"])
-def test_config_of_hugging_face(tmp_path: Path, kind: str) -> None:
+def test_transformers_loads_the_checkpoint_of_a_config(tmp_path: Path, kind: str) -> None:
     transformers = pytest.importorskip("transformers")
     sizes = {
         "Llama": {
@@ -90,7 +90,7 @@ def test_config_of_hugging_face(tmp_path: Path, kind: str) -> None:
         checkpoint.write(tmp_path / "config", tmp_path / "out", dtype="bfloat16", max_shard_size="20KB", resume=True)
 
 
-def test_config_that_is_none(tmp_path: Path) -> None:
+def test_config_of_an_unknown_model_type_raises_value_error(tmp_path: Path) -> None:
     pytest.importorskip("transformers")
     (tmp_path / "config.json").write_text('{"model_type": "nothing"}')
     with pytest.raises(ValueError, match=r"config\.json: transformers cannot build its model"):
@@ -100,7 +100,7 @@ def test_config_that_is_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "wrong", [{"n_head": 0}, {"n_embd": -32}, {"n_embd": "x"}, {"dtype": "foo"}, {"architectures": ["LlamaModel"]}]
 )
-def test_config_with_a_strange_number(tmp_path: Path, wrong: dict[str, Any]) -> None:
+def test_config_with_a_bad_value_raises_value_error(tmp_path: Path, wrong: dict[str, Any]) -> None:
     pytest.importorskip("transformers")
     sizes = {"n_embd": 32, "n_layer": 1, "n_head": 4, "vocab_size": 100, "n_positions": 64}
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2"} | sizes | wrong))
@@ -108,8 +108,8 @@ def test_config_with_a_strange_number(tmp_path: Path, wrong: dict[str, Any]) -> 
         checkpoint.plan(tmp_path)
 
 
-def test_config_names_no_other_callable(tmp_path: Path) -> None:
-    """A stranger's config may name anything of transformers; only the class of a model is called."""
+def test_config_cannot_name_a_callable_other_than_a_model_class(tmp_path: Path) -> None:
+    """A config from an untrusted source can name anything in transformers; only a model class is called."""
     transformers = pytest.importorskip("transformers")
     config = transformers.GPT2Config(n_embd=32, n_layer=1, n_head=4, vocab_size=100, n_positions=64)
     config.architectures = ["set_seed"]
@@ -118,7 +118,7 @@ def test_config_names_no_other_callable(tmp_path: Path) -> None:
     assert "transformer.h.0.attn.c_attn.weight" in names
 
 
-def test_config_brings_no_code(tmp_path: Path) -> None:
+def test_config_cannot_run_code(tmp_path: Path) -> None:
     pytest.importorskip("transformers")
     (tmp_path / "strange.py").write_text("raise SystemExit('this was run')")
     (tmp_path / "config.json").write_text('{"model_type": "strange", "auto_map": {"AutoConfig": "strange.Strange"}}')

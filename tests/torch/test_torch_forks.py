@@ -1,4 +1,4 @@
-"""Forks and signal handlers in the middle of accelerate(): nothing hangs, and torch's own methods come back."""
+"""Forks and signal handlers within accelerate() cause no deadlock, and torch's own methods are restored."""
 
 import os
 
@@ -14,7 +14,7 @@ import contextvars
 import torch
 import fastkaiming.torch as init
 
-def names():
+def current_methods():
     inherited = [vars(torch.Tensor).get(name) for name in ("normal_", "uniform_")]
     return [*inherited, torch.nn.init._no_grad_trunc_normal_]
 
@@ -27,46 +27,46 @@ def open_and_leave_a_block():
 
 def fill_in_a_block():
     with init.accelerate():
-        assert seeded() == ours
+        assert seeded() == block_values
         open_and_leave_a_block()
-        assert seeded() == ours
+        assert seeded() == block_values
     take_and_copy()
 
-def check_that_all_is_torchs():
-    assert names() == original
-    assert seeded() == theirs
+def check_that_torch_is_restored():
+    assert current_methods() == original
+    assert seeded() == torch_values
 
 def fill_in_and_outside_of_blocks():
-    check_that_all_is_torchs()
+    check_that_torch_is_restored()
     fill_in_a_block()
-    check_that_all_is_torchs()
+    check_that_torch_is_restored()
 
-original, theirs = names(), seeded()
+original, torch_values = current_methods(), seeded()
 with init.accelerate():
-    replaced, ours = names(), seeded()
+    replaced, block_values = current_methods(), seeded()
 assert not set(replaced) & set(original)
-assert ours != theirs
+assert block_values != torch_values
 """
 
 
-def test_forks_while_threads_open_blocks() -> None:
+def test_fork_is_safe_while_threads_open_blocks() -> None:
     loads = "[open_and_leave_a_block] * 2 + [generator.take] * 2"
     result = python(f"{BLOCKS}\nfork_under_load({loads}, fill_in_and_outside_of_blocks, 300)")
     assert result.stdout == "300 0\n", result.stderr
 
 
-def test_forks_at_every_line_of_a_block() -> None:
+def test_fork_is_safe_at_every_line_of_another_thread() -> None:
     program = f"""{BLOCKS}
 fork_at_every_line(open_and_leave_a_block, ["_accelerate.py"], fill_in_and_outside_of_blocks)
-with init.accelerate():  # the child keeps this one, while the other thread opens and leaves another
+with init.accelerate():  # the child keeps this block while another thread opens and leaves its own
     fork_at_every_line(open_and_leave_a_block, ["_accelerate.py"], fill_in_a_block)
-check_that_all_is_torchs()
+check_that_torch_is_restored()
 """
     result = python(program)
     assert result.stdout == "True {}\n" * 2, result.stderr
 
 
-def test_signal_handlers_at_every_line_of_a_block() -> None:
+def test_signal_handler_can_use_blocks_at_every_line() -> None:
     program = f"""{BLOCKS}
 signal.alarm(60)
 lines = []
@@ -76,39 +76,39 @@ def handle(line):
     lines.append(line)
 
 call_at_every_line(open_and_leave_a_block, ["_accelerate.py"], handle)
-check_that_all_is_torchs()
+check_that_torch_is_restored()
 call_at_every_line(fill_in_and_outside_of_blocks, ["_accelerate.py"], handle)
 with init.accelerate():
     call_at_every_line(fill_in_a_block, ["_accelerate.py"], handle)
-    assert seeded() == ours
-check_that_all_is_torchs()
+    assert seeded() == block_values
+check_that_torch_is_restored()
 print(len(lines) > 10)
 """
     result = python(program)
     assert result.stdout == "True\n", result.stderr
 
 
-def test_signal_handlers_that_leave_a_block_open() -> None:
+def test_signal_handler_can_leave_a_block_open() -> None:
     program = f"""{BLOCKS}
 signal.alarm(60)
 
 def enter_a_block_at(number):
-    # Have a handler enter a block at the line of this number, and return whether there are as many lines.
+    # Enter a block in a signal handler at the line of this number; return False if there are fewer lines.
     def enter(line):
         nonlocal reached
         reached += 1
         if reached == number:
             block.__enter__()
-            assert seeded() == ours
+            assert seeded() == block_values
 
     reached, block = 0, init.accelerate()
     context = contextvars.copy_context()
     context.run(call_at_every_line, open_and_leave_a_block, ["_accelerate.py"], enter)
     if reached < number:
         return False
-    assert names() == replaced
+    assert current_methods() == replaced
     block.__exit__(None, None, None)
-    check_that_all_is_torchs()
+    check_that_torch_is_restored()
     return True
 
 number = 1
@@ -120,8 +120,8 @@ print(number > 10)
     assert result.stdout == "True\n", result.stderr
 
 
-def test_forks_by_signal_handlers_at_every_line_of_a_block() -> None:
-    """The child goes on from the line at which the handler has forked it."""
+def test_signal_handler_can_fork_at_every_line() -> None:
+    """The child continues from the line at which the signal handler forked it."""
     program = f"""{BLOCKS}
 signal.alarm(60)
 parent, children = os.getpid(), []
@@ -136,7 +136,7 @@ def fork(line):
 
 try:
     call_at_every_line(fill_in_and_outside_of_blocks, ["_accelerate.py"], fork)
-    check_that_all_is_torchs()
+    check_that_torch_is_restored()
     fill_in_and_outside_of_blocks()
 except BaseException:
     traceback.print_exc()
@@ -150,7 +150,7 @@ print(len(statuses) > 10, set(statuses))
     assert result.stdout == "True {0}\n", result.stderr
 
 
-OTHERS_BLOCK = f"""{BLOCKS}
+BLOCK_OF_ANOTHER_THREAD = f"""{BLOCKS}
 block, entered, leave, contexts, found = init.accelerate(), threading.Event(), threading.Event(), [], []
 
 def hold_a_block_open():
@@ -158,27 +158,27 @@ def hold_a_block_open():
         contexts.append(contextvars.copy_context())
         entered.set()
         leave.wait()
-        found.append(seeded() == ours)
+        found.append(seeded() == block_values)
 
 def check_child_of_block():
-    check_that_all_is_torchs()
+    check_that_torch_is_restored()
     fill_in_and_outside_of_blocks()
     with init.accelerate():  # in a context in which the other thread's block is no longer open
-        assert contexts[0].run(seeded) == theirs
-    with block:  # which can be entered, because nobody is in it
-        assert seeded() == ours
-    check_that_all_is_torchs()
+        assert contexts[0].run(seeded) == torch_values
+    with block:  # it can be entered, because no thread of the child is in it
+        assert seeded() == block_values
+    check_that_torch_is_restored()
 
-def leave_the_others_block():
+def leave_the_other_block():
     block.__exit__(None, None, None)
-    check_that_all_is_torchs()
+    check_that_torch_is_restored()
     fill_in_and_outside_of_blocks()
 
-def leave_the_others_block_in_an_own_one():
+def leave_the_other_block_within_a_block():
     with init.accelerate():
         block.__exit__(None, None, None)
-        assert seeded() == ours
-    check_that_all_is_torchs()
+        assert seeded() == block_values
+    check_that_torch_is_restored()
 
 thread = threading.Thread(target=hold_a_block_open, daemon=True)
 thread.start()
@@ -186,27 +186,27 @@ entered.wait()
 """
 
 
-def test_child_forked_while_another_thread_has_a_block_open() -> None:
-    program = f"""{OTHERS_BLOCK}
-for work in (check_child_of_block, leave_the_others_block, leave_the_others_block_in_an_own_one):
-    print(in_child(work), names() == replaced)
+def test_child_drops_the_block_of_another_thread() -> None:
+    program = f"""{BLOCK_OF_ANOTHER_THREAD}
+for work in (check_child_of_block, leave_the_other_block, leave_the_other_block_within_a_block):
+    print(in_child(work), current_methods() == replaced)
 leave.set()
 thread.join()
-check_that_all_is_torchs()
+check_that_torch_is_restored()
 print(found)
 """
     result = python(program)
     assert result.stdout == "0 True\n" * 3 + "[True]\n", result.stderr
 
 
-def test_child_forked_in_its_own_block() -> None:
-    """The child leaves its block as the parent does; then no block is left, although another thread had one open."""
-    program = f"""{OTHERS_BLOCK}
+def test_child_keeps_the_blocks_of_the_forking_thread() -> None:
+    """Once the child has left them, no block is open, although another thread of the parent has one open."""
+    program = f"""{BLOCK_OF_ANOTHER_THREAD}
 def check_inside():
-    assert names() == replaced
-    assert seeded() == ours
+    assert current_methods() == replaced
+    assert seeded() == block_values
     fill_in_a_block()
-    assert seeded() == ours
+    assert seeded() == block_values
 
 def leave_both():
     check_inside()
@@ -222,20 +222,20 @@ with outer:
         check_inside()
 leave.set()
 thread.join()
-check_that_all_is_torchs()
+check_that_torch_is_restored()
 """
     result = python(program)
     assert result.stdout == "0\n", result.stderr
 
 
-def test_child_forked_in_a_copy_of_the_context_of_a_block() -> None:
-    """Threads of asyncio.to_thread run in such copies: the child stays in blocks that another thread has entered."""
-    program = f"""{OTHERS_BLOCK}
+def test_child_keeps_the_blocks_of_a_copied_context() -> None:
+    """Threads of asyncio.to_thread run in such copies, within blocks that another thread has entered."""
+    program = f"""{BLOCK_OF_ANOTHER_THREAD}
 def check_inside():
-    assert seeded() == ours
+    assert seeded() == block_values
     with init.accelerate():
-        assert seeded() == ours
-    assert seeded() == ours
+        assert seeded() == block_values
+    assert seeded() == block_values
 
 def fork_in_the_context():
     statuses.append(in_child(check_inside))
@@ -258,7 +258,7 @@ with init.accelerate():
         forking.join()
 leave.set()
 thread.join()
-check_that_all_is_torchs()
+check_that_torch_is_restored()
 print(statuses)
 """
     result = python(program)

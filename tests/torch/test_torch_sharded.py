@@ -1,4 +1,4 @@
-"""Tensors sharded over processes: each rank's part, and what they gather, are the bits of one process."""
+"""DTensors: local and gathered values are bitwise identical to those of a single process."""
 
 import subprocess
 import sys
@@ -11,13 +11,13 @@ pytest.importorskip("torch")
 pytest.importorskip("fastkaiming.torch")
 
 CASES = [
-    *("functions", "accelerated", "of_no_axes", "beside_the_mesh", "cut_as_no_placement_does"),
+    *("functions", "accelerated", "tensor_without_axes", "rank_outside_the_mesh", "inconsistent_placement"),
     *("fsdp", "fsdp_and_tensor_parallelism"),
 ]
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 4])
-def test_ranks_fill_their_part_of_the_whole(ranks: int, tmp_path: Path) -> None:
+def test_every_rank_fills_its_part_of_the_same_tensor(ranks: int, tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "tests" / "helpers" / "torch_ranks.py"), str(ranks), str(tmp_path / "store")]
     result = subprocess.run(command, capture_output=True, text=True, timeout=HANG_SECONDS, cwd=ROOT, check=False)
     assert result.returncode == 0, result.stderr
