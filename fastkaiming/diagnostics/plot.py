@@ -81,7 +81,7 @@ def propagation(results: Mapping[str, Propagation], ax: Sequence[Axes] | None = 
     if not results:
         raise ValueError("results must contain at least one Propagation, got none")
     if ax is None:
-        figure = Figure(figsize=(6.4, 3.8), layout="constrained")
+        figure = Figure(figsize=(6.4, 4.0), layout="constrained")
         figure.suptitle(_describe_networks(list(results.values())), fontsize="large")
         ax = figure.subplots(1, 2, sharey=True)
     if len(ax) != 2:
@@ -103,6 +103,7 @@ def propagation(results: Mapping[str, Propagation], ax: Sequence[Axes] | None = 
         axes.set(xlabel="layer", yscale="log")
         axes.xaxis.label.set_size("large")
         axes.yaxis.label.set_size("large")
+        axes.tick_params(labelsize="large")
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     forward.legend()
     return forward.figure.figure  # the axes may belong to a subfigure, whose attribute is the whole figure

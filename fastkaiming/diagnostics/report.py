@@ -151,7 +151,7 @@ def _table_row(row: _Row, picture: int | None) -> str:
     texts = [
         f'<td class="name">{name}</td>',
         f'<td class="rule">{escape(row.rule)}</td>',
-        f"<td>{_format_shape(row.shape)}</td>",
+        f'<td class="shape">{_format_shape(row.shape)}</td>',
         f"<td>{escape(row.dtype)}</td>",
     ]
     numbers = [
@@ -205,6 +205,7 @@ _HEAD = """\
 _LEGEND = f"""\
 <details class="legend" open>
 <summary>What the columns, marks and histograms mean</summary>
+<p>If the table is wider than the window, scroll it horizontally.</p>
 <dl>
 <dt>tensor</dt><dd>The name. It links to the histogram, if the page contains one.</dd>
 <dt>rule</dt><dd>How the tensor was filled.</dd>
@@ -252,12 +253,16 @@ h1 {{ overflow-wrap: anywhere; }}
 .legend dd {{ margin: 0; }}
 @media (max-width: 40rem) {{ .legend dl {{ grid-template-columns: 1fr; }} .legend dd {{ margin-bottom: 0.3rem; }} }}
 .scroll {{ overflow-x: auto; }}
-table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
-th, td {{ padding: 0.25rem 0.45rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }}
+table {{ border-collapse: collapse; font-size: 12px; font-variant-numeric: tabular-nums; }}
+th, td {{ padding: 0.25rem 0.35rem; border-bottom: 1px solid var(--line); text-align: right; }}
+td, thead tr + tr th {{ white-space: nowrap; }}
 th {{ background: var(--shade); font-weight: 600; vertical-align: bottom; }}
 th[colspan] {{ text-align: center; }}
 td:nth-child(-n+4), th[rowspan]:nth-child(-n+4) {{ text-align: left; }}
-td.name, td.rule {{ white-space: normal; overflow-wrap: anywhere; min-width: 7rem; }}
+td.name, td.rule {{ white-space: normal; overflow-wrap: anywhere; min-width: 6.5rem; }}
+td.shape {{ white-space: normal; min-width: 4rem; }}
+td.name, th[rowspan]:first-child {{ position: sticky; left: 0; }}
+td.name {{ background: var(--paper); }}
 .mark {{ color: var(--mark); font-weight: 600; }}
 a {{ color: inherit; }}
 .pictures {{ display: flex; flex-wrap: wrap; gap: 1rem; margin-top: 2rem; }}
