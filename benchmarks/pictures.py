@@ -1,4 +1,4 @@
-"""The pictures in docs/, drawn anew: what three initializations do to signals in a deep ReLU network.
+"""Draw docs/propagation.png, which shows signals in a deep ReLU network after three different initializations.
 
 python benchmarks/pictures.py [DIRECTORY]
 """
@@ -19,7 +19,7 @@ RULES = {
 def main(directory: Path) -> None:
     results = {name: diagnostics.propagate(initializer=rule) for name, rule in RULES.items()}
     path = directory / "propagation.png"
-    plot.propagation(results).savefig(path, dpi=100, metadata={"Software": None})
+    plot.propagation(results).savefig(path, dpi=125, metadata={"Software": None})
     print(f"{path}: {path.stat().st_size:,} bytes")
 
 

@@ -1,6 +1,7 @@
-"""Check initializations: signals through deep random networks, and statistics of weights against their distribution.
+"""Check an initialization: propagate signals through deep random networks, and compare weights with a distribution.
 
-:mod:`fastkaiming.diagnostics.plot` and :mod:`fastkaiming.diagnostics.report` draw both; they need matplotlib.
+:mod:`fastkaiming.diagnostics.plot` draws the results, and :mod:`fastkaiming.diagnostics.report` writes an HTML report.
+Both need matplotlib; this module needs only NumPy.
 """
 
 from fastkaiming.diagnostics._propagation import Propagation, propagate

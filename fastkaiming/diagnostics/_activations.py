@@ -1,4 +1,4 @@
-"""Nonlinearities and their derivatives, by the names of :mod:`torch.nn.functional`."""
+"""Activation functions and their derivatives, under the names that :mod:`torch.nn.functional` uses."""
 
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
@@ -9,7 +9,7 @@ from fastkaiming.distributions import Normal
 from fastkaiming.distributions._quadrature import Points
 from fastkaiming.initializers._gains import LEAKY_SLOPE
 
-Activation: TypeAlias = Callable[[Points], tuple[Points, Points]]  # z in, f(z) and f'(z) out
+Activation: TypeAlias = Callable[[Points], tuple[Points, Points]]  # maps z to f(z) and f'(z)
 
 # Klambauer et al., "Self-Normalizing Neural Networks", 2017 (arXiv:1706.02515), equation 14
 _SELU_ALPHA = 1.6732632423543772
@@ -20,12 +20,12 @@ def _linear(z: Points) -> tuple[Points, Points]:
     return z, np.ones_like(z)
 
 
-def _rectifier(slope: float) -> Activation:
-    def rectified(z: Points) -> tuple[Points, Points]:
-        slopes = np.where(z > 0.0, 1.0, slope)
-        return z * slopes, slopes
+def _make_leaky_relu(slope: float) -> Activation:
+    def leaky_relu(z: Points) -> tuple[Points, Points]:
+        derivative = np.where(z > 0.0, 1.0, slope)
+        return z * derivative, derivative
 
-    return rectified
+    return leaky_relu
 
 
 def _tanh(z: Points) -> tuple[Points, Points]:
@@ -39,33 +39,33 @@ def _sigmoid(z: Points) -> tuple[Points, Points]:
 
 
 def _silu(z: Points) -> tuple[Points, Points]:
-    gate, slope = _sigmoid(z)
-    return z * gate, gate + z * slope
+    gate, derivative = _sigmoid(z)
+    return z * gate, gate + z * derivative
 
 
 def _gelu(z: Points) -> tuple[Points, Points]:
-    """Return z times the normal distribution function: Hendrycks and Gimpel, 2016 (arXiv:1606.08415)."""
+    """Return z times the standard normal CDF (Hendrycks and Gimpel, 2016, arXiv:1606.08415) and its derivative."""
     gate, density = np.asarray(Normal().cdf(z)), np.asarray(Normal().pdf(z))
     return z * gate, gate + z * density
 
 
-def _exponential(alpha: float, scale: float = 1.0) -> Activation:
+def _make_elu(alpha: float, scale: float = 1.0) -> Activation:
     def elu(z: Points) -> tuple[Points, Points]:
-        below = np.minimum(z, 0.0)  # the exponential of what is above may overflow
-        value = np.where(z > 0.0, z, alpha * np.expm1(below))
-        return scale * value, scale * np.where(z > 0.0, 1.0, alpha * np.exp(below))
+        negative = np.minimum(z, 0.0)  # the exponential of a large positive z would overflow
+        value = np.where(z > 0.0, z, alpha * np.expm1(negative))
+        return scale * value, scale * np.where(z > 0.0, 1.0, alpha * np.exp(negative))
 
     return elu
 
 
 ACTIVATIONS: Mapping[str, Activation] = {
     "linear": _linear,
-    "relu": _rectifier(0.0),
-    "leaky_relu": _rectifier(LEAKY_SLOPE),
+    "relu": _make_leaky_relu(0.0),
+    "leaky_relu": _make_leaky_relu(LEAKY_SLOPE),
     "tanh": _tanh,
     "sigmoid": _sigmoid,
     "gelu": _gelu,
     "silu": _silu,
-    "elu": _exponential(1.0),
-    "selu": _exponential(_SELU_ALPHA, _SELU_SCALE),
+    "elu": _make_elu(1.0),
+    "selu": _make_elu(_SELU_ALPHA, _SELU_SCALE),
 }

@@ -1,7 +1,7 @@
-"""Pictures of what :mod:`fastkaiming.diagnostics` finds: signals by layer, and arrays beside their densities.
+"""Draw figures of signal propagation, and histograms of arrays with their expected densities.
 
-Figures belong to no window and touch none of matplotlib's global state; ``figure.savefig(path)`` writes one to a file.
-Needs matplotlib: ``pip install 'fastkaiming[plot]'``.
+The functions return figures without opening a window or changing matplotlib's global state;
+``figure.savefig(path)`` writes a figure to a file. This module needs matplotlib: ``pip install 'fastkaiming[plot]'``.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,36 +26,46 @@ from fastkaiming.diagnostics._propagation import Propagation
 from fastkaiming.distributions import Distribution
 from fastkaiming.distributions._quadrature import Points
 
-_SAMPLE = 1 << 24  # values of an array that a histogram counts at most
-_NEAR, _FAR = 3.0, 8.0  # standard deviations on either side that it shows at least, and at most
-_LEAST, _GREATEST = 1e-250, 1e250  # mean squares that are drawn: farther out, the margins of an axis overflow
-_POINTS = 500  # of a density's curve
-_LINES = ("-", "--", "-.", ":")  # so that colours are not all that tells curves apart
+__all__ = ["histogram", "propagation"]
+
+_MAX_SAMPLE = 1 << 24  # a histogram counts at most this many values of an array
+_MIN_SIGMAS, _MAX_SIGMAS = 3.0, 8.0  # a histogram shows between 3 and 8 standard deviations on either side of the mean
+_MIN_DRAWN, _MAX_DRAWN = 1e-250, 1e250  # the margins of a logarithmic axis overflow for mean squares beyond these
+_CURVE_POINTS = 500
+_MARKERS_PER_LINE = 6
+
+# The palette of Okabe and Ito, which colour-blind readers can tell apart. Line styles and markers differ as well, so
+# that the curves can be told apart without colour.
+_BLUE, _VERMILION = "#0072B2", "#D55E00"
+_COLORS = (_BLUE, _VERMILION, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_LINE_STYLES = ("-", "--", "-.", ":")
+_MARKERS = ("o", "s", "^", "D", "v")
 
 
 def propagation(results: Mapping[str, Propagation], ax: Sequence[Axes] | None = None) -> Figure:
-    """Draw the mean squares of activations and gradients, layer by layer, on a logarithmic scale.
+    """Draw the mean squares of activations and gradients against the layer, on a logarithmic scale.
 
-    A line is the median over the networks, and the band around it reaches from the least to the greatest.
+    Each line is the median over the networks, and the band around it extends from the least to the greatest value.
 
     Parameters
     ----------
     results : mapping of str to Propagation
-        What :func:`fastkaiming.diagnostics.propagate` returned, by what the legend is to say.
+        The results of :func:`fastkaiming.diagnostics.propagate`. The keys are the labels in the legend.
     ax : sequence of matplotlib.axes.Axes, optional
-        Two of them to draw on, activations first; by default those of a new figure.
+        Two axes, for the activations and for the gradients. By default, a new figure is created; its title shows the
+        sizes of the networks.
 
     Returns
     -------
     matplotlib.figure.Figure
-        The figure that was drawn on.
+        The figure that contains the axes.
 
     Raises
     ------
     TypeError
-        Results that are no mapping to Propagation.
+        If ``results`` is not a mapping to Propagation.
     ValueError
-        No results, or other than two axes.
+        If ``results`` is empty, or if ``ax`` does not contain exactly two axes.
 
     Examples
     --------
@@ -69,48 +79,72 @@ def propagation(results: Mapping[str, Propagation], ax: Sequence[Axes] | None = 
     if not isinstance(results, Mapping) or not all(isinstance(each, Propagation) for each in results.values()):
         raise TypeError(f"results must be a mapping of names to Propagation, not {_validation.shown(results)}")
     if not results:
-        raise ValueError("results must hold one Propagation or more, got none")
+        raise ValueError("results must contain at least one Propagation, got none")
     if ax is None:
-        ax = Figure(figsize=(8.0, 3.4), layout="constrained").subplots(1, 2, sharey=True)
+        figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+        figure.suptitle(_describe_networks(list(results.values())), fontsize="large")
+        ax = figure.subplots(1, 2, sharey=True)
     if len(ax) != 2:
-        raise ValueError(f"ax must be two axes, got {len(ax)}")
+        raise ValueError(f"ax must contain two axes, got {len(ax)}")
     forward, backward = ax
-    for number, (name, result) in enumerate(results.items()):
-        style = {"color": f"C{number}", "linestyle": _LINES[number % len(_LINES)], "label": name}
-        _draw_layers(forward, result.forward, style)
-        _draw_layers(backward, result.backward, style)
-    forward.set(title="forward", xlabel="layer", ylabel="mean square of the activations", yscale="log")
-    backward.set(title="backward", xlabel="layer", ylabel="mean square of the gradients", yscale="log")
-    forward.legend()
+    for number, (label, result) in enumerate(results.items()):
+        style = {
+            "color": _COLORS[number % len(_COLORS)],
+            "linestyle": _LINE_STYLES[number % len(_LINE_STYLES)],
+            "marker": _MARKERS[number % len(_MARKERS)],
+            "markersize": 5.0,
+            "label": label,
+        }
+        _draw_median_and_range(forward, result.forward, style)
+        _draw_median_and_range(backward, result.backward, style)
+    forward.set(title="forward", ylabel="mean square of the activations")
+    backward.set(title="backward", ylabel="mean square of the gradients")
     for axes in (forward, backward):
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    return forward.figure.figure  # of a subfigure, what it is part of
+        axes.set(xlabel="layer", yscale="log")
+        axes.xaxis.label.set_size("large")
+        axes.yaxis.label.set_size("large")
+        axes.tick_params(labelsize="large")
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    forward.legend()
+    return forward.figure.figure  # the axes may belong to a subfigure, whose attribute is the whole figure
 
 
-def _draw_layers(axes: Axes, mean_squares: Points, style: Mapping[str, Any]) -> None:
-    def shown(values: Points) -> Points:
-        return np.where((values > _LEAST) & (values < _GREATEST), values, np.nan)
+def _describe_networks(results: Sequence[Propagation]) -> str:
+    """Return a title that states the sizes of the networks; different values are joined by a slash."""
+
+    def values(name: str) -> str:
+        return "/".join(dict.fromkeys(str(getattr(result, name)) for result in results))
+
+    sizes = f"{values('depth')} layers of {values('width')} units, {values('nonlinearity')}"
+    return f"{sizes}\nmedian and range of {values('networks')} networks, batch of {values('batch')}"
+
+
+def _draw_median_and_range(axes: Axes, mean_squares: Points, style: Mapping[str, Any]) -> None:
+    def drawable(values: Points) -> Points:
+        return np.where((values > _MIN_DRAWN) & (values < _MAX_DRAWN), values, np.nan)
 
     layers = np.arange(mean_squares.shape[1])
-    axes.plot(layers, shown(np.median(mean_squares, axis=0)), **style)
-    ends = shown(mean_squares.min(axis=0)), shown(mean_squares.max(axis=0))
-    axes.fill_between(layers, *ends, color=style["color"], alpha=0.2, linewidth=0.0)
+    interval = max(1, layers.size // _MARKERS_PER_LINE)
+    axes.plot(layers, drawable(np.median(mean_squares, axis=0)), markevery=interval, **style)
+    limits = drawable(mean_squares.min(axis=0)), drawable(mean_squares.max(axis=0))
+    axes.fill_between(layers, *limits, color=style["color"], alpha=0.2, linewidth=0.0)
 
 
 def histogram(array: NDArray[Any], distribution: Distribution | None = None, bins: int = 100) -> Figure:
-    """Draw the histogram of an array, with the density that it should have over it.
+    """Draw the histogram of an array and, over it, the density of the expected distribution.
 
     Parameters
     ----------
     array : numpy.ndarray
-        Real numbers. Of more than 2**24, every n-th is counted, n being odd: it meets all columns of a matrix whose
-        width is a power of two.
+        An array of real numbers. If it has more than 2**24 elements, only every n-th element is counted. The step n is
+        odd, so that the sample includes every column of a matrix whose width is a power of two.
     distribution : Normal, Uniform or TruncatedNormal, optional
-        What the values should come from. The picture then ends 8 of its standard deviations from its mean, and says how
-        many of the values counted are farther out.
+        The distribution that the values should have. If it is given, the histogram extends at most 8 standard
+        deviations from the mean of the distribution, and the label of the horizontal axis states how many of the
+        counted values are outside.
     bins : int, default 100
-        The number of bins. Where the dtype has at most two bytes, they end halfway between two of its numbers, and so
-        may be fewer.
+        The number of bins. If the dtype has at most two bytes, each bin edge is halfway between two adjacent numbers of
+        the dtype, so there may be fewer bins.
 
     Returns
     -------
@@ -120,9 +154,9 @@ def histogram(array: NDArray[Any], distribution: Distribution | None = None, bin
     Raises
     ------
     TypeError
-        An argument of the wrong kind.
+        If an argument has the wrong type.
     ValueError
-        A number of bins below 1.
+        If ``bins`` is below 1.
 
     Examples
     --------
@@ -132,43 +166,47 @@ def histogram(array: NDArray[Any], distribution: Distribution | None = None, bin
     >>> figure.axes[0].get_title()
     'Normal(mean=0, std=0.1768)'
     """
-    return drawn(counted(array, distribution, bins), distribution)
+    return draw_binned(bin_array(array, distribution, bins), distribution)
 
 
-class Counts(NamedTuple):
-    """The bins of a histogram: where they end, their densities, and how many values are in none."""
+class BinnedArray(NamedTuple):
+    """The bins of a histogram: the edges, the density in each bin, and the number of values outside all bins."""
 
     edges: Points
     densities: Points
     outside: int
 
 
-@np.errstate(invalid="ignore")  # NaNs that signal
-def counted(array: NDArray[Any], distribution: Distribution | None, bins: int = 100) -> Counts:
-    """Return the histogram of a sample of an array."""
-    _validation.integer("bins", bins, 1, _SAMPLE)
-    _statistics.check(array, distribution)
-    step = -(-array.size // _SAMPLE) | 1
+@np.errstate(invalid="ignore")  # signaling NaNs
+def bin_array(array: NDArray[Any], distribution: Distribution | None, bins: int = 100) -> BinnedArray:
+    """Return the histogram of an array; of a large array, only a regular sample is counted."""
+    _validation.integer("bins", bins, 1, _MAX_SAMPLE)
+    _statistics.check_arguments(array, distribution)
+    step = -(-array.size // _MAX_SAMPLE) | 1
     sample = array.flat[::step].astype(np.float64)
     finite = sample[np.isfinite(sample)]
-    edges = _edges(*_range(finite, distribution), bins, array.dtype)
+    edges = _bin_edges(*_histogram_range(finite, distribution), bins, array.dtype)
     counts = np.histogram(finite, edges)[0]
     densities = counts / np.diff(edges) / max(sample.size, 1)
-    return Counts(edges, densities, sample.size - int(counts.sum()))
+    return BinnedArray(edges, densities, sample.size - int(counts.sum()))
 
 
-def _range(values: Points, distribution: Distribution | None) -> tuple[float, float]:
-    """Return the ends of what is shown, apart from each other."""
+def _histogram_range(values: Points, distribution: Distribution | None) -> tuple[float, float]:
+    """Return the lower and the upper limit of a histogram, which always differ."""
     low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
     if distribution is not None and distribution.std:
-        mean, near, far = distribution.mean, _NEAR * distribution.std, _FAR * distribution.std
+        mean, near, far = distribution.mean, _MIN_SIGMAS * distribution.std, _MAX_SIGMAS * distribution.std
         low, high = max(min(low, mean - near), mean - far), min(max(high, mean + near), mean + far)
     margin = 0.5 * max(abs(low), 1.0) if low == high else 0.0
     return low - margin, high + margin
 
 
-def _edges(low: float, high: float, bins: int, dtype: np.dtype[Any]) -> Points:
-    """Return where bins end: among few numbers halfway between two, or bins that hold more of them would stand out."""
+def _bin_edges(low: float, high: float, bins: int, dtype: np.dtype[Any]) -> Points:
+    """Return the bin edges.
+
+    For a narrow dtype, they are halfway between adjacent numbers of the dtype. Equally spaced bins would contain
+    different quantities of its numbers, and the densities would oscillate.
+    """
     edges = np.linspace(low, high, bins + 1)
     if dtype.itemsize <= 2:
         numbers = dtypes.finite_values(dtype)
@@ -178,24 +216,27 @@ def _edges(low: float, high: float, bins: int, dtype: np.dtype[Any]) -> Points:
     return np.unique(edges)
 
 
-def drawn(counts: Counts, distribution: Distribution | None) -> Figure:
-    """Return the picture of a histogram."""
+def draw_binned(binned: BinnedArray, distribution: Distribution | None) -> Figure:
+    """Return a figure of a histogram and the expected density."""
     figure = Figure(figsize=(4.5, 3.0), layout="constrained")
     axes = figure.subplots()
-    axes.stairs(counts.densities, counts.edges, fill=True, color="C0", alpha=0.5)
+    axes.stairs(binned.densities, binned.edges, fill=True, color=_BLUE, alpha=0.5)
     if distribution is not None:
-        axes.set_title(_shown(distribution), fontsize="small")
+        axes.set_title(describe_distribution(distribution), fontsize="small")
         if distribution.std:
-            x = np.linspace(counts.edges[0], counts.edges[-1], _POINTS)
-            axes.plot(x, distribution.pdf(x), color="C3", linewidth=1.2)
+            x = np.linspace(binned.edges[0], binned.edges[-1], _CURVE_POINTS)
+            axes.plot(x, distribution.pdf(x), color=_VERMILION, linewidth=1.5)
         else:
-            axes.axvline(distribution.mean, color="C3", linewidth=1.2)
-    axes.set(xlabel=f"value ({counts.outside:,} not shown)" if counts.outside else "value", ylabel="density")
+            axes.axvline(distribution.mean, color=_VERMILION, linewidth=1.5)
+    axes.set(xlabel=f"value ({binned.outside:,} not shown)" if binned.outside else "value", ylabel="density")
     axes.set_ylim(bottom=0.0)
     axes.locator_params(axis="x", nbins=6)
     return figure
 
 
-def _shown(distribution: Distribution) -> str:
-    numbers = ", ".join(f"{field.name}={getattr(distribution, field.name):.4g}" for field in fields(distribution))
-    return f"{type(distribution).__name__}({numbers})"
+def describe_distribution(distribution: Distribution) -> str:
+    """Return the distribution and its parameters in text; a distribution that is constantly 0 is "zeros"."""
+    if distribution.mean == distribution.std == 0.0:
+        return "zeros"
+    parameters = ", ".join(f"{field.name}={getattr(distribution, field.name):.4g}" for field in fields(distribution))
+    return f"{type(distribution).__name__}({parameters})"

@@ -317,9 +317,9 @@ def test_names_beside_lines_keep_their_distance(record: Record) -> None:
     assert len(heights) == 5
     assert min(high - low for low, high in pairwise(heights)) >= plots.GAP - 1e-9
     assert 0 <= heights[0] < heights[-1] <= 1
-    assert plots.apart([0.1, 0.5, 0.9]) == pytest.approx([0.1, 0.5, 0.9])
-    assert plots.apart([0.5, 0.5, 0.9]) == pytest.approx([0.5 - plots.GAP / 2, 0.5 + plots.GAP / 2, 0.9])
-    assert plots.apart([1.0, 1.0]) == pytest.approx([1 - plots.GAP, 1.0])
+    assert plots.separate_labels([0.1, 0.5, 0.9]) == pytest.approx([0.1, 0.5, 0.9])
+    assert plots.separate_labels([0.5, 0.5, 0.9]) == pytest.approx([0.5 - plots.GAP / 2, 0.5 + plots.GAP / 2, 0.9])
+    assert plots.separate_labels([1.0, 1.0]) == pytest.approx([1 - plots.GAP, 1.0])
 
 
 # --- the command -----------------------------------------------------------------------------------------------------

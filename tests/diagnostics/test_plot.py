@@ -1,4 +1,4 @@
-"""Pictures show the numbers that they are drawn from, a report marks what is doubtful; nothing global is touched."""
+"""Figures show the given numbers, reports mark suspicious values, and no global state of matplotlib changes."""
 
 import base64
 import io
@@ -40,7 +40,7 @@ def results() -> dict[str, diagnostics.Propagation]:
     return {name: diagnostics.propagate(6, 32, initializer=rule) for name, rule in RULES.items()}
 
 
-def test_lines_are_medians_and_bands_reach_from_least_to_greatest(results: dict[str, diagnostics.Propagation]) -> None:
+def test_lines_are_medians_and_bands_are_ranges(results: dict[str, diagnostics.Propagation]) -> None:
     figure = plot.propagation(results)
     assert is_png(figure)
     assert [axes.get_yscale() for axes in figure.axes] == ["log", "log"]
@@ -58,14 +58,14 @@ def test_lines_are_medians_and_bands_reach_from_least_to_greatest(results: dict[
     assert [text.get_text() for text in legend.get_texts()] == list(RULES)
 
 
-def test_propagation_draws_where_it_is_told(results: dict[str, diagnostics.Propagation]) -> None:
+def test_propagation_draws_on_given_axes(results: dict[str, diagnostics.Propagation]) -> None:
     figure = Figure()
     axes = figure.add_subfigure(figure.add_gridspec(1, 2)[1]).subplots(1, 2)
     assert plot.propagation(results, axes) is figure
     assert [each.get_title() for each in axes] == ["forward", "backward"]
 
 
-def test_signals_that_vanish_or_overflow_are_drawn_without_a_warning() -> None:
+def test_vanishing_and_overflowing_signals_are_drawn_without_warning() -> None:
     rules = {"zeros": "zeros", "huge": "normal(std=1e30)"}
     assert is_png(
         plot.propagation({name: diagnostics.propagate(9, 8, initializer=rule) for name, rule in rules.items()})
@@ -77,21 +77,21 @@ def test_signals_that_vanish_or_overflow_are_drawn_without_a_warning() -> None:
     [
         (([],), TypeError, "results must be a mapping of names to Propagation, not list"),
         (({"a": 1},), TypeError, "results must be a mapping of names to Propagation, not dict"),
-        (({},), ValueError, "results must hold one Propagation or more"),
+        (({},), ValueError, "results must contain at least one Propagation, got none"),
     ],
     ids=str,
 )
-def test_propagation_refuses(arguments: Any, error: type[Exception], message: str) -> None:
+def test_propagation_raises_error_for_invalid_results(arguments: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         plot.propagation(*arguments)
 
 
-def test_propagation_needs_two_axes(results: dict[str, diagnostics.Propagation]) -> None:
-    with pytest.raises(ValueError, match="ax must be two axes, got 1"):
+def test_propagation_raises_value_error_unless_there_are_two_axes(results: dict[str, diagnostics.Propagation]) -> None:
+    with pytest.raises(ValueError, match="ax must contain two axes, got 1"):
         plot.propagation(results, [Figure().subplots()])
 
 
-def test_neither_windows_nor_global_state() -> None:
+def test_report_does_not_import_pyplot() -> None:
     program = "import sys, fastkaiming.diagnostics.report; print('matplotlib.pyplot' in sys.modules)"
     assert processes.python(program).stdout == "False\n"
 
@@ -101,9 +101,9 @@ def test_importing_fastkaiming_or_its_diagnostics_does_not_import_matplotlib() -
     assert processes.python(program).stdout == "False\n"
 
 
-@pytest.mark.parametrize("room", ["plot", "report"])
-def test_without_matplotlib_the_error_says_what_to_install(room: str) -> None:
-    result = processes.python(f"import sys; sys.modules['matplotlib'] = None; import fastkaiming.diagnostics.{room}")
+@pytest.mark.parametrize("module", ["plot", "report"])
+def test_import_error_without_matplotlib_says_what_to_install(module: str) -> None:
+    result = processes.python(f"import sys; sys.modules['matplotlib'] = None; import fastkaiming.diagnostics.{module}")
     assert result.stderr.endswith(
         "ImportError: fastkaiming.diagnostics.plot needs matplotlib: pip install 'fastkaiming[plot]'\n"
     )
@@ -116,53 +116,58 @@ DTYPES = [np.float32, np.float64, np.float16, ml_dtypes.bfloat16, ml_dtypes.floa
 
 @pytest.mark.parametrize("distribution", [fk.Normal(0.0, 0.02), fk.TruncatedNormal(0.1, 0.5, -0.5, 1.0)], ids=str)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_densities_are_those_of_the_distribution(distribution: Any, dtype: DTypeLike) -> None:
+def test_densities_agree_with_distribution(distribution: Any, dtype: DTypeLike) -> None:
     array = fk.fill_(np.empty((1000, 1000), dtype), distribution, rng=1)
-    edges, densities, outside = plot.counted(array, distribution)
+    edges, densities, outside = plot.bin_array(array, distribution)
     widths = np.diff(edges)
     assert outside == 0
     assert densities @ widths == pytest.approx(1.0, abs=1e-12)
     expected = np.diff(distribution.cdf(edges))
     error = 6.0 * np.sqrt(expected * (1 - expected) / array.size)
-    inside = (edges[:-1] > distribution.low) & (edges[1:] < distribution.high)
-    # what lies a little beyond the outermost numbers within the bounds is drawn as these
-    inside[[np.argmax(inside), -1 - np.argmax(inside[::-1])]] = False
-    assert inside.sum() > 10
-    assert (abs(densities * widths - expected) < error + 1e-7)[inside].all()
+    is_inside = (edges[:-1] > distribution.low) & (edges[1:] < distribution.high)
+    # The outermost numbers inside the bounds also represent the values between them and the bounds.
+    is_inside[[np.argmax(is_inside), -1 - np.argmax(is_inside[::-1])]] = False
+    assert is_inside.sum() > 10
+    assert (abs(densities * widths - expected) < error + 1e-7)[is_inside].all()
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.bool_, np.int64], ids=str)
-def test_every_value_of_integers_is_in_a_bin(dtype: DTypeLike) -> None:
+def test_every_integer_is_in_a_bin(dtype: DTypeLike) -> None:
     array = np.arange(256).astype(dtype)
-    edges, densities, outside = plot.counted(array, None, 10)
+    edges, densities, outside = plot.bin_array(array, None, 10)
     assert outside == 0
     assert densities @ np.diff(edges) == pytest.approx(1.0, abs=1e-12)
 
 
-def test_what_is_far_out_is_counted_and_not_shown() -> None:
+def test_values_outside_the_bins_are_counted() -> None:
     array = fk.normal(1000, rng=3)
     array[:4] = 100.0, -50.0, math.nan, math.inf
-    counts = plot.counted(array, fk.Normal())
-    assert counts.outside == 4
-    assert counts.edges[[0, -1]] == pytest.approx([-8.0, 8.0])
-    assert counts.densities @ np.diff(counts.edges) == pytest.approx(0.996)
-    assert plot.drawn(counts, fk.Normal()).axes[0].get_xlabel() == "value (4 not shown)"
+    binned = plot.bin_array(array, fk.Normal())
+    assert binned.outside == 4
+    assert binned.edges[[0, -1]] == pytest.approx([-8.0, 8.0])
+    assert binned.densities @ np.diff(binned.edges) == pytest.approx(0.996)
+    assert plot.draw_binned(binned, fk.Normal()).axes[0].get_xlabel() == "value (4 not shown)"
 
 
-def test_bins_end_where_the_numbers_of_a_dtype_do() -> None:
-    array = np.zeros((3, 4), ml_dtypes.float8_e4m3fn)  # whose greatest number is 448, after 416
-    edges, densities, outside = plot.counted(array, fk.Normal(0.0, 200.0))
+def test_outer_bins_contain_extreme_numbers_of_dtype() -> None:
+    array = np.zeros((3, 4), ml_dtypes.float8_e4m3fn)  # its greatest numbers are 416 and 448
+    edges, densities, outside = plot.bin_array(array, fk.Normal(0.0, 200.0))
     assert edges[[0, 1, -2, -1]].tolist() == [-448.5, -432.0, 432.0, 448.5]
     assert outside == 0
     assert densities @ np.diff(edges) == pytest.approx(1.0)
 
 
-def test_a_sample_of_a_large_array_meets_all_columns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plot, "_SAMPLE", 1 << 10)
-    array = np.tile(np.arange(64.0), (256, 1))  # 16 times as many
-    edges, densities, _ = plot.counted(array, None, 64)
+def test_sample_of_large_array_includes_every_column(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plot, "_MAX_SAMPLE", 1 << 10)
+    array = np.tile(np.arange(64.0), (256, 1))  # 16 times the sample size
+    edges, densities, _ = plot.bin_array(array, None, 64)
     assert (densities > 0).all()
     assert densities * np.diff(edges) == pytest.approx(1 / 64, rel=0.1)
+
+
+def test_title_of_constant_zero_distribution_is_zeros() -> None:
+    figure = plot.histogram(np.zeros(4, np.float32), fk.Normal(0.0, 0.0))
+    assert figure.axes[0].get_title() == "zeros"
 
 
 @pytest.mark.parametrize("distribution", [None, fk.Normal(0.5, 2.0), fk.Uniform(-1, 1), fk.Normal(3.0, 0.0)], ids=str)
@@ -178,13 +183,13 @@ def test_a_sample_of_a_large_array_meets_all_columns(monkeypatch: pytest.MonkeyP
     ],
     ids=str,
 )
-def test_arrays_of_nothing_and_of_one_value_are_drawn(array: NDArray[Any], distribution: Any) -> None:
+def test_empty_and_constant_arrays_are_drawn(array: NDArray[Any], distribution: Any) -> None:
     figure = plot.histogram(array, distribution)
     assert is_png(figure)
     assert len(figure.axes[0].lines) == (distribution is not None)
 
 
-def test_the_curve_is_the_density() -> None:
+def test_curve_is_the_density() -> None:
     distribution = fk.TruncatedNormal(0.0, 1.0, -1.0, 2.0)
     (line,) = plot.histogram(fk.trunc_normal_(np.empty(100), a=-1.0, rng=2), distribution).axes[0].lines
     x = np.asarray(line.get_xdata(), np.float64)
@@ -203,16 +208,16 @@ def test_the_curve_is_the_density() -> None:
     ],
     ids=str,
 )
-def test_histogram_refuses(arguments: Any, error: type[Exception], message: str) -> None:
+def test_histogram_raises_error_for_invalid_arguments(arguments: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         plot.histogram(*arguments)
 
 
-# ---- the report ----
+# ---- report ----
 
 
 def tensors() -> Iterator[Tensor]:
-    """Yield good ones, and one with each of the things that may be wrong."""
+    """Yield tensors without suspicious values, and one tensor for each kind of suspicious value."""
     rng = fk.Generator(6)
     kaiming = fk.kaiming((128, 256))
 
@@ -236,7 +241,7 @@ def tensors() -> Iterator[Tensor]:
 
 
 class Page(HTMLParser):
-    """The cells of the table and the pictures of a page; refuses tags that do not match."""
+    """The table cells and images of a page. The constructor checks that opening and closing tags match."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -269,7 +274,7 @@ def text() -> str:
     return report.html("<Model> & co", tensors())
 
 
-def test_a_report_has_a_row_for_each_tensor_and_marks_what_is_doubtful(text: str) -> None:
+def test_report_has_one_row_per_tensor_and_marks_suspicious_values(text: str) -> None:
     rows = {row[0]: row for row in Page(text).rows if row}
     assert sorted(rows) == sorted(each.name for each in tensors())
     # name, rule, shape, dtype, mean, expected, z, std, expected, z, outliers, dead rows, zeros, least, greatest
@@ -281,7 +286,7 @@ def test_a_report_has_a_row_for_each_tensor_and_marks_what_is_doubtful(text: str
         "outlier": [10],
         "nan": [6, 9, 10],
     }
-    assert "; 5 with something marked" in text
+    assert "; 5 tensors with marked values" in text
     assert rows["quantized"][2:4] == ["64 × 64", "float8_e4m3fn"]  # noqa: RUF001
     assert rows["bias"][4:] == ["0", "0", "+0.0", "0", "0", "+0.0", "0", "8", "64", "0", "0"]
     assert rows["<b>&'\""][1:] == [
@@ -289,7 +294,7 @@ def test_a_report_has_a_row_for_each_tensor_and_marks_what_is_doubtful(text: str
     ]  # fmt: skip
 
 
-def test_pictures_are_in_the_page_the_worst_first(text: str) -> None:
+def test_images_are_embedded_and_sorted_by_z_score(text: str) -> None:
     pictures = Page(text).pictures
     assert len(pictures) == 10
     names = [picture["alt"].removeprefix("histogram of ") for picture in pictures]
@@ -297,11 +302,11 @@ def test_pictures_are_in_the_page_the_worst_first(text: str) -> None:
     assert set(names[-2:]) == {"<b>&'\"", "nothing"}
     for picture in pictures:
         assert base64.b64decode(picture["src"].removeprefix("data:image/png;base64,")).startswith(b"\x89PNG")
-    assert re.findall('(?:src|href)="(?!data:|#)', text) == []  # it needs no other file
+    assert re.findall('(?:src|href)="(?!data:|#)', text) == []  # the page refers to no other file
     assert "url(" not in text
 
 
-def test_pictures_are_limited() -> None:
+def test_number_of_images_is_limited() -> None:
     page = report.html("", tensors(), pictures=2)
     assert [picture["alt"] for picture in Page(page).pictures] == ["histogram of nan", "histogram of shifted"]
     assert re.findall('href="#(.*?)"', page) == ["picture0", "picture1"]
@@ -309,7 +314,7 @@ def test_pictures_are_limited() -> None:
     assert Page(report.html("", [])).pictures == Page(report.html("", tensors(), pictures=0)).pictures == []
 
 
-def test_rows_are_in_the_order_of_names() -> None:
+def test_rows_are_sorted_by_name_in_natural_order() -> None:
     names = ["model.layers.10.w", "lm_head", "model.layers.2.w", "model.layers.2.b", "model.norm", "10", "9"]
     page = report.html("", [Tensor(name, "ones", np.ones(3)) for name in names], pictures=0)
     assert [row[0] for row in Page(page).rows if row] == [
@@ -317,7 +322,7 @@ def test_rows_are_in_the_order_of_names() -> None:
     ]
 
 
-def test_braces_and_markup_are_nothing_but_text(text: str) -> None:
+def test_braces_and_markup_in_names_are_escaped(text: str) -> None:
     assert "<title>&lt;Model&gt; &amp; co</title>" in text
     page = report.html("{title}", [Tensor("{table}", "{0}", np.ones(3))])
     assert [row[:2] for row in Page(page).rows if row] == [["{table}", "{0}"]]
@@ -327,12 +332,12 @@ def test_braces_and_markup_are_nothing_but_text(text: str) -> None:
     ("arguments", "error", "message"),
     [
         ((1, []), TypeError, "title must be a str"),
-        (("", [np.ones(3)]), TypeError, "rows must be Tensors, not ndarray"),
+        (("", [np.ones(3)]), TypeError, "rows must contain Tensors only, not ndarray"),
         (("", [Tensor("w", "rule", [1.0])]), TypeError, "tensor 'w': array must be a NumPy array"),  # type: ignore[arg-type]
         (("", [], -1), ValueError, "pictures must be an integer from 0"),
     ],
     ids=str,
 )
-def test_report_refuses(arguments: Any, error: type[Exception], message: str) -> None:
+def test_report_raises_error_for_invalid_arguments(arguments: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         report.html(*arguments)
