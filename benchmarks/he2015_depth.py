@@ -1,23 +1,25 @@
-"""What depth does to Xavier's and to Kaiming's initialization: figures 2 and 3 of He et al., 2015, in small.
+"""Train deep networks after Xavier and Kaiming initialization: figures 2 and 3 of He et al., 2015, at small scale.
 
     python benchmarks/he2015_depth.py [--quick] [--output docs/he2015_depth.png]
 
 The paper ("Delving Deep into Rectifiers", https://arxiv.org/abs/1502.01852) trains ReLU networks of 22 and of 30 layers
-from both. At 22 both learn, Kaiming's earlier; at 30 Xavier's stalls, and Kaiming's learns. Here the layers are fully
-connected, without any normalization, and read the 8 x 8 digits that scikit-learn ships. Biases start at zero, the
-weights come from `fastkaiming.torch`, and training is SGD with the paper's momentum and weight decay, with one setting
-of everything for both initializations and both depths. Only the training error is looked at: the claim is about
-learning at all.
+from both. With 22 layers both networks learn, with Kaiming initialization earlier; with 30 layers, only the network
+with Kaiming initialization learns. Here the layers are fully connected, without normalization, and the inputs are the
+8 x 8 digits of scikit-learn. Biases start at zero, the weights come from `fastkaiming.torch`, and the optimizer is SGD with
+the paper's momentum and weight decay. All settings are the same for both initializations and both depths. Only the
+training error is measured, because the claim is about whether a network learns at all.
 
-Why Xavier's falls behind: its variance is half of what keeps the size of a signal through a ReLU, so activations shrink
-by sqrt(1/2) in every layer, gradients on the way back do too, and the gradients of the weights of L layers start some
-2 ** (-L / 2) as large as Kaiming's. At 22 layers they outgrow the weight decay, at 30 they do not.
+Xavier initialization is slower because its variance is half of the value that preserves the size of a signal through a
+ReLU. Activations shrink by sqrt(1/2) in every layer, and so do gradients in the backward pass, so that with L layers
+the gradients of the weights are initially about 2 ** (-L / 2) times those of Kaiming initialization. With 22 layers
+they are larger than the weight decay, with 30 layers they are not.
 
-Why these numbers: Kaiming's bounds the learning rate, 0.02 diverged. At a constant 0.005 it learned, but at 30 layers
-some seeds jumped back to large errors later, so the rate falls linearly to zero. Without the weight decay, 30 layers of
-Xavier's leave their plateau after some 15 to more than 100 epochs.
+The learning rate is limited by Kaiming initialization: 0.02 diverged. With a constant rate of 0.005 the networks
+learned, but with 30 layers some seeds later jumped back to large errors, so the rate decreases linearly to zero.
+Without weight decay, 30 layers with Xavier initialization leave their plateau after about 15 to more than 100 epochs.
 
-Exits with 1 if the claim does not come out. Training takes one thread, and the whole some six minutes.
+The exit status is 1 if the results do not support the claim. Training uses one thread, and all runs take about six
+minutes.
 """
 
 from __future__ import annotations
@@ -49,12 +51,12 @@ LEARNING_RATE = 0.005
 MOMENTUM = 0.9
 WEIGHT_DECAY = 0.0005
 
-# Shares of wrong answers; guesses are wrong in 0.9.
+# Fractions of wrong answers; random guesses are wrong in 0.9 of all cases.
 LEARNED = 0.1
 STALLED = 0.7
 
 CLAIM = (
-    f"As in the paper: {SHALLOW} layers learn from both, Kaiming's earlier; {DEEP} layers learn from Kaiming's alone."
+    f"As in the paper: {SHALLOW} layers learn from both, with Kaiming earlier; {DEEP} layers learn only with Kaiming."
 )
 
 INITIALIZATIONS = {
@@ -66,7 +68,7 @@ COLORS = {"Xavier": "tab:red", "Kaiming": "tab:blue"}
 
 @dataclass(frozen=True)
 class Run:
-    """The training of one network: the share of wrong answers before the first epoch and after each, the last loss."""
+    """The training of one network: the error before the first epoch and after each epoch, and the final loss."""
 
     depth: int
     name: str
@@ -75,7 +77,7 @@ class Run:
     loss: float
 
     def learned(self) -> float:
-        """Return the epoch after which the error stays below LEARNED; infinity where it ends above."""
+        """Return the epoch after which the error stays below LEARNED; infinity if the final error is above it."""
         last = max(epoch for epoch, error in enumerate(self.errors) if error >= LEARNED)
         return last + 1 if last + 1 < len(self.errors) else float("inf")
 
@@ -93,7 +95,7 @@ def digits() -> tuple[Any, Any]:
 
 
 def network(inputs: int, depth: int, name: str, generator: Any) -> Any:
-    """Return so many linear layers with ReLUs between them, initialized by name."""
+    """Return a network of linear layers with ReLUs between them, initialized by the named initializer."""
     modules: list[Any] = []
     for fan_in, fan_out in itertools.pairwise([inputs, *[WIDTH] * (depth - 1), CLASSES]):
         layer = nn.Linear(fan_in, fan_out)
@@ -104,7 +106,7 @@ def network(inputs: int, depth: int, name: str, generator: Any) -> Any:
 
 
 def train(depth: int, name: str, seed: int) -> Run:
-    """Train one network from the start; its weights and the order of the images come from the seed alone."""
+    """Train one network from the start; its weights and the order of the images depend only on the seed."""
     generator = torch.Generator().manual_seed(seed)
     images, labels = digits()
     model = network(images.shape[1], depth, name, generator)
@@ -129,7 +131,7 @@ def train(depth: int, name: str, seed: int) -> Run:
 
 
 def failures(runs: list[Run]) -> list[str]:
-    """Return in which points the runs are not what the paper claims; each is asked of the median over the seeds."""
+    """Return the parts of the claim that the runs do not support, judged by the median over the seeds."""
 
     def of(depth: int, name: str, value: Callable[[Run], float]) -> float:
         return median(value(run) for run in runs if (run.depth, run.name) == (depth, name))
@@ -139,14 +141,14 @@ def failures(runs: list[Run]) -> list[str]:
     if not kaiming < xavier < float("inf"):
         found.append(f"{SHALLOW} layers: learned after epoch {kaiming} (Kaiming) and {xavier} (Xavier)")
     if of(DEEP, "Kaiming", Run.learned) == float("inf"):
-        found.append(f"{DEEP} layers: Kaiming's did not learn")
+        found.append(f"{DEEP} layers: Kaiming did not learn")
     if of(DEEP, "Xavier", lambda run: run.errors[-1]) < STALLED:
-        found.append(f"{DEEP} layers: Xavier's did not stall")
+        found.append(f"{DEEP} layers: Xavier did not stall")
     return found
 
 
 def draw(runs: list[Run], output: Path) -> None:
-    """Write the picture: a panel for each depth, the median and the range of the seeds for each initialization."""
+    """Write the plot: a panel for each depth, with the median and the range over the seeds for each initialization."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 3.4), dpi=120, layout="constrained")
@@ -164,12 +166,12 @@ def draw(runs: list[Run], output: Path) -> None:
 
 
 def main() -> int:
-    """Train all, print a row for each run as it ends, and write the picture where one is asked for."""
+    """Train all networks, print a row for each run, and write the plot if --output is given."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one seed alone, which proves nothing: no verdict")
-    parser.add_argument("--output", type=Path, metavar="PNG", help="draw the errors over the epochs (needs matplotlib)")
+    parser.add_argument("--quick", action="store_true", help="use only one seed, and do not check the claim")
+    parser.add_argument("--output", type=Path, metavar="PNG", help="plot the errors over the epochs (needs matplotlib)")
     options = parser.parse_args()
-    # Sums split between threads round differently, and so many steps make another curve of that.
+    # Sums split between threads round differently, which changes the curve after many steps.
     torch.set_num_threads(1)
     print("| layers | initialization | seed | last loss | last error | lowest error | learned after epoch |")
     print("| --- | --- | --- | --- | --- | --- | --- |")

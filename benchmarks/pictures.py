@@ -1,4 +1,4 @@
-"""The pictures in docs/, drawn anew: what three initializations do to signals in a deep ReLU network.
+"""Create docs/propagation.png, which shows signals in a deep ReLU network after three initializations.
 
 python benchmarks/pictures.py [DIRECTORY]
 """

@@ -1,7 +1,7 @@
-"""The pictures of the grid of libraries: GB/s over size, and bars beside the limit that the stores set.
+"""Plots of the grid of libraries: GB/s over size, and bars beside the store bandwidth.
 
-Both are of already touched memory and of the most threads that were measured. Of a library's generators and methods,
-the fastest stands for it.
+Both show already touched memory and the largest number of threads that was measured. Of a library's generators and
+methods, only the fastest is shown.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from io import BytesIO
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from grid import DRAWS, DTYPES, OURS
+from grid import DRAWS, DTYPES, FASTKAIMING
 from machine import binary_size
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 PANELS = (("float32", "normal"), ("float32", "uniform"), ("float32", "truncated"), ("bfloat16", "normal"))
 INK, FAINT, PAPER = "#222222", "#666666", "#ffffff"
-# Okabe and Ito's colours, which colour-blind readers can tell apart; markers tell them apart in print.
+# Okabe and Ito's colours, which colour-blind readers can tell apart; markers distinguish them in print.
 LOOKS = {
-    OURS: ("#0072B2", "o"),
+    FASTKAIMING: ("#0072B2", "o"),
     "NumPy": ("#E69F00", "s"),
     "randomgen": ("#56B4E9", "D"),
     "MKL": ("#000000", "v"),
@@ -41,16 +41,16 @@ GAP = 0.075  # between labels, of a panel's height
 
 
 def draw(record: Record, directory: Path) -> None:
-    """Write both pictures, in a palette, which takes a third of the bytes."""
+    """Write both plots, with a palette, which reduces the file size to a third."""
     directory.mkdir(parents=True, exist_ok=True)
     for name, figure in (("peers_size", over_size(record)), ("peers_limit", beside_limit(record))):
-        drawn = BytesIO()
-        figure.savefig(drawn, dpi=100, facecolor=PAPER)
-        Image.open(drawn).convert("RGB").quantize().save(directory / f"{name}.png", optimize=True)
+        image = BytesIO()
+        figure.savefig(image, dpi=100, facecolor=PAPER)
+        Image.open(image).convert("RGB").quantize().save(directory / f"{name}.png", optimize=True)
 
 
 def fastest(record: Record, series: Series) -> dict[str, str]:
-    """Return the contestant that stands for each library: the fastest on the largest array that it did in time."""
+    """Return the contestant to show for each library: the fastest on the largest array that it was measured on."""
     best: dict[str, str] = {}
     for name in sorted(series.names(), key=lambda name: series.rates(name)[-1], reverse=True):
         best.setdefault(record.library(name), name)
@@ -58,18 +58,18 @@ def fastest(record: Record, series: Series) -> dict[str, str]:
 
 
 def touched(record: Record, draw_: str, dtype: str) -> Series | None:
-    """Return the series of touched memory and the most threads, if anything was measured there."""
+    """Return the series of touched memory and the largest number of threads, if it was measured."""
     threads = max(each.cell.job.threads for each in record.outcomes)
     found = record.find(draw_, dtype, threads, new=False)
     return found if found and found.rates(STORE_BANDWIDTH) else None
 
 
 def titled(record: Record, figure: Figure, title: str) -> None:
-    """Write the title, and below all panels where it was measured, and what is missing."""
+    """Write the title, and below the panels the machine and the missing libraries."""
     figure.text(0.01, 0.985, title, va="top", fontsize=13, fontweight="bold", color=INK)
     makers = " and ".join(name for name, each in record.libraries.items() if not each.in_place and not each.missing)
     notes = [f"{record.about()}.", f"Newly allocated memory each time: {makers}." if makers else "", record.missing()]
-    words = textwrap.fill(f"{' '.join(filter(None, notes))} Of several generators and methods, the fastest.", 155)
+    words = textwrap.fill(f"{' '.join(filter(None, notes))} Only the fastest method of each is shown.", 155)
     figure.text(0.01, 0.008, words, va="bottom", fontsize=8, color=FAINT)
 
 
@@ -93,7 +93,7 @@ def over_size(record: Record) -> Figure:
         ax = figure.add_subplot(grid[at // 2, at % 2])
         size_panel(record, series, ax)
         ax.set_title(title, loc="left", fontsize=11, color=INK)
-    titled(record, figure, f"GB/s by size of the array: {threads} threads, memory that was touched before")
+    titled(record, figure, f"GB/s by size of the array: {threads} threads, already touched memory")
     return figure
 
 
@@ -103,9 +103,9 @@ def size_panel(record: Record, series: Series, ax: Axes) -> None:
     labels = [(STORE_BANDWIDTH, limit[-1], FAINT)]
     for library, name in fastest(record, series).items():
         colour, marker = LOOKS[library]
-        ours = library == OURS
+        linewidth = 3 if library == FASTKAIMING else 1.5
         points = series.rates(name)
-        ax.plot(*zip(*points, strict=True), color=colour, marker=marker, markersize=5, linewidth=3 if ours else 1.5)
+        ax.plot(*zip(*points, strict=True), color=colour, marker=marker, markersize=5, linewidth=linewidth)
         labels.append((library, points[-1], colour))
     ax.set(xscale="log", yscale="log", xlim=(limit[0][0] / 1.5, limit[-1][0] * 1.5))
     ax.set_xticks([nbytes for nbytes, _ in limit][::2])
@@ -118,7 +118,7 @@ def size_panel(record: Record, series: Series, ax: Axes) -> None:
 
 
 def label_ends(ax: Axes, labels: list[tuple[str, tuple[int, float], str]]) -> None:
-    """Write names beside the ends of their lines, in the order of the ends."""
+    """Write names beside the ends of their lines, in the order of the ends' heights."""
     ends = ax.transAxes.inverted().transform([ax.transData.transform(end) for _, end, _ in labels])[:, 1]
     order = sorted(range(len(labels)), key=lambda at: ends[at])
     for at, height in zip(order, apart([ends[at] for at in order]), strict=True):
@@ -130,7 +130,7 @@ def label_ends(ax: Axes, labels: list[tuple[str, tuple[int, float], str]]) -> No
             textcoords="axes fraction",
             va="center",
             fontsize=10,
-            fontweight="bold" if name == OURS else "normal",
+            fontweight="bold" if name == FASTKAIMING else "normal",
             color=FAINT if name == STORE_BANDWIDTH else INK,
             arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.8, "shrinkA": 1, "shrinkB": 3},
             annotation_clip=False,
@@ -138,9 +138,10 @@ def label_ends(ax: Axes, labels: list[tuple[str, tuple[int, float], str]]) -> No
 
 
 def apart(heights: Sequence[float]) -> list[float]:
-    """Return rising heights moved as little as may be until a GAP is between them, within the panel.
+    """Return increasing heights, moved as little as possible so that they are at least GAP apart, within the panel.
 
-    Less the gaps below each, they only have to rise: neighbours that do not share their mean.
+    After the gaps below each height are subtracted, the heights only have to be non-decreasing: neighbours in the wrong
+    order are replaced by their mean (isotonic regression).
     """
     groups: list[list[float]] = []
     for at, height in enumerate(heights):
@@ -148,15 +149,15 @@ def apart(heights: Sequence[float]) -> list[float]:
         while len(groups) > 1 and fmean(groups[-2]) > fmean(groups[-1]):
             groups[-2:] = [groups[-2] + groups[-1]]
     level = [fmean(group) for group in groups for _ in group]
-    room = 1 - (len(level) - 1) * GAP
-    return [min(max(0.0, each), room) + at * GAP for at, each in enumerate(level)]
+    highest = 1 - (len(level) - 1) * GAP
+    return [min(max(0.0, each), highest) + at * GAP for at, each in enumerate(level)]
 
 
 # --- beside the limit ------------------------------------------------------------------------------------------------
 
 
 def beside_limit(record: Record) -> Figure:
-    """Return bars of GB/s on large arrays, a line where the stores end."""
+    """Return bars of GB/s on large arrays, with a line at the store bandwidth."""
     figure = Figure(figsize=(10, 9))
     axes = figure.subplots(
         len(DTYPES), len(DRAWS), squeeze=False, gridspec_kw={"left": 0.1, "right": 0.985, "top": 0.91, "bottom": 0.09}
@@ -172,20 +173,20 @@ def beside_limit(record: Record) -> Figure:
             ax.set_title(f"{dtype} {draw_}", loc="left", fontsize=11, color=INK)
     threads = max(each.cell.job.threads for each in record.outcomes)
     size = binary_size(record.large)
-    titled(
-        record, figure, f"GB/s on {size}: {threads} threads, memory that was touched before; dashed: store bandwidth"
-    )
+    titled(record, figure, f"GB/s on {size}: {threads} threads, already touched memory; dashed: store bandwidth")
     return figure
 
 
 def limit_panel(record: Record, series: Series, ax: Axes) -> None:
     best = fastest(record, series)
-    libraries = [name for name, standing in record.libraries.items() if not standing.missing]
+    libraries = [name for name, status in record.libraries.items() if not status.missing]
     limit = dict(series.rates(STORE_BANDWIDTH))[at_most(series, STORE_BANDWIDTH, record.large)]
     highest = limit
     for height, library in enumerate(libraries):
         if library not in best:
-            ax.text(0, height, f" {series.why_not(library)}", va="center", fontsize=8, color=FAINT, style="italic")
+            ax.text(
+                0, height, f" {series.reason_missing(library)}", va="center", fontsize=8, color=FAINT, style="italic"
+            )
             continue
         size = at_most(series, best[library], record.large)
         rate = dict(series.rates(best[library]))[size]
@@ -202,6 +203,6 @@ def limit_panel(record: Record, series: Series, ax: Axes) -> None:
 
 
 def at_most(series: Series, name: str, nbytes: int) -> int:
-    """Return the largest size, up to a number of bytes, at which somebody was measured."""
+    """Return the largest size, up to a number of bytes, at which a contestant was measured."""
     outcome = series.largest(name, nbytes)
     return outcome.cell.job.nbytes if outcome else series.rates(name)[0][0]

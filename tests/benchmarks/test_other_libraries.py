@@ -21,8 +21,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
 from grid import DRAWS, DTYPES
 from harness import UnavailableError
+from libraries import Job
 from new_memory import FASTEST_OF_MKL
-from peers import Job
 from stores import STORES
 from workers import library
 
@@ -69,7 +69,7 @@ def drawn(module: str) -> dict[tuple[str, str], list[Drawn] | str]:
         for draw in DRAWS:
             job = Job(draw, dtype, ELEMENTS * SIZES[dtype], THREADS)
             try:
-                found[draw, dtype] = [of_way(job, *each) for each in library(module).ways(job).items()]
+                found[draw, dtype] = [of_way(job, *each) for each in library(module).methods(job).items()]
             except UnavailableError as reason:
                 found[draw, dtype] = str(reason)
     return found
@@ -88,7 +88,7 @@ def of_way(job: Job, name: str, way: Any) -> Drawn:
 
 @functools.cache
 def everything(module: str) -> dict[tuple[str, str], list[Drawn] | str]:
-    if module != "ours" and not installed(module):
+    if module != "fastkaiming" and not installed(module):
         pytest.skip(f"{module} is not installed")
     answer: dict[tuple[str, str], list[Drawn] | str] = apart(drawn, module)
     return answer
@@ -104,7 +104,7 @@ def installed(module: str) -> bool:
     return True
 
 
-COMPLETE = ["ours", "torch", "jax", "tensorflow"]
+COMPLETE = ["fastkaiming", "torch", "jax", "tensorflow"]
 NEITHER_CUT_NOR_NARROW = ["numpy", "randomgen", "mkl"]
 
 
@@ -140,7 +140,7 @@ def test_every_generator_and_method_has_its_row() -> None:
 
 def numpy_threads() -> NDArray[np.float32]:
     job = Job("normal", "float32", 4 * ELEMENTS, THREADS)
-    way = library("numpy").ways(job)["NumPy"]
+    way = library("numpy").methods(job)["NumPy"]
     weights: NDArray[np.float32] = way.fill(way.make())
     return weights
 
@@ -158,7 +158,7 @@ def mkl_fills(threads: int) -> dict[tuple[str, str], list[NDArray[Any]]]:
     for dtype in ("float32", "float64"):
         for draw in ("normal", "uniform"):
             job = Job(draw, dtype, ELEMENTS * SIZES[dtype], threads)
-            for name, way in library("mkl").ways(job).items():
+            for name, way in library("mkl").methods(job).items():
                 found[name, dtype] = [way.fill(way.make()) for _ in range(2)]
     return found
 

@@ -1,4 +1,4 @@
-"""What the roofline counts: instructions that the page of the stream and the widths of vectors ask for."""
+"""The instruction counts of the roofline agree with the stream specification and the widths of vectors."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def listing() -> str:
-    asked = ["objdump", "-d", "--no-show-raw-insn", _core.__file__]
-    return subprocess.run(asked, capture_output=True, text=True, check=True).stdout
+    command = ["objdump", "-d", "--no-show-raw-insn", _core.__file__]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 @pytest.mark.parametrize(("isa", "operation"), KERNELS)
