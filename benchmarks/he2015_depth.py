@@ -5,9 +5,9 @@
 The paper ("Delving Deep into Rectifiers", https://arxiv.org/abs/1502.01852) trains ReLU networks of 22 and of 30 layers
 from both. With 22 layers both networks learn, with Kaiming initialization earlier; with 30 layers, only the network
 with Kaiming initialization learns. Here the layers are fully connected, without normalization, and the inputs are the
-8 x 8 digits of scikit-learn. Biases start at zero, the weights come from `fastkaiming.torch`, and the optimizer is SGD with
-the paper's momentum and weight decay. All settings are the same for both initializations and both depths. Only the
-training error is measured, because the claim is about whether a network learns at all.
+8 x 8 digits of scikit-learn. Biases start at zero, the weights come from `fastkaiming.torch`, and the optimizer is SGD
+with the paper's momentum and weight decay. All settings are the same for both initializations and both depths. Only
+the training error is measured, because the claim is about whether a network learns at all.
 
 Xavier initialization is slower because its variance is half of the value that preserves the size of a signal through a
 ReLU. Activations shrink by sqrt(1/2) in every layer, and so do gradients in the backward pass, so that with L layers

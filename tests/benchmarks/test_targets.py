@@ -133,9 +133,7 @@ def test_row_without_other_contestants() -> None:
         (SLOWER, 4, 2, 4.1, "no"),
     ],
 )
-def test_reached_is_target_minimum_or_no(
-    figure: Figure, minimum: float, target: float, value: float, reached: str
-) -> None:
+def test_reached_level(figure: Figure, minimum: float, target: float, value: float, reached: str) -> None:
     bench = Bench()
     own, other = bench.contestant("fastkaiming"), bench.contestant("other")
     costs = (
