@@ -15,8 +15,8 @@ CSRC = Path("fastkaiming/csrc")
 WINDOWS = sys.platform == "win32"
 
 # All files use the same flags; the kernel files enable instruction sets with target pragmas. The flags come last, in
-# the compilation and in the link, so that they override an inherited CFLAGS=-Ofast. -Ofast would change the bits and link
-# crtfastmath, which flushes denormals to zero in the whole process.
+# the compilation and in the link, so that they override an inherited CFLAGS=-Ofast. -Ofast would change the bits and
+# link crtfastmath, which flushes denormals to zero in the whole process.
 FLAGS = (CSRC / "cflags.rsp").read_text().split()
 
 # With an inherited -march=native, the whole core would require this CPU, not only the kernels that dispatch selects.
