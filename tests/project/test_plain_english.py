@@ -57,8 +57,9 @@ RULES = [  # words may be separated by a line break
     for words, instead in REPLACEMENTS.items()
 ]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-PYTHON_FILES = sorted(path for folder in ("fastkaiming", "benchmarks") for path in (ROOT / folder).rglob("*.py")) + [
-    CSRC.parent / "_core.pyi"
+PYTHON_FILES = [
+    *sorted(path for folder in ("fastkaiming", "benchmarks") for path in (ROOT / folder).rglob("*.py")),
+    CSRC.parent / "_core.pyi",
 ]
 CORE_FILES = sorted(
     [*(path for path in CSRC.rglob("*") if path.suffix in {".c", ".h", ".inc"}), *CSRC.parent.glob("_*.p[xy][xi]")]
