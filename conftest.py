@@ -30,6 +30,12 @@ collect_ignore_glob = [
 ]
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Remove the mark ``extended`` from slow tests, so that ``-m extended`` does not select them."""
+    if item.get_closest_marker("slow"):
+        item.own_markers = [mark for mark in item.own_markers if mark.name != "extended"]
+
+
 def pytest_report_header(config: pytest.Config) -> str:
     """Return the expected duration of the tests, which pytest prints at the start."""
     if config.option.markexpr != DEFAULT_MARKERS:

@@ -331,6 +331,7 @@ def compare_py(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(program, capture_output=True, text=True, check=False, env=same_package)
 
 
+@pytest.mark.extended
 def test_tables_from_json_equal_those_of_the_run(tmp_path: Path) -> None:
     kept, first, again = tmp_path / "r.json", tmp_path / "first.md", tmp_path / "again.md"
     what = ("--quick", "--only", "float32 normal*touched*", "--libraries", "numpy")

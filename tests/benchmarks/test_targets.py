@@ -339,6 +339,7 @@ def targets_py(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(program, capture_output=True, text=True, check=False, env=same_package)
 
 
+@pytest.mark.extended
 def test_quick_run_of_the_whole_table(tmp_path: Path) -> None:
     files = "--json", tmp_path / "r.json", "--markdown", tmp_path / "r.md"
     done = targets_py("--quick", "--rounds", "2", *files, "--baseline", sys.executable)

@@ -241,6 +241,7 @@ def assert_refused(result: subprocess.CompletedProcess[str], refused: str, left:
     assert result.stderr.splitlines()[-1] == f"ValueError: FASTKAIMING_ISA: {expected}"
 
 
+@pytest.mark.extended
 @x86_only
 @pytest.mark.skipif(not shutil.which("qemu-x86_64"), reason="needs qemu-x86_64")
 @pytest.mark.parametrize(

@@ -48,7 +48,9 @@ def loops(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         except subprocess.CalledProcessError as error:
             pytest.skip(f"the thread sanitizer does not work here: {error}")
     source = ROOT / "tests" / "c" / "threads_test.c"
-    return compiled(build / "loops", *request.param, "-Wl,--wrap=pthread_create", source, CSRC / "threads.c")
+    return compiled(
+        build / "loops", *request.param, "-Wl,--wrap=pthread_create", source, CSRC / "threads" / "threads.c"
+    )
 
 
 def outcomes(program: Path, questions: list[str]) -> list[dict[str, str]]:

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import reference_formats
+from extended import ISAS
 from numpy.typing import NDArray
 from processes import ROOT, compiled, vectors_of
 from reference import Parameters, uniform_of, uniform_parameters
 from reference_formats import FORMATS, Format, narrow_uniform_parameters, numbers
 
-import fastkaiming as fk
 from fastkaiming import _core
 
 WORDS = 2**24  # which differ in the bits that a float32 uniform takes
@@ -84,7 +84,7 @@ def moments(counts: Counts) -> tuple[Fraction, Fraction]:
     return mean, squares - mean**2
 
 
-@pytest.fixture(scope="module", params=fk.available_isas())
+@pytest.fixture(scope="module", params=ISAS)
 def counts(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[Any, Counts]:
     source = ROOT / "tests" / "c" / "uniform_counts.c"
     program = compiled(tmp_path_factory.mktemp("uniform") / "counts", *vectors_of(request.param), source, "-lm")
@@ -118,6 +118,7 @@ def test_no_word_gives_the_upper_bound_nor_either_of_symmetric_ones(
         assert moments(found)[0] == 0
 
 
+@pytest.mark.extended
 def test_moments_of_float32_are_as_near_as_the_page_states() -> None:
     """Over all words of the second implementation; sums and squares of float32 numbers are exact here."""
     words = np.arange(WORDS, dtype=np.uint32) << np.uint32(8)

@@ -133,16 +133,24 @@ def draw(case: Case, dtype: Float, draws: int) -> Sample:
     return Sample(cells, draws, counts, least, most, at_low, at_high)
 
 
-DRAWS: list[tuple[Float, int, list[pytest.MarkDecorator]]] = [
-    (np.float32, 2**26, []),
-    (np.float64, 2**23, []),
-    (np.float32, 2**32, [pytest.mark.slow]),
-    (np.float64, 2**32, [pytest.mark.slow]),
-]
+DRAWS: list[tuple[Float, int]] = [(np.float32, 2**26), (np.float64, 2**23), (np.float32, 2**32), (np.float64, 2**32)]
+
+
+def marks_of(case: Case, dtype: Float, draws: int) -> list[pytest.MarkDecorator]:
+    if draws == 2**32:
+        return [pytest.mark.slow]
+    is_default = dtype is np.float64 or case is CASES[0]
+    return [] if is_default else [pytest.mark.extended]
+
+
 SAMPLES = [
-    pytest.param((case, dtype, draws), marks=marks, id=f"{case.name}-{dtype.__name__}-2^{draws.bit_length() - 1}")
+    pytest.param(
+        (case, dtype, draws),
+        marks=marks_of(case, dtype, draws),
+        id=f"{case.name}-{dtype.__name__}-2^{draws.bit_length() - 1}",
+    )
     for case in CASES
-    for dtype, draws, marks in DRAWS
+    for dtype, draws in DRAWS
 ]
 
 

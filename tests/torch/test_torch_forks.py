@@ -49,12 +49,14 @@ assert ours != theirs
 """
 
 
+@pytest.mark.extended
 def test_forks_while_threads_open_blocks() -> None:
     loads = "[open_and_leave_a_block] * 2 + [generator.take] * 2"
     result = python(f"{BLOCKS}\nfork_under_load({loads}, fill_in_and_outside_of_blocks, 300)")
     assert result.stdout == "300 0\n", result.stderr
 
 
+@pytest.mark.extended
 def test_forks_at_every_line_of_a_block() -> None:
     program = f"""{BLOCKS}
 fork_at_every_line(open_and_leave_a_block, ["_accelerate.py"], fill_in_and_outside_of_blocks)
@@ -120,6 +122,7 @@ print(number > 10)
     assert result.stdout == "True\n", result.stderr
 
 
+@pytest.mark.extended
 def test_forks_by_signal_handlers_at_every_line_of_a_block() -> None:
     """The child goes on from the line at which the handler has forked it."""
     program = f"""{BLOCKS}
