@@ -79,6 +79,13 @@ def test_paths_in_pages_exist() -> None:
     assert [path for path in paths if "NAME" not in path and not any(ROOT.glob(path.rstrip("/")))] == []
 
 
+def test_benchmarks_named_in_pages_exist() -> None:
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    named = {path for page in pages for path in re.findall(r"benchmarks/\w+\.py", page.read_text("utf-8"))}
+    assert named
+    assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
+
+
 def test_python_versions_agree_everywhere() -> None:
     (tested,) = re.findall(r'^CPYTHONS="(.*)"$', (ROOT / ".ci" / "run").read_text("utf-8"), re.MULTILINE)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
