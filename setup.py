@@ -1,4 +1,4 @@
-"""Build the compiled core; all else that there is to say about the package stands in pyproject.toml."""
+"""Build the compiled core. The metadata of the package is in pyproject.toml."""
 
 import os
 import platform
@@ -14,13 +14,13 @@ from setuptools.command.build_ext import build_ext
 CSRC = Path("fastkaiming/csrc")
 WINDOWS = sys.platform == "win32"
 
-# One set of flags for every file and instruction set; target pragmas in the kernel files ask for what they need.
-# They come last, in the compilation and in the link, and so win over an inherited CFLAGS=-Ofast, which would change
-# the bits and link crtfastmath: that flushes denormals to zero in the whole process.
+# All files use the same flags; the kernel files enable instruction sets with target pragmas. The flags come last, in
+# the compilation and in the link, so that they override an inherited CFLAGS=-Ofast. -Ofast would change the bits and
+# link crtfastmath, which flushes denormals to zero in the whole process.
 FLAGS = (CSRC / "cflags.rsp").read_text().split()
 
-# An inherited -march=native would make all of the core ask for this CPU, not just the kernels that are chosen on it.
-# A Mac may build for the other kind of Mac, or for both, where dispatch.c refuses to be compiled for AVX.
+# With an inherited -march=native, the whole core would require this CPU, not only the kernels that dispatch selects.
+# A Mac may build for the other architecture or for both, and dispatch.c cannot be compiled with AVX enabled.
 compiling = os.environ.get("ARCHFLAGS") or sysconfig.get_config_var("CFLAGS") or ""
 machines = re.findall(r"-arch (\S+)", compiling) or [platform.machine()]
 if machines == ["x86_64"]:
@@ -28,19 +28,19 @@ if machines == ["x86_64"]:
 
 
 class build_ext_in_place_too(build_ext):  # noqa: N801 - the name that `python setup.py --help-commands` shows
-    """Leave the core beside its sources as well.
+    """Also copy the compiled core to the source tree.
 
-    `python -m fastkaiming` and `python -m pytest` put the checkout first on the path, so there they import the package
-    from its sources, whatever `pip install .` has put into the environment.
+    `python -m fastkaiming` and `python -m pytest` put the current directory first on the path. In a checkout they
+    import the package from its sources, even if it is installed in the environment.
     """
 
     def run(self) -> None:
-        """Build, then copy."""
+        """Build the core, and copy it to the source tree."""
         super().run()
         self.copy_extensions_to_source()
 
     def build_extensions(self) -> None:
-        """Compile with clang-cl on Windows, where setuptools knows no other compiler than the one without C11."""
+        """Compile with clang-cl on Windows, because the default compiler of setuptools does not support C11."""
         if self.compiler.compiler_type == "msvc":
             if not self.compiler.initialized:
                 self.compiler.initialize(self.plat_name)

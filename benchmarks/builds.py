@@ -1,8 +1,8 @@
-"""Fills in a process of its own: by another build of fastkaiming, or without huge pages.
+"""Fills in a separate process: by another build of fastkaiming, or without huge pages.
 
-Run as a program, this file is that process: it reads requests for fills from standard input, one JSON object a line,
-and answers each with its seconds. Both sides of a comparison run in such processes. The other build may be older, so
-only public names are used here.
+Run as a program, this file is that process: it reads fills from standard input, one JSON object per line, and prints
+the seconds of each. Both contestants of a comparison run in such processes. The other build may be older, so this file
+uses only public names.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ PR_SET_THP_DISABLE = 41  # of linux/prctl.h
 
 @dataclass(frozen=True)
 class Fill:
-    """What a process is asked for."""
+    """The fill that a process executes."""
 
     draw: str
     dtype: str
@@ -53,7 +53,7 @@ class Build:
     huge_pages: bool = True
 
     def cost(self) -> float:
-        """Return the seconds an element."""
+        """Return the seconds per element."""
         process = process_of(self.python, self.huge_pages)
         assert process.stdin is not None
         assert process.stdout is not None
@@ -70,7 +70,7 @@ class Build:
 
 @functools.cache
 def process_of(python: str, huge_pages: bool) -> subprocess.Popen[str]:
-    """Return the process of a build, which ends with this one."""
+    """Return the process of a build, which ends when this process ends."""
     own_path = {name: value for name, value in os.environ.items() if name != "PYTHONPATH" or python == sys.executable}
     command = [python, str(Path(__file__).resolve()), "with" if huge_pages else "without"]
     try:
@@ -83,7 +83,7 @@ def process_of(python: str, huge_pages: bool) -> subprocess.Popen[str]:
 
 
 def memset(weights: NDArray[Any]) -> None:
-    from fastkaiming.cli._memset import memset  # which older builds do not have, and are not asked for
+    from fastkaiming.cli._memset import memset  # imported here because older builds do not have it
 
     memset(weights, THREADS)
 
@@ -104,7 +104,7 @@ def touched(nbytes: int) -> NDArray[np.uint8]:
 def seconds(fill: Fill) -> float:
     if fill.new_memory:
         touched.cache_clear()
-        np.empty(fill.nbytes, np.uint8).fill(1)  # and freed, as touch_and_free in stores.py does
+        np.empty(fill.nbytes, np.uint8).fill(1)  # freed immediately, as in touch_and_free in stores.py
     memory = np.empty(fill.nbytes, np.uint8) if fill.new_memory else touched(fill.nbytes)
     weights = memory.view(known(fill.dtype)).reshape(-1, 4096)
     start = time.perf_counter()

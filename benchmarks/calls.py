@@ -1,6 +1,6 @@
-"""The rows of whole calls on small arrays: of NumPy, by torch's functions, and of tensors under ``accelerate()``.
+"""Rows for whole calls on small arrays: NumPy arrays, torch's functions, and tensors under ``accelerate()``.
 
-Beside each stands NumPy's or torch's own call. Each side is a loop of its own, so nothing but the call is in the clock.
+Each is compared with NumPy's or torch's own call. A contestant is a loop over calls, so that only calls are timed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     Weights = NDArray[np.float32]
 
-REPEATS = 20  # times as many rounds as usual, because a batch is short
+REPEATS = 20  # multiplies the number of rounds, because a batch of calls is short
 
 
 def uniform(weights: Weights) -> None:
@@ -62,7 +62,7 @@ def uniform_method(init_and_tensor: tuple[Any, Any]) -> None:
 
 
 def array_calls(name: str, side: int, run: Callable[[Weights], None]) -> Timed:
-    """Return a batch of calls on a matrix of NumPy."""
+    """Return a batch of calls on a NumPy matrix."""
     return Timed(name, functools.partial(np.empty, (side, side), np.float32), run, CALLS)
 
 
@@ -76,13 +76,13 @@ def tensor_calls(
     """Return a batch of calls on a tensor, by the functions of a module or by the tensor's method."""
 
     def prepare() -> tuple[Any, Any]:
-        torch = needed("torch")
-        return needed(module), torch.zeros(side, side)
+        torch = imported("torch")
+        return imported(module), torch.zeros(side, side)
 
     return Timed(name, prepare, run, CALLS, within)
 
 
-def needed(module: str) -> Any:
+def imported(module: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError:
@@ -90,15 +90,15 @@ def needed(module: str) -> Any:
 
 
 def accelerate() -> AbstractContextManager[object]:
-    block: AbstractContextManager[object] = needed("fastkaiming.torch").accelerate()
+    block: AbstractContextManager[object] = imported("fastkaiming.torch").accelerate()
     return block
 
 
 def cases() -> list[Case]:
     """Return the rows."""
 
-    def row(name: str, minimum: float, target: float, ours: Timed, other: Timed) -> Case:
-        return Case(f"{name}, whole call", CALL_TIME, minimum, target, ours, (other,), repeats=REPEATS)
+    def row(name: str, minimum: float, target: float, own: Timed, other: Timed) -> Case:
+        return Case(f"{name}, whole call", CALL_TIME, minimum, target, own, (other,), repeats=REPEATS)
 
     torch_init, our_init = "torch.nn.init", "fastkaiming.torch"
     return [

@@ -1,11 +1,12 @@
-"""Checkpoints against what bounds them, measured in pairs (see harness.py): the disk, the draw, and Python itself.
+"""Speed of checkpoints, measured in pairs (see harness.py) with the disk, a fill in memory, and Python's startup.
 
     python benchmarks/checkpoints.py [--directory DIR] [--gigabytes N] [--rounds N] [--quick]
 
-A recipe of bfloat16 tensors like Llama's is written to a directory, beside zeros of as many bytes in one file, synced
-at the end of both: zeros that are copied into the page cache, as most programs write, and zeros that the disk reads
-from memory itself (O_DIRECT), as fastkaiming writes where the file system can. One of 4 GB at most is verified out of
-the page cache, beside a fill of as many bytes of memory that was touched before. Memory is that of an own process.
+A checkpoint of bfloat16 tensors with the shapes of Llama is written to a directory and compared with the same number of
+zero bytes in one file; both are synced at the end. The zeros are written through the page cache, as most programs do,
+and with O_DIRECT, as fastkaiming does if the file system supports it. A checkpoint of at most 4 GB is verified from the
+page cache and compared with a fill of the same number of bytes in already touched memory. The peak memory is measured
+in a separate process.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 BLOCK = 64 << 20  # bytes of zeros written at a time
-CACHED_LAYERS = 9  # of the checkpoint that is verified, whose 4 GB memory holds twice
+CACHED_LAYERS = 9  # of the checkpoint that is verified; memory must hold its 4 GB twice
 LAYER = {
     "self_attn.q_proj": (4096, 4096),
     "self_attn.k_proj": (1024, 4096),
@@ -48,7 +49,12 @@ LAYER = {
     "input_layernorm": (4096,),
 }
 SECONDS = Figure(
-    lambda ours, _: ours, ".2f", " s", False, "seconds", lambda result: f"{len(result.ours)} runs of a process"
+    lambda cost, _: cost,
+    ".2f",
+    " s",
+    False,
+    "seconds",
+    lambda result: f"{len(result.own_costs)} runs of a process",
 )
 PROGRAM = """
 from pathlib import Path
@@ -59,7 +65,7 @@ print(1024 * int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].sp
 
 
 def recipe(layers: int, scale: int) -> dict[str, Any]:
-    """Return the recipe of so many layers of Llama 8B, their sides divided by a scale."""
+    """Return a recipe with layers of Llama 8B, whose sides are divided by a scale."""
     tensors = {
         f"model.layers.{layer}.{name}.weight": [side // scale for side in shape]
         for layer in range(layers)
@@ -77,7 +83,7 @@ def cases(layers: int, scale: int, directory: Path) -> list[Case]:
     source, cached = recipe(layers, scale), recipe(min(layers, CACHED_LAYERS), scale)
     nbytes, cached_nbytes = nbytes_of(source), nbytes_of(cached)
     size, cached_size = (f"{each / 1e9:.3g} GB of bfloat16" for each in (nbytes, cached_nbytes))
-    out, zeros, made = directory / "ours", directory / "zeros", directory / "made"
+    out, zeros, made = directory / "fastkaiming", directory / "zeros", directory / "made"
 
     def cleared() -> None:
         shutil.rmtree(out, ignore_errors=True)
@@ -99,14 +105,14 @@ def cases(layers: int, scale: int, directory: Path) -> list[Case]:
             (Timed("zeros", cleared, lambda _: write_zeros(zeros, nbytes), nbytes // 2),),
         ),
         Case(
-            f"checkpoint of {size}, written, against zeros past the page cache",
+            f"checkpoint of {size}, written, against zeros with O_DIRECT",
             SLOWDOWN,
             *(1.25, 1.05),
             Timed("fastkaiming", cleared, lambda _: checkpoint.write(source, out), nbytes // 2),
             (Timed("zeros", cleared, lambda _: write_zeros(zeros, nbytes, os.O_DIRECT), nbytes // 2),),
         ),
         Case(
-            f"checkpoint of {cached_size}, verified, speed against a fill's",
+            f"checkpoint of {cached_size}, verified, against a fill in memory",
             SPEED_UP,
             *(0.8, 0.95),
             Timed("verify", read, lambda _: checkpoint.verify(made), cached_nbytes // 2),
@@ -115,8 +121,8 @@ def cases(layers: int, scale: int, directory: Path) -> list[Case]:
         Case(f"checkpoint of {size}, peak memory", MEMORY, 600, 300, PeakMemory(source, out)),
         Case("--dry-run of 70e9 parameters, whole command", SECONDS, 1, 0.5, dry_run(directory)),
         Case(
-            "import, beyond NumPy's",
-            Figure(lambda ours, numpy: 1e3 * (ours - numpy), ".0f", " ms", False, "seconds", import_detail),
+            "import, in addition to NumPy's",
+            Figure(lambda cost, numpy: 1e3 * (cost - numpy), ".0f", " ms", False, "seconds", import_detail),
             *(60, 40),
             command("import numpy, fastkaiming"),
             (command("import numpy"),),
@@ -126,9 +132,9 @@ def cases(layers: int, scale: int, directory: Path) -> list[Case]:
 
 
 def write_zeros(path: Path, nbytes: int, flags: int = 0) -> None:
-    """Write zeros to the disk, in whole pages, as direct writes want it."""
+    """Write zeros to the disk in whole pages, which direct writes require."""
     zeros = mmap.mmap(-1, BLOCK)
-    zeros.write(bytes(BLOCK))  # or all would be one page
+    zeros.write(bytes(BLOCK))  # otherwise all of it would be the same zero page
     block = memoryview(zeros)
     whole = -(-nbytes // mmap.PAGESIZE) * mmap.PAGESIZE
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | flags)
@@ -141,13 +147,13 @@ def write_zeros(path: Path, nbytes: int, flags: int = 0) -> None:
 
 
 def fill(count: int) -> Contestant:
-    """Return a contestant that fills so many elements of bfloat16, whose pages are there."""
+    """Return a contestant that fills bfloat16 elements in already touched memory."""
     buffer = functools.cache(lambda: np.full(count, 1, ml_dtypes.bfloat16))
     return Timed("fill", buffer, lambda target: fastkaiming.normal_(target, rng=1), count)
 
 
 def read_all(directory: Path) -> None:
-    """Bring the files of a directory into the page cache."""
+    """Read the files of a directory, so that they are in the page cache."""
     for path in directory.iterdir():
         with path.open("rb") as file:
             while file.read(BLOCK):
@@ -169,7 +175,7 @@ class PeakMemory:
 
 
 def command(*arguments: str) -> Contestant:
-    """Return a contestant whose cost is the time of a process of Python."""
+    """Return a contestant whose cost is the time of a Python process."""
     flags = [] if arguments[0] == "-m" else ["-c"]
 
     def run(_: object) -> None:
@@ -186,16 +192,16 @@ def dry_run(directory: Path) -> Contestant:
 
 
 def import_detail(result: Any) -> str:
-    return f"{1e3 * median(result.ours):.0f} ms against {1e3 * median(result.theirs):.0f}"
+    return f"{1e3 * median(result.own_costs):.0f} ms against {1e3 * median(result.other_costs):.0f}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print one row after the other."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--directory", type=Path, help="on the disk to measure (default: that of temporary files)")
-    parser.add_argument("--gigabytes", type=int, default=20, help="of the checkpoint (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=5, help="of each row (default: %(default)s)")
-    parser.add_argument("--quick", action="store_true", help="a tiny checkpoint, to see that it works")
+    parser.add_argument("--directory", type=Path, help="a directory on the measured disk (default: temporary)")
+    parser.add_argument("--gigabytes", type=int, default=20, help="size of the checkpoint (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds per row (default: %(default)s)")
+    parser.add_argument("--quick", action="store_true", help="use a tiny checkpoint, to check that the program runs")
     options = parser.parse_args(arguments)
     layers = max(1, round(options.gigabytes * 1e9 / nbytes_of(recipe(1, 1))))
     print(about(), flush=True)

@@ -1,4 +1,4 @@
-"""What the programs that measure rows have in common: their options, and the table that they print and write."""
+"""Options and output of the programs that measure rows of a table."""
 
 from __future__ import annotations
 
@@ -20,18 +20,20 @@ QUICK_ROUNDS = 3
 
 
 def parser(description: str) -> argparse.ArgumentParser:
-    """Return a parser of the options that all of these programs take."""
+    """Return a parser with the options that these programs share."""
     command = argparse.ArgumentParser(description=description)
     command.add_argument("--rounds", type=int, metavar="N", help="rounds of each row")
-    command.add_argument("--quick", action="store_true", help="small sizes: shows that everything runs, no more")
-    command.add_argument("--only", default="", metavar="PATTERN", help="only rows whose name contains this glob")
-    command.add_argument("--json", type=Path, metavar="FILE", help="write every round's costs and the medians")
+    command.add_argument("--quick", action="store_true", help="use small sizes, to check that the program runs")
+    command.add_argument(
+        "--only", default="", metavar="PATTERN", help="only rows whose name contains this glob pattern"
+    )
+    command.add_argument("--json", type=Path, metavar="FILE", help="write the costs of every round and the medians")
     command.add_argument("--markdown", type=Path, metavar="FILE", help="write the table")
     return command
 
 
 def run(command: argparse.ArgumentParser, rows: Callable[[argparse.Namespace], list[Case]], usual_rounds: int) -> None:
-    """Measure the rows that the options ask for, print each, and write the table."""
+    """Measure the rows that the options select, print each, and write the table."""
     options = command.parse_args()
     chosen = [case for case in rows(options) if fnmatch(case.name.lower(), f"*{options.only.lower()}*")]
     if not chosen:

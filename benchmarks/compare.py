@@ -1,10 +1,10 @@
-"""The grid of libraries that fill weights, in turn on one machine, by distribution, dtype, size and threads.
+"""Compare fastkaiming with other libraries, by distribution, dtype, size and number of threads.
 
     python benchmarks/compare.py [--quick] [--only PATTERN] [--libraries NAMES] [--rounds N] [--seconds S]
                                  [--json FILE] [--markdown FILE] [--plots DIRECTORY] [--from-json FILE]
 
-docs/peers.md describes what is measured. A library is a module of the package peers, and runs in a process of its own
-(workers.py); its packages are those of the dependency group `peers`. One that is not installed is named as missing.
+docs/peers.md describes what is measured. Each library has a module in the package libraries and runs in its own process
+(workers.py). The dependency group `peers` installs the libraries; those that are not installed are listed as missing.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from grid import SIZES, THREADS, Cell, Track, cells, first_line
+from grid import SIZES, THREADS, Cell, GridRunner, cells, first_line
 from harness import UnavailableError
 from machine import machine
-from results import Record, Standing, plain
+from results import LibraryStatus, Record, plain
 from tables import markdown, within
-from workers import Worker, cores, library, one_of_each_core
+from workers import Worker, cores, library, one_cpu_per_core
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from grid import Outcome
 
-OURS = "ours"
-LIBRARIES = ("numpy", "randomgen", "mkl", "torch", "jax", "tensorflow")  # modules of the package peers
+FASTKAIMING = "fastkaiming"
+LIBRARIES = ("numpy", "randomgen", "mkl", "torch", "jax", "tensorflow")  # modules of the package libraries
 QUICK_SIZES = (2**12, 2**26)
 ROUNDS, ROUNDS_OF_LARGE, QUICK_ROUNDS = 7, 3, 1
 LARGE = 2**28
@@ -37,18 +37,28 @@ SECONDS, QUICK_SECONDS = 1.0, 0.05
 
 
 def parser() -> argparse.ArgumentParser:
-    command = argparse.ArgumentParser(description="Measure fastkaiming and other libraries, cell by cell of a grid.")
-    command.add_argument("--quick", action="store_true", help="small arrays: shows that the harness runs, no more")
-    command.add_argument("--only", default="", metavar="PATTERN", help="only cells whose name holds this glob")
-    command.add_argument("--libraries", metavar="NAMES", help=f"only these, with commas between: {','.join(LIBRARIES)}")
-    command.add_argument("--rounds", type=int, metavar="N", help="rounds a cell (default: 7, and 3 from 256 MiB on)")
-    command.add_argument("--seconds", type=float, metavar="S", help="skip fills that take longer (default: 1)")
-    command.add_argument("--json", type=Path, metavar="FILE", help="write every round's costs")
+    command = argparse.ArgumentParser(description="Measure fastkaiming and other libraries on a grid of fills.")
+    command.add_argument("--quick", action="store_true", help="use small arrays, to check that the program runs")
     command.add_argument(
-        "--markdown", type=Path, metavar="FILE", help="write the tables, or put them into a page with marks"
+        "--only",
+        default="",
+        metavar="PATTERN",
+        help="only cells whose name contains this glob pattern",
     )
-    command.add_argument("--plots", type=Path, metavar="DIRECTORY", help="draw the pictures; needs matplotlib")
-    command.add_argument("--from-json", type=Path, metavar="FILE", help="take such a file's costs; measure nothing")
+    command.add_argument("--libraries", metavar="NAMES", help=f"only these, separated by commas: {','.join(LIBRARIES)}")
+    command.add_argument("--rounds", type=int, metavar="N", help="rounds per cell (default: 7, and 3 from 256 MiB on)")
+    command.add_argument("--seconds", type=float, metavar="S", help="skip fills that take longer (default: 1)")
+    command.add_argument("--json", type=Path, metavar="FILE", help="write the costs of every round")
+    command.add_argument(
+        "--markdown", type=Path, metavar="FILE", help="write the tables, or insert them into a page between its marks"
+    )
+    command.add_argument("--plots", type=Path, metavar="DIRECTORY", help="write the plots; needs matplotlib")
+    command.add_argument(
+        "--from-json",
+        type=Path,
+        metavar="FILE",
+        help="read costs from a file of --json; measure nothing",
+    )
     return command
 
 
@@ -71,16 +81,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be measured, by whom, and for how long."""
+    """The cells and libraries to measure, and the limits of the measurement."""
 
-    groups: list[tuple[frozenset[int], list[Cell]]]  # cells of as many threads as CPUs
+    groups: list[tuple[frozenset[int], list[Cell]]]  # CPUs, and the cells that use one thread for each
     libraries: Sequence[str]
     rounds: Callable[[Cell], int]
     seconds: float
 
 
 def plan_of(options: argparse.Namespace) -> Plan:
-    """Return the plan of the options, or raise what is wrong with them."""
+    """Return the plan of the options; raise ValueError or UnavailableError if an option is wrong."""
     libraries = options.libraries.split(",") if options.libraries is not None else LIBRARIES
     if unknown := [name for name in libraries if name not in LIBRARIES]:
         raise ValueError(f"--libraries must be among {', '.join(LIBRARIES)}, received {', '.join(map(repr, unknown))}")
@@ -93,7 +103,7 @@ def plan_of(options: argparse.Namespace) -> Plan:
         usual = ROUNDS if cell.job.nbytes < LARGE else ROUNDS_OF_LARGE
         return int(options.rounds or (QUICK_ROUNDS if options.quick else usual))
 
-    most = min(THREADS[-1], len(one_of_each_core()))
+    most = min(THREADS[-1], len(one_cpu_per_core()))
     sizes, threads = (QUICK_SIZES, (most,)) if options.quick else (SIZES, THREADS)
     chosen = [[cell for cell in cells(sizes, n) if fnmatch(cell.name, f"*{options.only}*")] for n in threads]
     groups = [(cores(group[0].job.threads), group) for group in chosen if group]
@@ -103,17 +113,17 @@ def plan_of(options: argparse.Namespace) -> Plan:
 
 
 def run(plan: Plan, path: Path | None) -> Record:
-    """Measure cell after cell and print it; what is there so far is written to the path, for who stops a long run."""
+    """Measure and print the cells one by one; after each, the record so far is written to the path."""
     outcomes: list[Outcome] = []
     for cpus, group in plan.groups:
         with ExitStack() as stack:
-            names = {library(module).NAME: module for module in (OURS, *plan.libraries)}
+            names = {library(module).NAME: module for module in (FASTKAIMING, *plan.libraries)}
             workers = {name: stack.enter_context(Worker(module, cpus)) for name, module in names.items()}
-            libraries = {name: standing_of(worker) for name, worker in workers.items()}
+            libraries = {name: status_of(worker) for name, worker in workers.items()}
             present = {name: worker for name, worker in workers.items() if not libraries[name].missing}
-            track = Track(present, plan.seconds)
+            runner = GridRunner(present, plan.seconds)
             for cell in group:
-                outcomes.append(track.measure(cell, plan.rounds(cell)))
+                outcomes.append(runner.measure(cell, plan.rounds(cell)))
                 print(plain(outcomes[-1]), flush=True)
                 rounds = sorted({plan.rounds(outcome.cell) for outcome in outcomes}, reverse=True)
                 record = Record(machine(), libraries, " or ".join(map(str, rounds)), tuple(outcomes))
@@ -123,13 +133,13 @@ def run(plan: Plan, path: Path | None) -> Record:
     return record
 
 
-def standing_of(worker: Worker) -> Standing:
-    """Return a library's version, or why it takes no part."""
+def status_of(worker: Worker) -> LibraryStatus:
+    """Return the version of a library, or the reason why it is missing."""
     in_place = library(worker.module).IN_PLACE
     try:
-        return Standing(worker.version(), in_place)
-    except Exception as error:  # a library may fail to load in ways of its own
-        return Standing("", in_place, missing=first_line(error))
+        return LibraryStatus(worker.version(), in_place)
+    except Exception as error:  # a library may raise any exception when it is loaded
+        return LibraryStatus("", in_place, missing=first_line(error))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the pytest-benchmark suites share: the buffer that all of them fill, and the kernels on record."""
+"""Shared parts of the pytest-benchmark suites: the buffer that they fill, and the recorded machine information."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LARGEST = 2**30  # bytes
 
 @pytest.fixture(scope="session")
 def memory() -> NDArray[np.uint8]:
-    """Return memory that was already touched, so that no benchmark pays for page faults."""
+    """Return memory that was already touched, so that no benchmark includes page faults."""
     return np.full(LARGEST, 1, np.uint8)
 
 

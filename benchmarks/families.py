@@ -1,4 +1,4 @@
-"""The rows for the family of initializers: truncated normals, and a whole model of small arrays at once."""
+"""Rows for truncated normal values, and for a whole model of small arrays at once."""
 
 from __future__ import annotations
 
@@ -34,14 +34,16 @@ BOUNDS = {
 }
 
 WHOLE_CALL = Figure(
-    lambda ours, _: 1e3 * ours,
-    *(".1f", " ms", False, "seconds a model"),
-    lambda result: f"{len(result.ours)} calls of init_, {1e6 * float(np.median(result.ours)) / ARRAYS:.2f} us an array",
+    lambda cost, _: 1e3 * cost,
+    *(".1f", " ms", False, "seconds per model"),
+    lambda result: (
+        f"{len(result.own_costs)} calls of init_, {1e6 * float(np.median(result.own_costs)) / ARRAYS:.2f} us per array"
+    ),
 )
 
 
 class Sizes(Protocol):
-    """The bytes that the rows are measured on."""
+    """Sizes in bytes of the measured arrays."""
 
     @property
     def buffer(self) -> int: ...
@@ -57,13 +59,13 @@ def cases(memory: Bytes, size: Sizes, limits: tuple[Timed, ...], share: Figure, 
         name = f"float32 truncated normal, {bounds}, share of the store bandwidth"
         return Case(name, share, minimum, target, fill(memory, size.buffer, BOUNDS[bounds]), limits, 4)
 
-    ours, torchs = fill(memory, size.buffer, TWO_SIGMAS), torch_fill(memory, size.sample // 16)  # so slow is torch
+    own, torchs = fill(memory, size.buffer, TWO_SIGMAS), torch_fill(memory, size.sample // 16)  # torch is slow
     return [
         of_bandwidth("two sigmas", 0.35, 0.60),
         of_bandwidth("std 0.02, bounds 2", 0.175, 0.30),
         of_bandwidth("-1 to 2.5 sigmas", 0.175, 0.30),
         of_bandwidth("2 sigmas to infinity", 0.175, 0.30),
-        Case("float32 truncated normal, against torch", speed_up, 60, 90, ours, (torchs,)),
+        Case("float32 truncated normal, against torch", speed_up, 60, 90, own, (torchs,)),
         Case(f"init_ of {ARRAYS:,} arrays of 4 KiB, whole call", WHOLE_CALL, 80, 50, whole_model(memory)),
     ]
 
@@ -78,7 +80,7 @@ def fill(memory: Bytes, nbytes: int, numbers: dict[str, Any]) -> Timed:
 
 
 def torch_fill(memory: Bytes, nbytes: int) -> Timed:
-    """Return torch's truncated normal fill as users call it, on a sample: an element costs the same at any size."""
+    """Return torch's truncated normal fill as users call it, on a smaller array: the time per element is the same."""
 
     def target() -> tuple[Any, Any]:
         try:

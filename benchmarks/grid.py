@@ -1,4 +1,4 @@
-"""The cells of the grid of libraries, and how one is measured: each in turn, round after round (harness.py)."""
+"""The cells of the grid of libraries, and how a cell is measured (see harness.py)."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from harness import UnavailableError, race
+from libraries import ITEMSIZES, Draw, Job
 from machine import binary_size
-from peers import ITEMSIZES, Draw, Job
 from workers import Memory
 
 from fastkaiming._system.memory import available_memory
@@ -22,13 +22,13 @@ DRAWS: tuple[Draw, ...] = ("normal", "uniform", "truncated")
 DTYPES = tuple(ITEMSIZES)
 THREADS = (1, 2)
 SIZES = tuple(2**power for power in (12, 16, 20, 24, 28, 30, 32))
-NEW_FROM = 1 << 26  # bytes; the C library makes new arrays of freed ones up to 32 MiB
-OURS = "fastkaiming"
+NEW_FROM = 1 << 26  # bytes; the C library reuses freed arrays of up to 32 MiB
+FASTKAIMING = "fastkaiming"
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What is filled, and whether its memory is newly allocated."""
+    """A combination of distribution, dtype, size and threads, in newly allocated or already touched memory."""
 
     job: Job
     new: bool
@@ -41,7 +41,7 @@ class Cell:
 
 
 def cells(sizes: Sequence[int], threads: int) -> list[Cell]:
-    """Return the cells of so many threads, smaller sizes first, and newly allocated memory after touched memory."""
+    """Return the cells of a thread count, smaller sizes first, and newly allocated memory after touched memory."""
     return [
         Cell(Job(draw, dtype, nbytes, threads), new)
         for dtype in DTYPES
@@ -54,7 +54,7 @@ def cells(sizes: Sequence[int], threads: int) -> list[Cell]:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a cell: seconds an element in every round, by contestant, or why there are none."""
+    """The result of a cell: seconds per element in every round, by contestant, or the reason why there are none."""
 
     cell: Cell
     costs: dict[str, list[float]] = field(default_factory=dict)
@@ -79,7 +79,7 @@ class FailedError(Exception):
 
 @dataclass(frozen=True)
 class Contestant:
-    """A way of a library, whose cost is seconds an element."""
+    """A method of a library, whose cost is seconds per element."""
 
     worker: Worker
     name: str
@@ -89,29 +89,29 @@ class Contestant:
     def cost(self) -> float:
         try:
             return self.worker.seconds(self.job, self.name, self.memory) / self.job.elements
-        except Exception as error:  # a library may fail in ways of its own
+        except Exception as error:  # a library may raise any exception
             raise FailedError(self.name, first_line(error)) from error
 
 
-class Track:
-    """Measures cell after cell of the same libraries, and knows from the smaller sizes who would take too long."""
+class GridRunner:
+    """Measures the cells in turn, and skips methods that were too slow at smaller sizes."""
 
     def __init__(self, workers: Mapping[str, Worker], limit: float) -> None:
         self.workers = workers  # by the name of their library
         self.limit = limit  # seconds that one fill may take
-        self._expected: dict[tuple[str, str, str], float] = {}  # seconds an element
-        self._raced: set[Job] = set()  # usually in touched memory, which comes before newly allocated memory
+        self._expected: dict[tuple[str, str, str], float] = {}  # seconds per element
+        self._raced: set[Job] = set()  # usually in touched memory, which is measured before newly allocated memory
 
     def measure(self, cell: Cell, rounds: int) -> Outcome:
-        """Race whoever can do it in time."""
+        """Measure the methods that support the cell and are fast enough."""
         outcome = Outcome(cell)
         memory = available_memory()
         if memory is not None and 3 * cell.job.nbytes > memory:
-            outcome.absent[OURS] = f"{binary_size(cell.job.nbytes)} thrice are more than the memory that is available"
+            outcome.absent[FASTKAIMING] = f"{binary_size(cell.job.nbytes)} thrice are more than the available memory"
             return outcome
-        ways = self._ways(outcome)
-        kept = memory is None or len({worker for worker, _ in ways}) * cell.job.nbytes < memory // 2
-        entrants = [Contestant(worker, name, cell.job, Memory(cell.new, kept)) for worker, name in ways]
+        methods = self._methods(outcome)
+        kept = memory is None or len({worker for worker, _ in methods}) * cell.job.nbytes < memory // 2
+        entrants = [Contestant(worker, name, cell.job, Memory(cell.new, kept)) for worker, name in methods]
         while True:
             try:
                 outcome.costs.update(race(entrants, rounds, warm_up=not cell.new or cell.job not in self._raced))
@@ -124,26 +124,26 @@ class Track:
             fill = cell.job.draw, cell.job.dtype, name
             self._expected[fill] = self._expected.get(fill, min(costs)) if cell.new else min(costs)
         for worker in self.workers.values():
-            with suppress(UnavailableError):  # of a process that has died
+            with suppress(UnavailableError):  # if the process has died
                 worker.forget()
         return outcome
 
-    def _ways(self, outcome: Outcome) -> list[tuple[Worker, str]]:
-        """Return who takes part, and note who does not."""
-        job, ways = outcome.cell.job, []
+    def _methods(self, outcome: Outcome) -> list[tuple[Worker, str]]:
+        """Return the methods to measure, and record the reason for each one left out."""
+        job, methods = outcome.cell.job, []
         for library, worker in self.workers.items():
             try:
                 names = worker.names(job)
-            except Exception as reason:  # a library may fail in ways of its own
+            except Exception as reason:  # a library may raise any exception
                 outcome.absent[library] = first_line(reason)
                 continue
             for name in names:
                 expected = self._expected.get((job.draw, job.dtype, name), 0.0) * job.elements
-                if expected > self.limit and library != OURS:
-                    outcome.absent[name] = f"skipped: about {expected:.2g} s a fill"
+                if expected > self.limit and library != FASTKAIMING:
+                    outcome.absent[name] = f"skipped: about {expected:.2g} s per fill"
                 else:
-                    ways.append((worker, name))
-        return ways
+                    methods.append((worker, name))
+        return methods
 
 
 def first_line(error: Exception) -> str:

@@ -1,11 +1,11 @@
-"""Paired measurement: every contestant in turn, round after round, and the median of the ratios within a round.
+"""Paired measurement: every contestant runs once per round, and the figure is the median of the per-round ratios.
 
-A machine's speed drifts from minute to minute, so two costs are compared only if they were measured side by side. Each
-round runs every contestant of a row once, in an order that reverses from round to round. One round before them warms
+The speed of a machine changes from minute to minute, so two costs are compared only if they were measured one after the
+other. Each round runs every contestant of a row once, and the order reverses from round to round. A first round warms
 up and is discarded. The figure of a row is the median, over the rounds, of the ratio within a round. If fastkaiming is
 compared with several others, the cheapest of them counts.
 
-Nothing here knows what is measured: the programs bring the contestants and the rows.
+This module is independent of what is measured: the benchmark programs define the contestants and the rows.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ HEADINGS = ("what", "median (quartiles)", "minimum", "target", "reached", "in de
 
 
 class UnavailableError(Exception):
-    """Raised by a contestant that this machine cannot run; the message says why."""
+    """Raised by a contestant that this machine cannot run; the message is the reason."""
 
 
 class Contestant(Protocol):
@@ -35,7 +35,7 @@ class Contestant(Protocol):
     def name(self) -> str: ...
 
     def cost(self) -> float:
-        """Run once and return what it cost; less is better."""
+        """Run once and return the cost; lower is better."""
 
 
 @dataclass(frozen=True)
@@ -72,61 +72,61 @@ def race(contestants: Sequence[Contestant], rounds: int, *, warm_up: bool = True
 
 @dataclass(frozen=True)
 class Figure:
-    """How a figure is made from the costs of one round, and which way is better."""
+    """How a figure is computed from the costs of one round, and whether higher values are better."""
 
-    of: Callable[[float, float], float]  # from the cost of fastkaiming and that of the other
-    digits: str  # the format of its number
+    of: Callable[[float, float], float]  # of the costs of fastkaiming and of the other contestant
+    digits: str  # the format specification of the number
     unit: str
     higher_is_better: bool
     cost_unit: str
-    detail: Callable[[Result], str]  # the absolute numbers behind it
-    yardstick: Callable[[Result], list[float]] = lambda result: result.theirs  # what fastkaiming is compared with
+    detail: Callable[[Result], str]  # returns the absolute numbers
+    yardstick: Callable[[Result], list[float]] = lambda result: result.other_costs  # costs to compare with
 
 
 @dataclass(frozen=True)
 class Case:
-    """A row of the table: fastkaiming, what it is compared with, and the figure that is wanted."""
+    """A row of the table: fastkaiming, what it is compared with, and the minimum and target values of the figure."""
 
     name: str
     figure: Figure
     minimum: float
     target: float
-    ours: Contestant
+    fastkaiming: Contestant
     others: tuple[Contestant, ...] = ()
-    itemsize: int = 0  # bytes an element, where the row speaks of bandwidth
-    repeats: int = 1  # so many times as many rounds as were asked for, where they are short
+    itemsize: int = 0  # bytes per element, for rows about bandwidth
+    repeats: int = 1  # multiplies the requested number of rounds; above 1 for short runs
 
     def measure(self, rounds: int) -> Result:
         try:
-            return Result(self, race((self.ours, *self.others), rounds * self.repeats))
+            return Result(self, race((self.fastkaiming, *self.others), rounds * self.repeats))
         except UnavailableError as reason:
             return Result(self, {}, str(reason))
 
 
 @dataclass(frozen=True)
 class Result:
-    """The costs of one row, round by round, and what follows from them."""
+    """The costs of one row, round by round, and the figures computed from them."""
 
     case: Case
-    costs: dict[str, list[float]]  # by contestant; empty where the row could not be measured
-    unavailable: str = ""  # and why
+    costs: dict[str, list[float]]  # by contestant; empty if the row could not be measured
+    unavailable: str = ""  # the reason why the row could not be measured
 
     @property
-    def ours(self) -> list[float]:
-        return self.costs[self.case.ours.name]
+    def own_costs(self) -> list[float]:
+        return self.costs[self.case.fastkaiming.name]
 
     @property
     def other(self) -> str | None:
-        """The name of the other contestant that counts, which is the cheapest."""
+        """The name of the cheapest of the other contestants, which is the one that counts."""
         return min((other.name for other in self.case.others), key=lambda name: median(self.costs[name]), default=None)
 
     @property
-    def theirs(self) -> list[float]:
-        return self.costs[self.other] if self.other else [math.nan] * len(self.ours)
+    def other_costs(self) -> list[float]:
+        return self.costs[self.other] if self.other else [math.nan] * len(self.own_costs)
 
     def against(self, costs: list[float]) -> list[float]:
         """Return the figure of every round, with fastkaiming compared with the given costs."""
-        return [self.case.figure.of(ours, other) for ours, other in zip(self.ours, costs, strict=True)]
+        return [self.case.figure.of(cost, other) for cost, other in zip(self.own_costs, costs, strict=True)]
 
     @property
     def quartiles(self) -> tuple[float, float, float]:
@@ -145,22 +145,22 @@ class Result:
     def cells(self) -> tuple[str, ...]:
         """Return the texts of the row, one under each of HEADINGS."""
         case, figure = self.case, self.case.figure
-        wanted = tuple(f"{value:{figure.digits}}{figure.unit}" for value in (case.minimum, case.target))
+        limits = tuple(f"{value:{figure.digits}}{figure.unit}" for value in (case.minimum, case.target))
         if self.unavailable:
-            return (case.name, "-", *wanted, "-", f"not measured: {self.unavailable}")
+            return (case.name, "-", *limits, "-", f"not measured: {self.unavailable}")
         low, middle, high = (f"{quartile:{figure.digits}}" for quartile in self.quartiles)
         measured = f"{middle}{figure.unit} ({low} to {high})"
-        return (case.name, measured, *wanted, self.reached, figure.detail(self))
+        return (case.name, measured, *limits, self.reached, figure.detail(self))
 
     def record(self) -> dict[str, Any]:
         """Return everything measured, for JSON."""
         case = self.case
-        wanted = {"name": case.name, "minimum": case.minimum, "target": case.target}
+        limits = {"name": case.name, "minimum": case.minimum, "target": case.target}
         if self.unavailable:
-            return {**wanted, "unavailable": self.unavailable}
+            return {**limits, "unavailable": self.unavailable}
         low, middle, high = self.quartiles
         outcome = {"median": middle, "quartiles": [low, high], "reached": self.reached, "other": self.other}
-        return {**wanted, **outcome, "cost_unit": case.figure.cost_unit, "costs": self.costs}
+        return {**limits, **outcome, "cost_unit": case.figure.cost_unit, "costs": self.costs}
 
 
 def median(values: Sequence[float]) -> float:
@@ -174,6 +174,6 @@ def markdown(results: Sequence[Result]) -> str:
 
 
 def plain(result: Result) -> str:
-    """Return a row in plain text: its name and absolute numbers, then the figure and what was wanted."""
+    """Return a row in plain text: its name and absolute numbers, then the figure with its minimum and target."""
     name, figure, minimum, target, reached, detail = result.cells()
     return f"{name}\n    {figure}, minimum {minimum}, target {target}, reached: {reached}\n    {detail}\n"

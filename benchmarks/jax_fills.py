@@ -1,8 +1,9 @@
-"""fastkaiming.jax beside jax.nn.initializers, measured in pairs (see harness.py); JAX has compiled its own beforehand.
+"""Speed of fastkaiming.jax and of jax.nn.initializers, measured in pairs (see harness.py).
 
     python benchmarks/jax_fills.py [--quick]
 
-Every row is one array of 256 MiB on JAX's default device, made and waited for.
+Every row creates one array of 256 MiB on JAX's default device and waits for it. JAX's functions are compiled before the
+timing starts.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 from figures import SPEED_UP
 from harness import Case, Timed, plain
-from machine import in_words, machine
+from machine import machine, one_line
 
 import fastkaiming.jax
 
@@ -30,19 +31,19 @@ def cases(side: int) -> list[Case]:
     key, shape = jax.random.key(0), (side, side)
 
     def timed(name: str, made: Callable[[], Any]) -> Timed:
-        return Timed(name, list, lambda kept: kept.append(made().block_until_ready()), side * side)  # freed unclocked
+        return Timed(name, list, lambda kept: kept.append(made().block_until_ready()), side * side)  # freed untimed
 
     def case(name: str, how: str, minimum: float, target: float) -> Case:
-        initializer, theirs = (getattr(module, name)() for module in (fastkaiming.jax, jax.nn.initializers))
+        initializer, jax_initializer = (getattr(module, name)() for module in (fastkaiming.jax, jax.nn.initializers))
         compiled = jax.jit(initializer, static_argnums=1)
-        ways = {
+        calls = {
             "make": lambda: fastkaiming.jax.make(initializer, key, shape),
             "eager": lambda: initializer(key, shape),
             "under jit": lambda: compiled(key, shape),
         }
-        other = timed(f"jax.nn.initializers.{name}", lambda: theirs(key, shape))
+        other = timed(f"jax.nn.initializers.{name}", lambda: jax_initializer(key, shape))
         return Case(
-            f"float32 {name}, {how}, against JAX", SPEED_UP, minimum, target, timed("fastkaiming", ways[how]), (other,)
+            f"float32 {name}, {how}, against JAX", SPEED_UP, minimum, target, timed("fastkaiming", calls[how]), (other,)
         )
 
     made = [case(name, "make", 10, 20) for name in NAMES]
@@ -51,9 +52,9 @@ def cases(side: int) -> list[Case]:
 
 def main() -> None:
     command = argparse.ArgumentParser(description="Measure fastkaiming.jax against jax.nn.initializers.")
-    command.add_argument("--quick", action="store_true", help="small arrays: shows that it runs, no more")
+    command.add_argument("--quick", action="store_true", help="use small arrays, to check that the program runs")
     quick = command.parse_args().quick
-    print(in_words(machine() | {"JAX": jax.__version__, "device": jax.devices()[0].device_kind}), flush=True)
+    print(one_line(machine() | {"JAX": jax.__version__, "device": jax.devices()[0].device_kind}), flush=True)
     for row in cases(QUICK_SIDE if quick else SIDE):
         print(plain(row.measure(1 if quick else ROUNDS)), flush=True)
 

@@ -1,6 +1,6 @@
-"""The rows for what is not a C-ordered whole array of float32: narrow formats, other layouts of memory, shards.
+"""Rows for fills other than a whole C-ordered float32 array: narrow formats, other memory layouts, shards.
 
-Each is compared with the C-ordered float32 fill of as many elements, in the same memory.
+Each is compared with the C-ordered float32 fill of the same number of elements, in the same memory.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ FILLS: dict[str, Callable[..., object]] = {
 
 
 def cases(memory: Bytes, nbytes: int, figure: Figure) -> list[Case]:
-    """Return the rows, on elements of so many bytes in float32, a square number of them."""
+    """Return the rows for a square matrix that takes the given number of bytes in float32."""
     side = math.isqrt(nbytes // 4)
     square, half = (side, side), (side, side // 2)
 
     def narrow(name: str, draw: str, target: float) -> Case:
-        ours, theirs = (fill(dtype, memory, square, dtype, draw=draw) for dtype in (name, "float32"))
-        return Case(f"{name} {draw}, elements a second against float32's", figure, 1.0, target, ours, (theirs,))
+        own, float32 = (fill(dtype, memory, square, dtype, draw=draw) for dtype in (name, "float32"))
+        return Case(f"{name} {draw}, elements per second against float32's", figure, 1.0, target, own, (float32,))
 
-    def layout(name: str, view: View, room: tuple[int, ...] = square, dtype: str = "float32") -> Case:
-        ours, theirs = fill(name, memory, room, dtype, view), fill("contiguous", memory, square)
-        return Case(f"float32 normal, {name}, against contiguous", figure, 0.25, 0.5, ours, (theirs,))
+    def layout(name: str, view: View, shape: tuple[int, ...] = square, dtype: str = "float32") -> Case:
+        own, contiguous = fill(name, memory, shape, dtype, view), fill("contiguous", memory, square)
+        return Case(f"float32 normal, {name}, against contiguous", figure, 0.25, 0.5, own, (contiguous,))
 
     middle = (slice(None), slice(side // 4, side // 4 + side // 2))
     shard = fill("middle columns", memory, half, global_shape=square, index=middle)
@@ -63,27 +63,27 @@ def cases(memory: Bytes, nbytes: int, figure: Figure) -> list[Case]:
 def fill(
     name: str,
     memory: Bytes,
-    room: tuple[int, ...],
+    shape: tuple[int, ...],
     dtype: str = "float32",
     view: View = lambda weights: weights,
     draw: str = "normal",
     **part: Any,
 ) -> Timed:
-    """Return a fill of a view: of an array of the shape `room`, or of a part of a larger tensor."""
+    """Return a fill of a view: of an array of the shape `shape`, or of a part of a larger tensor."""
 
     def target() -> NDArray[Any]:
         kind = known(dtype)
-        return view(memory(math.prod(room) * kind.itemsize).view(kind).reshape(room))
+        return view(memory(math.prod(shape) * kind.itemsize).view(kind).reshape(shape))
 
     def run(weights: NDArray[Any]) -> None:
         FILLS[draw](weights, rng=0, threads=THREADS, **part)
 
-    elements = view(np.broadcast_to(np.float32(0), room)).size
+    elements = view(np.broadcast_to(np.float32(0), shape)).size
     return Timed(name, target, run, elements)
 
 
 def known(dtype: str) -> np.dtype[Any]:
-    """Return the dtype of a name, which may be one of ml_dtypes'."""
+    """Return the dtype of a name, including the dtypes of ml_dtypes."""
     try:
         return np.dtype(dtype)
     except TypeError:
@@ -91,6 +91,6 @@ def known(dtype: str) -> np.dtype[Any]:
     try:
         import ml_dtypes
     except ImportError:
-        raise UnavailableError(f"{dtype} is a dtype of ml_dtypes, which is not installed") from None
+        raise UnavailableError(f"{dtype} needs ml_dtypes, which is not installed") from None
     named: np.dtype[Any] = np.dtype(getattr(ml_dtypes, dtype))
     return named

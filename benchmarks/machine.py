@@ -1,4 +1,4 @@
-"""What figures depend on, in words: the machine, the versions, and sizes of memory."""
+"""Descriptions of the machine, the installed versions and memory sizes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def machine() -> dict[str, str]:
-    """Return what the figures depend on."""
+    """Return the properties of the machine and the versions on which the figures depend."""
     return {
         "CPU": cpu_model(),
         "cores": str(os.cpu_count()),
@@ -28,13 +28,13 @@ def machine() -> dict[str, str]:
     }
 
 
-def in_words(facts: Mapping[str, str]) -> str:
-    """Return facts in one line."""
+def one_line(facts: Mapping[str, str]) -> str:
+    """Return the facts in one line."""
     return ", ".join(f"{key} {value}" for key, value in facts.items())
 
 
 def about() -> str:
-    return in_words(machine())
+    return one_line(machine())
 
 
 def cpu_model() -> str:

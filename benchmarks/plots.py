@@ -11,7 +11,7 @@ from io import BytesIO
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from grid import DRAWS, DTYPES, OURS
+from grid import DRAWS, DTYPES, FASTKAIMING
 from machine import binary_size
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
@@ -32,7 +32,7 @@ FONT_SIZE = 12
 # The palette of Okabe and Ito, which colour-blind readers can tell apart. The markers differ as well, so that the lines
 # can be told apart without colour.
 COLORS_AND_MARKERS = {
-    OURS: ("#0072B2", "o"),
+    FASTKAIMING: ("#0072B2", "o"),
     "NumPy": ("#E69F00", "s"),
     "randomgen": ("#56B4E9", "D"),
     "MKL": ("#000000", "v"),
@@ -120,7 +120,7 @@ def draw_size_panel(record: Record, series: Series, ax: Axes) -> None:
     labels = [(STORE_BANDWIDTH, limit[-1], GRAY)]
     for library, name in fastest(record, series).items():
         color, marker = COLORS_AND_MARKERS[library]
-        line_width = 3 if library == OURS else 1.5
+        line_width = 3 if library == FASTKAIMING else 1.5
         points = series.rates(name)
         ax.plot(*zip(*points, strict=True), color=color, marker=marker, markersize=6, linewidth=line_width)
         labels.append((library, points[-1], color))
@@ -148,7 +148,7 @@ def label_line_ends(ax: Axes, labels: list[tuple[str, tuple[int, float], str]]) 
             textcoords="axes fraction",
             va="center",
             fontsize=FONT_SIZE - 1,
-            fontweight="bold" if name == OURS else "normal",
+            fontweight="bold" if name == FASTKAIMING else "normal",
             color=GRAY if name == STORE_BANDWIDTH else TEXT_COLOR,
             arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.8, "shrinkA": 1, "shrinkB": 3},
             annotation_clip=False,
@@ -206,7 +206,7 @@ def draw_limit_panel(record: Record, series: Series, ax: Axes) -> None:
     highest = limit
     for height, library in enumerate(libraries):
         if library not in best:
-            reason = textwrap.fill(series.why_not(library), 20)
+            reason = textwrap.fill(series.reason_missing(library), 20)
             ax.annotate(reason, (0, height), (3, 0), textcoords="offset points", va="center").set(
                 fontsize=FONT_SIZE - 3, color=GRAY, style="italic", linespacing=0.9, bbox=LABEL_BOX
             )

@@ -1,4 +1,4 @@
-"""What a run of the grid found: kept as JSON, and asked for rates, ratios and limits."""
+"""The record of a run of the grid, stored as JSON, with its rates and ratios."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from grid import OURS, Outcome
+from grid import FASTKAIMING, Outcome
 from harness import median
-from machine import binary_size, in_words
-from peers import ITEMSIZES, Draw
+from libraries import ITEMSIZES, Draw
+from machine import binary_size, one_line
 from stores import STORES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-STORE_BANDWIDTH = "store bandwidth"  # of whichever stores were the fastest
-LARGE = 1 << 30  # bytes of the arrays that libraries are compared on, if they fill them in time
+STORE_BANDWIDTH = "store bandwidth"  # of the fastest kind of stores
+LARGE = 1 << 30  # bytes of the largest arrays on which libraries are compared
 
 
 @dataclass(frozen=True)
-class Standing:
-    """A library in a run: its version, or why it took no part."""
+class LibraryStatus:
+    """A library in a run: its version, or the reason why it is missing."""
 
     version: str
     in_place: bool
@@ -31,7 +31,7 @@ class Standing:
 
 @dataclass(frozen=True)
 class Series:
-    """The cells that differ in size alone."""
+    """Cells that differ only in size."""
 
     draw: Draw
     dtype: str
@@ -40,21 +40,21 @@ class Series:
     outcomes: tuple[Outcome, ...]  # smaller sizes first
 
     def names(self) -> list[str]:
-        """Return who was measured at any size, but for the stores."""
+        """Return the contestants that were measured at any size, without the stores."""
         return list(dict.fromkeys(name for each in self.outcomes for name in each.costs if name not in STORES))
 
     def rates(self, name: str) -> list[tuple[int, float]]:
-        """Return sizes in bytes and GB/s; also for `STORE_BANDWIDTH`."""
+        """Return pairs of a size in bytes and GB/s, for a contestant or for `STORE_BANDWIDTH`."""
         found = [(each.cell.job.nbytes, seconds(each, name)) for each in self.outcomes]
         return [(nbytes, 1e-9 * ITEMSIZES[self.dtype] / cost) for nbytes, cost in found if cost is not None]
 
     def largest(self, name: str, nbytes: int) -> Outcome | None:
-        """Return the cell of the largest size, up to a number of bytes, at which somebody was measured."""
+        """Return the cell of the largest size, up to a number of bytes, at which a contestant was measured."""
         sizes = [each for each in self.outcomes if each.cell.job.nbytes <= nbytes and seconds(each, name) is not None]
         return sizes[-1] if sizes else None
 
-    def why_not(self, name: str) -> str:
-        """Return why somebody, or a whole library, is in no cell."""
+    def reason_missing(self, name: str) -> str:
+        """Return the reason why a contestant, or a whole library, is in no cell."""
         reasons = {each.absent[name]: None for each in self.outcomes if name in each.absent}
         return "; ".join(reasons) or "not measured"
 
@@ -64,19 +64,19 @@ class Record:
     """A whole run."""
 
     machine: dict[str, str]
-    libraries: dict[str, Standing]
+    libraries: dict[str, LibraryStatus]
     rounds: str
     outcomes: tuple[Outcome, ...]
 
     def to_json(self) -> str:
-        libraries = {name: asdict(standing) for name, standing in self.libraries.items()}
+        libraries = {name: asdict(status) for name, status in self.libraries.items()}
         whole = {"machine": self.machine, "rounds": self.rounds, "libraries": libraries}
         return json.dumps({**whole, "cells": [outcome.record() for outcome in self.outcomes]}, indent=1) + "\n"
 
     @staticmethod
     def from_json(text: str) -> Record:
         found = json.loads(text)
-        libraries = {name: Standing(**standing) for name, standing in found["libraries"].items()}
+        libraries = {name: LibraryStatus(**status) for name, status in found["libraries"].items()}
         return Record(found["machine"], libraries, found["rounds"], tuple(map(Outcome.of_record, found["cells"])))
 
     def series(self) -> Iterator[Series]:
@@ -94,28 +94,28 @@ class Record:
         return next(found, None)
 
     def library(self, contestant: str) -> str:
-        """Return the name of the library that a contestant is a way of."""
+        """Return the name of the library that a contestant belongs to."""
         return next(name for name in self.libraries if contestant.startswith(name))
 
     @property
     def large(self) -> int:
-        """The size, in bytes, that libraries are compared on."""
+        """The size, in bytes, on which libraries are compared."""
         sizes = {each.cell.job.nbytes for each in self.outcomes}
         return max((size for size in sizes if size <= LARGE), default=min(sizes))
 
     def about(self) -> str:
         """Return the machine and the versions in one line."""
         versions = {name: each.version for name, each in self.libraries.items() if each.version}
-        return f"{in_words({**self.machine, **versions})}; medians of {self.rounds} rounds"
+        return f"{one_line({**self.machine, **versions})}; medians of {self.rounds} rounds"
 
     def missing(self) -> str:
-        """Return a sentence about the libraries that took no part; an empty one where all did."""
+        """Return a sentence about the libraries that are missing; an empty string if none is."""
         absent = [f"{name} ({each.missing})" for name, each in self.libraries.items() if each.missing]
         return f"Not measured here: {', '.join(absent)}." if absent else ""
 
 
 def seconds(outcome: Outcome, name: str) -> float | None:
-    """Return the median seconds an element."""
+    """Return the median seconds per element."""
     if name == STORE_BANDWIDTH:
         stores = [median(costs) for kind, costs in outcome.costs.items() if kind in STORES]
         return min(stores, default=None)
@@ -123,10 +123,10 @@ def seconds(outcome: Outcome, name: str) -> float | None:
 
 
 def ratios(outcome: Outcome, name: str) -> tuple[float, float, float] | None:
-    """Return the quartiles of how many times as long as ours somebody took, round by round."""
-    if name not in outcome.costs or OURS not in outcome.costs:
+    """Return the quartiles, over the rounds, of a contestant's time as a multiple of fastkaiming's."""
+    if name not in outcome.costs or FASTKAIMING not in outcome.costs:
         return None
-    low, middle, high = np.percentile(np.divide(outcome.costs[name], outcome.costs[OURS]), [25, 50, 75])
+    low, middle, high = np.percentile(np.divide(outcome.costs[name], outcome.costs[FASTKAIMING]), [25, 50, 75])
     return float(low), float(middle), float(high)
 
 
@@ -137,7 +137,9 @@ def plain(outcome: Outcome) -> str:
         cost = median(outcome.costs[name])
         rate = 1e-9 * ITEMSIZES[outcome.cell.job.dtype] / cost
         quartiles = ratios(outcome, name)
-        against = "" if quartiles is None or name == OURS else "  {1:.3g}x ({0:.3g} to {2:.3g})".format(*quartiles)
+        against = (
+            "" if quartiles is None or name == FASTKAIMING else "  {1:.3g}x ({0:.3g} to {2:.3g})".format(*quartiles)
+        )
         lines.append(f"    {name:24}{1e9 * cost:9.3g} ns{rate:8.2f} GB/s{against}")
     lines += [f"    {name:24}{reason}" for name, reason in outcome.absent.items()]
     return "\n".join(lines) + "\n"

@@ -1,11 +1,12 @@
-"""What bounds the kernels on this machine: instructions and cycles a word, by stage, beside what the memory takes.
+"""Measure the limits of the kernels on this machine: instructions and cycles per word, and store bandwidth.
 
     python benchmarks/roofline.py --markdown FILE
 
-Reads the loops of the kernels out of the built core (objdump), counts their vector instructions, times them on an array
-in the second-level cache, and times the same instructions made independent of each other: each keeps its kind and gets
-registers of its own, so that what remains is the time that ports and front end need. What a kernel takes beyond that is
-waiting: for results, and for registers to come back from the stack. Needs binutils, a C compiler and x86-64.
+The program reads the loops of the kernels from the built core (objdump), counts their vector instructions, times the
+kernels on an array in the second-level cache, and times the same instructions without data dependencies. Without
+dependencies, each instruction writes to a register of its own, so that only the execution ports and the front end limit
+the throughput. The rest of a kernel's time is latency: waiting for results and for registers that are reloaded from the
+stack. The program needs binutils, a C compiler and x86-64.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ OPERATIONS = {
     "uniform_f64": _core.UNIFORM_F64,
     "normal_f64": _core.NORMAL_F64,
 }
-# Of the operations that have a kernel for each format, the kernel that rounds nothing; and the type of words.
-KERNELS = {  # of those operations that have another name there
+# Of operations with a kernel for each format, the kernel that does not round.
+KERNELS = {  # kernel names that differ from the names in OPERATIONS
     "words": "words_u32",
     "uniform_f32": "uniform_symmetric_f32_float32",
     "normal_f32": "normal_f32_float32",
@@ -40,7 +41,7 @@ KERNELS = {  # of those operations that have another name there
 }
 SINGLE = (_core.UNIFORM_F32, _core.NORMAL_F32, _core.CONSTANT_F32)
 WORD_BYTES = 4
-KINDS = {  # by the start of the mnemonic, the first that fits
+KINDS = {  # by the start of the mnemonic; the first match counts
     "multiply": r"vpmul|vpmadd52",
     "shift": r"vps[rl][la]|vpro[rl]|vpsh[lr]d",
     "shuffle": r"vpshuf|vpunpck|vunpck|vperm|vmovs[hl]dup|vpblendd|vshuf|vinsert|vextract|vgather|vpmovz|valign",
@@ -71,14 +72,14 @@ static double least(void (*run)(long), long turns) {
 }
 static void chain(long turns) {
     for (unsigned long x = 1; turns > 0; turns--) {
-        __asm__ volatile(".rept 100\\n add $1, %0\\n .endr" : "+r"(x)); /* each waits a cycle for the one before */
+        __asm__ volatile(".rept 100\\n add $1, %0\\n .endr" : "+r"(x)); /* a dependent chain: one cycle each */
     }
 }
-static _Alignas(64) float memory[1024]; /* a half to load from, a half to store to */
+static _Alignas(64) float memory[1024]; /* loads use the first half, stores the second */
 """
 
-# Ones, of which no instruction makes numbers that some CPUs are slow with.
-AT_REST = '__asm__ volatile("vbroadcastss (%0), %%ymm15" :: "D"(memory) : "memory");'
+# Ones, which never become numbers that some CPUs process slowly, such as denormals.
+SET_INPUT = '__asm__ volatile("vbroadcastss (%0), %%ymm15" :: "D"(memory) : "memory");'
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ class Loop:
         return any(text.startswith("vgather") for text in self.instructions)
 
     def counts(self) -> dict[str, float]:
-        """Return instructions a word, by kind, and loads and stores that are instructions of their own."""
+        """Return instructions per word, by kind; loads and stores count if they are separate instructions."""
         found = dict.fromkeys([*KINDS, "load", "store"], 0.0)
         for text in self.instructions:
             kind = kind_of(text)
@@ -105,7 +106,7 @@ class Loop:
 
 
 def kind_of(instruction: str) -> str | None:
-    """Return the kind of a vector instruction; None for moves between registers, which take no port, and the rest."""
+    """Return the kind of a vector instruction; None for register moves, which need no port, and for the rest."""
     if instruction.startswith("vmov") and "dup" not in instruction.split()[0]:
         if STORED.search(instruction):
             return "store"
@@ -116,14 +117,14 @@ def kind_of(instruction: str) -> str | None:
 
 
 def widths(isa: str) -> tuple[int, int]:
-    """Return the words of a vector, and those that a kernel draws at a time, from its header."""
-    header = (CSRC / f"vec_{isa.removesuffix('ifma')}.h").read_text()
+    """Return the number of words in a vector and in a tile of the kernel, from its header."""
+    header = (CSRC / "simd" / f"vec_{isa.removesuffix('ifma')}.h").read_text()
     lanes, groups = (int(re.findall(rf"#define {name} (\d+)", header)[0]) for name in ("FK_W64", "FK_GROUPS"))
     return 2 * lanes, 4 * lanes * groups
 
 
 def without_streaming(instructions: list[str]) -> tuple[str, ...]:
-    """Return them less the stores past the caches and the loads that feed those: a fill in the cache has none."""
+    """Return the instructions without streaming stores and their loads, which a fill in the cache does not use."""
     left = list(instructions)
     for text in instructions:
         if text.startswith("vmovnt"):
@@ -135,11 +136,11 @@ def without_streaming(instructions: list[str]) -> tuple[str, ...]:
 
 
 def loop_of(listing: str, isa: str, operation: str) -> Loop:
-    """Return the loop over tiles: the shortest jump back around nearly all multiplications of the kernel."""
+    """Return the loop over tiles: the shortest backward jump around nearly all multiplications of the kernel."""
     symbol = f"fk_{KERNELS.get(operation, operation)}_{isa}"
     body = re.search(rf"^[0-9a-f]+ <{symbol}>:\n(.*?)\n\n", listing, re.DOTALL | re.MULTILINE)
     if body is None:
-        raise SystemExit(f"the core has no symbol {symbol}: it is stripped, or not one of x86-64")
+        raise SystemExit(f"the core has no symbol {symbol}: it is stripped, or not built for x86-64")
     lines = [(int(place, 16), text.strip()) for place, text in re.findall(r"^ *([0-9a-f]+):\t(.*)$", body[1], re.M)]
     multiplications = sum("vpmuludq" in text for _, text in lines)
     lanes, words = widths(isa)
@@ -154,18 +155,18 @@ def loop_of(listing: str, isa: str, operation: str) -> Loop:
     return Loop(isa, operation, min(candidates, key=len), words)
 
 
-def independent(loop: Loop) -> list[str]:
-    """Return the vector instructions of a loop with the registers that they write to in turn, and read from at rest."""
-    at_rest, written = 15, 15
+def without_dependencies(loop: Loop) -> list[str]:
+    """Return the vector instructions of a loop, changed so that none reads a register that another one writes."""
+    input_register, written = 15, 15
     texts = []
     for turn, text in enumerate(text for text in loop.instructions if kind_of(text)):
         destination, masked = turn % written, 2 + turn % 5
         name, operands = text.split(None, 1)
         place = 64 * (turn % 32) + (2048 if STORED.search(text) and kind_of(text) == "store" else 0)
         operands = re.sub(r"-?(0x)?[0-9a-f]*\(%[^)]*\)", f"{place}(%%rdi)", operands)
-        operands = re.sub(r"%([xyz])mm\d+", rf"%%\1mm{at_rest}", operands)
+        operands = re.sub(r"%([xyz])mm\d+", rf"%%\1mm{input_register}", operands)
         if not STORED.search(text):
-            operands = re.sub(rf"%%([xyz])mm{at_rest}(\{{.*\}})?$", rf"%%\1mm{destination}\2", operands)
+            operands = re.sub(rf"%%([xyz])mm{input_register}(\{{.*\}})?$", rf"%%\1mm{destination}\2", operands)
         operands = re.sub(r"%k\d", "%%k1", operands)
         operands = re.sub(r"%%k1$", f"%%k{masked}", operands)
         texts.append(f"{name} {operands}")
@@ -173,11 +174,13 @@ def independent(loop: Loop) -> list[str]:
 
 
 def clock_and_bounds(loops: list[Loop]) -> tuple[float, dict[tuple[str, str], float]]:
-    """Return the clock in GHz, and for each loop the cycles a word of its instructions made independent."""
+    """Return the clock in GHz, and for each loop the cycles per word of its instructions without dependencies."""
     source = CYCLES
     for number, loop in enumerate(loops):
-        lines = "".join(f'        "{text}\\n"\n'.replace("{", "%{").replace("}", "%}") for text in independent(loop))
-        source += f"static void loop{number}(long turns) {{\n    {AT_REST}\n    for (; turns > 0; turns--) {{\n"
+        lines = "".join(
+            f'        "{text}\\n"\n'.replace("{", "%{").replace("}", "%}") for text in without_dependencies(loop)
+        )
+        source += f"static void loop{number}(long turns) {{\n    {SET_INPUT}\n    for (; turns > 0; turns--) {{\n"
         source += f'    __asm__ volatile(\n{lines}    :: "D"(memory) : "memory");\n    }}\n}}\n'
     source += "int main(void) {\n    for (int i = 0; i < 1024; i++) { memory[i] = 1; }\n"
     source += '    printf("%.9g\\n", least(chain, 100000) / 100);\n'
@@ -193,10 +196,13 @@ def clock_and_bounds(loops: list[Loop]) -> tuple[float, dict[tuple[str, str], fl
 
 
 def seconds_a_word(operation: int, nbytes: int, threads: int = 1, rounds: int = 25) -> float:
-    """Return what one more word costs in an array of so many bytes: what a call costs besides is the same for half."""
+    """Return the seconds per word in an array of a size in bytes.
+
+    The difference to an array of half the size excludes the constant cost of a call.
+    """
     dtype = np.uint32 if operation == _core.WORDS_U32 else np.float32 if operation in SINGLE else np.float64
     whole = np.zeros(nbytes // np.dtype(dtype).itemsize, dtype)
-    center = float(operation == _core.CONSTANT_F32)  # some CPUs store zeros faster than anything else
+    center = float(operation == _core.CONSTANT_F32)  # some CPUs store zeros faster than other values
     least = []
     for part in (whole, whole[: len(whole) // 2]):
         took = []
@@ -209,21 +215,21 @@ def seconds_a_word(operation: int, nbytes: int, threads: int = 1, rounds: int = 
 
 
 def table(isas: list[str], in_cache: int, in_memory: int) -> str:
-    """Return the tables in Markdown: instructions a word by kind, and cycles a word."""
+    """Return the Markdown tables: instructions per word by kind, and cycles per word."""
     listing = subprocess.run(
         ["objdump", "-d", "--no-show-raw-insn", _core.__file__], capture_output=True, text=True, check=True
     ).stdout
     loops = [loop_of(listing, isa, operation) for isa in isas for operation in OPERATIONS]
     clock, bounds = clock_and_bounds([loop for loop in loops if not loop.is_gathering])
     kinds = [*KINDS, "load", "store"]
-    text = f"{about()}; {clock:.2f} GHz.\n\nInstructions a word of 32 bits:\n\n"
-    text += f"| ISA | kernel | {' | '.join(kinds)} | in all |\n|{' --- |' * (len(kinds) + 3)}\n"
+    text = f"{about()}; {clock:.2f} GHz.\n\nInstructions per 32-bit word:\n\n"
+    text += f"| ISA | kernel | {' | '.join(kinds)} | total |\n|{' --- |' * (len(kinds) + 3)}\n"
     for loop in loops:
         counts = loop.counts()
         cells = " | ".join(f"{counts[kind]:.2f}" for kind in kinds)
         text += f"| {loop.isa} | {loop.operation} | {cells} | {sum(counts.values()):.2f} |\n"
-    text += "\nCycles a word, on one core where it does not say otherwise:\n\n"
-    text += "| ISA | kernel | made independent | in the cache | in memory | in memory, two cores, each |\n"
+    text += "\nCycles per word, on one core unless noted otherwise:\n\n"
+    text += "| ISA | kernel | without dependencies | in the cache | in memory | in memory, two cores, each |\n"
     text += "| --- | --- | --- | --- | --- | --- |\n"
     for loop in loops:
         _core.select_isa(loop.isa)
@@ -243,9 +249,9 @@ def table(isas: list[str], in_cache: int, in_memory: int) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Count and time the kernels' instructions, by stage and ISA.")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there too")
-    parser.add_argument("--quick", action="store_true", help="small arrays: shows that it runs, no more")
+    parser = argparse.ArgumentParser(description="Count and time the kernels' instructions, by kind and ISA.")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write the tables to this file")
+    parser.add_argument("--quick", action="store_true", help="use small arrays, to check that the program runs")
     options = parser.parse_args()
     isas = [isa for isa in _core.available_isas() if isa.startswith("avx")]
     if not isas:

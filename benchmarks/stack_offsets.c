@@ -1,5 +1,5 @@
-/* stack_offsets.c - how the time of a kernel depends on the place of its stack frame. stack_offsets.py builds and runs
- * it.
+/* stack_offsets.c - how the time of a kernel depends on the offset of its stack frame. stack_offsets.py builds and
+ * runs it.
  *
  *     stack_offsets ISA BYTES OUTPUT_OFFSET ROUNDS
  *
@@ -56,9 +56,9 @@ static __attribute__((noinline)) void measure(measurement *m) {
 /* Measure with at least `bytes` more bytes on the stack. */
 static __attribute__((noinline)) void measure_below(size_t bytes, measurement *m) {
     const char *const unused = __builtin_alloca(bytes);
-    __asm__ volatile("" : : "r"(unused) : "memory"); /* keeps the compiler from leaving the allocation out */
+    __asm__ volatile("" : : "r"(unused) : "memory"); /* prevents the compiler from removing the allocation */
     measure(m);
-    __asm__ volatile("" : : "r"(unused) : "memory"); /* and from ending it before the call */
+    __asm__ volatile("" : : "r"(unused) : "memory"); /* and from freeing it before the call */
 }
 
 /* Measure with the stack pointer at `offset` modulo PAGE. */

@@ -1,10 +1,10 @@
-"""Whether the time of a kernel depends on where its stack frame and its output begin within a page.
+"""Measure whether the speed of a kernel depends on the offsets of its stack frame and its output within a page.
 
     python benchmarks/stack_offsets.py --isa avx2 --compilers clang gcc --markdown FILE
 
 It compiles csrc/ with each compiler and times the kernels with the stack pointer at every multiple of 16 bytes modulo
-4096, for an output in the first-level cache. The programs run in turn, and the least time of each offset counts, so
-that what else the machine does has little effect. To compare two versions of the kernels, name the csrc/ folders of two
+4096, for an output in the first-level cache. The programs run in turn, and the minimum time of each offset counts, so
+that other processes have little effect. To compare two versions of the kernels, name the csrc/ folders of two
 checkouts: `--csrc ../before/fastkaiming/csrc fastkaiming/csrc`. It needs a C compiler, POSIX and x86-64.
 """
 
@@ -28,7 +28,7 @@ SLOW = 1.2  # times the median
 
 @dataclass(frozen=True)
 class Build:
-    """The benchmark as one compiler makes it from one folder of sources."""
+    """The benchmark program, built by one compiler from one folder of sources."""
 
     compiler: str
     csrc: Path
@@ -82,7 +82,7 @@ def table(least: dict[tuple[Build, int, str], dict[int, float]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Time the kernels at each place of their stack frames.")
+    parser = argparse.ArgumentParser(description="Time the kernels at each stack offset.")
     parser.add_argument("--isa", default="avx2", help="the instruction set (avx2)")
     parser.add_argument("--compilers", nargs="+", default=["clang", "gcc"], metavar="CC", help="(clang gcc)")
     parser.add_argument("--csrc", nargs="+", type=Path, default=[CSRC], metavar="FOLDER", help="the C sources")
@@ -90,7 +90,7 @@ def main() -> None:
     parser.add_argument("--output-offsets", nargs="+", type=int, default=[0, 4, 1040], metavar="N", help="(0 4 1040)")
     parser.add_argument("--rounds", type=int, default=20, help="rounds over all offsets in a run of a program (20)")
     parser.add_argument("--turns", type=int, default=5, help="runs of each program (5)")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there too")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write the table to this file")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         pairs = [(compiler, csrc) for compiler in options.compilers for csrc in options.csrc]

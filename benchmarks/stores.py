@@ -1,4 +1,4 @@
-"""Stores of a constant, whose speed is the limit of every fill, and newly allocated memory."""
+"""Stores of a constant, which measure the store bandwidth, and newly allocated memory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CONSTANTS = {"float32": _core.CONSTANT_F32, "float64": _core.CONSTANT_F64}
 
 
 def by_the_core(weights: NDArray[Any], threads: int, store: int) -> None:
-    """Store ones by the compiled core."""
+    """Store ones with the compiled core."""
     _core.fill(weights, CONSTANTS[weights.dtype.name], 0, 0, 0, center=1.0, threads=threads, store=store)
 
 
@@ -32,12 +32,12 @@ STORES: dict[str, Callable[[NDArray[Any], int], None]] = {
 
 
 def kinds() -> tuple[str, ...]:
-    """Return the kinds of stores that there are here."""
+    """Return the kinds of stores that this machine supports."""
     return tuple(STORES) if _core.streams() else ("memset", "plain stores")
 
 
 def touch_and_free(nbytes: int, threads: int = 2) -> None:
-    """Write to that much memory and free it, just before as much newly allocated memory is measured.
+    """Write to memory and free it, just before the same amount of newly allocated memory is measured.
 
     The host of a virtual machine may provide memory slowly when it is first used, and take it back within seconds.
     """
@@ -45,6 +45,6 @@ def touch_and_free(nbytes: int, threads: int = 2) -> None:
 
 
 def newly_allocated(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Return an array without contents, just after as much memory was touched and freed."""
+    """Return an uninitialized array, just after the same amount of memory was touched and freed."""
     touch_and_free(math.prod(shape) * dtype.itemsize)
     return np.empty(shape, dtype)

@@ -1,11 +1,11 @@
-"""The tables of the grid of libraries in Markdown: one for each distribution and dtype."""
+"""Markdown tables of the grid of libraries, one for each distribution and dtype."""
 
 from __future__ import annotations
 
 import textwrap
 from typing import TYPE_CHECKING, NamedTuple
 
-from grid import DRAWS, DTYPES, OURS, THREADS
+from grid import DRAWS, DTYPES, FASTKAIMING, THREADS
 from machine import binary_size
 from results import STORE_BANDWIDTH, heading, ratios, seconds
 
@@ -20,7 +20,7 @@ MARKS = "<!-- written by compare.py -->\n", "<!-- to here -->\n"  # around the t
 
 
 def within(page: str, tables: str) -> str:
-    """Return a page with the tables between its marks; a page without marks is replaced."""
+    """Return the page with the tables between its marks, or only the tables if the page has no marks."""
     before, begin, rest = page.partition(MARKS[0])
     _, end, after = rest.partition(MARKS[1])
     return f"{before}{begin}\n{tables}\n{end}{after}" if end else tables
@@ -34,7 +34,7 @@ class Column(NamedTuple):
 
 
 def markdown(record: Record) -> str:
-    """Return what was measured where, and a table for each distribution and dtype."""
+    """Return a description of the machine, and a table for each distribution and dtype."""
     parts = [textwrap.fill(text, WIDTH) for text in (f"{record.about()}.", record.missing())]
     for dtype in DTYPES:
         for draw in DRAWS:
@@ -43,13 +43,13 @@ def markdown(record: Record) -> str:
                 parts += [
                     f"### {dtype} {draw}",
                     table(record, columns),
-                    refusals(record, columns),
+                    unsupported(record, columns),
                 ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def columns_of(record: Record, draw: str, dtype: str) -> list[Column]:
-    """Return the columns of a table: a small, a middling and a large array, on one thread and several."""
+    """Return the columns of a table: a small, a medium and a large array, on one thread and several."""
     found = []
     for threads in THREADS:
         for new in (False, True):
@@ -63,8 +63,11 @@ def columns_of(record: Record, draw: str, dtype: str) -> list[Column]:
 
 
 def table(record: Record, columns: Sequence[Column]) -> str:
-    """Return the rows: the limit, fastkaiming, and the others, fastest first by the last column of touched memory."""
-    names = list(dict.fromkeys(name for series, _ in columns for name in series.names() if name != OURS))
+    """Return a table with rows for the store bandwidth, fastkaiming, and the other libraries by their speed.
+
+    They are sorted by the last column for touched memory, fastest first.
+    """
+    names = list(dict.fromkeys(name for series, _ in columns for name in series.names() if name != FASTKAIMING))
     touched = ([column for column in columns if not column.series.new] or columns)[-1]
 
     def slowness(name: str) -> float:
@@ -74,7 +77,7 @@ def table(record: Record, columns: Sequence[Column]) -> str:
 
     titles = [heading(nbytes, series.threads, series.new) for series, nbytes in columns]
     rows = [["", *titles], ["---"] * (1 + len(columns))]
-    for name in (STORE_BANDWIDTH, OURS, *sorted(names, key=slowness)):
+    for name in (STORE_BANDWIDTH, FASTKAIMING, *sorted(names, key=slowness)):
         mark = (
             ""
             if name == STORE_BANDWIDTH or record.libraries[record.library(name)].in_place
@@ -85,7 +88,10 @@ def table(record: Record, columns: Sequence[Column]) -> str:
 
 
 def entry(column: Column, name: str) -> str:
-    """Return nanoseconds an element, and how many times as long as ours; at a smaller size, where need be."""
+    """Return nanoseconds per element, and the time as a multiple of fastkaiming's.
+
+    If the contestant was skipped at this size, the entry is for the largest size at which it was measured.
+    """
     outcome = column.series.largest(name, column.nbytes)
     cost = seconds(outcome, name) if outcome else None
     if outcome is None or cost is None:
@@ -93,15 +99,15 @@ def entry(column: Column, name: str) -> str:
     size = outcome.cell.job.nbytes
     place = "" if size == column.nbytes else f" at {binary_size(size)}"
     quartiles = ratios(outcome, name)
-    against = ", {1:.3g}x ({0:.3g} to {2:.3g})".format(*quartiles) if quartiles and name != OURS else ""
+    against = ", {1:.3g}x ({0:.3g} to {2:.3g})".format(*quartiles) if quartiles and name != FASTKAIMING else ""
     return f"{1e9 * cost:.3g} ns{against}{place}"
 
 
-def refusals(record: Record, columns: Sequence[Column]) -> str:
-    """Return a sentence about the libraries that are here and in no row."""
+def unsupported(record: Record, columns: Sequence[Column]) -> str:
+    """Return sentences about installed libraries that are in no row."""
     measured = {record.library(name) for column in columns for name in column.series.names()}
     reasons: dict[str, list[str]] = {}
-    for name, standing in record.libraries.items():
-        if not standing.missing and name not in measured:
-            reasons.setdefault(columns[0].series.why_not(name), []).append(name)
+    for name, status in record.libraries.items():
+        if not status.missing and name not in measured:
+            reasons.setdefault(columns[0].series.reason_missing(name), []).append(name)
     return " ".join(f"{', '.join(names)}: {reason}." for reason, names in reasons.items())

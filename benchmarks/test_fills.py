@@ -1,8 +1,8 @@
-"""Fills of already touched memory by distribution, dtype, size, instruction set and threads, with NumPy beside.
+"""Time fills of already touched memory by distribution, dtype, size, instruction set and threads, and NumPy.
 
     python -m pytest benchmarks [-k "normal and float32"] [--benchmark-json FILE]
 
-Every group is one distribution, dtype and size. floors.py measures the figures to quote; this shows a whole range.
+Every group is one distribution, dtype and size. Use targets.py for figures to quote; this file covers a whole range.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pytest_benchmark.fixture import BenchmarkFixture
 
-OURS = {"normal": fastkaiming.kaiming_normal_, "uniform": fastkaiming.kaiming_uniform_}
+FILLS = {"normal": fastkaiming.kaiming_normal_, "uniform": fastkaiming.kaiming_uniform_}
 NUMPY: dict[str, Any] = {"normal": np.random.Generator.standard_normal, "uniform": np.random.Generator.random}
 SIZES = {"4 KiB": 2**12, "256 KiB": 2**18, "16 MiB": 2**24, "1 GiB": 2**30}
 COLUMNS = 512
@@ -38,7 +38,7 @@ def weights(memory: NDArray[np.uint8], size: str, request: pytest.FixtureRequest
     return matrix
 
 
-@pytest.fixture(params=OURS)
+@pytest.fixture(params=FILLS)
 def draw(request: pytest.FixtureRequest, benchmark: BenchmarkFixture, size: str, weights: NDArray[Any]) -> str:
     benchmark.group = f"{request.param} {weights.dtype} {size}"
     return str(request.param)
@@ -53,7 +53,7 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.mark.parametrize("threads", sorted({1, 2, fastkaiming.get_num_threads()}))
 def test_fastkaiming(benchmark: BenchmarkFixture, draw: str, weights: NDArray[Any], isa: str, threads: int) -> None:
-    benchmark(OURS[draw], weights, rng=0, threads=threads)
+    benchmark(FILLS[draw], weights, rng=0, threads=threads)
     benchmark.extra_info["isa"] = isa
 
 

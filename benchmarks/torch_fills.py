@@ -1,4 +1,4 @@
-"""The time to initialize torch's models and tensors, with fastkaiming against plain torch (see harness.py).
+"""The time to initialize torch's models and tensors, with fastkaiming and with plain torch (see harness.py).
 
     python benchmarks/torch_fills.py [--rounds N] [--quick] [--only PATTERN] [--json FILE] [--markdown FILE]
 
@@ -18,28 +18,28 @@ from command import parser, run
 from figures import WHOLE_SPEED_UP
 from harness import Case, Timed, UnavailableError
 
-import fastkaiming.torch as ours
+import fastkaiming.torch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def under_ours(make: Callable[[], object]) -> Callable[[Any], object]:
+def accelerated_build(make: Callable[[], object]) -> Callable[[Any], object]:
     def run(_: Any) -> object:
-        with ours.accelerate():
+        with fastkaiming.torch.accelerate():
             return make()
 
     return run
 
 
 def built(name: str, make: Callable[[], Any], minimum: float, target: float, repeats: int = 1) -> Case:
-    """Return a row for code that runs as it is, inside and outside of the context manager.
+    """Return a row for unchanged code, inside and outside of the context manager.
 
-    Before each measurement, the same is built under ``accelerate()`` and freed, twice. So the memory that the measured
-    build allocates has been touched in the same way a moment ago, and a virtual machine's host provides it. After one
-    such build, the host still had to provide a part of it.
+    Before each measurement, the same model is built under ``accelerate()`` and freed, twice. So the memory that the
+    measured build allocates was touched just before, and the host of a virtual machine has already provided it. After
+    only one such build, the host still had to provide a part of it.
     """
-    accelerated = under_ours(make)
+    accelerated = accelerated_build(make)
 
     def prepare() -> None:
         for _ in range(2):
@@ -47,25 +47,25 @@ def built(name: str, make: Callable[[], Any], minimum: float, target: float, rep
             accelerated(None)
         gc.collect()
 
-    mine, plain = Timed("fastkaiming", prepare, accelerated, 1), Timed("torch", prepare, lambda _: make(), 1)
-    return Case(name, WHOLE_SPEED_UP, minimum, target, mine, (plain,), repeats=repeats)
+    own, plain = Timed("fastkaiming", prepare, accelerated, 1), Timed("torch", prepare, lambda _: make(), 1)
+    return Case(name, WHOLE_SPEED_UP, minimum, target, own, (plain,), repeats=repeats)
 
 
 def filled(name: str, tensor: Any, minimum: float, target: float, **arguments: float) -> Case:
     """Return a row for one initializer on already touched memory."""
-    mine, theirs = getattr(ours, name), getattr(torch.nn.init, name)
+    own, other = getattr(fastkaiming.torch, name), getattr(torch.nn.init, name)
     title = f"{name} on {' x '.join(map(str, tensor.shape))} {str(tensor.dtype).removeprefix('torch.')}"
     return Case(
         title,
         WHOLE_SPEED_UP,
         *(minimum, target),
-        Timed("fastkaiming", lambda: tensor, lambda weights: mine(weights, **arguments), 1),
-        (Timed("torch", lambda: tensor, lambda weights: theirs(weights, **arguments), 1),),
+        Timed("fastkaiming", lambda: tensor, lambda weights: own(weights, **arguments), 1),
+        (Timed("torch", lambda: tensor, lambda weights: other(weights, **arguments), 1),),
     )
 
 
 def from_config(kind: str, **settings: object) -> Callable[[], object]:
-    """Return what builds a model of transformers."""
+    """Return a function that builds a model of transformers."""
 
     def make() -> object:
         if find_spec("transformers") is None:

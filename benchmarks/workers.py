@@ -1,7 +1,7 @@
-"""A library in a process of its own, bound to as many CPUs as it shall have threads.
+"""Run each library in its own process, which is bound to as many CPUs as the library may use threads.
 
-So two libraries cannot meet in one address space, where their threads, settings and copies of MKL would get into each
-other's way; and those that have no setting for their threads have no more of them than the others.
+In one process, the threads, settings and copies of MKL of two libraries could interfere with each other. Binding limits
+the threads of libraries without a setting for their number.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from stores import touch_and_free
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from peers import Job, Library, Way
+    from libraries import Job, Library, Method
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
-WHOLE_RUN = 1 << 20  # bytes: what is smaller is filled several times in a run, for the sake of the clock ...
-MAX_CALLS = 64  # ... and of those whose calls take longest
+WHOLE_RUN = 1 << 20  # bytes: smaller targets are filled several times per run, to make it long enough to be timed ...
+MAX_CALLS = 64  # ... but at most so often
 CPUS = Path("/sys/devices/system/cpu")
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Whether the first touch is in the clock: it is that of newly allocated memory."""
+    """Newly allocated memory, where the first touch is timed too, or already touched memory."""
 
     new: bool
-    kept: bool = False  # touched memory stays with the process during all runs of a cell, or is made for each run
+    kept: bool = False  # whether touched memory is kept for all runs of a cell, or allocated for each run
 
     @property
     def name(self) -> str:
@@ -46,12 +46,12 @@ class Memory:
 
 
 def library(module: str) -> Library:
-    """Return a module of the package peers."""
-    return cast("Library", importlib.import_module(f"peers.{module}"))
+    """Import and return a module of the package libraries."""
+    return cast("Library", importlib.import_module(f"libraries.{module}"))
 
 
 class Worker:
-    """The process of a library: a module of the package peers, by its name."""
+    """The process of a library, which is named by its module in the package libraries."""
 
     def __init__(self, module: str, cpus: frozenset[int]) -> None:
         self.module = module
@@ -66,37 +66,37 @@ class Worker:
         self._process.shutdown()
 
     def version(self) -> str:
-        return self._ask(_version)
+        return self._call(_version)
 
     def names(self, job: Job) -> tuple[str, ...]:
-        """Return the names of the library's ways to do a job."""
-        return self._ask(_names, job)
+        """Return the names of the methods with which the library can do a job."""
+        return self._call(_names, job)
 
     def seconds(self, job: Job, name: str, memory: Memory) -> float:
-        """Return how long a fill took that way."""
-        return self._ask(_seconds, job, name, memory)
+        """Return the seconds that one fill takes with the named method."""
+        return self._call(_seconds, job, name, memory)
 
     def forget(self) -> None:
-        """Give memory back."""
-        self._ask(_forget)
+        """Free the memory that was kept."""
+        self._call(_forget)
 
-    def _ask(self, question: Callable[..., Answer], *arguments: object) -> Answer:
+    def _call(self, function: Callable[..., Result], *arguments: object) -> Result:
         try:
-            return self._process.submit(question, self.module, *arguments).result()
+            return self._process.submit(function, self.module, *arguments).result()
         except BrokenProcessPool:
             raise UnavailableError("its process has died") from None
 
 
 def cores(threads: int) -> frozenset[int]:
-    """Return so many CPUs that this process may use, each on a core of its own."""
-    chosen = one_of_each_core()
+    """Return CPUs for a number of threads, each on a different core, among those that this process may use."""
+    chosen = one_cpu_per_core()
     if len(chosen) < threads:
-        raise UnavailableError(f"{threads} threads need as many cores, and there are {len(chosen)}")
+        raise UnavailableError(f"{threads} threads need {threads} cores, but only {len(chosen)} are available")
     return frozenset(chosen[:threads])
 
 
-def one_of_each_core() -> list[int]:
-    """Return the CPUs that this process may use, less those that share a core with one before."""
+def one_cpu_per_core() -> list[int]:
+    """Return one CPU of each core, among those that this process may use."""
     chosen: dict[str, int] = {}
     for cpu in sorted(os.sched_getaffinity(0)):
         try:
@@ -109,12 +109,12 @@ def one_of_each_core() -> list[int]:
 
 # --- in the process --------------------------------------------------------------------------------------------------
 
-_touched: dict[Job, Any] = {}  # the target of the present job, which all ways of a library fill in turn
+_touched: dict[Job, Any] = {}  # the target of the current job, which all methods of a library fill in turn
 
 
 @functools.lru_cache(maxsize=1)
-def _ways(module: str, job: Job) -> dict[str, Way]:
-    return dict(library(module).ways(job))
+def _methods(module: str, job: Job) -> dict[str, Method]:
+    return dict(library(module).methods(job))
 
 
 def _version(module: str) -> str:
@@ -122,7 +122,7 @@ def _version(module: str) -> str:
 
 
 def _names(module: str, job: Job) -> tuple[str, ...]:
-    return tuple(_ways(module, job))
+    return tuple(_methods(module, job))
 
 
 def _forget(_: str) -> None:
@@ -131,32 +131,32 @@ def _forget(_: str) -> None:
 
 
 def _seconds(module: str, job: Job, name: str, memory: Memory) -> float:
-    way = _ways(module, job)[name]
-    return _new_seconds(way, job) if memory.new else _touched_seconds(way, job, memory.kept)
+    method = _methods(module, job)[name]
+    return _new_seconds(method, job) if memory.new else _touched_seconds(method, job, memory.kept)
 
 
-def _new_seconds(way: Way, job: Job) -> float:
-    """Return how long it takes to allocate memory and to fill it, just after as much was touched and freed."""
+def _new_seconds(method: Method, job: Job) -> float:
+    """Return the seconds to allocate and fill memory, just after the same amount of memory was touched and freed."""
     touch_and_free(job.nbytes, job.threads)
     start = time.perf_counter()
-    weights = way.fill(way.make())
+    weights = method.fill(method.make())
     stop = time.perf_counter()
-    del weights  # whose way back to the system is not in the clock
+    del weights  # after the timing, because freeing does not count
     return stop - start
 
 
-def _touched_seconds(way: Way, job: Job, kept: bool) -> float:
+def _touched_seconds(method: Method, job: Job, kept: bool) -> float:
     target = _touched.get(job)
     if target is None:
         _forget("")
-        target = way.make()
-        way.touch(target)
+        target = method.make()
+        method.touch(target)
         if kept:
             _touched[job] = target
     calls = min(MAX_CALLS, max(1, WHOLE_RUN // job.nbytes))
     start = time.perf_counter()
     for _ in range(calls):
-        weights = way.fill(target)
+        weights = method.fill(target)
     stop = time.perf_counter()
     del weights
     return (stop - start) / calls

@@ -1,4 +1,4 @@
-"""The grid of libraries: how each is measured, and what its tables and pictures say, with fake libraries."""
+"""The grid of libraries: measurement, tables and plots, with fake libraries."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 import compare  # noqa: E402
 import grid  # noqa: E402
 import workers  # noqa: E402
-from grid import Cell, Outcome, Track, cells  # noqa: E402
+from grid import Cell, GridRunner, Outcome, cells  # noqa: E402
 from harness import UnavailableError  # noqa: E402
-from peers import Draw, Job, Way, needed, refuse  # noqa: E402
-from results import Record, Standing, plain  # noqa: E402
+from libraries import Draw, Job, Method, check_support, imported  # noqa: E402
+from results import LibraryStatus, Record, plain  # noqa: E402
 from tables import markdown, within  # noqa: E402
 
 if TYPE_CHECKING:
@@ -38,20 +38,20 @@ JOB = Job("normal", "float32", MIB, 2)
 
 
 class Library:
-    """Ways that take the nanoseconds an element that they are given, or raise."""
+    """A library whose methods take the given nanoseconds per element, or raise the given exception."""
 
-    def __init__(self, nanoseconds: Mapping[str, float | Exception], refusal: str = "") -> None:
-        self.nanoseconds, self.refusal = nanoseconds, refusal
-        self.asked: list[tuple[str, Memory]] = []
+    def __init__(self, nanoseconds: Mapping[str, float | Exception], reason: str = "") -> None:
+        self.nanoseconds, self.reason = nanoseconds, reason
+        self.calls: list[tuple[str, Memory]] = []
         self.held = False
 
     def names(self, _: Job) -> tuple[str, ...]:
-        if self.refusal:
-            raise UnavailableError(self.refusal)
+        if self.reason:
+            raise UnavailableError(self.reason)
         return tuple(self.nanoseconds)
 
     def seconds(self, job: Job, name: str, memory: Memory) -> float:
-        self.asked.append((name, memory))
+        self.calls.append((name, memory))
         self.held = True
         cost = self.nanoseconds[name]
         if isinstance(cost, Exception):
@@ -69,15 +69,15 @@ class Died(Library):
         raise UnavailableError("its process has died")
 
 
-def track(limit: float = 1.0, **libraries: Library) -> Any:
+def runner(limit: float = 1.0, **libraries: Library) -> Any:
     made: Any = {"fastkaiming": Library({"fastkaiming": 0.5, "plain stores": 0.2}), **libraries}
-    return Track(made, limit)
+    return GridRunner(made, limit)
 
 
 # --- cells -----------------------------------------------------------------------------------------------------------
 
 
-def test_cells_are_every_draw_dtype_and_size_once() -> None:
+def test_cells_cover_every_draw_dtype_and_size_once() -> None:
     found = cells([1 << 12, 1 << 30], threads=2)
     assert len({cell.name for cell in found}) == len(found) == 3 * 3 * (2 + 1)
     assert found[0].name == "float32 normal, 4 KiB, 2 threads, already touched memory"
@@ -94,7 +94,7 @@ def test_cells_are_every_draw_dtype_and_size_once() -> None:
         ("float32", 1 << 30, (1 << 16, 4096)),
     ],
 )
-def test_matrix_of_a_job(dtype: str, nbytes: int, shape: tuple[int, int]) -> None:
+def test_job_has_the_shape_and_std_of_he_initialization(dtype: str, nbytes: int, shape: tuple[int, int]) -> None:
     job = Job("normal", dtype, nbytes, 1)
     assert job.shape == shape
     assert job.std == pytest.approx((2 / shape[1]) ** 0.5)
@@ -103,81 +103,81 @@ def test_matrix_of_a_job(dtype: str, nbytes: int, shape: tuple[int, int]) -> Non
 # --- measuring -------------------------------------------------------------------------------------------------------
 
 
-def test_a_library_that_dies_ends_no_run() -> None:
+def test_run_continues_after_a_library_dies() -> None:
     dead = Died({"torch": UnavailableError("its process has died")})
-    outcome = track(torch=dead).measure(Cell(JOB, new=False), 2)
+    outcome = runner(torch=dead).measure(Cell(JOB, new=False), 2)
     assert outcome.absent == {"torch": "its process has died"}
     assert set(outcome.costs) == {"fastkaiming", "plain stores"}
 
 
-def test_costs_are_for_each_element_and_memory_is_given_back() -> None:
+def test_costs_are_per_element_and_memory_is_freed() -> None:
     numpy = Library({"NumPy": 10.0})
-    outcome = track(NumPy=numpy).measure(Cell(JOB, new=False), 3)
+    outcome = runner(NumPy=numpy).measure(Cell(JOB, new=False), 3)
     assert outcome.costs["NumPy"] == pytest.approx([10e-9] * 3)
     assert outcome.costs["fastkaiming"] == pytest.approx([0.5e-9] * 3)
     assert not outcome.absent
-    assert len(numpy.asked) == 4  # the warm-up is one
-    assert numpy.asked[0][1] == workers.Memory(new=False, kept=True)
+    assert len(numpy.calls) == 4  # the warm-up is one
+    assert numpy.calls[0][1] == workers.Memory(new=False, kept=True)
     assert not numpy.held
 
 
-def test_new_memory_has_no_warm_up_round_where_touched_memory_came_before() -> None:
+def test_new_memory_has_no_warm_up_after_touched_memory() -> None:
     numpy = Library({"NumPy": 10.0})
-    racing = track(NumPy=numpy)
-    racing.measure(Cell(JOB, new=False), 3)
-    racing.measure(Cell(JOB, new=True), 3)
-    assert len(numpy.asked) == 4 + 3
-    racing.measure(Cell(replace(JOB, threads=1), new=True), 3)
-    assert len(numpy.asked) == 4 + 3 + 4
+    grid_runner = runner(NumPy=numpy)
+    grid_runner.measure(Cell(JOB, new=False), 3)
+    grid_runner.measure(Cell(JOB, new=True), 3)
+    assert len(numpy.calls) == 4 + 3
+    grid_runner.measure(Cell(replace(JOB, threads=1), new=True), 3)
+    assert len(numpy.calls) == 4 + 3 + 4
 
 
-def test_who_would_take_too_long_is_skipped_and_ours_never() -> None:
+def test_slow_libraries_are_skipped_but_fastkaiming_is_not() -> None:
     grown = replace(JOB, nbytes=64 * MIB)  # 2**24 elements
-    racing = track(limit=0.005, NumPy=Library({"NumPy": 10.0}), torch=Library({"torch": 0.25}))
-    racing.measure(Cell(JOB, new=False), 1)
-    outcome = racing.measure(Cell(grown, new=False), 1)
-    assert outcome.absent == {"NumPy": "skipped: about 0.17 s a fill"}
+    grid_runner = runner(limit=0.005, NumPy=Library({"NumPy": 10.0}), torch=Library({"torch": 0.25}))
+    grid_runner.measure(Cell(JOB, new=False), 1)
+    outcome = grid_runner.measure(Cell(grown, new=False), 1)
+    assert outcome.absent == {"NumPy": "skipped: about 0.17 s per fill"}
     assert set(outcome.costs) == {"fastkaiming", "plain stores", "torch"}
 
 
-def test_first_touch_does_not_count_for_who_is_skipped() -> None:
+def test_time_of_newly_allocated_memory_does_not_decide_what_is_skipped() -> None:
     costs: dict[str, float | Exception] = {"NumPy": 1.0}
-    racing = track(limit=0.05, NumPy=Library(costs))
-    racing.measure(Cell(JOB, new=False), 1)
+    grid_runner = runner(limit=0.05, NumPy=Library(costs))
+    grid_runner.measure(Cell(JOB, new=False), 1)
     costs["NumPy"] = 10.0
-    racing.measure(Cell(JOB, new=True), 1)
-    assert not racing.measure(Cell(replace(JOB, nbytes=64 * MIB), new=False), 1).absent
+    grid_runner.measure(Cell(JOB, new=True), 1)
+    assert not grid_runner.measure(Cell(replace(JOB, nbytes=64 * MIB), new=False), 1).absent
 
 
-def test_a_library_that_refuses_and_one_that_fails_leave_the_others_alone() -> None:
-    outcome = track(
-        NumPy=Library({}, refusal="offers no bfloat16"),
+def test_libraries_that_fail_do_not_affect_the_others() -> None:
+    outcome = runner(
+        NumPy=Library({}, reason="has no bfloat16"),
         MKL=Library({"MKL ARS5": RuntimeError("no licence\nfor anything"), "MKL Philox": 5.0}),
     ).measure(Cell(JOB, new=False), 2)
-    assert outcome.absent == {"NumPy": "offers no bfloat16", "MKL ARS5": "no licence"}
+    assert outcome.absent == {"NumPy": "has no bfloat16", "MKL ARS5": "no licence"}
     assert set(outcome.costs) == {"fastkaiming", "plain stores", "MKL Philox"}
     assert all(len(costs) == 2 for costs in outcome.costs.values())
 
 
 @pytest.mark.parametrize(("memory", "kept"), [(9 * MIB, True), (4 * MIB, False), (None, True)])
-def test_touched_memory_is_kept_where_all_libraries_may_hold_some(
+def test_touched_memory_is_kept_if_it_fits_for_all_libraries(
     memory: int | None, kept: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(grid, "available_memory", lambda: memory)
     numpy = Library({"NumPy": 10.0})
-    track(NumPy=numpy).measure(Cell(JOB, new=False), 1)
-    assert {each.kept for _, each in numpy.asked} == {kept}
+    runner(NumPy=numpy).measure(Cell(JOB, new=False), 1)
+    assert {each.kept for _, each in numpy.calls} == {kept}
 
 
-def test_too_large_for_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cell_larger_than_the_memory_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(grid, "available_memory", lambda: 3 * MIB - 1)
-    outcome = track().measure(Cell(JOB, new=False), 1)
+    outcome = runner().measure(Cell(JOB, new=False), 1)
     assert not outcome.costs
-    assert outcome.absent == {"fastkaiming": "1 MiB thrice are more than the memory that is available"}
+    assert outcome.absent == {"fastkaiming": "1 MiB thrice are more than the available memory"}
 
 
 class Clock:
-    """Time that passes only in the steps of a way."""
+    """A clock that advances only in the steps of a method."""
 
     now = 0.0
 
@@ -185,24 +185,24 @@ class Clock:
         assert (nbytes, threads) == (1 << 16, 2)
         self.now += 1000.0
 
-    def way(self) -> Way:
+    def method(self) -> Method:
         def step(seconds: float, result: object) -> object:
             self.now += seconds
             return result
 
-        return Way(lambda target: step(1.0, target), lambda: step(10.0, "target"), lambda _: step(100.0, None))
+        return Method(lambda target: step(1.0, target), lambda: step(10.0, "target"), lambda _: step(100.0, None))
 
 
 @pytest.mark.parametrize(("new", "seconds", "in_all"), [(True, 11.0, 1000 + 11.0), (False, 1.0, 10 + 100 + 16.0)])
-def test_first_touch_is_in_the_clock_of_new_memory_alone(
+def test_first_touch_is_timed_only_for_new_memory(
     new: bool, seconds: float, in_all: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock()
     monkeypatch.setattr("time.perf_counter", lambda: clock.now)
     monkeypatch.setattr(workers, "touch_and_free", clock.touch_and_free)
-    monkeypatch.setattr(workers, "_ways", lambda _, __: {"way": clock.way()})
+    monkeypatch.setattr(workers, "_methods", lambda _, __: {"method": clock.method()})
     job = replace(JOB, nbytes=1 << 16)  # filled 16 times in a run of already touched memory
-    assert workers._seconds("library", job, "way", workers.Memory(new)) == seconds
+    assert workers._seconds("library", job, "method", workers.Memory(new)) == seconds
     assert clock.now == in_all
 
 
@@ -214,11 +214,11 @@ def test_each_thread_has_a_core_of_its_own(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(workers, "CPUS", tmp_path)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
     assert workers.cores(2) == {0, 2}
-    with pytest.raises(UnavailableError, match="3 threads need as many cores, and there are 2"):
+    with pytest.raises(UnavailableError, match="3 threads need 3 cores, but only 2 are available"):
         workers.cores(3)
 
 
-# --- what it says ----------------------------------------------------------------------------------------------------
+# --- output ----------------------------------------------------------------------------------------------------------
 
 
 def outcome_of(nbytes: int, absent: Mapping[str, str] | None = None, /, **costs: list[float]) -> Outcome:
@@ -228,29 +228,29 @@ def outcome_of(nbytes: int, absent: Mapping[str, str] | None = None, /, **costs:
 
 @pytest.fixture
 def record() -> Record:
-    standings = {
-        "fastkaiming": Standing("0.1", in_place=True),
-        "NumPy": Standing("2.4", in_place=True),
-        "torch": Standing("2.13", in_place=True),
-        "JAX": Standing("0.10", in_place=False),
-        "TensorFlow": Standing("", in_place=False, missing="not installed"),
+    statuses = {
+        "fastkaiming": LibraryStatus("0.1", in_place=True),
+        "NumPy": LibraryStatus("2.4", in_place=True),
+        "torch": LibraryStatus("2.13", in_place=True),
+        "JAX": LibraryStatus("0.10", in_place=False),
+        "TensorFlow": LibraryStatus("", in_place=False, missing="not installed"),
     }
     small: dict[str, list[float]] = {"fastkaiming": [1] * 3, "plain_stores": [0.5] * 3, "NumPy": [5, 6, 8]}
     large: dict[str, list[float]] = {"fastkaiming": [0.5, 1, 2], "plain_stores": [0.4] * 3, "NumPy": [3, 8, 14]}
-    refused = {"torch": "offers no such thing"}
+    refused = {"torch": "has no such thing"}
     outcomes = (
         outcome_of(MIB, refused, **small, JAX=[20] * 3),
-        outcome_of(64 * MIB, {**refused, "JAX": "skipped: about 3 s a fill"}, **large, streaming_stores=[0.2] * 3),
+        outcome_of(64 * MIB, {**refused, "JAX": "skipped: about 3 s per fill"}, **large, streaming_stores=[0.2] * 3),
     )
-    return Record({"CPU": "abacus"}, standings, "3", outcomes)
+    return Record({"CPU": "abacus"}, statuses, "3", outcomes)
 
 
-def test_a_record_comes_back_from_its_json(record: Record) -> None:
+def test_record_survives_a_json_round_trip(record: Record) -> None:
     assert Record.from_json(record.to_json()) == record
 
 
-def test_tables(record: Record) -> None:
-    # Round by round NumPy took 6, 8 and 7 times as long on the large array, while both got slower.
+def test_markdown_tables_of_a_record(record: Record) -> None:
+    # In the three rounds NumPy took 6, 8 and 7 times as long on the large array, while both became slower.
     assert markdown(record) == (
         "CPU abacus, fastkaiming 0.1, NumPy 2.4, torch 2.13, JAX 0.10; medians of 3 rounds.\n\n"
         "Not measured here: TensorFlow (not installed).\n\n"
@@ -261,11 +261,11 @@ def test_tables(record: Record) -> None:
         "| fastkaiming | 1 ns |\n"
         "| NumPy | 8 ns, 7x (6.5 to 7.5) |\n"
         "| JAX (always newly allocated) | 20 ns, 20x (20 to 20) at 1 MiB |\n\n"
-        "torch: offers no such thing.\n"
+        "torch: has no such thing.\n"
     )
 
 
-def test_a_page_keeps_what_stands_around_its_tables() -> None:
+def test_text_around_the_tables_of_a_page_is_kept() -> None:
     marks = "<!-- written by compare.py -->\n", "<!-- to here -->\n"
     page = "Before.\n\n{}{}{}\nAfter.\n"
     once = within(page.format(marks[0], "", marks[1]), "| old |\n")
@@ -273,7 +273,7 @@ def test_a_page_keeps_what_stands_around_its_tables() -> None:
     assert within("Without marks.\n", "| new |\n") == "| new |\n"
 
 
-def test_a_cell_in_plain_text(record: Record) -> None:
+def test_plain_text_of_a_cell(record: Record) -> None:
     lines = plain(record.outcomes[1]).splitlines()
     assert lines[0] == "float32 normal, 64 MiB, 2 threads, already touched memory"
     assert [re.sub(" +", " ", line.strip()) for line in lines[1:]] == [
@@ -281,8 +281,8 @@ def test_a_cell_in_plain_text(record: Record) -> None:
         "plain stores 0.4 ns 10.00 GB/s 0.4x (0.3 to 0.6)",
         "NumPy 8 ns 0.50 GB/s 7x (6.5 to 7.5)",
         "streaming stores 0.2 ns 20.00 GB/s 0.2x (0.15 to 0.3)",
-        "torch offers no such thing",
-        "JAX skipped: about 3 s a fill",
+        "torch has no such thing",
+        "JAX skipped: about 3 s per fill",
     ]
 
 
@@ -299,18 +299,18 @@ def test_pictures_are_small_and_show_every_library(record: Record, tmp_path: Pat
     assert {"store bandwidth", "fastkaiming", "NumPy", "JAX"} == {text.get_text() for text in size.axes[0].texts}
     bars: Any = limit.axes[0]
     assert [label.get_text() for label in bars.get_yticklabels()] == ["fastkaiming", "NumPy", "torch", "JAX"]
-    assert [text.get_text().strip() for text in bars.texts] == ["4", "0.5", "offers no such thing", "0.2 (1 MiB)", "20"]
+    assert [text.get_text().strip() for text in bars.texts] == ["4", "0.5", "has no such thing", "0.2 (1 MiB)", "20"]
     assert [bar.get_width() for bar in bars.patches] == pytest.approx([4, 0.5, 0.2])
     for figure in (size, limit):
         assert any("Not measured here: TensorFlow" in text.get_text().replace("\n", " ") for text in figure.texts)
 
 
-def test_names_beside_lines_keep_their_distance(record: Record) -> None:
+def test_labels_of_lines_do_not_overlap(record: Record) -> None:
     pytest.importorskip("matplotlib")
     import plots
 
     crowd = outcome_of(MIB, **{name: [1.0] * 3 for name in ("fastkaiming", "plain_stores", "NumPy", "torch", "MKL")})
-    libraries = {**record.libraries, "MKL": Standing("1", in_place=True)}
+    libraries = {**record.libraries, "MKL": LibraryStatus("1", in_place=True)}
     figure = plots.over_size(replace(record, libraries=libraries, outcomes=(crowd,)))
     names: list[Any] = list(figure.axes[0].texts)
     heights = sorted(name.xyann[1] for name in names)
@@ -331,10 +331,11 @@ def compare_py(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(program, capture_output=True, text=True, check=False, env=same_package)
 
 
-def test_a_run_and_its_tables_drawn_anew(tmp_path: Path) -> None:
+@pytest.mark.extended
+def test_tables_from_json_equal_those_of_the_run(tmp_path: Path) -> None:
     kept, first, again = tmp_path / "r.json", tmp_path / "first.md", tmp_path / "again.md"
     what = ("--quick", "--only", "float32 normal*touched*", "--libraries", "numpy")
-    threads = "2 threads" if len(workers.one_of_each_core()) > 1 else "1 thread"
+    threads = "2 threads" if len(workers.one_cpu_per_core()) > 1 else "1 thread"
     done = compare_py(*what, "--json", kept, "--markdown", first)
     assert (done.returncode, done.stderr) == (0, "")
     found = json.loads(kept.read_text())
@@ -345,12 +346,12 @@ def test_a_run_and_its_tables_drawn_anew(tmp_path: Path) -> None:
     assert {"fastkaiming", "plain stores", "NumPy"} <= set(found["cells"][0]["costs"])
     assert all(min(costs) > 0 for cell in found["cells"] for costs in cell["costs"].values())
     assert found["libraries"]["fastkaiming"]["version"] == fastkaiming.__version__
-    redrawn = compare_py("--from-json", kept, "--markdown", again)
-    assert (redrawn.returncode, redrawn.stdout) == (0, "")
+    again_done = compare_py("--from-json", kept, "--markdown", again)
+    assert (again_done.returncode, again_done.stdout) == (0, "")
     assert again.read_text() == first.read_text()
 
 
-def test_a_missing_library_is_named() -> None:
+def test_missing_library_is_reported() -> None:
     class Absent:
         module = "torch"
 
@@ -358,23 +359,23 @@ def test_a_missing_library_is_named() -> None:
             raise UnavailableError("not installed")
 
     worker: Any = Absent()
-    assert compare.standing_of(worker) == Standing("", in_place=True, missing="not installed")
+    assert compare.status_of(worker) == LibraryStatus("", in_place=True, missing="not installed")
     with pytest.raises(UnavailableError, match="not installed"):
-        needed("no_library_of_this_name")
+        imported("no_library_of_this_name")
 
 
 @pytest.mark.parametrize(
     ("draws", "dtypes", "reason"),
-    [(("normal",), (), "offers no normal draws"), ((), ("float32",), "offers no float32")],
+    [(("normal",), (), "has no normal distribution"), ((), ("float32",), "has no float32")],
 )
-def test_refusals(draws: tuple[Draw, ...], dtypes: tuple[str, ...], reason: str) -> None:
+def test_unsupported_jobs_raise(draws: tuple[Draw, ...], dtypes: tuple[str, ...], reason: str) -> None:
     with pytest.raises(UnavailableError, match=f"^{reason}$"):
-        refuse(JOB, draws=draws, dtypes=dtypes)
-    refuse(JOB, draws=("uniform",), dtypes=("float64",))
+        check_support(JOB, draws=draws, dtypes=dtypes)
+    check_support(JOB, draws=("uniform",), dtypes=("float64",))
 
 
 class TestBadOptions:
-    """One line each, and nothing measured."""
+    """A wrong option ends the program with one line on stderr, before anything is measured."""
 
     CASES: ClassVar = [
         (("--only", "gpu"), "--only 'gpu' matches no cell"),
@@ -388,7 +389,9 @@ class TestBadOptions:
     ]
 
     @pytest.mark.parametrize(("arguments", "rule"), CASES)
-    def test_is_named(self, arguments: tuple[str, str], rule: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_error_names_the_option(
+        self, arguments: tuple[str, str], rule: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         with pytest.raises(SystemExit) as left:
             compare.main(arguments)
         assert left.value.code == 2

@@ -1,7 +1,7 @@
-"""The libraries of the grid do what their rows say: every one is asked in a process of its own, where it is installed.
+"""The libraries of the grid fill weights by He initialization; each runs in its own process, if it is installed.
 
-Expectations are He's: mean 0, std sqrt(2 / columns), bounds of sqrt(3) std, and of 2 / 0.8796 std where the normal is
-cut at two of its standard deviations.
+He initialization has mean 0, std sqrt(2 / columns), bounds of sqrt(3) std for uniform values, and bounds of
+2 / 0.8796 std for normal values truncated at two standard deviations.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
 from grid import DRAWS, DTYPES
 from harness import UnavailableError
+from libraries import Job
 from new_memory import FASTEST_OF_MKL
-from peers import Job
 from stores import STORES
 from workers import library
 
@@ -31,29 +31,29 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-ELEMENTS = 1 << 17  # 256 rows of 512 columns: an odd power, or rows and columns could be mistaken for each other
+ELEMENTS = 1 << 17  # 256 rows of 512 columns, so that exchanged rows and columns are noticed
 THREADS = 2
 SIZES = {"float32": 4, "float64": 8, "bfloat16": 2}
-NO_MORE_THAN = {"uniform": 3**0.5, "truncated": 2 / 0.87962566, "normal": 6.0}  # stds
-NO_LESS_THAN = {"uniform": 1.72, "truncated": 2.2, "normal": 4.0}
+LARGEST_AT_MOST = {"uniform": 3**0.5, "truncated": 2 / 0.87962566, "normal": 6.0}  # in units of std
+LARGEST_AT_LEAST = {"uniform": 1.72, "truncated": 2.2, "normal": 4.0}
 
 
-class Drawn(NamedTuple):
-    """What a way of a library left in its target."""
+class Filled(NamedTuple):
+    """Statistics of the weights that a method of a library created."""
 
     name: str
     dtype: str
     elements: int
-    mean: float  # this and the others in stds that were asked for
+    mean: float  # in units of the requested std, as are the next two
     std: float
     largest: float
     in_place: bool
 
 
-def apart(question: Callable[..., Any], *arguments: object) -> Any:
-    """Return the answer of a process that has loaded no library before."""
+def in_new_process(function: Callable[..., Any], *arguments: object) -> Any:
+    """Return the result of a function in a new process, which has not loaded any library."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-        return process.submit(question, *arguments).result()
+        return process.submit(function, *arguments).result()
 
 
 def as_array(weights: Any) -> NDArray[Any]:
@@ -62,36 +62,36 @@ def as_array(weights: Any) -> NDArray[Any]:
     return np.asarray(widened, np.float64)
 
 
-def drawn(module: str) -> dict[tuple[str, str], list[Drawn] | str]:
-    """Return what a library makes of every job, or why it does not."""
-    found: dict[tuple[str, str], list[Drawn] | str] = {}
+def filled_by_all_methods(module: str) -> dict[tuple[str, str], list[Filled] | str]:
+    """Return the statistics of each method for every job, or the reason why the library does not support it."""
+    found: dict[tuple[str, str], list[Filled] | str] = {}
     for dtype in DTYPES:
         for draw in DRAWS:
             job = Job(draw, dtype, ELEMENTS * SIZES[dtype], THREADS)
             try:
-                found[draw, dtype] = [of_way(job, *each) for each in library(module).ways(job).items()]
+                found[draw, dtype] = [statistics_of(job, *each) for each in library(module).methods(job).items()]
             except UnavailableError as reason:
                 found[draw, dtype] = str(reason)
     return found
 
 
-def of_way(job: Job, name: str, way: Any) -> Drawn:
-    target = way.make()
+def statistics_of(job: Job, name: str, method: Any) -> Filled:
+    target = method.make()
     if target is not None:
-        way.touch(target)
+        method.touch(target)
         assert not as_array(target).any()
-    weights = way.fill(target)
+    weights = method.fill(target)
     values = as_array(weights) / (2 / job.columns) ** 0.5
     numbers = (values.size, values.mean(), values.std(), np.abs(values).max())
-    return Drawn(name, str(weights.dtype), *numbers, weights is target)
+    return Filled(name, str(weights.dtype), *numbers, weights is target)
 
 
 @functools.cache
-def everything(module: str) -> dict[tuple[str, str], list[Drawn] | str]:
-    if module != "ours" and not installed(module):
+def results_of(module: str) -> dict[tuple[str, str], list[Filled] | str]:
+    if module != "fastkaiming" and not installed(module):
         pytest.skip(f"{module} is not installed")
-    answer: dict[tuple[str, str], list[Drawn] | str] = apart(drawn, module)
-    return answer
+    results: dict[tuple[str, str], list[Filled] | str] = in_new_process(filled_by_all_methods, module)
+    return results
 
 
 def installed(module: str) -> bool:
@@ -104,35 +104,35 @@ def installed(module: str) -> bool:
     return True
 
 
-COMPLETE = ["ours", "torch", "jax", "tensorflow"]
-NEITHER_CUT_NOR_NARROW = ["numpy", "randomgen", "mkl"]
+COMPLETE = ["fastkaiming", "torch", "jax", "tensorflow"]
+WITHOUT_TRUNCATED_AND_BFLOAT16 = ["numpy", "randomgen", "mkl"]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("draw", DRAWS)
-@pytest.mark.parametrize("module", [*COMPLETE, *NEITHER_CUT_NOR_NARROW])
-def test_weights_are_those_of_he(module: str, draw: str, dtype: str) -> None:
-    rows = everything(module)[draw, dtype]
-    if module in NEITHER_CUT_NOR_NARROW and (draw == "truncated" or dtype == "bfloat16"):
-        assert rows == ("offers no truncated draws" if draw == "truncated" else "offers no bfloat16")
+@pytest.mark.parametrize("module", [*COMPLETE, *WITHOUT_TRUNCATED_AND_BFLOAT16])
+def test_weights_have_the_moments_of_he_initialization(module: str, draw: str, dtype: str) -> None:
+    rows = results_of(module)[draw, dtype]
+    if module in WITHOUT_TRUNCATED_AND_BFLOAT16 and (draw == "truncated" or dtype == "bfloat16"):
+        assert rows == ("has no truncated distribution" if draw == "truncated" else "has no bfloat16")
         return
     assert not isinstance(rows, str)
     rounding = 2**-7 if dtype == "bfloat16" else 1e-6
-    coarse = module == "jax" and dtype == "bfloat16"  # of few bits, whose middle is a 60th of a std off
-    leaning, least = (1 / 40, min(2.8, NO_LESS_THAN[draw])) if coarse else (0.0, NO_LESS_THAN[draw])
+    coarse = module == "jax" and dtype == "bfloat16"  # samples from few bits, so that the mean is off by std / 60
+    mean_error, least = (1 / 40, min(2.8, LARGEST_AT_LEAST[draw])) if coarse else (0.0, LARGEST_AT_LEAST[draw])
     for row in rows:
         assert (row.elements, row.in_place) == (ELEMENTS, library(module).IN_PLACE), row
         assert dtype in row.dtype, row
         assert row.name.startswith(library(module).NAME) or row.name in STORES, row
         if row.name in STORES:
             continue
-        assert abs(row.mean) < 5 / ELEMENTS**0.5 + leaning, row
-        assert row.std == pytest.approx(1, rel=0.015), row  # five of its standard deviations and more
-        assert least < row.largest <= NO_MORE_THAN[draw] * (1 + rounding), row
+        assert abs(row.mean) < 5 / ELEMENTS**0.5 + mean_error, row
+        assert row.std == pytest.approx(1, rel=0.015), row  # more than five standard deviations of its estimate
+        assert least < row.largest <= LARGEST_AT_MOST[draw] * (1 + rounding), row
 
 
-def test_every_generator_and_method_has_its_row() -> None:
-    assert [row.name for row in everything("randomgen")["normal", "float64"]] == [  # type: ignore[union-attr]
+def test_every_generator_has_a_row() -> None:
+    assert [row.name for row in results_of("randomgen")["normal", "float64"]] == [  # type: ignore[union-attr]
         "randomgen Xoshiro256",
         "randomgen Philox",
     ]
@@ -140,39 +140,39 @@ def test_every_generator_and_method_has_its_row() -> None:
 
 def numpy_threads() -> NDArray[np.float32]:
     job = Job("normal", "float32", 4 * ELEMENTS, THREADS)
-    way = library("numpy").ways(job)["NumPy"]
-    weights: NDArray[np.float32] = way.fill(way.make())
+    method = library("numpy").methods(job)["NumPy"]
+    weights: NDArray[np.float32] = method.fill(method.make())
     return weights
 
 
-def test_numpy_fills_as_its_documentation_tells() -> None:
+def test_numpy_threads_follow_its_documentation() -> None:
     generators = [np.random.default_rng(seed) for seed in np.random.SeedSequence(0).spawn(THREADS)]
     halves = [each.standard_normal(ELEMENTS // THREADS, dtype=np.float32) for each in generators]
     expected = np.concatenate(halves).reshape(256, 512) * np.float32((2 / 512) ** 0.5)
-    np.testing.assert_array_equal(apart(numpy_threads), expected)
+    np.testing.assert_array_equal(in_new_process(numpy_threads), expected)
 
 
 def mkl_fills(threads: int) -> dict[tuple[str, str], list[NDArray[Any]]]:
-    """Return two fills in a row, by each generator and method."""
+    """Return two consecutive fills by each generator and method."""
     found: dict[tuple[str, str], list[NDArray[Any]]] = {}
     for dtype in ("float32", "float64"):
         for draw in ("normal", "uniform"):
             job = Job(draw, dtype, ELEMENTS * SIZES[dtype], threads)
-            for name, way in library("mkl").ways(job).items():
-                found[name, dtype] = [way.fill(way.make()) for _ in range(2)]
+            for name, method in library("mkl").methods(job).items():
+                found[name, dtype] = [method.fill(method.make()) for _ in range(2)]
     return found
 
 
-def test_the_fastest_way_of_mkl_is_among_its_ways() -> None:
+def test_fastest_method_of_mkl_is_measured() -> None:
     for draw, name in FASTEST_OF_MKL.items():
-        rows = everything("mkl")[draw, "float32"]
+        rows = results_of("mkl")[draw, "float32"]
         assert name in [row.name for row in rows if not isinstance(row, str)]
 
 
-def test_threads_of_mkl_draw_what_one_stream_would() -> None:
+def test_values_of_mkl_do_not_depend_on_thread_count() -> None:
     if not installed("mkl"):
         pytest.skip("mkl is not installed")
-    one, two = apart(mkl_fills, 1), apart(mkl_fills, 2)
+    one, two = in_new_process(mkl_fills, 1), in_new_process(mkl_fills, 2)
     assert len(one) == 12
     for name, fills in one.items():
         np.testing.assert_array_equal(np.stack(fills), np.stack(two[name]), err_msg=str(name))

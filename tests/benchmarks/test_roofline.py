@@ -1,4 +1,4 @@
-"""What the roofline counts: instructions that the page of the stream and the widths of vectors ask for."""
+"""The instruction counts of the roofline agree with the stream specification and the widths of vectors."""
 
 from __future__ import annotations
 
@@ -21,25 +21,27 @@ ISAS = [isa for isa in _core.available_isas() if isa in LANES]
 KERNELS = [(isa, operation) for isa in ISAS for operation in roofline.OPERATIONS]
 
 pytestmark = pytest.mark.skipif(
-    platform.machine() != "x86_64" or shutil.which("objdump") is None, reason="reads loops of x86-64 by objdump"
+    platform.machine() != "x86_64" or shutil.which("objdump") is None, reason="needs objdump and x86-64"
 )
 
 
 @pytest.fixture(scope="module")
 def listing() -> str:
-    asked = ["objdump", "-d", "--no-show-raw-insn", _core.__file__]
-    return subprocess.run(asked, capture_output=True, text=True, check=True).stdout
+    command = ["objdump", "-d", "--no-show-raw-insn", _core.__file__]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 @pytest.mark.parametrize(("isa", "operation"), KERNELS)
-def test_counts_are_those_of_the_page(listing: str, isa: str, operation: str) -> None:
-    """Of ten rounds of two products, three products are the same for all counters: docs/stream-v1.md, section 2."""
+def test_counts_match_the_specification(listing: str, isa: str, operation: str) -> None:
+    """Three of the 20 products of ten rounds are the same for all counters (docs/stream-v1.md, section 2)."""
     counts = roofline.loop_of(listing, isa, operation).counts()
     products_a_counter, words_a_counter, counters = 17, 4, LANES[isa] / 2
-    if isa == "avx512ifma":  # multiplies for the high halves too, but for those of the last round, which are in place
+    if isa == "avx512ifma":  # also multiplies for the high halves, except in the last round
         products_a_counter += 15
     assert counts["multiply"] == pytest.approx(products_a_counter / words_a_counter / counters)
-    roots_a_word = 0.5 / LANES[isa] if "normal" in operation else 0  # one for two values, in double of two words each
+    roots_a_word = (
+        0.5 / LANES[isa] if "normal" in operation else 0
+    )  # one for two values, each of two words in double precision
     assert counts["root"] == pytest.approx(roots_a_word)
     assert counts["store"] >= 1 / LANES[isa] * 0.999
 
@@ -63,10 +65,15 @@ def test_counts_are_those_of_the_page(listing: str, isa: str, operation: str) ->
         ("add $0x40,%rdi", None),
     ],
 )
-def test_kinds(instruction: str, kind: str | None) -> None:
+def test_kinds_of_instructions(instruction: str, kind: str | None) -> None:
     assert roofline.kind_of(instruction) == kind
 
 
-def test_stores_past_the_caches_and_what_feeds_them_are_left_out() -> None:
-    drained = ["vmovaps (%rsi),%zmm3", "vmovaps 0x40(%rsi),%zmm4", "vmovntdq %zmm3,(%rdi)", "vpxorq %zmm4,%zmm4,%zmm5"]
-    assert roofline.without_streaming(drained) == ("vmovaps 0x40(%rsi),%zmm4", "vpxorq %zmm4,%zmm4,%zmm5")
+def test_streaming_stores_and_their_loads_are_excluded() -> None:
+    instructions = [
+        "vmovaps (%rsi),%zmm3",
+        "vmovaps 0x40(%rsi),%zmm4",
+        "vmovntdq %zmm3,(%rdi)",
+        "vpxorq %zmm4,%zmm4,%zmm5",
+    ]
+    assert roofline.without_streaming(instructions) == ("vmovaps 0x40(%rsi),%zmm4", "vpxorq %zmm4,%zmm4,%zmm5")

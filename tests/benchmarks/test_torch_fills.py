@@ -1,4 +1,4 @@
-"""The benchmark of torch's models and of calls on its tensors: what is built, freed and filled, and when."""
+"""The benchmarks of torch's models and of calls on its tensors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import torch_fills  # noqa: E402
 from harness import Timed  # noqa: E402
 
 
-def test_the_same_is_built_and_freed_twice_before_each_measured_build() -> None:
+def test_model_is_built_and_freed_twice_before_each_measured_build() -> None:
     made: list[Any] = []
     alive: list[int] = []
 
@@ -30,26 +30,26 @@ def test_the_same_is_built_and_freed_twice_before_each_measured_build() -> None:
 
     result = torch_fills.built("a model", make, 1, 2).measure(2)
     assert {name: len(costs) for name, costs in result.costs.items()} == {"fastkaiming": 2, "torch": 2}
-    assert alive == [0] * 18  # two sides, two rounds and a discarded one, each with two builds before it
+    assert alive == [0] * 18  # two contestants, three rounds (one discarded), each with two builds before it
 
 
 @pytest.mark.parametrize("row", calls.cases()[2:], ids=lambda row: row.name)
-def test_calls_on_tensors_are_by_fastkaiming_and_by_torch(row: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_of_calls_use_fastkaiming_and_torch(row: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calls, "CALLS", 1)
     values = []
-    for contestant in (row.ours, *row.others):
+    for contestant in (row.fastkaiming, *row.others):
         assert isinstance(contestant, Timed)
         prepared = contestant.prepare()
         torch.manual_seed(0)
         with contestant.within():
             contestant.run(prepared)
         values.append(prepared[1])
-    ours, theirs = values
+    accelerated, plain = values
     torch.manual_seed(0)
     name = "uniform_" if "tensor.uniform_()" in row.name else "kaiming_uniform_"
     own = torch.zeros(prepared[1].shape)
     own.uniform_() if name == "uniform_" else torch.nn.init.kaiming_uniform_(own)
-    assert torch.equal(theirs, own)
-    assert ours.shape == own.shape
-    assert not torch.equal(ours, own)
-    assert ours.std() == pytest.approx(own.std().item(), rel=0.2)
+    assert torch.equal(plain, own)
+    assert accelerated.shape == own.shape
+    assert not torch.equal(accelerated, own)
+    assert accelerated.std() == pytest.approx(own.std().item(), rel=0.2)

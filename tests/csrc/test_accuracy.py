@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from extended import ISAS
 from processes import CSRC, ROOT, compiled, vectors_of
 
 import fastkaiming as fk
@@ -80,7 +81,7 @@ def run_accuracy(isa: str, stride: int, threads: int, directory: Path) -> Report
     return Report(isa, stride, first[0], int(first[1]), extremes)
 
 
-@pytest.fixture(scope="module", params=[*fk.available_isas(), pytest.param(WHOLE, marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=[*ISAS, pytest.param(WHOLE, marks=pytest.mark.slow)])
 def report(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Report:
     directory = tmp_path_factory.mktemp("accuracy")
     if request.param == WHOLE:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import reference
+from extended import ISAS
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -42,7 +43,7 @@ DISTRIBUTIONS: dict[str, Parameters] = {
 }
 
 
-@pytest.fixture(params=_core.available_isas(), scope="module")
+@pytest.fixture(params=ISAS, scope="module")
 def isa(request: pytest.FixtureRequest) -> Iterator[str]:
     before = _core.select_isa(request.param)
     assert _core.isa() == request.param

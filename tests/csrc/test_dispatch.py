@@ -239,6 +239,7 @@ def assert_rejected(result: subprocess.CompletedProcess[str], rejected: str, lef
     assert result.stderr.splitlines()[-1] == f"ValueError: FASTKAIMING_ISA: {expected}"
 
 
+@pytest.mark.extended
 @x86_only
 @pytest.mark.skipif(not shutil.which("qemu-x86_64"), reason="needs qemu-x86_64")
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from extended import extended
 from processes import ROOT, compiled, core_objects
 
 import fastkaiming
@@ -36,7 +37,7 @@ def run(
     return subprocess.run([*emulator, driver, digests, str(threads)], capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("threads", [1, 2, 3, 7])
+@pytest.mark.parametrize("threads", [3, *extended([1, 2, 7])])
 def test_every_instruction_set_gives_every_digest(driver: Path, threads: int) -> None:
     result = run(driver, DIGESTS, threads)
     assert result.returncode == 0, result.stderr
@@ -44,6 +45,7 @@ def test_every_instruction_set_gives_every_digest(driver: Path, threads: int) ->
     assert sorted(printed) == sorted(f"{isa} {case}" for isa in fastkaiming.available_isas() for case in cases())
 
 
+@pytest.mark.extended
 @pytest.mark.skipif(platform.machine() != "x86_64" or not shutil.which("qemu-x86_64"), reason="needs qemu-x86_64")
 @pytest.mark.parametrize(
     ("model", "isas"),

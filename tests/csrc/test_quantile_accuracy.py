@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from extended import ISAS
 from processes import CSRC, ROOT, compiled, vectors_of
 from reference_arithmetic import Precision
 from reference_truncated import DIGITS, Exact, Truncation, exact_numbers, lower_tail, pi, truncation
@@ -117,7 +118,7 @@ def tail_of(x: Decimal) -> Decimal:
         return Decimal("0.5") + total / (2 * pi()).sqrt()
 
 
-@pytest.fixture(scope="module", params=fk.available_isas())
+@pytest.fixture(scope="module", params=ISAS)
 def report(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Case, Seen]]:
     cases = [case(bounds, np.float32) for bounds in SYMMETRIC]
     cases += [case(bounds, np.float64) for bounds in SYMMETRIC + OTHERS]

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import reference_formats
+from extended import ISAS
 from numpy.typing import NDArray
 from processes import ROOT, compiled, vectors_of
 from reference import Parameters, uniform_of, uniform_parameters
 from reference_formats import FORMATS, Format, narrow_uniform_parameters, numbers
 
-import fastkaiming as fk
 from fastkaiming import _core
 
 WORDS = 2**24  # the words that differ in the bits that a float32 uniform uses
@@ -84,7 +84,7 @@ def moments(counts: Counts) -> tuple[Fraction, Fraction]:
     return mean, squares - mean**2
 
 
-@pytest.fixture(scope="module", params=fk.available_isas())
+@pytest.fixture(scope="module", params=ISAS)
 def counts(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[Any, Counts]:
     source = ROOT / "tests" / "c" / "uniform_counts.c"
     program = compiled(tmp_path_factory.mktemp("uniform") / "counts", *vectors_of(request.param), source, "-lm")
@@ -114,6 +114,7 @@ def test_no_word_gives_the_upper_bound(counts: dict[Any, Counts], name: str, bou
         assert moments(found)[0] == 0
 
 
+@pytest.mark.extended
 def test_float32_moments_are_within_the_documented_error() -> None:
     """Sum over all words of the reference implementation; these sums and squares of float32 numbers are exact."""
     words = np.arange(WORDS, dtype=np.uint32) << np.uint32(8)

@@ -13,6 +13,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import reference_formats
+from extended import ISAS
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -34,7 +35,7 @@ DTYPES = {
 narrow = pytest.mark.parametrize("name", FORMATS)
 
 
-@pytest.fixture(params=_core.available_isas())
+@pytest.fixture(params=ISAS)
 def isa(request: pytest.FixtureRequest) -> Iterator[str]:
     before = _core.select_isa(request.param)
     yield _core.isa()
@@ -80,7 +81,7 @@ def test_reference_rounds_to_nearest_ties_to_even(name: str, data: st.DataObject
 # ---- every pattern of float32 ----
 
 
-@pytest.fixture(scope="module", params=_core.available_isas())
+@pytest.fixture(scope="module", params=ISAS)
 def rounding(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = ROOT / "tests" / "c" / "formats_test.c"
     program = tmp_path_factory.mktemp("formats") / f"formats_test_{request.param}"

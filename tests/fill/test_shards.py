@@ -10,6 +10,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import reference_parts
+from extended import ISAS
 from hypothesis import given
 from hypothesis import strategies as st
 from reference_parts import bits
@@ -35,7 +36,7 @@ every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=str)
 every_distribution = pytest.mark.parametrize("distribution", DISTRIBUTIONS, ids=lambda d: type(d).__name__)
 
 
-@pytest.fixture(params=_core.available_isas(), scope="module")
+@pytest.fixture(params=ISAS, scope="module")
 def isa(request: pytest.FixtureRequest) -> Iterator[str]:
     before = _core.select_isa(request.param)
     yield _core.isa()

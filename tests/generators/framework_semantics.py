@@ -1,11 +1,11 @@
-"""What the initializers of PyTorch, JAX and Keras draw from, as the installed packages have it. Needs all three.
+"""The distributions of the initializers of PyTorch, JAX and Keras, recorded from the installed packages.
 
-Each initializer is called with the library's own generators of random numbers replaced by recorders, which tell the
-numbers of the distribution that it asks them for. Run as a program, it computes the table of them:
+Each initializer is called with the random functions of its library replaced by recorders, which store the requested
+distribution and its parameters. The program needs all three libraries, and computes this table:
 
     python tests/generators/framework_semantics.py > tests/vectors/semantics.txt
 
-With the name of a library, it prints that library's rows alone.
+With the name of a library as argument, it prints only the rows of that library.
 """
 
 import os
@@ -19,7 +19,7 @@ from typing import Any
 from unittest.mock import patch
 
 Shape = tuple[int, ...]
-Answer = tuple[str, tuple[float, ...]]  # the family and its numbers
+Answer = tuple[str, tuple[float, ...]]  # the family and its parameters
 
 LINEAR: Shape = (256, 128)
 TORCH_LAYERS: list[Shape] = [LINEAR, (33, 16, 3), (64, 3, 7, 7), (5, 2, 3, 4, 6), (16, 33, 3, 5)]
@@ -151,11 +151,11 @@ def keras_answer(case: Case) -> Answer:
         answers.append(("uniform", (minval, maxval)))
 
     def truncated_normal(*_: object, mean: float, stddev: float, **__: object) -> None:
-        with patch.object(jax.random, "truncated_normal") as draw:  # which the backend tells the bounds, in sigmas
+        with patch.object(jax.random, "truncated_normal") as draw:  # the backend passes the bounds, in sigmas
             draw.return_value = jax.numpy.ones(())
             backend((), mean=mean, stddev=stddev, seed=0)
-        told = draw.call_args
-        lower, upper = (told.kwargs["lower"], told.kwargs["upper"]) if told.kwargs.get("upper") else told.args[1:3]
+        call = draw.call_args
+        lower, upper = (call.kwargs["lower"], call.kwargs["upper"]) if call.kwargs.get("upper") else call.args[1:3]
         answers.append(("truncated_normal", (mean, stddev, mean + lower * stddev, mean + upper * stddev)))
 
     with patch.multiple(random, normal=normal, uniform=uniform, truncated_normal=truncated_normal):
@@ -179,7 +179,7 @@ def rows(library: str) -> Iterator[str]:
 
 
 def main(libraries: list[str]) -> None:
-    """Print the table, or the rows of the libraries named."""
+    """Print the table, or only the rows of the given libraries."""
     if not libraries:
         versions = ", ".join(f"{library} {version(library).split('+')[0]}" for library in LIBRARIES)
         print("# What the initializers of PyTorch, JAX and Keras draw from.")

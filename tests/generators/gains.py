@@ -1,6 +1,6 @@
-"""Gains of the activations that torch's table lacks, from their formulas. Needs mpmath; some seconds.
+"""Gains of activations that are not in torch's table, computed from their formulas in a few seconds. Needs mpmath.
 
-Run as a program, it computes the table of them:
+The program computes this table:
 
     python tests/generators/gains.py > tests/vectors/gains.txt
 """
@@ -13,7 +13,7 @@ Function = Callable[[mpf], mpf]
 
 mp.dps = 50
 
-PIECES = [-inf, -20, -12, *range(-8, 9), 12, 20, inf]  # 0 among them, where elu has its kink
+INTERVALS = [-inf, -20, -12, *range(-8, 9), 12, 20, inf]  # includes 0, where the derivative of elu is not continuous
 
 
 def softplus(z: mpf) -> mpf:
@@ -32,7 +32,7 @@ ACTIVATIONS: dict[str, Function] = {
 
 def expected_square(function: Function) -> mpf:
     """Return E[f(z)^2] for z from the standard normal distribution."""
-    return quad(lambda z: function(z) ** 2 * npdf(z), PIECES)
+    return quad(lambda z: function(z) ** 2 * npdf(z), INTERVALS)
 
 
 if __name__ == "__main__":
@@ -46,6 +46,6 @@ if __name__ == "__main__":
     print("#")
     print("# name decimal binary64")
     rows = [(name, 1 / sqrt(expected_square(function))) for name, function in ACTIVATIONS.items()]
-    rows.append(("elu_below_0", 2 * quad(lambda z: expm1(z) ** 2 * npdf(z), PIECES[: PIECES.index(0) + 1])))
+    rows.append(("elu_below_0", 2 * quad(lambda z: expm1(z) ** 2 * npdf(z), INTERVALS[: INTERVALS.index(0) + 1])))
     for name, value in rows:
         print(name, nstr(value, 30), float(value).hex())

@@ -1,4 +1,4 @@
-"""Print the nodes and weights of fastkaiming/distributions/_quadrature.py, the positive half. Needs mpmath."""
+"""Print the positive nodes and weights of fastkaiming/distributions/_quadrature.py. Needs mpmath."""
 
 import itertools
 
@@ -10,7 +10,7 @@ POINTS = 24
 
 
 def roots() -> list[mpf]:
-    """Return the zeros of the Legendre polynomial between 0 and 1, by bisection from a grid that parts them."""
+    """Return the zeros of the Legendre polynomial between 0 and 1, by bisection from a grid that separates them."""
     found = []
     grid = linspace(mpf(0), mpf(1), 40 * POINTS)
     for low, high in itertools.pairwise(grid):

@@ -1,11 +1,11 @@
-"""Print the constants of docs/stream-v1.md: where they come from, and how well they fit. Needs mpmath; half a minute.
+"""Derive and print the constants of docs/stream-v1.md, and their errors, in half a minute. Needs mpmath.
 
-Each polynomial is the minimax fit, by Remez' exchange, of a weighted error. Where every power of the polynomial counts
-on one side of zero only, coefficients are rounded one at a time from the lowest order up, and what is left is fitted
-again, so that later coefficients absorb the rounding of earlier ones: the idea of Brisebarre & Chevillard, "Efficient
+Each polynomial minimizes the maximum of a weighted error, by the Remez algorithm. If the interval is on one side of
+zero, coefficients are rounded one by one from the lowest order, and the rest is fitted again, so that later
+coefficients compensate the rounding of earlier ones. This is the method of Brisebarre & Chevillard, "Efficient
 polynomial L-infinity approximations", ARITH 2007, in its simplest form.
 
-The document is normative and frozen: this program shows its constants' origin, it does not define them.
+The document is normative and does not change; this program only shows the origin of its constants.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ Function = Callable[[mpf], mpf]
 
 mp.prec = 200
 
-TINY = mpf(2) ** -60  # in place of 0, where the targets have removable singularities
+TINY = mpf(2) ** -60  # instead of 0, where the targets have removable singularities
 GRID = 1200
 
 
@@ -57,13 +57,13 @@ def alternating(errors: list[tuple[mpf, mpf]]) -> list[tuple[mpf, mpf]]:
 
 
 def rounded(value: mpf, precision: int) -> mpf:
-    """Round to nearest, ties to even, with so many significant bits."""
+    """Round to nearest, ties to even, with `precision` significant bits."""
     with mp.workprec(precision):
         return +value
 
 
 def fitted(target: Function, weight: Function, degree: int, low: mpf, high: mpf, precision: int) -> list[mpf]:
-    """Return the rounded coefficients of a fit on one side of zero, each after the rounding of those below it."""
+    """Return the rounded coefficients of a fit on one side of zero, each fitted after lower ones were rounded."""
     fixed: list[mpf] = []
     for first in range(degree + 1):
 
@@ -75,7 +75,7 @@ def fitted(target: Function, weight: Function, degree: int, low: mpf, high: mpf,
 
 
 def show(name: str, coefficients: Sequence[mpf], error: Function, low: mpf, high: mpf) -> None:
-    """Print coefficients and the largest relative error of the function that they stand in."""
+    """Print coefficients and the largest relative error of the function that uses them."""
     worst = max(abs(error(x)) for x in linspace(low, high, 4001))
     print(f"{name}: relative error 2^{float(log(worst, 2)):.1f}")
     for k, coefficient in enumerate(coefficients):
@@ -126,7 +126,7 @@ def radius_double() -> None:
     def tail(f: mpf) -> mpf:
         return (-2 * log1p(f) + 2 * f) / f**2
 
-    high = mpf(1 / 32 + 1e-9)  # not symmetric, so that no point of the grid is 0
+    high = mpf(1 / 32 + 1e-9)  # asymmetric, so that no grid point is 0
     coefficients = [rounded(c, 53) for c in remez(tail, lambda _: mpf(1), range(8), -mpf(1) / 32, high)]
 
     def error(f: mpf) -> mpf:
@@ -136,7 +136,7 @@ def radius_double() -> None:
 
 
 def main() -> None:
-    """Print all of them."""
+    """Print all constants."""
     for precision in (24, 53):
         print(f"{precision} bits: -2 ln 2 = {float(rounded(-2 * log(2), precision)).hex()}")
     print("single precision")

@@ -1,10 +1,10 @@
-"""Print the constants of docs/stream-v1.md, section 7: the normal quantile in single precision. Needs mpmath; a minute.
+"""Derive the constants of the normal quantile in single precision (docs/stream-v1.md, section 7). Needs mpmath.
 
-Minimax rational functions, by Remez' exchange for them (Ralston & Rabinowitz, "A First Course in Numerical Analysis",
-section 7.9). The denominator is rounded first; then the numerator is fitted again, as a polynomial, to what the rounded
-denominator asks for, and rounded coefficient by coefficient as in minimax.py.
+The minimax rational functions are computed by the Remez algorithm (Ralston & Rabinowitz, "A First Course in Numerical
+Analysis", section 7.9). The denominator is rounded first. Then the numerator is fitted again as a polynomial, for the
+rounded denominator, and rounded coefficient by coefficient as in minimax.py. The program takes a minute.
 
-The double precision quantile is Wichura's, whose published decimal constants the document rounds.
+The double precision quantile uses the rounded decimal constants that Wichura published.
 """
 
 from collections.abc import Callable
@@ -15,9 +15,9 @@ from mpmath import cos, erfc, erfinv, findroot, linspace, log, lu_solve, matrix,
 
 Function = Callable[[mpf], mpf]
 
-CENTRAL = mpf(23) / 1024  # the least tail probability that the central function serves: a little beyond 2 sigma
-LEAST = mpf(2) ** -60  # less than all: a word's half of what lies beyond 2 sigmas is 2^-38.5
-FACTOR = 3  # of Phi - 1/2 in t, so that the quotient of z and t is never far from 1
+CENTRAL = mpf(23) / 1024  # the smallest tail probability of the central function, slightly beyond 2 sigmas
+LEAST = mpf(2) ** -60  # below all tail probabilities; the smallest one beyond 2 sigmas is 2^-38.5
+FACTOR = 3  # scales Phi - 1/2 in t, so that the quotient of z and t is close to 1
 
 
 def rational(
@@ -30,7 +30,7 @@ def rational(
     grid = linspace(low, high, GRID)
     numerator, denominator = [mpf(1)], [mpf(1)]
     for _ in range(20):
-        for _ in range(6):  # the equations hold the error times the denominator: begin with the last one
+        for _ in range(6):  # the equations contain the error times the denominator, so iterate from the last one
             below = [polynomial(denominator, range(len(denominator)), x) for x in nodes]
             rows = [
                 [
@@ -60,7 +60,7 @@ def quotient(numerator: list[mpf], denominator: list[mpf], x: mpf) -> mpf:
 def print_rational(
     names: str, target: Function, weight: Function, degrees: tuple[int, int], low: mpf, high: mpf
 ) -> None:
-    """Print the rounded coefficients of a fit: the numerator's under the first name, the denominator's the second."""
+    """Print the rounded coefficients of a fit: the numerator with the first name, the denominator with the second."""
     _, denominator = rational(target, weight, degrees, low, high)
     denominator = [rounded(c, 24) for c in denominator]
 
@@ -93,7 +93,7 @@ def tail(r: mpf) -> mpf:
 
 
 def main() -> None:
-    """Print what is left to the quotients: z / t - 1, and z - r."""
+    """Print the rational functions for z / t - 1 and z - r."""
     low, high = CENTRAL - CENTRAL**2, mpf(1) / 4 - TINY
     print_rational("NM", lambda y: central(y) - 1, lambda y: 1 / central(y), (5, 4), low, high)
     low, high = sqrt(-2 * log(CENTRAL)), sqrt(-2 * log(LEAST))

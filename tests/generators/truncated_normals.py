@@ -1,6 +1,6 @@
-"""Moments and curves of truncated normal distributions, by the textbook's formulas in many digits. Needs mpmath.
+"""Moments, densities and distribution functions of truncated normal distributions in many digits. Needs mpmath.
 
-Run as a program, it computes the table of them:
+The program computes this table from textbook formulas:
 
     python tests/generators/truncated_normals.py > tests/vectors/truncated_normals.txt
 """
@@ -13,7 +13,7 @@ mp.dps = 1500  # the differences cancel, and exp(-z^2 / 2) is as small as 10^-54
 
 CASES = [  # loc, scale, low, high
     (0.0, 1.0, -2.0, 2.0),
-    (0.0, 0.02, -2.0, 2.0),  # torch's bounds are values: of a small scale they cut nothing off
+    (0.0, 0.02, -2.0, 2.0),  # torch's bounds are absolute values; with a small scale they truncate nothing
     (0.0, 0.5, -1.0, 1.0),
     (3.0, 0.25, 2.75, 4.0),
     (0.0, 1.0, -math.inf, math.inf),
@@ -24,7 +24,7 @@ CASES = [  # loc, scale, low, high
     (0.0, 1.0, 9.0, math.inf),
     (0.0, 1.0, -math.inf, -9.0),
     (0.0, 1.0, 37.0, 37.5),
-    (0.0, 1.0, -50.0, -49.0),  # whose probability is below all floats
+    (0.0, 1.0, -50.0, -49.0),  # its probability is below the smallest float
     (0.0, 1.0, 50.0, math.inf),
     (0.0, 1.0, 0.25, 0.25 + 2.0**-40),
     (0.0, 1.0, -(2.0**-30), 2.0**-31),
@@ -33,7 +33,14 @@ CASES = [  # loc, scale, low, high
     (0.0, 1.0, -30.0, 0.125),
     (1024.0, 0.125, 1023.0, 1024.5),
 ]
-PLACES = [0.0, 2.0**-30, 0.125, 0.5, 0.875, 1.0]  # from low to high, or as many scales from where there is no end
+PLACES = [
+    0.0,
+    2.0**-30,
+    0.125,
+    0.5,
+    0.875,
+    1.0,
+]  # fractions from low to high; for an infinite interval, multiples of 8 scales
 
 
 def above(z: mpf) -> mpf:
@@ -55,7 +62,7 @@ def moments(alpha: mpf, beta: mpf) -> tuple[mpf, mpf]:
 
 
 def places(scale: float, low: float, high: float) -> list[float]:
-    """Return where to compute the curves."""
+    """Return the points at which to compute density and distribution function."""
     if math.isinf(low):
         start = 0.0 if math.isinf(high) else high
         return [start - 8 * scale * place for place in PLACES]

@@ -1,4 +1,4 @@
-"""Programs that fork, or run a signal handler, wherever a function may be: what the tests of forks share.
+"""Programs that fork, or run a signal handler, at any point of a function; the tests of forks share them.
 
 A forked child has one thread, and every lock that another thread held at the time of the fork stays locked in it. A
 signal handler that needs a lock which the interrupted code holds would wait for itself. The tests run these programs in
@@ -8,7 +8,7 @@ processes of their own, because a program would hang where its test fails; a chi
 FORKS = """
 import os, signal, sys, threading, time, traceback, warnings
 
-warnings.simplefilter("ignore", DeprecationWarning)  # from Python 3.12 on, forks of processes with threads give one
+warnings.simplefilter("ignore", DeprecationWarning)  # since Python 3.12, forking a process with threads issues one
 last_second = time.monotonic() + 60
 
 def in_child(work):
@@ -32,7 +32,7 @@ def fork_under_load(loads, work, times):
         while not over.is_set():
             load()
 
-    sys.setswitchinterval(1e-4)  # so that the forks find the other threads in many different places
+    sys.setswitchinterval(1e-4)  # so that the other threads are in many different places when the process forks
     over = threading.Event()
     threads = [threading.Thread(target=repeat, args=(load,)) for load in loads]
     for thread in threads:
@@ -51,7 +51,7 @@ def call_at_every_line(function, files, action):
         if os.path.basename(frame.f_code.co_filename) not in files:
             return None
         if event == "line":
-            action(frame.f_lineno)  # which is not traced itself
+            action(frame.f_lineno)  # not traced itself
         return trace
 
     sys.settrace(trace)

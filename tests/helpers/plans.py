@@ -1,4 +1,4 @@
-"""Fills that are put off, to see what they would draw."""
+"""Collect the plans of fills without executing them, to check their distributions."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,16 +9,16 @@ from fastkaiming.distributions import Distribution
 
 
 class Plans(list[_core.Plan]):
-    """The plans of fills that are not made."""
+    """The plans of fills that are not executed."""
 
     def distributions(self) -> list[Distribution]:
-        """Return what each of them would draw."""
+        """Return the distribution of each plan."""
         return [plan.template.distribution for plan in self]
 
 
 @contextmanager
 def put_off() -> Iterator[Plans]:
-    """Make none of the fills of the ``with`` block, but collect their plans."""
+    """Collect the plans of the fills in the ``with`` block instead of executing them."""
     plans = Plans()
     with fill._set_mode(deferred=plans):
         yield plans

@@ -1,4 +1,4 @@
-"""What tests run outside their own process: C programs, and Python that may crash, hang or be interrupted."""
+"""Programs that tests run in other processes: C programs, and Python that may crash, hang or be interrupted."""
 
 import hashlib
 import os
@@ -19,11 +19,11 @@ from fastkaiming import _core
 ROOT = Path(__file__).resolve().parents[2]
 CSRC = ROOT / "fastkaiming" / "csrc"
 
-HANG_SECONDS = 120  # says nothing of speed: it turns a deadlock into a failure
+HANG_SECONDS = 120  # turns a deadlock into a failure; not a limit of speed
 
 
 def compiled(output: Path, *arguments: str | Path) -> Path:
-    """Compile C as the core is compiled, and return the program or the library."""
+    """Compile C with the flags of the core, and return the path of the program or library."""
     compiler = shlex.split(os.environ.get("CC", "cc"))
     if shutil.which(compiler[0]) is None:
         pytest.skip(f"no C compiler: {compiler[0]}")
@@ -32,7 +32,7 @@ def compiled(output: Path, *arguments: str | Path) -> Path:
 
 
 def vectors_of(isa: str) -> list[str]:
-    """Return how a program is compiled for the vector operations of an instruction set."""
+    """Return the compiler flags for a program that uses the vector operations of an instruction set."""
     targets = re.findall(r'#define FK_TARGET "(.*)"', (CSRC / "simd" / f"kernel_{isa}.c").read_text())
     return [
         f'-DVECTOR_HEADER="simd/vec_{isa}.h"',
@@ -41,13 +41,13 @@ def vectors_of(isa: str) -> list[str]:
 
 
 def core_objects(directories: pytest.TempPathFactory) -> list[Path]:
-    """Return the core's C files, compiled once for all programs that are linked with them."""
+    """Return the object files of the core, which are compiled once for all programs."""
     return _core_objects(directories.getbasetemp() / "core")
 
 
 @cache
 def _core_objects(build: Path) -> list[Path]:
-    build.mkdir(exist_ok=True)  # from a call that was skipped for want of a compiler
+    build.mkdir(exist_ok=True)  # it may exist from a call that was skipped because there is no compiler
 
     def compile_one(source: Path) -> Path:
         return compiled(build / f"{source.stem}.o", "-fPIC", "-c", source)
@@ -57,7 +57,7 @@ def _core_objects(build: Path) -> list[Path]:
 
 
 def answers(program: Path, questions: list[str]) -> list[str]:
-    """Return what a program prints for each line that it reads."""
+    """Return the lines that a program prints when it reads the given lines."""
     result = subprocess.run(
         [program],
         input="".join(f"{question}\n" for question in questions),
@@ -71,14 +71,14 @@ def answers(program: Path, questions: list[str]) -> list[str]:
 
 
 def python(program: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a program that finds the library where the tests do, without the settings that this process may have."""
+    """Run a Python program that imports the same library as the tests, without FASTKAIMING_ environment variables."""
     return python_within(HANG_SECONDS, program, *arguments, **environment)
 
 
 def python_within(
     seconds: float, program: str, *arguments: str, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Do so for a program that has more to do than hang in one place."""
+    """Run a Python program like `python` does, with another time limit."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("FASTKAIMING_")}
     return subprocess.run(
         [sys.executable, "-c", program, *arguments],
@@ -91,7 +91,7 @@ def python_within(
     )
 
 
-COUNT = 5 * _core.CHUNK_ELEMENTS - 100  # five pieces
+COUNT = 5 * _core.CHUNK_ELEMENTS - 100  # five chunks, the last of them shorter
 
 FILL = f"""
 import hashlib
@@ -104,12 +104,12 @@ def digest():
     return hashlib.sha256(out).hexdigest()
 """
 
-# A fill of which there is time to look at the middle, and how to wait for that.
+# A fill that is long enough to be observed or interrupted, and a function that waits until it has started.
 LONG_FILL = f"""{FILL}
 import os, signal, sys, threading, time
 
 _core.select_isa("scalar")
-out = np.zeros(1 << 28, np.float32)  # zeroed pages take no memory until they are filled
+out = np.zeros(1 << 28, np.float32)  # zeroed pages use no memory until they are filled
 
 def fill(threads, progress=None):
     _core.fill(out, _core.NORMAL_F32, _core.philox_key(1), 0, 0, scale=1.0, threads=threads, progress=progress)
@@ -122,6 +122,6 @@ def wait_for_its_beginning():
 
 @cache
 def digest_of_fill() -> str:
-    """Return what digest() in FILL has to."""
+    """Return the correct result of digest() in FILL."""
     words = reference.words(reference.Place(key=9, stream=0, first=1, count=COUNT))
     return hashlib.sha256(words.tobytes()).hexdigest()

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from extended import extended
 from processes import python
 
 jax = pytest.importorskip("jax")
@@ -175,8 +176,8 @@ assert (both(lambda init: init(everywhere, SHAPE)) == expected).all()
     assert result.returncode == 0, result.stderr
 
 
-@pytest.mark.skipif(not hasattr(jax, "set_mesh"), reason="this version of JAX has no set_mesh")
-@pytest.mark.parametrize("kind", ["Auto", "Explicit"])
+@pytest.mark.skipif(not hasattr(jax, "set_mesh"), reason="there is no mesh to set")
+@pytest.mark.parametrize("kind", ["Auto", *extended(["Explicit"])])
 def test_arrays_are_on_the_mesh_that_is_set(kind: str) -> None:
     program = """
 from jax.sharding import AxisType

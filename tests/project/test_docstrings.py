@@ -1,4 +1,4 @@
-"""The reference in docs/ has every public name once, and a docstring tells all that a caller has to know."""
+"""The reference in docs/ lists every public name once, and docstrings have all their sections."""
 
 import inspect
 import re
@@ -20,19 +20,19 @@ NEEDS = {
     "fastkaiming.diagnostics.report": "matplotlib",
     "fastkaiming.torch": "torch",
 }
-WITHOUT_ALL = {  # what is public in them
+WITHOUT_ALL = {  # the public names of modules without __all__
     "fastkaiming.diagnostics": ["Propagation", "Statistics", "propagate", "statistics"],
     "fastkaiming.diagnostics.plot": ["histogram", "propagation"],
     "fastkaiming.diagnostics.report": ["Tensor", "html"],
 }
-THEIRS = {"fastkaiming.jax": "jax.nn.initializers", "fastkaiming.torch": "torch.nn.init"}
+FRAMEWORK_MODULES = {"fastkaiming.jax": "jax.nn.initializers", "fastkaiming.torch": "torch.nn.init"}
 RAISES_NOTHING = {"isa", "available_isas", "take", "pdf", "cdf", "rule"}
 RETURNS_NOTHING = {"set_num_threads"}
-OPAQUE = {"Initializer"}  # a result whose fields are no caller's business
+OPAQUE = {"Initializer"}  # a result whose fields are private
 
 
 def documented() -> Counter[tuple[str, str]]:
-    """Return how often each name of each module stands on the pages of the reference."""
+    """Return how often the pages of the reference list each name of each module."""
     found: Counter[tuple[str, str]] = Counter()
     for page in sorted(ROOT.glob("docs/reference/*.md")):
         module = ""
@@ -47,63 +47,69 @@ def documented() -> Counter[tuple[str, str]]:
 MODULES = sorted({module for module, _ in documented()})
 
 
-def room(name: str) -> Any:
+def module_or_skip(name: str) -> Any:
     if name in NEEDS:
         pytest.importorskip(NEEDS[name])
     return import_module(name)
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_every_public_name_has_one_place_in_the_reference(name: str) -> None:
-    public = WITHOUT_ALL[name] if name in WITHOUT_ALL else room(name).__all__
+def test_reference_lists_every_public_name_once(name: str) -> None:
+    public = WITHOUT_ALL[name] if name in WITHOUT_ALL else module_or_skip(name).__all__
     assert {each: n for (module, each), n in documented().items() if module == name} == dict.fromkeys(public, 1)
 
 
-def test_every_command_has_its_place() -> None:
+def test_reference_lists_every_command() -> None:
     page = (ROOT / "docs/reference/command-line.md").read_text("utf-8")
-    told = re.findall(r"^```\{program-output\} python -m fastkaiming (\w+) --help$", page, re.MULTILINE)
-    assert told == list(_main._COMMANDS)
+    listed = re.findall(r"^```\{program-output\} python -m fastkaiming (\w+) --help$", page, re.MULTILINE)
+    assert listed == list(_main._COMMANDS)
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_docstrings_are_whole(name: str) -> None:
-    module = room(name)
-    lacks = {item.__qualname__: missing for item in described(module, name) if (missing := list(missing_in(item)))}
-    assert lacks == {}
+def test_docstrings_have_all_sections(name: str) -> None:
+    module = module_or_skip(name)
+    incomplete = {item.__qualname__: missing for item in described(module, name) if (missing := list(missing_in(item)))}
+    assert incomplete == {}
 
 
 def described(module: Any, name: str) -> Iterator[Any]:
-    """Return what the reference has of a module, methods too, less what is a framework's own text."""
-    theirs = import_module(THEIRS[name]) if name in THEIRS else None
+    """Yield the classes, functions and methods of a module in the reference, except with docstrings of a framework."""
+    framework = import_module(FRAMEWORK_MODULES[name]) if name in FRAMEWORK_MODULES else None
     for each in (each for where, each in documented() if where == name):
         item = getattr(module, each)
-        if callable(item) and item.__doc__ != getattr(getattr(theirs, each, None), "__doc__", ""):
+        if callable(item) and item.__doc__ != getattr(getattr(framework, each, None), "__doc__", ""):
             yield item
             if inspect.isclass(item):
-                yield from (method for attribute, method in vars(item).items() if is_told(attribute, method))
+                yield from (
+                    method for attribute, method in vars(item).items() if is_documented_method(attribute, method)
+                )
 
 
-def is_told(name: str, method: Any) -> bool:
+def is_documented_method(name: str, method: Any) -> bool:
     return inspect.isfunction(method) and not name.startswith("_") and "\n" in (method.__doc__ or "")
 
 
 def missing_in(item: Any) -> Iterator[str]:
-    """Return what a docstring should tell, and does not."""
-    told = sections(item)
+    """Yield the sections that a docstring should have, but does not have."""
+    found = sections(item)
     name = item.__name__
-    if inspect.isclass(item) and "Parameters" not in told:  # a result: nobody makes one
+    if inspect.isclass(item) and "Parameters" not in found:  # a result, which users do not create
         fields = getattr(item, "__match_args__", ()) or getattr(item, "_fields", ())
-        if names_in(told.get("Attributes", "")) != sorted(fields) and name not in OPAQUE:
+        if names_in(found.get("Attributes", "")) != sorted(fields) and name not in OPAQUE:
             yield f"Attributes {fields}"
         return
     arguments = [each for each in inspect.signature(item).parameters if each != "self"]
-    if names_in(told.get("Parameters", "")) != sorted(arguments):
+    if names_in(found.get("Parameters", "")) != sorted(arguments):
         yield f"Parameters {arguments}"
-    if not inspect.isclass(item) and name not in RETURNS_NOTHING and not told.keys() & {"Returns", "Yields"}:
+    if not inspect.isclass(item) and name not in RETURNS_NOTHING and not found.keys() & {"Returns", "Yields"}:
         yield "Returns"
-    if "Raises" not in told and name not in RAISES_NOTHING and "\nInitializer\n" not in f"\n{told.get('Returns', '')}":
-        yield "Raises"  # an initializer of JAX's kind refuses when it is called
-    if ">>> " not in told.get("Examples", "") and "." not in item.__qualname__:
+    if (
+        "Raises" not in found
+        and name not in RAISES_NOTHING
+        and "\nInitializer\n" not in f"\n{found.get('Returns', '')}"
+    ):
+        yield "Raises"  # functions that return an initializer, which raises errors when it is called
+    if ">>> " not in found.get("Examples", "") and "." not in item.__qualname__:
         yield "Examples"
 
 
@@ -114,6 +120,6 @@ def sections(item: Callable[..., Any]) -> dict[str, str]:
 
 
 def names_in(section: str) -> list[str]:
-    """Return the names that a section of parameters or attributes tells of."""
+    """Return the names that a section of parameters or attributes describes."""
     heads = re.findall(r"^(\w[\w, ]*?)(?: : .*)?$", section, re.MULTILINE)
     return sorted(name for head in heads for name in head.split(", "))

@@ -1,4 +1,4 @@
-"""The examples in README.md and in docs/ print what they say they print, and the commands there do what they say."""
+"""The examples in README.md and docs/ print the shown output, and their commands succeed."""
 
 import doctest
 import os
@@ -16,7 +16,7 @@ import fastkaiming as fk
 EXAMPLE = re.compile(r"^```pycon\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 COMMANDS = re.compile(r"^```sh\n((?:fastkaiming .*\n)+)```$", re.MULTILINE)
 FILE = re.compile(r"^```toml\n(# (\S+)\n.*?)^```$", re.MULTILINE | re.DOTALL)
-NEEDED = {  # by the examples of a page, beyond what the tests need
+NEEDED = {  # modules that the examples of a page need in addition to those of the tests
     "dask.md": ("dask.array", "distributed", "zarr"),
     "diagnostics.md": ("matplotlib",),
     "jax.md": ("jax", "flax", "equinox"),
@@ -25,16 +25,16 @@ NEEDED = {  # by the examples of a page, beyond what the tests need
 }
 NEEDED_BY_COMMANDS = {"checkpoints.md": ("matplotlib",)}
 README = ROOT / "README.md"
-FRAMEWORK = re.compile(r">>> import (torch|jax)\n")  # at the head of an example of the README
+FRAMEWORK = re.compile(r">>> import (torch|jax)\n")  # at the beginning of an example in the README
 
 
 def pages_with(block: re.Pattern[str]) -> list[Path]:
     return [page for page in sorted(ROOT.glob("docs/**/*.md")) if block.search(page.read_text("utf-8"))]
 
 
-def print_what_they_say(page: Path, examples: Iterable[re.Match[str]]) -> bool:
+def have_the_shown_output(page: Path, examples: Iterable[re.Match[str]]) -> bool:
     runner = doctest.DocTestRunner()
-    names: dict[str, object] = {"__name__": "__main__"}  # as at a prompt: of this module, classes go to other processes
+    names: dict[str, object] = {"__name__": "__main__"}  # as at a prompt, so that classes can be pickled
     for example in examples:
         line = example.string.count("\n", 0, example.start(1))
         case = doctest.DocTestParser().get_doctest(example[1], names, page.name, str(page), line)
@@ -45,37 +45,37 @@ def print_what_they_say(page: Path, examples: Iterable[re.Match[str]]) -> bool:
 
 def test_examples_of_the_readme() -> None:
     examples = EXAMPLE.finditer(README.read_text("utf-8"))
-    assert print_what_they_say(README, (each for each in examples if not FRAMEWORK.match(each[1])))
+    assert have_the_shown_output(README, (each for each in examples if not FRAMEWORK.match(each[1])))
 
 
 @pytest.mark.parametrize("framework", ["torch", "jax"])
-def test_examples_of_the_readme_for(framework: str) -> None:
+def test_framework_examples_of_the_readme(framework: str) -> None:
     pytest.importorskip(framework)
     examples = EXAMPLE.finditer(README.read_text("utf-8"))
-    asked = (each for each in examples if (found := FRAMEWORK.match(each[1])) and found[1] == framework)
-    assert print_what_they_say(README, asked)
+    chosen = (each for each in examples if (found := FRAMEWORK.match(each[1])) and found[1] == framework)
+    assert have_the_shown_output(README, chosen)
 
 
-def test_table_of_the_api_names_all_of_it() -> None:
+def test_table_of_the_api_lists_all_functions() -> None:
     section = README.read_text("utf-8").split("\n## The API at a glance\n")[1].split("\n## ")[0]
     first_column = " ".join(line.split("|")[1] for line in section.splitlines() if line.startswith("|"))
-    told = set(re.findall(r"`(\w+)", first_column))
+    listed = set(re.findall(r"`(\w+)", first_column))
     functions = {name for name in fk.__all__ if callable(getattr(fk, name)) and name not in {"Fans"}}
-    twins = {name for name in functions if f"{name}_" in functions}  # "and so on"
-    assert told >= functions - twins
-    assert told <= functions
+    functional_variants = {name for name in functions if f"{name}_" in functions}  # the table has only a few
+    assert listed >= functions - functional_variants
+    assert listed <= functions
 
 
 @pytest.mark.parametrize("page", pages_with(EXAMPLE), ids=lambda page: page.name)
 def test_examples_of_docs(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KERAS_BACKEND", "jax")  # which is asked for when Keras is imported
+    monkeypatch.setenv("KERAS_BACKEND", "jax")  # read when Keras is imported
     for module in NEEDED.get(page.name, ()):
         pytest.importorskip(module)
-    assert print_what_they_say(page, EXAMPLE.finditer(page.read_text("utf-8")))
+    assert have_the_shown_output(page, EXAMPLE.finditer(page.read_text("utf-8")))
 
 
 @pytest.mark.parametrize("page", pages_with(COMMANDS), ids=lambda page: page.name)
-def test_commands_are_obeyed(page: Path, tmp_path: Path) -> None:
+def test_commands_of_docs_succeed(page: Path, tmp_path: Path) -> None:
     for module in NEEDED_BY_COMMANDS.get(page.name, ()):
         pytest.importorskip(module)
     text = page.read_text("utf-8")
@@ -83,8 +83,8 @@ def test_commands_are_obeyed(page: Path, tmp_path: Path) -> None:
         (tmp_path / file[2]).write_text(file[1], "utf-8")
     command = f'set -e; fastkaiming() {{ "{sys.executable}" -m fastkaiming "$@"; }}\n'
     script = command + "".join(commands[1] for commands in COMMANDS.finditer(text))
-    finds_us = os.environ | {"PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     result = subprocess.run(
-        ["bash", "-c", script], cwd=tmp_path, env=finds_us, capture_output=True, text=True, check=False
+        ["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stderr

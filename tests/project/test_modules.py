@@ -12,7 +12,7 @@ from processes import CSRC, ROOT
 
 import fastkaiming
 
-# Modules where they are imported from: tests of an installed package have none of them in the checkout.
+# The modules are searched where they are imported from, because a checkout may have none if the package is installed.
 PACKAGE = Path(fastkaiming.__file__).parent
 MODULES = {f"fastkaiming/{path.relative_to(PACKAGE).as_posix()}": path for path in sorted(PACKAGE.rglob("*.py"))}
 SOURCES = [
@@ -68,29 +68,36 @@ def file_of(name: str) -> str | None:
     return next((file for file in (f"{path}.py", f"{path}/__init__.py", f"{path}.pyx") if file in FILES), None)
 
 
-def test_imports_are_seen() -> None:
+def test_imports_are_found() -> None:
     assert imported("fastkaiming/__main__.py") == {"fastkaiming/cli/__init__.py"}
     assert imported("fastkaiming/_fill/shards.py") >= {"fastkaiming/_validation.py"}
 
 
-def test_paths_are_there() -> None:
+def test_paths_in_pages_exist() -> None:
     paths = set(re.findall(r"`((?:tests|benchmarks|docs)/[^` ]+)`", PAGES))
     assert paths
     assert [path for path in paths if "NAME" not in path and not any(ROOT.glob(path.rstrip("/")))] == []
 
 
-def test_pythons_are_the_same_everywhere() -> None:
+def test_benchmarks_named_in_pages_exist() -> None:
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    named = {path for page in pages for path in re.findall(r"benchmarks/\w+\.py", page.read_text("utf-8"))}
+    assert named
+    assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
+
+
+def test_python_versions_agree_everywhere() -> None:
     (tested,) = re.findall(r'^CPYTHONS="(.*)"$', (ROOT / ".ci" / "run").read_text("utf-8"), re.MULTILINE)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     classified = re.findall(r"Python :: (3\.\d+)", "\n".join(project["classifiers"]))
     assert [version for version in tested.split() if not version.endswith("t")] == classified
     assert project["requires-python"] == f">={classified[0]}"
-    if WORKFLOW.exists():  # of which an sdist has none
+    if WORKFLOW.exists():  # an sdist does not contain it
         assert re.findall(r"^ +(3\.\d+t?)$", WORKFLOW.read_text("utf-8"), re.MULTILINE) == tested.split()
 
 
 @pytest.mark.skipif(not WORKFLOW.exists(), reason="an sdist has no workflows")
-def test_workflow_runs_what_ci_run_runs() -> None:
+def test_workflow_only_runs_ci_run() -> None:
     *preparations, command = re.findall(r"^ +(?:- )?run: (.*)$", WORKFLOW.read_text("utf-8"), re.MULTILINE)
     assert command.endswith(" bash .ci/run")
     assert [each for each in preparations if not each.startswith("sudo sysctl ")] == []

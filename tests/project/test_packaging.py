@@ -1,4 +1,4 @@
-"""What an installation holds, asks for and leaves alone."""
+"""The contents, requirements and side effects of an installation."""
 
 import re
 import shutil
@@ -23,15 +23,15 @@ SOURCES = [
 
 @pytest.fixture(scope="module")
 def distribution() -> Distribution:
-    # The build leaves an egg-info in the checkout, which is on the path too but says nothing about the wheel.
+    # The build creates an egg-info in the checkout, which is also on the path but does not describe the wheel.
     installed = [entry for entry in sys.path if Path(entry).resolve() != ROOT]
     found = next(iter(Distribution.discover(name="fastkaiming", path=installed)), None)
     if found is None:
-        pytest.skip("fastkaiming runs from its sources and is not installed")
+        pytest.skip("fastkaiming is not installed; it runs from its sources")
     return found
 
 
-def test_one_version_everywhere(distribution: Distribution) -> None:
+def test_version_is_the_same_everywhere(distribution: Distribution) -> None:
     assert distribution.version == fastkaiming.__version__
     assert f"\n## [{fastkaiming.__version__}]" in (ROOT / "CHANGELOG.md").read_text()
 
@@ -41,32 +41,32 @@ def test_numpy_is_the_only_requirement_at_run_time(distribution: Distribution) -
     assert [re.split(r"[<>=!~ ]", item)[0] for item in requirements] == ["numpy"]
 
 
-def test_wheel_holds_types_and_no_sources(distribution: Distribution) -> None:
+def test_wheel_contains_types_but_no_c_sources(distribution: Distribution) -> None:
     files = [str(path) for path in distribution.files or []]
     if any("__editable__" in name for name in files):
-        pytest.skip("an editable install has no wheel of its own")
+        pytest.skip("an editable install has no wheel")
     assert {"fastkaiming/_core.pyi", "fastkaiming/py.typed"} <= set(files)
     kinds = {Path(name).suffix for name in files if name.startswith("fastkaiming/")}
     assert kinds <= {".py", ".pyc", ".pyi", ".typed", ".so", ".pyd"}
-    ours = re.compile(r"fastkaiming(-.*\.dist-info)?/|(\.\./)+(bin|Scripts)/fastkaiming(\.exe)?$")
-    assert [name for name in files if not ours.match(name)] == []
+    allowed = re.compile(r"fastkaiming(-.*\.dist-info)?/|(\.\./)+(bin|Scripts)/fastkaiming(\.exe)?$")
+    assert [name for name in files if not allowed.match(name)] == []
 
 
-def test_import_leaves_denormals_alone() -> None:
-    # A core that was linked with crtfastmath would flush them to zero in every library of the process; in this one too,
-    # where they would then equal zero: so the texts are compared.
+def test_import_does_not_flush_denormals() -> None:
+    # A core linked with crtfastmath would flush denormals to zero in every library of the process. Here they would then
+    # equal zero, too, so the test compares texts.
     result = python("import fastkaiming, sys; print(sys.float_info.min / 2)")
     assert result.stdout.strip() == "1.1125369292536007e-308", result.stderr
 
 
 @pytest.mark.skipif(not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="this Python cannot run without the GIL")
-def test_import_leaves_the_gil_off() -> None:
+def test_import_keeps_the_gil_disabled() -> None:
     result = python("import fastkaiming, sys; print(sys._is_gil_enabled())", PYTHON_GIL="")
     assert result.stdout.strip() == "False", result.stderr
 
 
-def test_subinterpreter_is_refused_and_leaves_the_main_one_alone() -> None:
-    # NumPy lets itself be imported into one interpreter of a process only, and so does a module of Cython's.
+def test_import_in_a_subinterpreter_fails_without_side_effects() -> None:
+    # NumPy and Cython modules can be imported in only one interpreter of a process.
     result = python("""
 import os
 import fastkaiming
@@ -75,26 +75,26 @@ try:
 except ImportError:
     import _xxsubinterpreters as interpreters
 
-inside = "import os\\ntry:\\n import fastkaiming\\nexcept ImportError:\\n os.write(1, b'refused\\\\n')"
+inside = "import os\\ntry:\\n import fastkaiming\\nexcept ImportError:\\n os.write(1, b'ImportError\\\\n')"
 before = fastkaiming.normal(9, rng=1)
 interpreter = interpreters.create()
 interpreters.run_string(interpreter, inside)
 interpreters.destroy(interpreter)
 print((fastkaiming.normal(9, rng=1) == before).all())
 """)
-    assert result.stdout.split() == ["refused", "True"], result.stderr
+    assert result.stdout.split() == ["ImportError", "True"], result.stderr
 
 
 @pytest.mark.parametrize("path", [*PROSE, *SOURCES], ids=lambda path: path.name)
-def test_no_line_is_over_120_columns_but_rows_of_tables(path: Path) -> None:
+def test_lines_have_at_most_120_columns_except_in_tables(path: Path) -> None:
     lines = path.read_text("utf-8").splitlines()
     assert [line for line in lines if len(line) > 120 and not line.startswith("|")] == []
 
 
-def test_sources_without_a_core_say_what_to_do(tmp_path: Path) -> None:
+def test_import_error_explains_how_to_build_the_core(tmp_path: Path) -> None:
     package = Path(fastkaiming.__file__).parent
     shutil.copytree(package, tmp_path / "fastkaiming", ignore=shutil.ignore_patterns("_core*.so", "csrc"))
-    # -S: without site-packages, where an editable install would lend the copy its own core
+    # -S excludes site-packages, where the copy could find the core of an editable install
     importing = [sys.executable, "-S", "-c", "import fastkaiming"]
     result = subprocess.run(importing, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert result.returncode == 1

@@ -1,6 +1,6 @@
-"""A second implementation of stream v1, written from docs/stream-v1.md alone; the sections below are that page's.
+"""The reference implementation of stream v1, written from docs/stream-v1.md alone; the sections below are its sections.
 
-Slow, plain to see, and without a line of the kernels. Run as a program, it computes the digests that hold them still:
+It is slow and simple, and shares no code with the kernels. Run as a program, it computes the digests of the tests:
 
     python tests/reference/reference.py > tests/vectors/digests.txt
 """
@@ -41,7 +41,7 @@ def philox_key(seed: int) -> int:
 
 
 def blocks(key: int, stream: int, first: int, count: int) -> NDArray[np.uint32]:
-    """Return the words of ``count`` blocks from block ``first`` on, a row each."""
+    """Return the words of ``count`` blocks, starting at block ``first``, with one row per block."""
     b = np.uint64(first) + np.arange(count, dtype=np.uint64)
     s = np.full(count, stream, np.uint64)
     low, half = np.uint64(0xFFFFFFFF), np.uint64(32)
@@ -59,7 +59,7 @@ def named_stream(name: str) -> int:
 
 @dataclass(frozen=True)
 class Place:
-    """Which elements of which stream of which Philox key."""
+    """A range of elements in a stream of a Philox key."""
 
     key: int
     stream: int
@@ -68,14 +68,14 @@ class Place:
 
 
 def whole_blocks(place: Place, width: int) -> tuple[Words, slice]:
-    """Return all words, ``width`` a block, of the blocks that elements touch, and where in them the elements lie."""
+    """Return all words of the blocks that contain the elements, ``width`` per block, and the slice of the elements."""
     block, skip = divmod(place.first, width)
     rows = blocks(place.key, place.stream, block, -(-(skip + place.count) // width))
     return (rows if width == 4 else long_words(rows)).ravel(), slice(skip, skip + place.count)
 
 
 def long_words(blocks: NDArray[np.uint32]) -> NDArray[np.uint64]:
-    """Return w0 and w1 of every block."""
+    """Return the 64-bit words w0 and w1 of every block."""
     halves = blocks.astype(np.uint64)
     return halves[:, 0::2] + (halves[:, 1::2] << np.uint64(32))
 
@@ -87,22 +87,22 @@ def words(place: Place) -> Words:
 
 @dataclass(frozen=True)
 class Parameters:
-    """The numbers of a distribution, each in the working precision; low and high are least and most of a uniform."""
+    """The parameters of a distribution in the working precision; low and high are the bounds of uniform values."""
 
-    scale: np.float32 | np.float64  # std, or half
-    center: np.float32 | np.float64  # mean, or middle
+    scale: np.float32 | np.float64  # std, or half of the width
+    center: np.float32 | np.float64  # mean, or midpoint
     low: np.float32 | np.float64
     high: np.float32 | np.float64
 
     @property
     def width(self) -> int:
-        """The elements of a block."""
+        """The number of elements in a block."""
         return 4 if isinstance(self.scale, np.float32) else 2
 
 
 def normal_parameters(mean: float, std: float, precision: Precision) -> Parameters:
     zero = precision(0)
-    return Parameters(precision(std) + zero, precision(mean) + zero, zero, zero)  # + turns -0 into +0
+    return Parameters(precision(std) + zero, precision(mean) + zero, zero, zero)  # adding 0 converts -0 to +0
 
 
 def uniform_parameters(low: float, high: float, precision: Precision) -> Parameters:
@@ -150,7 +150,7 @@ def uniform_of(words: Words, numbers: Parameters) -> Reals:
 
 @dataclass(frozen=True)
 class Fill:
-    """An operation of the core, as in "truncated_f64>float32" with what it is rounded to, and what it is given."""
+    """An operation of the core, optionally with a format for rounding ("truncated_f64>float32"), and its arguments."""
 
     operation: str
     place: Place
@@ -200,12 +200,12 @@ def frozen_fills() -> Iterator[Fill]:
 
 
 def frozen_reals(precision: Precision, suffix: str, least: float) -> Iterator[Fill]:
-    """Yield Kaiming's distributions in every place, then the edges of the parameters in one."""
+    """Yield Kaiming distributions at every place, then edge cases of the parameters at one place."""
     std = math.sqrt(2 / 4096)  # relu, and a fan of 4096
     bound = math.sqrt(3) * std
     ulp, subnormal = float(np.finfo(precision).eps), 3 * float(np.finfo(precision).smallest_subnormal)
     ends = [(0, 1), (-0.001, 2.5), (-3e4, -0.1), (-least, least), (2.5, 2.5)]
-    ends += [(1, 1 + 2 * ulp), (-1 - 2 * ulp, -1)]  # where values are kept inside at the one or the other end
+    ends += [(1, 1 + 2 * ulp), (-1 - 2 * ulp, -1)]  # values are clamped at one of the bounds
     moments = [(0, 1), (0.5, 0.02), (-3, 1e3), (-1e30, 1e29), (1, ulp), (0, least), (0, 0), (subnormal, 0)]
 
     uniforms = [uniform_parameters(low, high, precision) for low, high in ends]
@@ -220,11 +220,11 @@ def frozen_reals(precision: Precision, suffix: str, least: float) -> Iterator[Fi
 
 INFINITY = math.inf
 BOUNDS: list[tuple[float, float, float, float]] = [  # mean, std, low, high
-    (0, 1, -2, 2),  # the central region alone in single precision
-    (0, 0.02, -2, 2),  # 100 sigmas: the bounds cut nothing
+    (0, 1, -2, 2),  # only the central region in single precision
+    (0, 0.02, -2, 2),  # 100 sigmas, so that the bounds truncate nothing
     (0, 1, -INFINITY, INFINITY),
     (0, 1, -2.25, 2.25),  # tails in single precision
-    (3, 0.5, 2.5, 3.5),  # symmetric about a mean, and central in double precision too
+    (3, 0.5, 2.5, 3.5),  # symmetric about the mean, and central in double precision, too
     (0, 1, -1, 1.25),  # asymmetric and central
     (0.5, 1, -2, 2),  # asymmetric, with tails
     (0, 1, 2, INFINITY),
@@ -239,14 +239,14 @@ BOUNDS: list[tuple[float, float, float, float]] = [  # mean, std, low, high
     (0, 1, -5e-7, 2.5e-7),  # far narrower than sigma
     (-1, 1e6, -2, 2),
     (0, 1, -(2.0**-64), 2.0**-64),  # the narrowest in single precision
-    (0, 1, -(2.0**-65), 2.0**-65),  # by way of double precision
+    (0, 1, -(2.0**-65), 2.0**-65),  # computed in double precision
     (1, 0.25, 1.5, 1.5 + 2.0**-20),
     (2.0**-60, 2.0**-102, 0, 1),
 ]
 
 
 def frozen_truncated() -> Iterator[Fill]:
-    """Yield each operation in every place, then every kind of bounds in one."""
+    """Yield each operation at every place, then every kind of bounds at one place."""
     everywhere: list[tuple[Precision, tuple[float, float, float, float]]]
     everywhere = [(np.float32, (0, 0.02, -0.04, 0.04)), (np.float32, (0.5, 1, -2, 2)), (np.float64, (0, 1, -2, 2))]
     for precision, bounds in everywhere:
@@ -262,11 +262,11 @@ def frozen_truncated() -> Iterator[Fill]:
 
 
 def places(width: int) -> list[Place]:
-    """Return places at both ends of the stream, past 2**32 elements and 2**32 blocks, and of any small size."""
+    """Return places at both ends of the stream, beyond 2**32 elements and 2**32 blocks, and of several small sizes."""
     return [
         Place(key=0, stream=0, first=0, count=1),
         Place(key=0, stream=0, first=0, count=300_000),
-        *([Place(key=5, stream=6, first=7, count=600_000)] if width == 4 else []),  # shared out between three threads
+        *([Place(key=5, stream=6, first=7, count=600_000)] if width == 4 else []),  # divided between three threads
         Place(key=2**64 - 1, stream=2**63 - 1, first=3, count=33),
         Place(key=20111115, stream=0, first=9935, count=65),
         Place(key=0x9E3779B97F4A7C15, stream=2**32, first=12_345, count=10_007),
@@ -275,7 +275,7 @@ def places(width: int) -> list[Place]:
         Place(key=2**32, stream=1, first=width * 2**32 - 515, count=1500),  # c0 carries into c1
         Place(key=7, stream=2**32 - 1, first=width * 5 * 2**32 - 2, count=3),
         Place(key=2**63, stream=2**63, first=2**63 - 31, count=77),
-        Place(key=1, stream=3, first=2**64 - 1000, count=1000),  # the last there are
+        Place(key=1, stream=3, first=2**64 - 1000, count=1000),  # the last elements of the stream
     ]
 
 

@@ -1,4 +1,4 @@
-"""The arithmetic of docs/stream-v1.md, section 1, for the other parts of the second implementation."""
+"""The arithmetic of docs/stream-v1.md, section 1, for the other modules of the reference implementation."""
 
 from typing import Any, TypeAlias
 
@@ -11,13 +11,13 @@ Precision: TypeAlias = type[np.float32] | type[np.float64]
 
 
 def fma(x: ArrayLike, y: ArrayLike, z: ArrayLike) -> Reals:
-    """Return x y + z, rounded once to the precision that all three have."""
+    """Return x y + z, rounded once to the common precision of the arguments."""
     precision = np.result_type(x, y, z)
     return _fma_single(x, y, z) if precision == np.float32 else _fma_double(x, y, z)
 
 
 def _fma_single(x: ArrayLike, y: ArrayLike, z: ArrayLike) -> Reals:
-    """Multiply exactly in binary64 and add there, rounding to odd; only the last rounding, to binary32, is then felt.
+    """Multiply exactly in binary64 and add with rounding to odd, so that the result is rounded only once, to binary32.
 
     Boldo and Melquiond, "Emulation of a FMA and correctly rounded sums: proved algorithms using rounding to odd", IEEE
     Trans. Comput. 57 (2008).
@@ -36,14 +36,14 @@ def _fma_double(x: ArrayLike, y: ArrayLike, z: ArrayLike) -> Reals:
 
 
 def _fma_exact(x: float, y: float, z: float) -> float:
-    """Compute in whole numbers, whose quotient Python rounds correctly."""
+    """Compute with integers, whose quotient Python rounds correctly."""
     (p, q), (r, s), (t, u) = x.as_integer_ratio(), y.as_integer_ratio(), z.as_integer_ratio()
     numerator = p * r * u + t * q * s
-    return numerator / (q * s * u) if numerator else x * y + z  # the sum knows the sign of a zero
+    return numerator / (q * s * u) if numerator else x * y + z  # the sum has the correct sign of zero
 
 
 def hexadecimal(precision: Precision, numbers: str) -> Reals:
-    """Return the numbers, none of which the precision may round."""
+    """Return the numbers in a precision; raise ValueError if one of them would be rounded."""
     exact = [float.fromhex(number) for number in numbers.split()]
     constants = np.array(exact, precision)
     if constants.tolist() != exact:

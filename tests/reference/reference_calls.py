@@ -1,4 +1,4 @@
-"""Public Kaiming calls as docs/stream-v1.md defines them, in section 3 from fan and gain on; reference.py draws.
+"""Public Kaiming calls as section 3 of docs/stream-v1.md defines them; reference.py generates the values.
 
 Run as a program, it computes the table of their digests:
 
@@ -15,13 +15,17 @@ import reference
 from reference import Place
 from reference_arithmetic import Precision, Reals
 
-GAINS = {"relu": math.sqrt(2), "tanh": 5 / 3, "selu": 3 / 4}  # 1 for the others; leaky_relu has its slope's
+GAINS = {
+    "relu": math.sqrt(2),
+    "tanh": 5 / 3,
+    "selu": 3 / 4,
+}  # 1 for the others; that of leaky_relu depends on its slope
 PRECISIONS: dict[str, Precision] = {"float32": np.float32, "float64": np.float64}
 
 
 @dataclass(frozen=True)
 class Call:
-    """A call with an integer for `rng`, on weights whose axes are outputs, inputs and the receptive field."""
+    """A call with an integer `rng`, for weights with the axes outputs, inputs and receptive field."""
 
     function: str
     dtype: str
@@ -77,7 +81,7 @@ def frozen_calls() -> Iterator[Call]:
         ((19, 10, 2, 2, 2), "fan_out", 0.0, "tanh"),
         ((8, 13), "fan_avg", 0.0, "selu"),
         ((7, 3, 9), "fan_geo_avg", 0.0, "linear"),
-        ((21, 40), "fan_in", 0.5, "sigmoid"),  # whose gain has no slope
+        ((21, 40), "fan_in", 0.5, "sigmoid"),  # whose gain does not depend on the slope
     ]
     for function, dtype in product(("kaiming_normal_", "kaiming_uniform_"), PRECISIONS):
         for seed, layer in enumerate(layers):

@@ -1,6 +1,6 @@
-"""The narrow formats of stream v1, written from docs/stream-v1.md alone, in whole numbers: no cast rounds here.
+"""The narrow formats of stream v1, written from docs/stream-v1.md alone, in integer arithmetic without casts.
 
-Builds on tests/reference/reference.py, whose program writes these fills into its table too.
+tests/reference/reference.py includes these fills in its table of digests.
 """
 
 import math
@@ -18,10 +18,10 @@ from reference_truncated import truncation
 
 @dataclass(frozen=True)
 class Format:
-    """A row of the page's table."""
+    """A row of the table of formats in docs/stream-v1.md."""
 
     bits: int
-    significand: int  # its bits, the hidden one included
+    significand: int  # the number of its bits, with the hidden bit
     smallest: int  # the exponent of the smallest number above 0
     greatest: float
     least_scale: float
@@ -42,15 +42,15 @@ FORMATS = {
 def rounded(values: NDArray[np.float32], to: Format) -> NDArray[Any]:
     """Return the bits of float32 values in a format: to nearest, ties to even.
 
-    A value is m 2^e, m a whole number. The format's numbers around it are the multiples of 2^q, so m loses q - e bits;
-    and n 2^q has the bits of n, and 2^(significand - 1) more for each step of q above its smallest.
+    A value is m 2^e with an integer m. The numbers of the format around it are multiples of 2^q, so m loses q - e bits.
+    The bits of n 2^q are those of n, plus 2^(significand - 1) for each step of q above its smallest value.
     """
     word = values.view(np.uint32).astype(np.int64)
     field = word >> 23 & 0xFF
     m = np.where(field > 0, 2**23, 0) + (word & 0x7FFFFF)
     e = np.maximum(field, 1) - 150
     q = np.maximum(np.frexp(m)[1] + e - to.significand, to.smallest)
-    lost = np.minimum(q - e, 26)  # more than m has
+    lost = np.minimum(q - e, 26)  # more bits than m has
     n, rest, half = m >> lost, m & (1 << lost) - 1, 1 << lost >> 1
     n += (rest > half) | (rest == half) & (lost > 0) & (n % 2 == 1)
     magnitude = (q - to.smallest << to.significand - 1) + n
@@ -104,7 +104,7 @@ class NarrowFill(Fill):
 
 
 def frozen_narrow_fills() -> Iterator[NarrowFill]:
-    """Yield Kaiming's distributions in every place, then the edges of the parameters in one."""
+    """Yield Kaiming distributions at every place, then edge cases of the parameters at one place."""
     std = math.sqrt(2 / 4096)
     bound = math.sqrt(3) * std
     edge = Place(key=0xDECADE0FC0FFEE, stream=11, first=5, count=3001)

@@ -1,4 +1,4 @@
-"""Normal draws as docs/stream-v1.md, sections 5 and 6, define them: a part of the second implementation."""
+"""Normal values as sections 5 and 6 of docs/stream-v1.md define them."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,7 +6,7 @@ from reference_arithmetic import Reals, Words, fma, hexadecimal
 
 
 def standard_normals(a: Words, b: Words) -> Reals:
-    """Return z_even and z_odd, a row for each pair of words."""
+    """Return z_even and z_odd, with one row for each pair of words."""
     single = a.dtype == np.uint32
     rho = np.sqrt(squared_radius_single(a, b) if single else squared_radius_double(a))
     cosine, sine = angle_single(b) if single else angle_double(b)

@@ -1,4 +1,4 @@
-"""Parts of a tensor as docs/stream-v1.md defines them, run by run along the last axis; reference.py draws."""
+"""Parts of a tensor as docs/stream-v1.md defines them, in runs along the last axis."""
 
 import itertools
 import math
@@ -16,7 +16,7 @@ from reference_truncated import truncation
 import fastkaiming as fk
 from fastkaiming.distributions import Distribution
 
-SHORT_RUN = 10_000  # elements, drawn at once for the sake of any among them
+SHORT_RUN = 10_000  # elements, computed at once if some of them are needed
 
 
 def bits(values: NDArray[Any]) -> NDArray[Any]:

@@ -1,6 +1,6 @@
-"""Truncated normals as docs/stream-v1.md, section 7, defines them: a part of the second implementation.
+"""Truncated normals as section 7 of docs/stream-v1.md defines them.
 
-The distribution function is summed in decimal arithmetic, by another series than the library's.
+The distribution function is computed in decimal arithmetic, by a different series than that of the library.
 """
 
 import math
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-DIGITS = 1400  # the alternating series loses 2 x 281 of them at 36 sigmas
+DIGITS = 1400  # the alternating series loses 2 x 281 digits at 36 sigmas
 
 
 @dataclass(frozen=True)
 class Truncation:
-    """The numbers of a truncated normal, most of them in the precision of its operation."""
+    """The parameters of a truncated normal distribution, most of them in the precision of the operation."""
 
     scale: float  # std
     center: float  # mean
@@ -42,7 +42,7 @@ class Truncation:
 
 
 class Exact(NamedTuple):
-    """The numbers before they are rounded."""
+    """The parameters before they are rounded."""
 
     slope: Decimal
     anchor: Decimal
@@ -53,7 +53,7 @@ class Exact(NamedTuple):
 
 
 def truncation(mean: float, std: float, low: float, high: float, precision: Precision) -> tuple[str, Truncation]:
-    """Return the operation, with what it is rounded to, and its numbers, for parameters of any precision."""
+    """Return the operation, with a format for rounding if needed, and its parameters, in a given precision."""
     m, s, a, b = (float(precision(number)) for number in (mean, std, low, high))
     alpha, beta = standardized(a, m, s), standardized(b, m, s)
     if precision is np.float32 and alpha <= -9 and beta >= 9:
@@ -90,7 +90,7 @@ def exact_numbers(alpha: float, beta: float, operation: str) -> Exact:
 
 @cache
 def lower_tail(x: float) -> Decimal:
-    """Return Phi(x): Taylor's series of the density, term by term; beyond 40 sigmas 0 or 1."""
+    """Return Phi(x) by the Taylor series of the density; 0 or 1 beyond 40 sigmas."""
     if abs(x) > 40:
         return Decimal(int(x > 0))
     term, total, n = Decimal(x), Decimal(0), 0
@@ -114,13 +114,13 @@ def pi() -> Decimal:
 
 
 def nearest(exact: Decimal, precision: Precision) -> float:
-    """Round once: what is rounded to double precision first may be a neighbour of the nearest number."""
+    """Round once; rounding to double precision first could give a neighbour of the nearest number."""
     about = precision(float(exact))
     neighbours = (about, np.nextafter(about, precision(-np.inf)), np.nextafter(about, precision(np.inf)))
     return min((float(number) for number in neighbours), key=lambda number: abs(Decimal(number) - exact))
 
 
-# ---- Draws ----
+# ---- Values ----
 
 
 def truncated_of(words: Words, operation: str, numbers: Truncation) -> Reals:
@@ -137,7 +137,7 @@ def truncated_of(words: Words, operation: str, numbers: Truncation) -> Reals:
     slope_of_half = np.where(lower, precision(numbers.lower_slope), precision(numbers.upper_slope))
     v = fma(d.astype(precision), slope_of_half, np.where(lower, lower_anchor, upper_anchor))
     first = precision(numbers.slope)
-    second = precision(numbers.slope - float(first))  # 0 where the precision is double
+    second = precision(numbers.slope - float(first))  # 0 in double precision
     t = fma(c.astype(precision), first, fma(c.astype(precision), second, anchor))
     quantile: Callable[[Reals, Reals], Reals] = quantile_single if precision is np.float32 else quantile_double
     return np.maximum(np.minimum(fma(scale, quantile(t, v), center), high), low)

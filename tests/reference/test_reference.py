@@ -1,4 +1,4 @@
-"""The judge on trial: published answers, exact arithmetic and the functions themselves, but never a kernel."""
+"""The reference implementation agrees with published values, exact arithmetic and mathematical functions."""
 
 import math
 import random
@@ -39,7 +39,7 @@ double_floats = st.floats(min_value=-(2.0**900), max_value=2.0**900)
 
 
 def is_nearest(exact: Fraction, rounded: np.float32 | np.float64) -> bool:
-    """Whether no neighbour is closer to the exact number, nor as close and even."""
+    """Return True if no neighbour is closer to the exact number, or equally close and even."""
     distance = abs(Fraction(float(rounded)) - exact)
     even = rounded.tobytes()[0 if np.little_endian else -1] % 2 == 0
     neighbours = (np.nextafter(rounded, rounded.dtype.type(end)) for end in (-np.inf, np.inf))
@@ -62,7 +62,7 @@ def test_double_fma_is_rounded_once(x: float, y: float, z: float) -> None:
 
 
 def test_single_fma_is_not_rounded_to_double_first() -> None:
-    """Half a unit in the last place less 2^-64, for binary64 a tie: from there an odd number goes to the even one."""
+    """Half an ulp minus 2^-64 becomes a tie in binary64, and rounding that to binary32 would change odd numbers."""
     x, y = np.float32(2.0**-24 + 2.0**-44), np.float32(1 - 2.0**-20)
     for odd in (np.float32(1 + 2.0**-23), np.float32(1 + 3 * 2.0**-23)):
         assert fma(x, y, odd) == odd
@@ -71,7 +71,7 @@ def test_single_fma_is_not_rounded_to_double_first() -> None:
 
 
 @pytest.mark.parametrize("precision", [np.float32, np.float64])
-def test_fma_knows_the_signs_of_zero(precision: Precision) -> None:
+def test_fma_returns_the_correct_sign_of_zero(precision: Precision) -> None:
     zero, one = precision(0), precision(1)
     cases = [(-zero, one, -zero), (-zero, one, zero), (one, one, -one), (zero, one, -zero), (-zero, -one, -zero)]
     signs = [bool(np.signbit(fma(x, y, z))) for x, y, z in cases]
@@ -79,7 +79,7 @@ def test_fma_knows_the_signs_of_zero(precision: Precision) -> None:
 
 
 def test_fma_underflows_gradually() -> None:
-    """3/2 of the smallest subnormal number is a tie and goes to the even 2; what is below 1/2 of it goes to zero."""
+    """3/2 of the smallest subnormal number is rounded to the even 2, and values below 1/2 of it to zero."""
     assert fma(np.float32(2.0**-148), np.float32(0.75), np.float32(0)) == 2.0**-148
     assert fma(np.float64(2.0**-1073), np.float64(0.75), np.float64(0)) == 2.0**-1073
     nothing = fma(np.float64(-(2.0**-600)), np.float64(2.0**-500), np.float64(0))
@@ -90,7 +90,7 @@ def test_fma_underflows_gradually() -> None:
 # ---- words ----
 
 
-def test_philox_gives_the_known_answers() -> None:
+def test_philox_matches_the_known_answers() -> None:
     answers = [fields[2:] for fields in reference.vectors("known_answers.txt") if fields[0] == "philox4x32"]
     assert len(answers) == 3
     for answer in answers:
@@ -99,7 +99,7 @@ def test_philox_gives_the_known_answers() -> None:
         assert [int(word[0]) for word in reference.philox(counter, numbers[4:6])] == numbers[6:]
 
 
-def test_words_are_those_of_the_standard_engine() -> None:
+def test_words_match_the_cpp_standard_engine() -> None:
     (answer,) = [fields[1:] for fields in reference.vectors("known_answers.txt") if fields[0] == "std::philox4x32"]
     key, invocation, value = map(int, answer)
     for before in range(9):
@@ -108,8 +108,8 @@ def test_words_are_those_of_the_standard_engine() -> None:
 
 
 @pytest.mark.parametrize("first", [0, 2**34 - 6, 2**64 - 12])
-def test_doubles_take_two_words_where_singles_take_one(first: int) -> None:
-    """The same blocks serve both precisions, low word first."""
+def test_doubles_use_two_words_and_singles_one(first: int) -> None:
+    """Both precisions use the same blocks, with the low word first."""
     halves = reference.words(Place(key=3, stream=5, first=first, count=12)).astype(object)
     longs, chosen = reference.whole_blocks(Place(key=3, stream=5, first=first // 2, count=6), width=2)
     assert longs[chosen].tolist() == (halves[0::2] + 2**32 * halves[1::2]).tolist()
@@ -119,8 +119,8 @@ def test_doubles_take_two_words_where_singles_take_one(first: int) -> None:
 
 
 @pytest.mark.parametrize(("precision", "size", "bits"), [(np.float32, 32, 24), (np.float64, 64, 53)])
-def test_uniform_is_the_middle_of_a_cell(precision: Precision, size: int, bits: int) -> None:
-    """(-1, 1) is cut into 2^bits equal cells; the words, as signed numbers, share them out in order."""
+def test_uniform_values_are_midpoints_of_equal_intervals(precision: Precision, size: int, bits: int) -> None:
+    """(-1, 1) is divided into 2^bits equal intervals, to which the words, as signed numbers, are assigned in order."""
     edges = [0, 1, 2 ** (size - bits) - 1, 2 ** (size - bits), 2 ** (size - 1) - 1, 2 ** (size - 1), 2**size - 1]
     words = np.array(edges + random_words(size, 100), f"u{size // 8}")
     values = reference.uniform_of(words, uniform_parameters(-1, 1, precision))
@@ -137,7 +137,7 @@ def test_uniform_parameters_do_not_overflow() -> None:
     assert uniform_parameters(0, 1, np.float32) == Parameters(*map(np.float32, (0.5, 0.5, 0, 1 - 2.0**-24)))
 
 
-# ---- normal, against the functions themselves ----
+# ---- normal, compared with mathematical functions ----
 
 EDGES = [0, 1, 2, 3, 2**7, 2**31 - 1, 2**31, 2**31 + 1, 2**32 - 2, 2**32 - 1]
 
@@ -147,7 +147,7 @@ def ulps(computed: NDArray[Any], exact: NDArray[Any]) -> float:
 
 
 def test_single_radius_and_angle_stay_within_2_ulp() -> None:
-    """Binary64 holds v and t exactly, and its log, cos and sin are some 2^28 times as fine."""
+    """In binary64, v and t are exact, and log, cos and sin are about 2^28 times as accurate."""
     edges = [word for a in EDGES for b in [*EDGES, 255] for word in (a, b)]
     a, b = np.array(edges + random_words(32, 100_000), np.uint32).reshape(-1, 2).T.copy()
 
@@ -165,7 +165,7 @@ PI = Decimal("3.14159265358979323846264338327950288419716939937510582097494")
 
 
 def cosine_and_sine(phi: Decimal) -> list[Decimal]:
-    """Sum Taylor's series, of which 40 terms leave less than 10^-50 for an angle below 1."""
+    """Sum 40 terms of the Taylor series, whose error is below 10^-50 for an angle below 1."""
     terms = [phi**n / math.factorial(n) for n in range(40)]
     return [sum(terms[k::4], Decimal(0)) - sum(terms[k + 2 :: 4], Decimal(0)) for k in (0, 1)]
 
@@ -184,8 +184,8 @@ def test_double_radius_and_angle_stay_within_4_ulp() -> None:
 
 
 @pytest.mark.parametrize("size", [32, 64])
-def test_octants_turn_the_angle(size: int) -> None:
-    """The two top bits of b turn a small angle phi into phi, pi/2 - phi, phi + pi and 3 pi/2 - phi."""
+def test_top_bits_select_the_octant(size: int) -> None:
+    """The two top bits of b map a small angle phi to phi, pi/2 - phi, phi + pi and 3 pi/2 - phi."""
     a = np.full(4, 2 ** (size - 3) + 5, f"u{size // 8}")
     b = np.array([2 ** (size - 5) + octant * 2 ** (size - 2) for octant in range(4)], f"u{size // 8}")
     (c, s), *others = reference_normal.standard_normals(a, b).tolist()
@@ -193,22 +193,22 @@ def test_octants_turn_the_angle(size: int) -> None:
     assert others == [[s, c], [-c, -s], [-s, -c]]
 
 
-# ---- the page and the table ----
+# ---- the specification and the table of digests ----
 
 
-def test_constants_are_those_of_the_page() -> None:
+def test_constants_match_the_specification() -> None:
     numbers = re.compile(r"-?0x1(?:\.[0-9a-f]+)?p[+-]\d+")
     page = PAGE.read_text("utf-8").split("\n## 5. ")[1].split("\n## 8. ")[0]
     powers = {"0x1p-31", "0x1p-63", "0x1p-64"}
-    rooms = (PAGE.parents[1] / "tests" / "reference" / f"reference_{room}.py" for room in ("normal", "truncated"))
-    used = "".join(room.read_text("utf-8") for room in rooms)
+    modules = (PAGE.parents[1] / "tests" / "reference" / f"reference_{name}.py" for name in ("normal", "truncated"))
+    used = "".join(module.read_text("utf-8") for module in modules)
     assert set(numbers.findall(used)) == set(numbers.findall(page)) - powers
 
 
 FROZEN = [*reference.frozen_fills(), *frozen_narrow_fills()]
 
 
-def test_table_holds_the_frozen_fills() -> None:
+def test_table_lists_the_frozen_fills() -> None:
     assert list(reference.frozen_digests()) == [str(fill) for fill in FROZEN]
 
 
@@ -236,12 +236,14 @@ def test_every_digest_is_reproduced() -> None:
         ((1, 4), "fan_in", 7.0, "linear", 0.5),
     ],
 )
-def test_calls_have_the_std_that_is_derived_by_hand(
+def test_calls_have_the_std_derived_by_hand(
     shape: tuple[int, ...], mode: str, a: float, nonlinearity: str, std: float
 ) -> None:
     call = Call("kaiming_uniform_", "float64", shape, mode, a, nonlinearity, seed=0)
     assert math.isclose(call.std, std, rel_tol=2.0**-51)
-    assert math.isclose(call.bound**2, 3 * std**2, rel_tol=2.0**-49)  # the variance of a uniform is bound^2 / 3
+    assert math.isclose(
+        call.bound**2, 3 * std**2, rel_tol=2.0**-49
+    )  # the variance of a uniform distribution is bound^2 / 3
 
 
 def test_every_digest_of_a_call_is_reproduced() -> None:

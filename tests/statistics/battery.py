@@ -1,10 +1,10 @@
-"""The statistical battery: whether what is drawn follows its distribution, as far as anybody can count.
+"""The statistical battery: large tests of whether values follow their distribution.
 
     python tests/statistics/battery.py [--quick] [--only TEXT] [--seed N] [--json FILE]
 
-Prints a row for each figure, then one for each trial, and exits with 1 where a figure fails. Seeds are fixed, so a
-verdict is the same in every run.
-The whole takes half an hour on two cores; the quick one, a part of the unit tests, some seconds.
+The program prints a row for each figure, then one for each trial, and its exit status is 1 if a figure fails. Seeds are
+fixed, so that the verdict is the same in every run. The whole battery takes half an hour on two cores, and the quick
+one, which is part of the unit tests, about a minute.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import dependence
 import marginals
 import numpy as np
 import raw_words
-from sampling import fresh, symmetric_uniform_
+from sampling import another_seed, symmetric_uniform_
 from verdicts import ALARM, DOUBT, Finding
 
 import fastkaiming as fk
@@ -31,7 +31,7 @@ RETRIES = 3
 
 
 class Trial(NamedTuple):
-    """A test, and how many values it takes: in every run, and in the whole battery."""
+    """A test, and its number of values in the quick and in the whole battery."""
 
     name: str
     test: Callable[..., list[Finding]]
@@ -44,7 +44,7 @@ class Row(NamedTuple):
     size: int
     seconds: float
     finding: Finding
-    retries: list[Finding]  # the same figure with fresh seeds, where it was in doubt
+    retries: list[Finding]  # the same figure with other seeds, if it was in doubt
 
     @property
     def passed(self) -> bool:
@@ -78,7 +78,7 @@ TRIALS = [
     Trial("float32 normal, repetitions", marginals.repetitions, 1 << 20, 1 << 30),
     Trial("float32 uniform, repetitions", partial(marginals.repetitions, draw=symmetric_uniform_), 1 << 20, 1 << 30),
     Trial("float32 normal, neighbouring keys", dependence.neighbouring_keys, 1 << 10, 1 << 20),
-    Trial("float32 normal, borders of chunks", dependence.seams, 1 << 8, 1 << 18),
+    Trial("float32 normal, borders of chunks", dependence.chunk_borders, 1 << 8, 1 << 18),
     Trial("float32 normal, one index of many seeds", dependence.one_index_of_many_seeds, 1 << 14, 1 << 24),
     Trial("words, bits", raw_words.bits, 1 << 20, 1 << 30),
     Trial("words, bytes", raw_words.bytes_in_pairs, 1 << 20, 1 << 30),
@@ -89,13 +89,13 @@ TRIALS = [
 
 
 def rows_of(trial: Trial, seed: int, quick: bool) -> Iterator[Row]:
-    """Return a row for each finding of a trial, looked at again where it is in doubt."""
+    """Yield a row for each finding of a trial, which is repeated with other seeds if it is in doubt."""
     size = trial.quick if quick else trial.whole
     started = time.perf_counter()
     findings = trial.test(seed, size)
     seconds = time.perf_counter() - started
     in_doubt = any(finding.p < DOUBT for finding in findings)
-    again = [trial.test(fresh(seed, k), size) for k in range(1, 1 + RETRIES)] if in_doubt else []
+    again = [trial.test(another_seed(seed, k), size) for k in range(1, 1 + RETRIES)] if in_doubt else []
     for number, finding in enumerate(findings):
         retries = [retry[number] for retry in again] if finding.p < DOUBT else []
         yield Row(trial.name, size, seconds, finding, retries)
@@ -111,9 +111,9 @@ def printed(row: Row) -> str:
 
 
 def summary(rows: list[Row]) -> str:
-    """Return a table in Markdown with a row for each trial, and the least probable of its figures."""
+    """Return a Markdown table with a row for each trial and its least probable figure."""
     lines = [
-        "| trial | values | figures | the farthest of them | found | p | seconds |",
+        "| trial | values | figures | least probable figure | result | p | seconds |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, of_trial in itertools.groupby(rows, key=lambda row: row.trial):
@@ -127,7 +127,7 @@ def summary(rows: list[Row]) -> str:
 
 
 def record(rows: list[Row], seed: int) -> dict[str, Any]:
-    """Return what was found, for JSON."""
+    """Return the results for JSON."""
     about = {"fastkaiming": fk.__version__, "stream": fk.STREAM_VERSION, "isa": fk.isa(), "seed": seed}
     found = [
         {
@@ -146,12 +146,12 @@ def record(rows: list[Row], seed: int) -> dict[str, Any]:
 def main(arguments: list[str] | None = None) -> int:
     """Print the table row by row."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="with as many values as the unit tests take")
-    parser.add_argument("--only", default="", metavar="TEXT", help="the trials whose name has this text")
-    parser.add_argument("--seed", type=int, default=SEED, help="of all trials (default: %(default)s)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+    parser.add_argument("--quick", action="store_true", help="use as few values as the unit tests")
+    parser.add_argument("--only", default="", metavar="TEXT", help="run only trials whose name contains this text")
+    parser.add_argument("--seed", type=int, default=SEED, help="the seed of all trials (default: %(default)s)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to this file")
     options = parser.parse_args(arguments)
-    print("| what | values | figure | found | p | |\n| --- | --- | --- | --- | --- | --- |")
+    print("| trial | values | figure | result | p | |\n| --- | --- | --- | --- | --- | --- |")
     rows = []
     for trial in TRIALS:
         if options.only in trial.name:

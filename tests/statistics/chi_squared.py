@@ -1,4 +1,4 @@
-"""Pearson's test of counts against what was expected, for the tests of distributions."""
+"""Pearson's chi-squared test of counts, for the tests of distributions."""
 
 import math
 from typing import Any
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 
 def sigmas(counts: NDArray[Any], expected: Any) -> float:
-    """Return Pearson's statistic, less its mean, in standard deviations.
+    """Return Pearson's statistic minus its mean, in standard deviations.
 
     Wilson & Hilferty, "The distribution of chi-square", PNAS 17 (1931): its cube root is nearly normal.
     """

@@ -1,4 +1,4 @@
-"""Values tell nothing of each other: along an array, within a pair, across seams, seeds, streams and names."""
+"""Independence of values: along an array, within a pair, and across chunk borders, seeds, streams and names."""
 
 import itertools
 import math
@@ -8,21 +8,21 @@ from typing import Any
 import numpy as np
 import verdicts
 from numpy.typing import NDArray
-from sampling import PIECE, Array, Draw, standardized, swept, total
+from sampling import BLOCK, Array, Draw, map_blocks, standardized, total
 from verdicts import Finding
 
 import fastkaiming as fk
 from fastkaiming import _core
 
-CHUNK = _core.CHUNK_ELEMENTS  # of the core, which threads take one after the other
+CHUNK = _core.CHUNK_ELEMENTS  # chunks of the core, which threads fill in turn
 LAGS = (1, 2, 3, 4, 7, 8, 16, 17, CHUNK - 1, CHUNK, CHUNK + 1)
 GRID = 256
-TAIL = 5.0  # a pair is farther out than that once in 270,000
-DIGITS = 1e-13  # what is left of a radius, relatively, after its two values were rounded
+TAIL = 5.0  # one pair in 270,000 is farther from zero
+DIGITS = 1e-13  # the relative error of a radius after its two values were rounded
 
 
 def autocorrelation(seed: int, size: int, draw: Draw = fk.normal_) -> list[Finding]:
-    """Sum products of values some elements apart, and of their squares; at lag 0, the variance."""
+    """Test the autocorrelation of values and of their squares at several lags, and the variance at lag 0."""
     spread = 2.0 if draw is fk.normal_ else 0.8  # the variance of a square
 
     def sums(values: Array) -> NDArray[np.float64]:
@@ -32,7 +32,9 @@ def autocorrelation(seed: int, size: int, draw: Draw = fk.normal_) -> list[Findi
         pairs = [(np.dot(z[:count], z[lag:][:count]), np.dot(squares[:count], squares[lag:][:count])) for lag in LAGS]
         return np.array([(np.sum(squares[:count]), 0.0), *pairs])
 
-    (variance, _), *lagged = total(swept(sums, fk.Key(seed), size + LAGS[-1], draw, overlap=LAGS[-1])) / math.sqrt(size)
+    (variance, _), *lagged = total(map_blocks(sums, fk.Key(seed), size + LAGS[-1], draw, overlap=LAGS[-1])) / math.sqrt(
+        size
+    )
     findings = [verdicts.of_sigmas("lag 0", variance / math.sqrt(spread))]
     for lag, (product, squares) in zip(LAGS, lagged, strict=True):
         findings += [
@@ -43,7 +45,7 @@ def autocorrelation(seed: int, size: int, draw: Draw = fk.normal_) -> list[Findi
 
 
 def radius_and_angle(seed: int, size: int, dtype: Any = np.float32) -> list[Finding]:
-    """Count the two values of a pair as radius and angle, on a grid of cells of equal probability."""
+    """Test radius and angle of the pairs of values, on a grid of cells of equal probability."""
 
     def counts(values: Array) -> NDArray[np.int64]:
         even, odd = values.astype(np.float64).reshape(-1, 2).T
@@ -52,7 +54,7 @@ def radius_and_angle(seed: int, size: int, dtype: Any = np.float32) -> list[Find
         rows, columns = (np.minimum((GRID * each).astype(np.int64), GRID - 1) for each in (radius, turn))
         return np.bincount(GRID * rows + columns, minlength=GRID * GRID)
 
-    found = total(swept(counts, fk.Key(seed), size, dtype=dtype))
+    found = total(map_blocks(counts, fk.Key(seed), size, dtype=dtype))
     grid = found.reshape(GRID, GRID)
     pairs = size // 2
     return [
@@ -63,14 +65,14 @@ def radius_and_angle(seed: int, size: int, dtype: Any = np.float32) -> list[Find
 
 
 def equal_radii(seed: int, size: int) -> list[Finding]:
-    """Pairs of double precision far out whose radius is that of another; one of 32 bits would repeat itself."""
+    """Count equal radii of pairs far from zero in double precision; radii from 32 bits would repeat."""
 
     def radii(values: Array) -> NDArray[np.float64]:
         even, odd = values.reshape(-1, 2).T
         squares = even * even + odd * odd
         return np.asarray(np.sqrt(squares[squares > TAIL * TAIL]))
 
-    found = np.sort(np.concatenate(list(swept(radii, fk.Key(seed), size, dtype=np.float64))))
+    found = np.sort(np.concatenate(list(map_blocks(radii, fk.Key(seed), size, dtype=np.float64))))
     tail = math.exp(-TAIL * TAIL / 2)
     equal = int(np.count_nonzero(np.diff(found) < DIGITS * found[1:]))
     # Neighbours among n radii of density r * exp((TAIL**2 - r**2) / 2) are closer than d in n**2 / 2 * TAIL * d cases.
@@ -78,12 +80,12 @@ def equal_radii(seed: int, size: int) -> list[Finding]:
     by_32_bits = found.size**2 / 2 / (2**32 * tail)
     return [
         verdicts.of_rare(f"pairs beyond {TAIL}", found.size, size / 2 * tail),
-        verdicts.of_rare(f"equal radii, where 32 bits would give {by_32_bits:,.0f}", equal, expected),
+        verdicts.of_rare(f"equal radii (32-bit radii would give {by_32_bits:,.0f})", equal, expected),
     ]
 
 
 def correlations(arrays: Sequence[Array], pairs: Sequence[tuple[int, int]], what: str) -> list[Finding]:
-    """Return the farthest correlation of the given pairs, of values and of squares, and all of them together."""
+    """Test the largest correlation of the given pairs, of values and of squares, and the sum of all squares."""
     z = [np.asarray(array, np.float64) for array in arrays]
     squares = [(each * each - 1.0) / math.sqrt(2.0) for each in z]
     found = np.array(
@@ -92,7 +94,7 @@ def correlations(arrays: Sequence[Array], pairs: Sequence[tuple[int, int]], what
     farthest = float(np.max(np.abs(found)))
     p = -math.expm1(found.size * math.log1p(-verdicts.two_sided(farthest))) if farthest > 0 else 1.0
     return [
-        Finding(f"{what}: farthest of {found.size:,} correlations", f"{farthest:.2f} sigma", p),
+        Finding(f"{what}: largest of {found.size:,} correlations", f"{farthest:.2f} sigma", p),
         verdicts.of_sigmas(
             f"{what}: sum of their squares", (np.sum(found**2) - found.size) / math.sqrt(2 * found.size)
         ),
@@ -100,7 +102,7 @@ def correlations(arrays: Sequence[Array], pairs: Sequence[tuple[int, int]], what
 
 
 def neighbouring_keys(seed: int, size: int) -> list[Finding]:
-    """Seeds that differ by one or in one bit, streams that do, and streams of names that are nearly the same."""
+    """Test keys whose seeds or streams differ by one or in one bit, and streams of similar names."""
     generator = fk.Generator(seed)
     families = {
         "seeds s and s + 1": [fk.Key((seed + i) % 2**64) for i in range(65)],
@@ -119,8 +121,8 @@ def neighbouring_keys(seed: int, size: int) -> list[Finding]:
     return findings
 
 
-def seams(seed: int, size: int) -> list[Finding]:
-    """Look at the elements around borders of chunks, which threads and shards are cut at."""
+def chunk_borders(seed: int, size: int) -> list[Finding]:
+    """Test the elements around the borders of chunks, at which threads and shards are divided."""
     key, whole = fk.Key(seed), (size + 1) * CHUNK
     around = [
         fk.normal(
@@ -138,10 +140,10 @@ def seams(seed: int, size: int) -> list[Finding]:
 
 
 def one_index_of_many_seeds(seed: int, size: int) -> list[Finding]:
-    """Take the same element from as many seeds in sequence: moments, bins, and neighbours."""
+    """Test the same element of consecutive seeds: moments, bins and correlation of neighbours."""
     z = np.empty(size, np.float32)
     for i in range(size):
-        fk.normal_(z[i : i + 1], rng=fk.Key((seed + i) % 2**64), global_shape=(PIECE,), index=(slice(1234, 1235),))
+        fk.normal_(z[i : i + 1], rng=fk.Key((seed + i) % 2**64), global_shape=(BLOCK,), index=(slice(1234, 1235),))
     doubles = z.astype(np.float64)
     turns = np.array([0.5 * math.erfc(-each / math.sqrt(2)) for each in doubles])
     return [

@@ -1,4 +1,4 @@
-"""Single values follow their distribution: moments, bins, tails, and repetitions no more often than chance has them."""
+"""The distribution of single values: moments, bins, tails, and the number of repeated values."""
 
 import math
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import verdicts
 from numpy.typing import NDArray
-from sampling import PIECE, Array, Draw, standardized, swept, symmetric_uniform_, total
+from sampling import BLOCK, Array, Draw, map_blocks, standardized, symmetric_uniform_, total
 from verdicts import Finding
 
 import fastkaiming as fk
@@ -24,7 +24,7 @@ def normal_moment(k: int) -> float:
 
 
 def uniform_moment(k: int) -> float:
-    """E[z**k] where z is uniform from -sqrt(3) to sqrt(3): sqrt(3)**k / (k + 1), or 0."""
+    """E[z**k] for z uniform from -sqrt(3) to sqrt(3): sqrt(3)**k / (k + 1), or 0."""
     return 0.0 if k % 2 else 3.0 ** (k // 2) / (k + 1)
 
 
@@ -33,14 +33,14 @@ def moment_of(draw: Draw) -> Callable[[int], float]:
 
 
 def moments(seed: int, size: int, draw: Draw = fk.normal_, dtype: Any = np.float32) -> list[Finding]:
-    """Moments 1 to 8, each against its standard error."""
+    """Test the moments 1 to 8 with their standard errors."""
 
     def sums(values: Array) -> NDArray[np.float64]:
         z = standardized(values, draw)
         power = np.ones_like(z)
         return np.array([np.sum(np.multiply(power, z, out=power)) for _ in range(POWERS)])
 
-    means = total(swept(sums, fk.Key(seed), size, draw, dtype)) / size
+    means = total(map_blocks(sums, fk.Key(seed), size, draw, dtype)) / size
     exact = moment_of(draw)
     return [
         verdicts.of_sigmas(f"moment {k}", (mean - exact(k)) / math.sqrt((exact(2 * k) - exact(k) ** 2) / size))
@@ -51,12 +51,12 @@ def moments(seed: int, size: int, draw: Draw = fk.normal_, dtype: Any = np.float
 def normal_edges() -> tuple[Array, NDArray[np.float64]]:
     """Return inner edges of BINS bins of float32, and the probabilities of numbers that round into each.
 
-    A bin has the numbers from its lower edge up to, and without, its upper one; what rounds to those lies between
-    the midpoints of each edge and the number before it.
+    A bin contains the numbers from its lower edge up to, but excluding, its upper edge. Values that are rounded to
+    these numbers lie between the midpoints of each edge and the number before it.
     """
     edges = np.array([NormalDist().inv_cdf(k / BINS) for k in range(1, BINS)], np.float32)
     midpoints = (edges.astype(np.float64) + np.nextafter(edges, np.float32(-np.inf))) / 2
-    # The nearer tail is what keeps its digits.
+    # Computing from the nearer tail avoids cancellation.
     tails = np.array([math.erfc(abs(point) / math.sqrt(2)) / 2 for point in midpoints])
     below = np.concatenate([[0.0], tails[midpoints < 0]])
     above = np.concatenate([tails[midpoints >= 0], [0.0]])
@@ -65,7 +65,7 @@ def normal_edges() -> tuple[Array, NDArray[np.float64]]:
 
 
 def normal_bins(seed: int, size: int) -> list[Finding]:
-    """Bins of equal probability, with exact edges."""
+    """Test bins of equal probability with exact edges."""
     edges, probabilities = normal_edges()
 
     def counts(values: Array) -> NDArray[np.int64]:
@@ -73,30 +73,30 @@ def normal_bins(seed: int, size: int) -> list[Finding]:
         below = np.searchsorted(values, edges)
         return np.diff(below, prepend=0, append=values.size)
 
-    found = total(swept(counts, fk.Key(seed), size, piece=min(size, 4 * PIECE)))
+    found = total(map_blocks(counts, fk.Key(seed), size, block=min(size, 4 * BLOCK)))
     return [verdicts.of_counts("values", found, size * probabilities)]
 
 
 def uniform_bins(seed: int, size: int) -> list[Finding]:
-    """Bins of as many numbers each."""
+    """Test bins with the same number of floating-point numbers each."""
 
     def counts(values: Array) -> NDArray[np.int64]:
         bins = ((values.astype(np.float64) + 1.0) * (BINS / 2)).astype(np.int64)
         return np.bincount(bins, minlength=BINS)
 
-    found = total(swept(counts, fk.Key(seed), size, symmetric_uniform_))
+    found = total(map_blocks(counts, fk.Key(seed), size, symmetric_uniform_))
     return [verdicts.of_counts("values", found, size / BINS)]
 
 
 def tails(seed: int, size: int, dtype: Any = np.float32) -> list[Finding]:
-    """Count what is far out, on either side, take the farthest of all, and count zeros, of which there are none."""
+    """Test the counts of values far from zero on either side, the largest value, and that no value is zero."""
 
     def outliers(values: Array) -> tuple[Array, int]:
         far = values[np.abs(values) > DISTANCES[0]]
         return far, values.size - int(np.count_nonzero(values))
 
-    pieces = list(swept(outliers, fk.Key(seed), size, dtype=dtype))
-    far = np.concatenate([piece for piece, _ in pieces]).astype(np.float64)
+    blocks = list(map_blocks(outliers, fk.Key(seed), size, dtype=dtype))
+    far = np.concatenate([block for block, _ in blocks]).astype(np.float64)
     findings = []
     for distance in DISTANCES:
         expected = size * math.erfc(distance / math.sqrt(2)) / 2
@@ -106,8 +106,8 @@ def tails(seed: int, size: int, dtype: Any = np.float32) -> list[Finding]:
     if far.size:
         largest = float(np.max(np.abs(far)))
         beyond = size * math.erfc(largest / math.sqrt(2))
-        findings.append(verdicts.of_largest("the farthest value", largest, beyond))
-    zeros = sum(count for _, count in pieces)
+        findings.append(verdicts.of_largest("the largest magnitude", largest, beyond))
+    zeros = sum(count for _, count in blocks)
     return [*findings, Finding("zeros", f"{zeros}, none expected", 0.0 if zeros else 1.0)]
 
 
@@ -129,7 +129,7 @@ def powers_of_probabilities(normal: bool) -> tuple[float, float]:
 
 
 def repetitions(seed: int, size: int, draw: Draw = fk.normal_) -> list[Finding]:
-    """Pairs of equal values among each piece, against how many chance has among float32."""
+    """Test the number of pairs of equal float32 values."""
 
     def equal_pairs(values: Array) -> int:
         values.sort()
@@ -137,10 +137,10 @@ def repetitions(seed: int, size: int, draw: Draw = fk.normal_) -> list[Finding]:
         runs = np.diff(ends, prepend=-1)
         return int(np.sum(runs * (runs - 1) // 2))
 
-    piece = min(size, PIECE)
-    count = sum(swept(equal_pairs, fk.Key(seed), size, draw, piece=piece))
+    block = min(size, BLOCK)
+    count = sum(map_blocks(equal_pairs, fk.Key(seed), size, draw, block=block))
     square, cube = powers_of_probabilities(draw is fk.normal_)
-    pairs, triples = math.comb(piece, 2), math.comb(piece, 3)
-    expected = size // piece * pairs * square
-    variance = size // piece * (pairs * (square - square**2) + 6 * triples * (cube - square**2))
+    pairs, triples = math.comb(block, 2), math.comb(block, 3)
+    expected = size // block * pairs * square
+    variance = size // block * (pairs * (square - square**2) + 6 * triples * (cube - square**2))
     return [verdicts.of_sigmas("pairs of equal values", (count - expected) / math.sqrt(variance))]

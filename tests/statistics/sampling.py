@@ -1,4 +1,4 @@
-"""Arrays of any length, drawn piece by piece as parts of the whole, on every CPU, and never held in memory."""
+"""Samples of any length, generated block by block as parts of the whole on all CPUs, without storing all values."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -14,21 +14,21 @@ Array = NDArray[Any]
 Draw = Callable[..., Any]
 T = TypeVar("T")
 
-PIECE = 1 << 20
-GOLDEN = 0x9E3779B97F4A7C15  # 2**64 over the golden ratio; its multiples are far from each other
+BLOCK = 1 << 20
+GOLDEN = 0x9E3779B97F4A7C15  # 2**64 divided by the golden ratio; its multiples are far from each other
 
 
 def symmetric_uniform_(out: Array, **where: Any) -> Array:
-    """Fill with numbers from -1 to 1, which are odd multiples of 2**-24, or of 2**-53, without any rounding."""
+    """Fill with uniform values from -1 to 1, which are odd multiples of 2**-24 or 2**-53 without rounding."""
     return np.asarray(fk.uniform_(out, -1.0, 1.0, **where))
 
 
-def fresh(seed: int, times: int) -> int:
-    """Return another seed, as good as any."""
+def another_seed(seed: int, times: int) -> int:
+    """Return another seed for a retry."""
     return (seed + times * GOLDEN) % 2**64
 
 
-def swept(
+def map_blocks(
     measure: Callable[[Array], T],
     key: fk.Key,
     size: int,
@@ -36,18 +36,18 @@ def swept(
     dtype: Any = np.float32,
     *,
     overlap: int = 0,
-    piece: int = PIECE,
+    block: int = BLOCK,
 ) -> Iterator[T]:
-    """Return what ``measure`` gives for each piece of an array, which ``overlap`` elements of the next may follow."""
+    """Yield ``measure(block)`` for each block of an array; blocks include ``overlap`` elements of the next one."""
 
     def one(begin: int) -> T:
-        stop = min(begin + piece + overlap, size)
+        stop = min(begin + block + overlap, size)
         values = np.empty(stop - begin, dtype)
         draw(values, rng=key, global_shape=(size,), index=(slice(begin, stop),), threads=1)
         return measure(values)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        yield from pool.map(one, range(0, size - overlap, piece))
+        yield from pool.map(one, range(0, size - overlap, block))
 
 
 def total(results: Iterator[Any]) -> Any:

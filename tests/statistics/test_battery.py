@@ -1,4 +1,4 @@
-"""The quick battery passes, and every trial of it fails where what it looks for is there."""
+"""The quick battery passes, and its trials fail if the values have a flaw."""
 
 import math
 import subprocess
@@ -25,7 +25,7 @@ Array = NDArray[Any]
 
 
 @pytest.mark.parametrize("trial", TRIALS, ids=lambda trial: trial.name)
-def test_quick_battery(trial: Trial) -> None:
+def test_quick_battery_passes(trial: Trial) -> None:
     rows = list(battery.rows_of(trial, SEED, quick=True))
     assert rows
     assert not [battery.printed(row) for row in rows if not row.passed]
@@ -36,7 +36,7 @@ def follows_its_neighbour(values: Array) -> Array:
 
 
 def larger_where_positive(values: Array) -> Array:
-    """Make the radius depend on the angle, but for the first quarter of a turn."""
+    """Make the radius larger in the first quadrant, so that it depends on the angle."""
     pairs = values.reshape(-1, 2)
     return np.asarray(np.where(np.all(pairs > 0, axis=1)[:, None], np.float32(1.03) * pairs, pairs).reshape(-1))
 
@@ -65,12 +65,14 @@ FLAWS: list[tuple[str, Any, Callable[[Array], Array]]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "room", "flaw"), FLAWS, ids=[flaw[0] for flaw in FLAWS])
-def test_flaw_is_found(monkeypatch: pytest.MonkeyPatch, name: str, room: Any, flaw: Callable[[Array], Array]) -> None:
+@pytest.mark.parametrize(("name", "module", "flaw"), FLAWS, ids=[flaw[0] for flaw in FLAWS])
+def test_trial_detects_flaw(
+    monkeypatch: pytest.MonkeyPatch, name: str, module: Any, flaw: Callable[[Array], Array]
+) -> None:
     def flawed(measure: Callable[[Array], Any], *arguments: Any, **options: Any) -> Iterator[Any]:
-        return sampling.swept(lambda values: measure(flaw(values)), *arguments, **options)
+        return sampling.map_blocks(lambda values: measure(flaw(values)), *arguments, **options)
 
-    monkeypatch.setattr(room, "swept", flawed)
+    monkeypatch.setattr(module, "map_blocks", flawed)
     trial = next(trial for trial in TRIALS if trial.name == name)
     assert verdicts.worst(trial.test(SEED, trial.quick)).p < ALARM
 
@@ -84,17 +86,17 @@ KEYS: list[tuple[str, Callable[[fk.Key], fk.Key]]] = [
 
 
 @pytest.mark.parametrize(("family", "confused"), KEYS, ids=[family for family, _ in KEYS])
-def test_keys_that_are_one_are_found(
+def test_equal_keys_are_detected(
     monkeypatch: pytest.MonkeyPatch, family: str, confused: Callable[[fk.Key], fk.Key]
 ) -> None:
-    honest = fk.normal
-    monkeypatch.setattr(fk, "normal", lambda size, rng: honest(size, rng=confused(rng)))
+    original = fk.normal
+    monkeypatch.setattr(fk, "normal", lambda size, rng: original(size, rng=confused(rng)))
     findings = dependence.neighbouring_keys(SEED, 1 << 10)
     assert min(finding.p for finding in findings if finding.what.startswith(family)) < ALARM
 
 
 def trial_of(*probabilities: float) -> Trial:
-    """Return a trial that finds these, one after the other."""
+    """Return a trial that returns these p-values in turn."""
     found = iter(probabilities)
     return Trial("a trial", lambda _seed, _size: [Finding("a figure", "0", next(found))], 1, 1)
 
@@ -103,7 +105,7 @@ def trial_of(*probabilities: float) -> Trial:
     ("probabilities", "passed"),
     [((1e-3,), True), ((1e-10,), False), ((1e-5, 0.1, 0.2, 0.3), True), ((1e-5, 0.1, 0.2, 1e-5), False)],
 )
-def test_doubt_is_looked_at_again(probabilities: tuple[float, ...], passed: bool) -> None:
+def test_figures_in_doubt_are_repeated(probabilities: tuple[float, ...], passed: bool) -> None:
     if passed or probabilities[0] > ALARM:
         rows = list(battery.rows_of(trial_of(*probabilities), 0, quick=True))
     else:
@@ -113,14 +115,14 @@ def test_doubt_is_looked_at_again(probabilities: tuple[float, ...], passed: bool
 
 @pytest.mark.parametrize(
     ("count", "mean", "p"),
-    [  # sums of exp(-mean) mean**k / k!, by hand
+    [  # sums of exp(-mean) mean**k / k!, computed by hand
         (0, 2.0, 2 * math.exp(-2)),
         (1, 0.5, 2 * (1 - math.exp(-0.5))),
         (3, 1.0, 2 * (1 - 2.5 * math.exp(-1))),
         (0, 1e-9, 1.0),
     ],
 )
-def test_poisson(count: int, mean: float, p: float) -> None:
+def test_two_sided_poisson_probability(count: int, mean: float, p: float) -> None:
     assert math.isclose(verdicts.poisson_two_sided(count, mean), p, rel_tol=1e-12)
 
 
@@ -128,7 +130,7 @@ def test_poisson_is_nearly_normal_far_from_zero() -> None:
     assert math.isclose(verdicts.poisson_two_sided(10**6 + 3000, 1e6), verdicts.two_sided(3.0), rel_tol=0.01)
 
 
-def test_rank_over_two_elements() -> None:
+def test_rank_over_gf2() -> None:
     identity = np.left_shift(np.uint32(1), np.arange(32, dtype=np.uint32))
     dependent = identity.copy()
     dependent[5] = dependent[6] ^ dependent[7]
@@ -137,7 +139,7 @@ def test_rank_over_two_elements() -> None:
 
 
 def test_pipe_writes_the_words_in_order() -> None:
-    count = sampling.PIECE + 5  # more than one piece
+    count = sampling.BLOCK + 5  # more than one block
     program = [sys.executable, raw_words.__file__, "7"]
     with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -148,7 +150,7 @@ def test_pipe_writes_the_words_in_order() -> None:
     assert np.array_equal(piped, reference.words(reference.Place(reference.philox_key(7), 0, 0, count)))
 
 
-def test_bins_of_normals_have_all_of_the_probability() -> None:
+def test_probabilities_of_normal_bins_sum_to_one() -> None:
     edges, probabilities = marginals.normal_edges()
     assert np.all(np.diff(edges) > 0)
     assert math.isclose(math.fsum(probabilities), 1.0, rel_tol=1e-12)

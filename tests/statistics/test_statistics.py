@@ -1,7 +1,7 @@
-"""What is drawn follows its distribution: moments, distribution functions, tails, and independence.
+"""Values follow their distribution: moments, distribution functions, tails, and independence.
 
-Seeds are fixed, so that a verdict is the same in every run. For other seeds a threshold would be passed about once in a
-billion tries: it is SIGMAS standard errors of a statistic that is nearly normal, or a probability of ALARM.
+Seeds are fixed, so that the verdict is the same in every run. For other seeds, a threshold would be exceeded about once
+in a billion runs: it is SIGMAS standard errors of a nearly normal statistic, or a p-value of ALARM.
 """
 
 import itertools
@@ -29,7 +29,7 @@ EACH_FLOAT = pytest.mark.parametrize("dtype", FLOATS)
 
 
 class Case(NamedTuple):
-    """An initializer, and what it should draw into an array of shape (2048, 2048)."""
+    """An initializer, and its expected distribution for an array of shape (2048, 2048)."""
 
     name: str
     fill: Callable[..., Any]
@@ -85,7 +85,7 @@ def sample(request: pytest.FixtureRequest) -> Sample:
 
 @pytest.fixture(scope="module")
 def probabilities(sample: Sample) -> Doubles:
-    """Pass enough of the sample through its distribution function, which should make it uniform on (0, 1)."""
+    """Return a part of the sample transformed by its distribution function, which makes it uniform on (0, 1)."""
     return np.asarray(sample.case.distribution.cdf(sample.values[: 1 << 18]))
 
 
@@ -106,7 +106,7 @@ def kolmogorov_smirnov(probabilities: Doubles) -> float:
 
 
 def chi_squared_sigmas(probabilities: Doubles, bins: int) -> float:
-    """Return Pearson's statistic over equiprobable bins, less its mean, in standard deviations."""
+    """Return Pearson's statistic over equiprobable bins minus its mean, in standard deviations."""
     counts = np.histogram(probabilities, bins, (0.0, 1.0))[0]
     return chi_squared.sigmas(counts, probabilities.size / bins)
 
@@ -114,8 +114,8 @@ def chi_squared_sigmas(probabilities: Doubles, bins: int) -> float:
 def correlation_sigmas(columns: Doubles, moment: Callable[[int], float]) -> Doubles:
     """Return the correlations of columns, of their squares, and of columns with squares, in standard errors.
 
-    Columns are of mean 0 and variance 1; their moments tell the variance of the squares. A column's correlations with
-    itself and with its own square are set to 0.
+    Columns must have mean 0 and variance 1; their moments give the variance of the squares. The correlations of a
+    column with itself and with its own square are set to 0.
     """
     squares = (columns**2 - 1) / math.sqrt(moment(4) - 1)
     both = np.hstack([columns, squares])
@@ -125,11 +125,11 @@ def correlation_sigmas(columns: Doubles, moment: Callable[[int], float]) -> Doub
 
 
 @pytest.mark.parametrize(("x", "probability"), [(0.82757, 0.5), (1.22385, 0.1), (1.35810, 0.05), (1.62762, 0.01)])
-def test_kolmogorov_is_smirnovs_table(x: float, probability: float) -> None:
+def test_kolmogorov_matches_smirnovs_table(x: float, probability: float) -> None:
     assert math.isclose(kolmogorov(x), probability, abs_tol=2e-5)
 
 
-def test_mean_variance_skewness_kurtosis(sample: Sample) -> None:
+def test_first_four_moments(sample: Sample) -> None:
     powers = np.ones_like(sample.z)
     for k in range(1, 5):
         powers *= sample.z
@@ -138,21 +138,21 @@ def test_mean_variance_skewness_kurtosis(sample: Sample) -> None:
         assert abs(np.mean(powers) - exact) < SIGMAS * standard_error, f"E[z**{k}]"
 
 
-def test_distribution_function(probabilities: Doubles) -> None:
+def test_kolmogorov_smirnov(probabilities: Doubles) -> None:
     assert ALARM < kolmogorov_smirnov(probabilities) < 1 - ALARM
 
 
-def test_equiprobable_bins(probabilities: Doubles) -> None:
+def test_chi_squared_over_equiprobable_bins(probabilities: Doubles) -> None:
     assert abs(chi_squared_sigmas(probabilities, 256)) < SIGMAS
 
 
 def test_neighbours_are_independent(sample: Sample) -> None:
-    # Eight elements are two blocks of single precision and four of double: pairs of one block, and of two.
+    # Eight elements are two Philox blocks in single precision and four in double precision.
     assert np.max(np.abs(correlation_sigmas(sample.z.reshape(-1, 8), sample.case.moment))) < SIGMAS
 
 
 @EACH_FLOAT
-def test_pairs_have_every_angle(dtype: Float) -> None:
+def test_angles_of_pairs_are_uniform(dtype: Float) -> None:
     even, odd = fk.normal((1 << 18, 2), dtype, rng=SEED).T
     turns = np.arctan2(odd, even, dtype=np.float64) / (2 * math.pi) + 0.5
     assert abs(chi_squared_sigmas(turns, 256)) < SIGMAS
@@ -160,31 +160,31 @@ def test_pairs_have_every_angle(dtype: Float) -> None:
 
 
 @EACH_FLOAT
-def test_tails(dtype: Float) -> None:
+def test_tails_have_the_expected_counts(dtype: Float) -> None:
     z = fk.normal(1 << 24, dtype, rng=SEED)
     for distance in (3.0, 4.0, 4.5):
         probability = math.erfc(distance / math.sqrt(2)) / 2
         standard_error = math.sqrt(z.size * probability * (1 - probability))
         for beyond in (z > distance, z < -distance):
             assert abs(np.count_nonzero(beyond) - z.size * probability) < SIGMAS * standard_error, distance
-    # How many are expected beyond the farthest is distributed exponentially.
+    # The expected number of values beyond the largest one has an exponential distribution.
     beyond_all = z.size * math.erfc(float(np.max(np.abs(z))) / math.sqrt(2))
     assert ALARM < beyond_all < -math.log(ALARM)
 
 
 @EACH_FLOAT
-def test_uniform_reaches_for_its_ends(dtype: Float) -> None:
+def test_uniform_values_come_close_to_both_bounds(dtype: Float) -> None:
     u = fk.uniform(1 << 24, dtype, rng=SEED).astype(np.float64)
     assert 0.0 < np.min(u) < -math.log(ALARM) / u.size
     assert 0.0 <= 1 - np.max(u) < -math.log(ALARM) / u.size
 
 
 @pytest.mark.parametrize(("dtype", "bits"), [(np.float32, 24), (np.float64, 53)])
-def test_symmetric_uniform_is_odd_multiples_with_fair_bits(dtype: Float, bits: int) -> None:
+def test_symmetric_uniform_values_are_odd_multiples_with_fair_bits(dtype: Float, bits: int) -> None:
     u = fk.uniform(1 << 20, dtype, -1.0, 1.0, rng=SEED).astype(np.float64)
     multiples = u * 2.0**bits
     assert np.all(np.abs(multiples) < 2.0**bits)
-    assert np.all(multiples % 2 == 1)  # so never 0
+    assert np.all(multiples % 2 == 1)  # so a value is never 0
     words = (multiples.astype(np.int64) - 1) // 2
     for bit in range(bits):
         ones = np.count_nonzero(words >> bit & 1)
@@ -209,7 +209,7 @@ def test_neighbouring_keys_differ_in_half_of_their_bits() -> None:
 
 @EACH_FLOAT
 @pytest.mark.parametrize("key", [lambda i: fk.Key(i), lambda i: fk.Key(SEED, i)], ids=["seeds", "streams"])
-def test_first_elements_of_consecutive_keys(dtype: Float, key: Callable[[int], fk.Key]) -> None:
+def test_first_elements_of_consecutive_keys_follow_the_distribution(dtype: Float, key: Callable[[int], fk.Key]) -> None:
     first = np.concatenate([fk.normal(4, dtype, rng=key(i)) for i in range(4096)])
     probabilities = np.asarray(fk.Normal().cdf(first))
     assert ALARM < kolmogorov_smirnov(probabilities) < 1 - ALARM

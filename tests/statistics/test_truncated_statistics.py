@@ -1,9 +1,9 @@
 """Truncated normals follow their distribution: over equiprobable bins, in the tails, and at the bounds.
 
-Every value is counted in a cell, a run of neighbouring numbers of its format, and the exact probability of a cell is
-the normal one between the midpoints at which it ends: where few numbers lie between the bounds, rounding is most of
-what there is to see. Seeds are fixed, so that a verdict is the same in every run; for other seeds a threshold would be
-passed about once in a billion tries.
+Values are counted in cells, which are ranges of neighbouring floating-point numbers. The exact probability of a cell is
+the normal probability between the midpoints at its ends, so that rounding is included; it matters if few numbers lie
+between the bounds. Seeds are fixed, so that the verdict is the same in every run. For other seeds, a threshold would be
+exceeded about once in a billion runs.
 """
 
 import math
@@ -25,8 +25,8 @@ ALARM = 1e-9
 KEY = fk.Key(20150206, 3)
 CHUNK = 2**20
 CELL_BITS = 18
-FARTHEST = 12.0  # sigmas: of 2^32 values, none is expected out there, 2 * 2^32 * 1.8e-33
-FEW = 4.0  # times what is expected: single precision takes some more numbers for a bound than rounding to nearest does
+FARTHEST = 12.0  # sigmas; none of 2^32 values is expected beyond, 2 * 2^32 * 1.8e-33
+FEW = 4.0  # times the expected count: in single precision, more values equal a bound than rounding to nearest gives
 
 
 class Case(NamedTuple):
@@ -48,7 +48,7 @@ CASES = [
 
 
 def whole(values: NDArray[Any]) -> NDArray[Any]:
-    """Return which number of its format each value is, counted from 0.0; and from those numbers, their bits."""
+    """Return the index of each value among the numbers of its format (0 for 0.0), or the bits of an index."""
     bits = values.view(f"i{values.itemsize}")
     return np.asarray(bits ^ (bits >> (8 * bits.itemsize - 1) & np.iinfo(bits.dtype).max))
 
@@ -58,7 +58,7 @@ def values_of(numbers: NDArray[Any], dtype: Float) -> Doubles:
 
 
 class Cells:
-    """The numbers of a format between the bounds of a case, in order, in up to 2^18 cells of as many numbers each."""
+    """The numbers of a format between the bounds of a case, in up to 2^18 cells with the same number of numbers."""
 
     def __init__(self, case: Case, dtype: Float) -> None:
         self.dtype = dtype
@@ -69,7 +69,7 @@ class Cells:
         self.shift = max((self.last - self.first).bit_length() - CELL_BITS, 0)
         self.cells = ((self.last - self.first) >> self.shift) + 1
         starts = np.array(self.first) + (np.arange(1, self.cells) << self.shift)
-        self.below = np.array([0.0, *self.below_number(starts), 1.0])  # the probability below each start, and of all
+        self.below = np.array([0.0, *self.below_number(starts), 1.0])  # the probability below each start, and 1
 
     def of(self, values: NDArray[Any]) -> NDArray[np.intp]:
         """Return the cell of each value between the bounds."""
@@ -78,13 +78,13 @@ class Cells:
         return (numbers.view(f"u{numbers.itemsize}") >> self.shift).astype(np.intp)
 
     def below_number(self, numbers: NDArray[np.int64]) -> Doubles:
-        """Return the probability of values that are rounded to a number below the given ones."""
+        """Return the probability of values that are rounded to a number below the given one."""
         kind = f"i{np.dtype(self.dtype).itemsize}"
         here, before = (values_of(some.astype(kind), self.dtype) for some in (numbers, numbers - 1))
         return self.distribution_function(before / 2 + here / 2)
 
     def distribution_function(self, x: Doubles) -> Doubles:
-        """Return the probability below x, from the tail that is the smaller one at the lower bound."""
+        """Return the probability below x, computed from the tail that is smaller at the lower bound."""
         sign = 1 if self.a > 0 else -1
         at_x, at_a, at_b = (
             np.array([math.erfc(sign * point / self.std / math.sqrt(2)) for point in points])
@@ -94,7 +94,7 @@ class Cells:
 
 
 class Sample(NamedTuple):
-    """What was counted, and the exact probabilities below the start of each cell."""
+    """The counts of a sample, and its cells."""
 
     cells: Cells
     draws: int
@@ -125,7 +125,7 @@ def draw(case: Case, dtype: Float, draws: int) -> Sample:
         place: dict[str, Any] = {"global_shape": (draws,), "index": (slice(first, first + CHUNK),)}
         fk.trunc_normal_(values, std=case.std, a=case.a, b=case.b, rng=KEY, threads=2, **place)
         low, high = np.min(values), np.max(values)
-        assert cells.low <= low <= high <= cells.high  # which a NaN is not
+        assert cells.low <= low <= high <= cells.high  # false for NaN
         least, most = min(least, float(low)), max(most, float(high))
         at_low += int(np.count_nonzero(values == cells.low)) if low == cells.low else 0
         at_high += int(np.count_nonzero(values == cells.high)) if high == cells.high else 0
@@ -133,16 +133,24 @@ def draw(case: Case, dtype: Float, draws: int) -> Sample:
     return Sample(cells, draws, counts, least, most, at_low, at_high)
 
 
-DRAWS: list[tuple[Float, int, list[pytest.MarkDecorator]]] = [
-    (np.float32, 2**26, []),
-    (np.float64, 2**23, []),
-    (np.float32, 2**32, [pytest.mark.slow]),
-    (np.float64, 2**32, [pytest.mark.slow]),
-]
+DRAWS: list[tuple[Float, int]] = [(np.float32, 2**26), (np.float64, 2**23), (np.float32, 2**32), (np.float64, 2**32)]
+
+
+def marks_of(case: Case, dtype: Float, draws: int) -> list[pytest.MarkDecorator]:
+    if draws == 2**32:
+        return [pytest.mark.slow]
+    is_default = dtype is np.float64 or case is CASES[0]
+    return [] if is_default else [pytest.mark.extended]
+
+
 SAMPLES = [
-    pytest.param((case, dtype, draws), marks=marks, id=f"{case.name}-{dtype.__name__}-2^{draws.bit_length() - 1}")
+    pytest.param(
+        (case, dtype, draws),
+        marks=marks_of(case, dtype, draws),
+        id=f"{case.name}-{dtype.__name__}-2^{draws.bit_length() - 1}",
+    )
     for case in CASES
-    for dtype, draws, marks in DRAWS
+    for dtype, draws in DRAWS
 ]
 
 
@@ -151,8 +159,8 @@ def sample(request: pytest.FixtureRequest) -> Sample:
     return draw(*request.param)
 
 
-@pytest.mark.parametrize("bins", [16, 1024])  # few see a wrong mean or std better, many see a dent
-def test_equiprobable_bins(sample: Sample, bins: int) -> None:
+@pytest.mark.parametrize("bins", [16, 1024])  # few bins detect wrong moments better, many bins detect local errors
+def test_chi_squared_over_equiprobable_bins(sample: Sample, bins: int) -> None:
     starts = np.unique(np.searchsorted(sample.cells.below, np.arange(bins) / bins, "right") - 1)
     counts = np.add.reduceat(sample.counts, starts)
     expected = sample.draws * np.diff(sample.cells.below[starts], append=1.0)
@@ -160,7 +168,7 @@ def test_equiprobable_bins(sample: Sample, bins: int) -> None:
     assert abs(chi_squared.sigmas(counts, expected)) < SIGMAS
 
 
-def test_tails(sample: Sample) -> None:
+def test_tails_have_the_expected_counts(sample: Sample) -> None:
     counted = np.concatenate([[0], np.cumsum(sample.counts)])
     checked = 0
     for tail in (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6):
@@ -168,31 +176,31 @@ def test_tails(sample: Sample) -> None:
             start = int(np.argmin(np.abs(sample.cells.below - wanted)))
             probability = float(sample.cells.below[start])
             variance = sample.draws * probability * (1 - probability)
-            if variance > 500:  # else the binomial distribution is not yet normal
+            if variance > 500:  # otherwise the binomial distribution is not nearly normal
                 checked += 1
                 assert abs(counted[start] - sample.draws * probability) < SIGMAS * math.sqrt(variance), probability
     assert checked >= 6
 
 
-def test_no_holes(sample: Sample) -> None:
+def test_every_cell_has_values(sample: Sample) -> None:
     expected = sample.draws * np.diff(sample.cells.below)
     assert np.all(sample.counts[expected > 64] > 0)  # empty with a probability of exp(-64)
 
 
-def test_reaches_for_its_ends(sample: Sample) -> None:
-    # How many are expected beyond the farthest is distributed exponentially.
+def test_values_come_close_to_both_bounds(sample: Sample) -> None:
+    # The expected number of values beyond the largest one has an exponential distribution.
     assert sample.draws * sample.below(sample.least) < -math.log(ALARM)
     assert sample.draws * (1 - sample.not_above(sample.most)) < -math.log(ALARM)
 
 
-def test_no_atom_at_a_bound(sample: Sample) -> None:
+def test_bounds_are_not_too_frequent(sample: Sample) -> None:
     low, high = float(sample.cells.low), float(sample.cells.high)
     for count, probability in ((sample.at_low, sample.not_above(low)), (sample.at_high, 1 - sample.below(high))):
         assert count <= most_of_few(FEW * sample.draws * probability)
 
 
 def most_of_few(mean: float) -> float:
-    """Return what a binomial count of at most that mean exceeds with a probability below ALARM.
+    """Return a bound that a binomial count with at most this mean exceeds with a probability below ALARM.
 
     Bernstein's inequality: P(X >= mean + t) <= exp(-t**2 / 2 / (mean + t / 3)).
     """

@@ -1,7 +1,7 @@
-"""What a test found, as the probability of a result at least as far from what was expected; and what follows from it.
+"""Results of tests as p-values: the probability of a result at least as far from the expected one.
 
-A single p below ALARM fails. One below DOUBT is looked at again with fresh seeds, none of which may be in doubt again:
-of the thousand or so figures of a whole battery, a tenth of one is in doubt by chance.
+A single p below ALARM fails. If p is below DOUBT, the test is repeated with other seeds, and every repetition must be
+above DOUBT. Of the about thousand figures of a whole battery, 0.1 is expected to be in doubt by chance.
 """
 
 import math
@@ -17,7 +17,7 @@ DOUBT = 1e-4
 
 
 class Finding(NamedTuple):
-    """A figure, what it is in words, and how probable one as far out is; both far ends count."""
+    """A figure, its description, and its two-sided p-value."""
 
     what: str
     figure: str
@@ -30,22 +30,22 @@ def two_sided(z: float) -> float:
 
 
 def of_sigmas(what: str, z: float) -> Finding:
-    """Return the finding of a statistic that is standard normal."""
+    """Return the finding of a statistic with a standard normal distribution."""
     return Finding(what, f"{z:+.2f} sigma", two_sided(z))
 
 
 def of_counts(what: str, counts: NDArray[Any], expected: Any) -> Finding:
-    """Return the finding of Pearson's statistic; as many counts as expected too well are as bad as too few."""
+    """Return the finding of Pearson's statistic; it is two-sided, because too small a statistic is also an error."""
     return of_sigmas(f"{what}, chi-squared of {counts.size:,} bins", chi_squared.sigmas(counts, expected))
 
 
 def of_rare(what: str, count: int, expected: float) -> Finding:
-    """Return the finding of a count that is Poisson's, by its exact distribution."""
+    """Return the finding of a count with a Poisson distribution, computed exactly."""
     return Finding(what, f"{count:,}, {expected:,.6g} expected", poisson_two_sided(count, expected))
 
 
 def poisson_two_sided(count: int, mean: float) -> float:
-    """Return twice the probability of as many or more, or of as few or fewer, the smaller of both; at most 1."""
+    """Return twice the smaller of P(X >= count) and P(X <= count), at most 1."""
     farthest = max(count, math.ceil(mean)) + 40 * math.isqrt(math.ceil(mean) + 1) + 40
     k = np.arange(farthest + 1)
     log_factorials = np.concatenate([[0.0], np.cumsum(np.log(k[1:]))])
@@ -54,7 +54,10 @@ def poisson_two_sided(count: int, mean: float) -> float:
 
 
 def of_largest(what: str, largest: float, expected_beyond: float) -> Finding:
-    """Return the finding of the largest of many: how many were expected beyond it is distributed exponentially."""
+    """Return the finding of the largest of many values.
+
+    The expected number of values beyond the largest one has an exponential distribution.
+    """
     at_least, at_most = -math.expm1(-expected_beyond), math.exp(-expected_beyond)
     return Finding(what, f"{largest:.4f}, {expected_beyond:.3g} expected beyond", min(1.0, 2 * min(at_least, at_most)))
 

@@ -49,12 +49,14 @@ assert block_values != torch_values
 """
 
 
+@pytest.mark.extended
 def test_fork_is_safe_while_threads_open_blocks() -> None:
     loads = "[open_and_leave_a_block] * 2 + [generator.take] * 2"
     result = python(f"{BLOCKS}\nfork_under_load({loads}, fill_in_and_outside_of_blocks, 300)")
     assert result.stdout == "300 0\n", result.stderr
 
 
+@pytest.mark.extended
 def test_fork_is_safe_at_every_line_of_another_thread() -> None:
     program = f"""{BLOCKS}
 fork_at_every_line(open_and_leave_a_block, ["_accelerate.py"], fill_in_and_outside_of_blocks)
@@ -120,6 +122,7 @@ print(number > 10)
     assert result.stdout == "True\n", result.stderr
 
 
+@pytest.mark.extended
 def test_signal_handler_can_fork_at_every_line() -> None:
     """The child continues from the line at which the signal handler forked it."""
     program = f"""{BLOCKS}

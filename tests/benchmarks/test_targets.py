@@ -1,4 +1,4 @@
-"""The benchmark harness: its arithmetic on a fake clock, its table, and a quick run of the whole."""
+"""The benchmark harness: arithmetic on a fake clock, tables, and a quick run of targets.py."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 import calls  # noqa: E402
 import families  # noqa: E402
 import figures  # noqa: E402
-import floors  # noqa: E402
 import layouts  # noqa: E402
 import machine  # noqa: E402
+import targets  # noqa: E402
 from harness import Case, Figure, Result, Timed, UnavailableError, markdown, plain, race  # noqa: E402
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class Bench:
-    """Contestants that take given times, on one fake clock."""
+    """Creates contestants that take given times on a shared fake clock."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -42,7 +42,7 @@ class Bench:
         left: Iterator[float] = iter(seconds)
 
         def prepare() -> float:
-            self.now += 1000.0  # must not count
+            self.now += 1000.0  # must not be timed
             return next(left)
 
         def run(duration: float) -> None:
@@ -63,16 +63,16 @@ def no_detail(_: Result) -> str:
     return "detail"
 
 
-FASTER = Figure(lambda ours, theirs: theirs / ours, ".2f", "x", True, "seconds", no_detail)
-SLOWER = Figure(lambda ours, theirs: ours / theirs, ".2f", "x", False, "seconds", no_detail)
-ABSOLUTE = Figure(lambda ours, _: ours, ".1f", " s", False, "seconds", no_detail)
+FASTER = Figure(lambda cost, other: other / cost, ".2f", "x", True, "seconds", no_detail)
+SLOWER = Figure(lambda cost, other: cost / other, ".2f", "x", False, "seconds", no_detail)
+ABSOLUTE = Figure(lambda cost, _: cost, ".1f", " s", False, "seconds", no_detail)
 
 
-def test_cost_is_for_each_unit_and_leaves_out_the_preparation() -> None:
+def test_cost_is_per_unit_and_excludes_the_preparation() -> None:
     assert Bench().contestant("a", 6.0, units=4).cost() == 1.5
 
 
-def test_cost_leaves_out_the_freeing_of_what_was_made() -> None:
+def test_cost_excludes_freeing_the_result() -> None:
     bench = Bench()
 
     class Made:
@@ -97,24 +97,24 @@ def test_rounds_alternate_their_order_after_a_warm_up() -> None:
 
 def test_figure_is_the_median_of_the_round_ratios() -> None:
     # A machine that halves its speed in the second round and again in the third: the ratio of the medians is 2, but
-    # ours was 4, 2 and 3 times as fast.
+    # fastkaiming was 4, 2 and 3 times as fast.
     bench = Bench()
-    ours, theirs = bench.contestant("ours", 99, 1, 2, 4), bench.contestant("theirs", 99, 4, 4, 12)
-    result = Case("row", FASTER, 2, 4, ours, (theirs,)).measure(3)
+    own, other = bench.contestant("fastkaiming", 99, 1, 2, 4), bench.contestant("other", 99, 4, 4, 12)
+    result = Case("row", FASTER, 2, 4, own, (other,)).measure(3)
     assert result.quartiles == (2.5, 3.0, 3.5)
     assert result.reached == "minimum"
 
 
-def test_the_fastest_of_the_others_counts() -> None:
+def test_fastest_of_the_others_counts() -> None:
     bench = Bench()
-    ours, slow, fast = (bench.contestant(name, 99, *times) for name, *times in (("a", 4, 4), ("b", 1, 9), ("c", 2, 3)))
-    result = Case("row", FASTER, 1, 2, ours, (slow, fast)).measure(2)
+    own, slow, fast = (bench.contestant(name, 99, *times) for name, *times in (("a", 4, 4), ("b", 1, 9), ("c", 2, 3)))
+    result = Case("row", FASTER, 1, 2, own, (slow, fast)).measure(2)
     assert result.other == "c"
     assert result.quartiles[1] == pytest.approx((0.5 + 0.75) / 2)
 
 
-def test_a_row_that_is_compared_with_nothing() -> None:
-    result = Case("row", ABSOLUTE, 3, 2, Bench().contestant("ours", 99, 3, 1, 2)).measure(3)
+def test_row_without_other_contestants() -> None:
+    result = Case("row", ABSOLUTE, 3, 2, Bench().contestant("fastkaiming", 99, 3, 1, 2)).measure(3)
     assert result.other is None
     assert result.quartiles == (1.5, 2.0, 2.5)
     assert result.reached == "target"
@@ -133,17 +133,21 @@ def test_a_row_that_is_compared_with_nothing() -> None:
         (SLOWER, 4, 2, 4.1, "no"),
     ],
 )
-def test_minimum_and_target(figure: Figure, minimum: float, target: float, value: float, reached: str) -> None:
+def test_reached_level(figure: Figure, minimum: float, target: float, value: float, reached: str) -> None:
     bench = Bench()
-    ours, theirs = bench.contestant("ours"), bench.contestant("theirs")
-    costs = {"ours": [1.0], "theirs": [value]} if figure.higher_is_better else {"ours": [value], "theirs": [1.0]}
-    assert Result(Case("row", figure, minimum, target, ours, (theirs,)), costs).reached == reached
+    own, other = bench.contestant("fastkaiming"), bench.contestant("other")
+    costs = (
+        {"fastkaiming": [1.0], "other": [value]}
+        if figure.higher_is_better
+        else {"fastkaiming": [value], "other": [1.0]}
+    )
+    assert Result(Case("row", figure, minimum, target, own, (other,)), costs).reached == reached
 
 
-def result_of(figure: Figure, ours: list[float], other: str, theirs: list[float], itemsize: int = 4) -> Result:
+def result_of(figure: Figure, own: list[float], other: str, other_costs: list[float], itemsize: int = 4) -> Result:
     bench = Bench()
-    case = Case("row", figure, 0.42, 0.60, bench.contestant("ours"), (bench.contestant(other),), itemsize)
-    return Result(case, {"ours": ours, other: theirs})
+    case = Case("row", figure, 0.42, 0.60, bench.contestant("fastkaiming"), (bench.contestant(other),), itemsize)
+    return Result(case, {"fastkaiming": own, other: other_costs})
 
 
 def test_share_of_this_runs_store_bandwidth() -> None:
@@ -151,35 +155,35 @@ def test_share_of_this_runs_store_bandwidth() -> None:
     result = result_of(figures.SHARE, [0.2e-9, 0.25e-9, 0.2e-9], "plain stores", [0.125e-9, 0.125e-9, 0.1e-9])
     assert result.quartiles == pytest.approx((0.5, 0.5, 0.5625))
     assert figures.SHARE.detail(result) == (
-        "20.0 GB/s, 0.200 ns an element; 0.50 of this run's 32.0 GB/s (plain stores), 0.54 of the usual 37"
+        "20.0 GB/s, 0.200 ns per element; 0.50 of this run's 32.0 GB/s (plain stores), 0.54 of the usual 37"
     )
 
 
 @pytest.mark.parametrize(
     ("streams", "limits"), [(True, {"memset", "plain stores", "streaming stores"}), (False, {"memset", "plain stores"})]
 )
-def test_streaming_stores_compete_where_there_are_any(
+def test_streaming_stores_are_measured_if_supported(
     streams: bool, limits: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_core, "streams", lambda: streams)
-    shares = [row for row in floors.cases(floors.QUICK) if row.figure is figures.SHARE]
+    shares = [row for row in targets.cases(targets.QUICK) if row.figure is figures.SHARE]
     assert len(shares) == 10
     assert all({other.name for other in row.others} == limits for row in shares)
 
 
-def test_share_of_the_usual_store_bandwidth_where_this_runs_is_unusual() -> None:
-    # 8 bytes in 0.16 ns are 50 GB/s, unusually fast: 0.4 ns, that is 20 GB/s, are held against the usual 37.
+def test_share_of_the_usual_store_bandwidth_if_this_run_is_unusual() -> None:
+    # 8 bytes in 0.16 ns are 50 GB/s, unusually fast: 0.4 ns, that is 20 GB/s, are compared with the usual 37.
     result = result_of(figures.SHARE, [0.4e-9] * 3, "streaming stores", [0.16e-9] * 3, itemsize=8)
     assert result.quartiles[1] == pytest.approx(20 / 37)
     assert figures.SHARE.detail(result) == (
-        "20.0 GB/s, 0.400 ns an element; 0.40 of this run's 50.0 GB/s (streaming stores), 0.54 of the usual 37"
+        "20.0 GB/s, 0.400 ns per element; 0.40 of this run's 50.0 GB/s (streaming stores), 0.54 of the usual 37"
     )
 
 
 def test_speed_up_and_slowdown() -> None:
     result = result_of(figures.SPEED_UP, [0.2e-9], "NumPy", [9.8e-9])
     assert result.cells()[1:] == (
-        "49x (49 to 49)", "0.42x", "0.6x", "target", "0.2 ns an element against 9.8 (NumPy)",
+        "49x (49 to 49)", "0.42x", "0.6x", "target", "0.2 ns per element against 9.8 (NumPy)",
     )  # fmt: skip
     result = result_of(figures.SLOWDOWN, [3e-9], "plain stores", [2e-9])
     assert result.cells()[1] == "1.5x the time (1.5 to 1.5)"
@@ -187,29 +191,31 @@ def test_speed_up_and_slowdown() -> None:
 
 def test_microseconds_and_mebibytes() -> None:
     bench = Bench()
-    case = Case("call", figures.CALL_TIME, 8, 4, bench.contestant("ours"), (bench.contestant("torch"),))
-    call = Result(case, {"ours": [3.5e-6, 3.5e-6, 3.5e-6], "torch": [5e-6, 7e-6, 14e-6]})
+    case = Case("call", figures.CALL_TIME, 8, 4, bench.contestant("fastkaiming"), (bench.contestant("torch"),))
+    call = Result(case, {"fastkaiming": [3.5e-6, 3.5e-6, 3.5e-6], "torch": [5e-6, 7e-6, 14e-6]})
     assert call.cells()[1:] == (
         "3.50 us (3.50 to 3.50)", "8.00 us", "4.00 us", "target", "0.50 of the time of torch, 7.00 us",
     )  # fmt: skip
-    memory = Result(Case("memory", figures.MEMORY, 16, 1, bench.contestant("ours")), {"ours": [3 * 2**19]})
+    memory = Result(
+        Case("memory", figures.MEMORY, 16, 1, bench.contestant("fastkaiming")), {"fastkaiming": [3 * 2**19]}
+    )
     assert memory.cells()[1:5] == ("1.50 MiB (1.50 to 1.50)", "16.00 MiB", "1.00 MiB", "minimum")
 
 
 def test_milliseconds_of_a_model() -> None:
-    case = Case("model", families.WHOLE_CALL, 150, 60, Bench().contestant("ours"))
-    model = Result(case, {"ours": [0.05, 0.07, 0.08]})
+    case = Case("model", families.WHOLE_CALL, 150, 60, Bench().contestant("fastkaiming"))
+    model = Result(case, {"fastkaiming": [0.05, 0.07, 0.08]})
     assert model.cells()[1:] == (
-        "70.0 ms (60.0 to 75.0)", "150.0 ms", "60.0 ms", "minimum", "3 calls of init_, 7.00 us an array",
+        "70.0 ms (60.0 to 75.0)", "150.0 ms", "60.0 ms", "minimum", "3 calls of init_, 7.00 us per array",
     )  # fmt: skip
 
 
 @pytest.mark.parametrize("draw", ["normal", "uniform"])
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_narrow_rows_fill_as_many_elements_of_float32_likewise(dtype: str, draw: str) -> None:
-    rows = {row.name: row for row in layouts.cases(floors.shared_bytes, 2**16, figures.SPEED_UP)}
-    row = rows[f"{dtype} {draw}, elements a second against float32's"]
-    for contestant, stored in zip((row.ours, *row.others), (dtype, "float32"), strict=True):
+def test_narrow_rows_are_compared_with_the_same_number_of_float32_elements(dtype: str, draw: str) -> None:
+    rows = {row.name: row for row in layouts.cases(targets.shared_bytes, 2**16, figures.SPEED_UP)}
+    row = rows[f"{dtype} {draw}, elements per second against float32's"]
+    for contestant, stored in zip((row.fastkaiming, *row.others), (dtype, "float32"), strict=True):
         assert isinstance(contestant, Timed)
         weights = contestant.prepare()
         contestant.run(weights)
@@ -220,23 +226,23 @@ def test_narrow_rows_fill_as_many_elements_of_float32_likewise(dtype: str, draw:
 
 
 def rows_of_families() -> dict[str, Case]:
-    rows = families.cases(floors.shared_bytes, floors.QUICK, (), figures.SHARE, figures.SPEED_UP)
+    rows = families.cases(targets.shared_bytes, targets.QUICK, (), figures.SHARE, figures.SPEED_UP)
     return {row.name: row for row in rows}
 
 
-def test_truncated_rows_are_filled_between_their_bounds() -> None:
+def test_truncated_rows_lie_between_their_bounds() -> None:
     shares = [row for row in rows_of_families().values() if row.figure is figures.SHARE]
     expected = {(-2, 2): 0.88, (-0.2, 0.2): 0.02, (-1, 2.5): 0.76, (2, 9): 0.34}
     for row, (bounds, std) in zip(shares, expected.items(), strict=True):
-        assert isinstance(row.ours, Timed)
-        weights = row.ours.prepare()
-        row.ours.run(weights)
+        assert isinstance(row.fastkaiming, Timed)
+        weights = row.fastkaiming.prepare()
+        row.fastkaiming.run(weights)
         assert bounds[0] <= weights.min() < weights.max() <= bounds[1]
         assert weights.std() == pytest.approx(std, rel=0.05)
 
 
-def test_a_model_of_ten_thousand_arrays_of_4_kib() -> None:
-    model = rows_of_families()["init_ of 10,000 arrays of 4 KiB, whole call"].ours
+def test_model_row_fills_ten_thousand_arrays_of_4_kib() -> None:
+    model = rows_of_families()["init_ of 10,000 arrays of 4 KiB, whole call"].fastkaiming
     assert isinstance(model, Timed)
     params = model.prepare()
     assert len(params) == 10_000
@@ -247,17 +253,17 @@ def test_a_model_of_ten_thousand_arrays_of_4_kib() -> None:
     assert (params["layers.9999.weight"] == fastkaiming.kaiming_normal((16, 64), rng=key)).all()
 
 
-def test_without_torch_its_row_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_row_of_torch_is_unavailable_without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     result = rows_of_families()["float32 truncated normal, against torch"].measure(1)
     assert result.cells()[1:] == ("-", "60x", "90x", "-", "not measured: torch is not installed")
 
 
-def test_batches_of_calls_on_arrays(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_of_calls_fill_arrays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calls, "CALLS", 2)
     uniform, normal = calls.cases()[:2]
     for row, side, least in ((uniform, 16, 0.0), (normal, 64, -8.0)):
-        for contestant in (row.ours, *row.others):
+        for contestant in (row.fastkaiming, *row.others):
             assert isinstance(contestant, Timed)
             weights = contestant.prepare()
             weights.fill(np.nan)
@@ -266,7 +272,7 @@ def test_batches_of_calls_on_arrays(monkeypatch: pytest.MonkeyPatch) -> None:
             assert least <= weights.min() < weights.max() < 8
 
 
-def test_without_torch_its_calls_are_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_calls_of_torch_are_unavailable_without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     for row in calls.cases()[2:]:
         assert row.measure(1).cells()[-1] == "not measured: torch is not installed"
@@ -275,8 +281,8 @@ def test_without_torch_its_calls_are_not_measured(monkeypatch: pytest.MonkeyPatc
 @pytest.fixture
 def results() -> list[Result]:
     bench = Bench()
-    good = Case("first", FASTER, 2, 4, bench.contestant("ours", 9, 2, 2), (bench.contestant("theirs", 9, 6, 6),))
-    missing = Case("second", SLOWER, 1.5, 1.2, bench.contestant("ours", 9), (unavailable("other"),))
+    good = Case("first", FASTER, 2, 4, bench.contestant("fastkaiming", 9, 2, 2), (bench.contestant("other", 9, 6, 6),))
+    missing = Case("second", SLOWER, 1.5, 1.2, bench.contestant("fastkaiming", 9), (unavailable("other"),))
     return [case.measure(2) for case in (good, missing)]
 
 
@@ -296,7 +302,7 @@ def test_plain_rows(results: list[Result]) -> None:
     ]
 
 
-def test_records_hold_every_round(results: list[Result]) -> None:
+def test_records_contain_every_round(results: list[Result]) -> None:
     assert [result.record() for result in results] == [
         {
             "name": "first",
@@ -305,9 +311,9 @@ def test_records_hold_every_round(results: list[Result]) -> None:
             "median": 3.0,
             "quartiles": [3.0, 3.0],
             "reached": "minimum",
-            "other": "theirs",
+            "other": "other",
             "cost_unit": "seconds",
-            "costs": {"ours": [2.0, 2.0], "theirs": [6.0, 6.0]},
+            "costs": {"fastkaiming": [2.0, 2.0], "other": [6.0, 6.0]},
         },
         {"name": "second", "minimum": 1.5, "target": 1.2, "unavailable": "no such library here"},
     ]
@@ -318,24 +324,25 @@ def test_binary_size(nbytes: int, text: str) -> None:
     assert machine.binary_size(nbytes) == text
 
 
-def test_forced_isa_is_restored_and_a_foreign_one_refused() -> None:
+def test_selected_isa_is_restored_and_an_unsupported_one_is_unavailable() -> None:
     before = fastkaiming.isa()
-    with floors.selected_isa("scalar"):
+    with targets.selected_isa("scalar"):
         assert fastkaiming.isa() == "scalar"
     assert fastkaiming.isa() == before
-    with pytest.raises(UnavailableError, match="no mmx on this machine"), floors.selected_isa("mmx"):
+    with pytest.raises(UnavailableError, match="this machine does not support mmx"), targets.selected_isa("mmx"):
         pass
 
 
-def floors_py(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    program = [sys.executable, ROOT / "benchmarks" / "floors.py", *arguments]
+def targets_py(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    program = [sys.executable, ROOT / "benchmarks" / "targets.py", *arguments]
     same_package = {**os.environ, "PYTHONPATH": str(Path(fastkaiming.__file__).parents[1])}
     return subprocess.run(program, capture_output=True, text=True, check=False, env=same_package)
 
 
+@pytest.mark.extended
 def test_quick_run_of_the_whole_table(tmp_path: Path) -> None:
     files = "--json", tmp_path / "r.json", "--markdown", tmp_path / "r.md"
-    done = floors_py("--quick", "--rounds", "2", *files, "--baseline", sys.executable)
+    done = targets_py("--quick", "--rounds", "2", *files, "--baseline", sys.executable)
     assert (done.returncode, done.stderr) == (0, "")
     record: dict[str, Any] = json.loads((tmp_path / "r.json").read_text())
     assert record["machine"]["fastkaiming"] == fastkaiming.__version__
@@ -345,14 +352,14 @@ def test_quick_run_of_the_whole_table(tmp_path: Path) -> None:
     assert len(record["rows"]) == 50
     assert len(measured) >= 40  # without AVX2, torch, MKL and a resettable memory peak
     for row in measured:
-        rounds = 40 if row["cost_unit"] == "seconds a call" else 2
+        rounds = 40 if row["cost_unit"] == "seconds per call" else 2
         assert all(len(costs) == rounds and min(costs) >= 0 for costs in row["costs"].values()), row["name"]
     table = (tmp_path / "r.md").read_text().splitlines()
     assert [line.split(" | ")[0].removeprefix("| ") for line in table[4:]] == [row["name"] for row in record["rows"]]
 
 
-def test_only_the_rows_asked_for() -> None:
-    done = floors_py("--quick", "--rounds", "1", "--only", "FLOAT32 normal*numpy")
+def test_only_selects_matching_rows() -> None:
+    done = targets_py("--quick", "--rounds", "1", "--only", "FLOAT32 normal*numpy")
     assert done.returncode == 0
     assert done.stdout.count("reached: ") == 1
     assert "\nfloat32 normal, against NumPy\n" in done.stdout
@@ -365,7 +372,7 @@ def test_only_the_rows_asked_for() -> None:
         (("--rounds", "0"), "--rounds must be at least 1, received 0"),
     ],
 )
-def test_bad_options(arguments: tuple[str, str], rule: str) -> None:
-    done = floors_py("--quick", *arguments)
+def test_wrong_options_are_errors(arguments: tuple[str, str], rule: str) -> None:
+    done = targets_py("--quick", *arguments)
     assert done.returncode == 2
     assert rule in done.stderr

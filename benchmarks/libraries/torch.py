@@ -1,10 +1,10 @@
-"""PyTorch: ``torch.nn.init`` on tensors of the CPU, on as many threads as ``torch.set_num_threads`` says."""
+"""PyTorch: ``torch.nn.init`` on CPU tensors, with the number of threads set by ``torch.set_num_threads``."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from peers import CUT_STD, Job, Way, needed
+from libraries import CUT_STD, Job, Method, imported
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,11 +14,11 @@ IN_PLACE = True
 
 
 def version() -> str:
-    return str(needed("torch").__version__)
+    return str(imported("torch").__version__)
 
 
-def ways(job: Job) -> dict[str, Way]:
-    torch = needed("torch")
+def methods(job: Job) -> dict[str, Method]:
+    torch = imported("torch")
     torch.set_num_threads(job.threads)
     std = job.std / CUT_STD
     fills: dict[str, Callable[[Any], Any]] = {
@@ -27,4 +27,4 @@ def ways(job: Job) -> dict[str, Way]:
         "truncated": lambda weights: torch.nn.init.trunc_normal_(weights, std=std, a=-2 * std, b=2 * std),
     }
     dtype = getattr(torch, job.dtype)
-    return {NAME: Way(fills[job.draw], lambda: torch.empty(job.shape, dtype=dtype), lambda target: target.zero_())}
+    return {NAME: Method(fills[job.draw], lambda: torch.empty(job.shape, dtype=dtype), lambda target: target.zero_())}

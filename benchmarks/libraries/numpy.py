@@ -1,7 +1,7 @@
-"""NumPy: one generator, or on several threads its documented recipe.
+"""NumPy: one generator, or one generator per thread as NumPy documents it.
 
-That is https://numpy.org/doc/stable/reference/random/multithreading.html: a generator for each thread, from seeds that
-one SeedSequence spawns, each filling its part of the array through ``out``. Standard draws are scaled in place after.
+See https://numpy.org/doc/stable/reference/random/multithreading.html: a SeedSequence spawns a seed for each thread's
+generator, and each generator fills its part of the array through ``out``. The standard values are then scaled in place.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from peers import Job, Way, array_way, in_parts, refuse
+from libraries import Job, Method, array_method, check_support, in_parts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,14 +25,14 @@ def version() -> str:
     return np.__version__
 
 
-def ways(job: Job) -> dict[str, Way]:
+def methods(job: Job) -> dict[str, Method]:
     generators = [np.random.default_rng(seed) for seed in np.random.SeedSequence(0).spawn(job.threads)]
-    return {NAME: generators_way(job, generators)}
+    return {NAME: generators_method(job, generators)}
 
 
-def generators_way(job: Job, generators: Sequence[np.random.Generator]) -> Way:
-    """Return a fill by a generator for each thread."""
-    refuse(job, draws=("truncated",), dtypes=("bfloat16",))
+def generators_method(job: Job, generators: Sequence[np.random.Generator]) -> Method:
+    """Return a method that fills the array with one generator per thread."""
+    check_support(job, draws=("truncated",), dtypes=("bfloat16",))
     dtype: Any = job.dtype
 
     def draw(values: NDArray[Any], generator: np.random.Generator) -> None:
@@ -48,4 +48,4 @@ def generators_way(job: Job, generators: Sequence[np.random.Generator]) -> Way:
         values = target.reshape(-1)
         in_parts(job.threads, job.elements, lambda thread, part: draw(values[part], generators[thread]))
 
-    return array_way(job, fill)
+    return array_method(job, fill)

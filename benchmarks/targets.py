@@ -1,10 +1,10 @@
-"""The project's speed table, measured in pairs: fastkaiming and what it is compared with, in turn (see harness.py).
+"""The project's speed table with minimum and target values, measured in pairs (see harness.py).
 
-    python benchmarks/floors.py [--rounds N] [--quick] [--only PATTERN] [--json FILE] [--markdown FILE]
+    python benchmarks/targets.py [--rounds N] [--quick] [--only PATTERN] [--json FILE] [--markdown FILE]
                                 [--baseline PYTHON]
 
-With the Python interpreter of a baseline, which has another build of fastkaiming installed, further rows compare both.
-A new row is one entry in `cases`, here or in new_memory.py, calls.py, layouts.py or families.py.
+With --baseline, further rows compare this build with the build of fastkaiming that another Python interpreter imports.
+To add a row, add an entry to `cases` here or in new_memory.py, calls.py, layouts.py or families.py.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 Float = type[np.float32] | type[np.float64]
 
-OURS = {"normal": fastkaiming.kaiming_normal_, "uniform": fastkaiming.kaiming_uniform_}
+FILLS = {"normal": fastkaiming.kaiming_normal_, "uniform": fastkaiming.kaiming_uniform_}
 
 COLUMNS = 4096  # of every large matrix
 
 
 class Sizes(NamedTuple):
-    """The bytes that the rows are measured on."""
+    """Sizes in bytes of the measured arrays."""
 
     buffer: int
     sample: int  # for libraries too slow for the whole buffer
@@ -68,15 +68,15 @@ def shared_bytes(nbytes: int) -> Array:
 
 
 def touched(nbytes: int, dtype: Float) -> Array:
-    """Return a matrix in memory that all contestants share, so that none has faster memory; the warm-up touches it."""
+    """Return a matrix in memory shared by all contestants, so that none has faster memory; the warm-up touches it."""
     return shared_bytes(nbytes).view(dtype).reshape(-1, COLUMNS)
 
 
 @contextmanager
 def selected_isa(name: str) -> Iterator[None]:
-    """Run the block on the named kernels."""
+    """Run the block with the kernels of an instruction set."""
     if name not in _core.available_isas():
-        raise UnavailableError(f"no {name} on this machine")
+        raise UnavailableError(f"this machine does not support {name}")
     before = _core.isa()
     _core.select_isa(name)
     try:
@@ -88,27 +88,27 @@ def selected_isa(name: str) -> Iterator[None]:
 # --- contestants -----------------------------------------------------------------------------------------------------
 
 
-def ours(draw: str, dtype: Float, nbytes: int, threads: int, *, isa: str | None = None) -> Timed:
+def fastkaiming_fill(draw: str, dtype: Float, nbytes: int, threads: int, *, isa: str | None = None) -> Timed:
     """Return fastkaiming's Kaiming fill, normal or uniform."""
     name = f"fastkaiming on {threads} thread{'s' * (threads > 1)}"
     memory = functools.partial(touched, nbytes, dtype)
     within = functools.partial(selected_isa, isa) if isa else nullcontext
-    return Timed(name, memory, lambda w: OURS[draw](w, rng=0, threads=threads), nbytes // itemsize(dtype), within)
+    return Timed(name, memory, lambda w: FILLS[draw](w, rng=0, threads=threads), nbytes // itemsize(dtype), within)
 
 
 def store(kind: str, dtype: Float, nbytes: int, threads: int) -> Timed:
-    """Return stores of a constant: what the memory allows."""
+    """Return a contestant that stores a constant, which measures the store bandwidth."""
     memory = functools.partial(touched, nbytes, dtype)
     return Timed(kind, memory, lambda w: stores.STORES[kind](w, threads), nbytes // itemsize(dtype))
 
 
 def all_stores(dtype: Float, nbytes: int) -> tuple[Timed, ...]:
-    """Return the kinds of stores that there are here, of which the fastest counts, on two threads."""
+    """Return a contestant for each available kind of store, on two threads; the fastest one counts."""
     return tuple(store(kind, dtype, nbytes, threads=2) for kind in stores.kinds())
 
 
 def numpy_normal(dtype: Float, nbytes: int) -> Timed:
-    """Return NumPy's normals as users call them, on a sample: an element costs the same at any size."""
+    """Return NumPy's normal values as users request them, on a smaller array: the time per element is the same."""
     rng = np.random.default_rng(0)
     elements = nbytes // itemsize(dtype)
     name = f"NumPy standard_normal on {elements:,} elements, scaled"
@@ -118,7 +118,7 @@ def numpy_normal(dtype: Float, nbytes: int) -> Timed:
 
 @dataclass(frozen=True)
 class PeakMemory:
-    """A contestant whose cost is the memory, in bytes, that a fill of a buffer already in memory takes above it."""
+    """A contestant whose cost is the additional memory, in bytes, that a fill of an already touched buffer needs."""
 
     nbytes: int
     threads: int
@@ -131,18 +131,18 @@ class PeakMemory:
 
 
 def peak_above_buffer(nbytes: int, threads: int) -> int:
-    """Return the bytes by which this process grows, at its peak, while it fills a buffer whose every page it holds.
+    """Return the peak growth of this process, in bytes, while it fills a buffer that is already in memory.
 
-    Linux counts pages in batches for each CPU, so the figure is good to a few hundred KiB.
+    Linux counts pages in batches for each CPU, so the figure is accurate to a few hundred KiB.
     """
     weights = np.ones((nbytes // 4 // COLUMNS, COLUMNS), np.float32)
     try:
-        Path("/proc/self/clear_refs").write_text("5")  # the recorded peak becomes the present size
+        Path("/proc/self/clear_refs").write_text("5")  # resets the recorded peak to the current size
         before = peak_resident()
         fastkaiming.kaiming_normal_(weights, rng=0, threads=threads)
         return peak_resident() - before
     except OSError as error:
-        raise UnavailableError(f"this system's memory peak cannot be reset ({error})") from None
+        raise UnavailableError(f"the peak memory of a process cannot be reset on this system ({error})") from None
 
 
 def peak_resident() -> int:
@@ -155,7 +155,7 @@ def peak_resident() -> int:
 
 
 def cases(size: Sizes, baseline: str | None = None) -> list[Case]:
-    """Return the rows of the table: what is measured, its minimum and its target. Large fills run on two threads."""
+    """Return the rows of the table: each has a minimum and a target. Large fills run on two threads."""
     f32, f64 = np.float32, np.float64
     whole = binary_size(size.buffer)
 
@@ -163,10 +163,10 @@ def cases(size: Sizes, baseline: str | None = None) -> list[Case]:
         """Return a row for a fill of already touched memory, as a share of the bandwidth of the fastest stores."""
         kernels = f" by {isa}" if isa else ""
         name = f"{np.dtype(dtype)} {draw}{kernels}, {whole} of already touched memory, share of the store bandwidth"
-        fill = ours(draw, dtype, size.buffer, threads=2, isa=isa)
+        fill = fastkaiming_fill(draw, dtype, size.buffer, threads=2, isa=isa)
         return Case(name, SHARE, minimum, target, fill, all_stores(dtype, size.buffer), itemsize(dtype))
 
-    normal = functools.partial(ours, "normal", f32, size.buffer)
+    normal = functools.partial(fastkaiming_fill, "normal", f32, size.buffer)
     by_two, by_one = normal(threads=2), normal(threads=1)
     memory = PeakMemory(size.memory, threads=2)
     return [
@@ -187,7 +187,7 @@ def cases(size: Sizes, baseline: str | None = None) -> list[Case]:
 
 
 def main() -> None:
-    command = parser("Measure the speed table in pairs: fastkaiming and what it is compared with, in turn.")
+    command = parser("Measure the speed table in pairs: fastkaiming and the code that it is compared with, in turn.")
     command.add_argument("--baseline", metavar="PYTHON", help="also compare with the build that this Python imports")
     run(command, lambda options: cases(QUICK if options.quick else FULL, options.baseline), 15)
 

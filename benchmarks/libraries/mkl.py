@@ -1,8 +1,8 @@
 """MKL's vector statistics (VSL), from the wheel ``mkl`` on PyPI, through ctypes.
 
-Constants are those of mkl_vsl_defines.h and mkl_service.h in the wheel ``mkl-include``, signatures those of
-mkl_vsl_functions.h. Every thread of ours has a stream of its own, which skips what the others draw, so that all of them
-together draw what one stream would; MKL's own threads are off, as it has none in these calls.
+The constants come from mkl_vsl_defines.h and mkl_service.h in the wheel ``mkl-include``, and the signatures from
+mkl_vsl_functions.h. Every Python thread has its own stream, which skips the values of the other threads, so that all
+streams together produce the values of a single one. MKL's own threads are off, because these calls do not use any.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness import UnavailableError
 
-from peers import Job, Way, array_way, in_parts, refuse
+from libraries import Job, Method, array_method, check_support, in_parts
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,7 +46,7 @@ def library() -> Any:
     if not found:
         raise UnavailableError("not installed")
     mkl = ctypes.CDLL(str(found[0].locate()))
-    mkl.MKL_Set_Interface_Layer(MKL_INTERFACE_LP64)  # MKL_INT is an int
+    mkl.MKL_Set_Interface_Layer(MKL_INTERFACE_LP64)  # makes MKL_INT an int
     mkl.MKL_Set_Threading_Layer(MKL_THREADING_SEQUENTIAL)
     mkl.vslNewStream.argtypes = [ctypes.POINTER(ctypes.c_void_p), ctypes.c_int, ctypes.c_uint]
     mkl.vslSkipAheadStream.argtypes = [ctypes.c_void_p, ctypes.c_longlong]
@@ -69,19 +69,19 @@ def stream(generator: int, seed: int = 0) -> ctypes.c_void_p:
     return made
 
 
-def ways(job: Job) -> dict[str, Way]:
-    refuse(job, draws=("truncated",), dtypes=("bfloat16",))
+def methods(job: Job) -> dict[str, Method]:
+    check_support(job, draws=("truncated",), dtypes=("bfloat16",))
     library()
     if job.draw == "uniform":
-        return {f"{NAME} {name}": way(job, name, VSL_RNG_METHOD_UNIFORM_STD) for name in GENERATORS}
+        return {f"{NAME} {name}": fill_method(job, name, VSL_RNG_METHOD_UNIFORM_STD) for name in GENERATORS}
     return {
-        f"{NAME} {name} {method}": way(job, name, GAUSSIAN_METHODS[method])
+        f"{NAME} {name} {method}": fill_method(job, name, GAUSSIAN_METHODS[method])
         for name in GENERATORS
         for method in GAUSSIAN_METHODS
     }
 
 
-def way(job: Job, generator: str, method: int) -> Way:
+def fill_method(job: Job, generator: str, vsl_method: int) -> Method:
     mkl, (letter, _) = library(), TYPES[job.dtype]
     draw, numbers = (
         (getattr(mkl, f"v{letter}RngGaussian"), (0.0, job.std))
@@ -95,13 +95,13 @@ def way(job: Job, generator: str, method: int) -> Way:
 
         def work(thread: int, part: slice) -> None:
             own = values[part]
-            mine, before, after = streams[thread], part.start, job.elements - part.stop
+            its_stream, before, after = streams[thread], part.start, job.elements - part.stop
             if before:
-                checked(mkl.vslSkipAheadStream(mine, before))
-            checked(draw(method, mine, own.size, own.ctypes.data, *numbers))
+                checked(mkl.vslSkipAheadStream(its_stream, before))
+            checked(draw(vsl_method, its_stream, own.size, own.ctypes.data, *numbers))
             if after:
-                checked(mkl.vslSkipAheadStream(mine, after))
+                checked(mkl.vslSkipAheadStream(its_stream, after))
 
         in_parts(job.threads, job.elements, work)
 
-    return array_way(job, fill)
+    return array_method(job, fill)

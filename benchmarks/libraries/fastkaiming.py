@@ -1,4 +1,4 @@
-"""fastkaiming itself, and stores of a constant to the same memory, which limit every fill."""
+"""fastkaiming itself, and stores of a constant to the same memory, which measure the store bandwidth."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import stores
 
 import fastkaiming
-from peers import ITEMSIZES, Job, Way, array_way
+from libraries import ITEMSIZES, Job, Method, array_method
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,14 +29,14 @@ def version() -> str:
     return fastkaiming.__version__
 
 
-def ways(job: Job) -> dict[str, Way]:
+def methods(job: Job) -> dict[str, Method]:
     draw, scale = FILLS[job.draw], {"scale": 2.0} if job.draw == "truncated" else {}
     stored = "float64" if ITEMSIZES[job.dtype] == 8 else "float32"
 
-    def store(kind: str) -> Way:
-        return array_way(job, lambda target: stores.STORES[kind](target.view(np.dtype(stored)), job.threads))
+    def store(kind: str) -> Method:
+        return array_method(job, lambda target: stores.STORES[kind](target.view(np.dtype(stored)), job.threads))
 
     def fill(target: NDArray[Any]) -> None:
         draw(target, **scale, rng=0, threads=job.threads)
 
-    return {NAME: array_way(job, fill)} | {kind: store(kind) for kind in stores.kinds()}
+    return {NAME: array_method(job, fill)} | {kind: store(kind) for kind in stores.kinds()}
