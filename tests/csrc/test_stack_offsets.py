@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.mark.parametrize("isa", ["avx2", "avx512", "avx512ifma"])
 def test_vectors_on_the_stack_are_aligned(tmp_path: Path, isa: str) -> None:
-    """An unaligned one may cross a page, which makes a kernel slow: docs/performance.md, "Aligned stack frames"."""
+    """An unaligned one may cross a page, which makes a kernel slow: docs/experiments.md, "Stack frame alignment"."""
     kernels = compiled(tmp_path / "kernels.o", "-c", CSRC / "simd" / f"kernel_{isa}.c")
     command = ["objdump", "-d", "--no-show-raw-insn", str(kernels)]
     listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout

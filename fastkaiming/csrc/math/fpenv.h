@@ -2,7 +2,7 @@
  * flushed.
  *
  * C's fesetenv does it, but on x86-64 it also saves and reloads the x87 unit, which nothing here uses, at ten times the
- * cost of the one register of SSE and AVX: docs/performance.md. */
+ * cost of the one register of SSE and AVX: docs/experiments.md. */
 #ifndef FASTKAIMING_FPENV_H
 #define FASTKAIMING_FPENV_H
 

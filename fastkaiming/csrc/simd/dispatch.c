@@ -69,11 +69,11 @@ static int is_amd(const fk_cpu *cpu) {
 }
 
 /* The kernels with IFMA multiply where the others shift. Intel's cores have more ports for a multiplication than for a
- * shift of 512 bits, AMD's do not: docs/performance.md. */
+ * shift of 512 bits, AMD's do not: docs/experiments.md. */
 int fk_cpu_gains_by_ifma(const fk_cpu *cpu) { return fk_cpu_runs_avx512ifma(cpu) && !is_amd(cpu); }
 
 /* On few of AMD's cores, plain stores of full lines are as fast, though memory reads the lines first, and they spare
- * the way through a buffer: measured on Zen 4, docs/performance.md. */
+ * the way through a buffer: measured on Zen 4, docs/experiments.md. */
 int fk_cpu_gains_by_streaming(const fk_cpu *cpu) { return !is_amd(cpu); }
 
 static int gains_by_ifma(void) { return fk_cpu_gains_by_ifma(&this_machine); }

@@ -1,7 +1,7 @@
 /* kernel_avx512ifma.c - the kernels in AVX-512 F, DQ, BW, VL, IFMA and VBMI2: Ice Lake and later, Zen 4 and later. */
 #if defined(__x86_64__)
 #include <immintrin.h>
-/* Tuned for the CPUs on which these kernels come first: 1% of the time of normals (docs/performance.md). */
+/* Tuned for the CPUs on which these kernels come first: 1% of the time of normals (docs/experiments.md). */
 #define FK_TARGET "avx512f,avx512dq,avx512bw,avx512vl,avx512ifma,avx512vbmi2,fma,tune=icelake-server"
 #include "simd/target_begin.h"
 #include "simd/vec_avx512ifma.h"

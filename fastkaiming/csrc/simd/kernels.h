@@ -30,7 +30,7 @@ static inline size_t fk_element_bytes(size_t drawn, fk_format format) {
 
 /* Where finished lines go when a fill streams: the kernel writes its tiles to a scratch buffer and, tile by tile, moves
  * as many bytes of earlier tiles on to memory. Interleaved so, most of the stores' time hides behind the draws; in a
- * loop of their own none would: docs/performance.md. */
+ * loop of their own none would: docs/experiments.md. */
 typedef struct {
     const char *from; /* in the scratch buffer, a tile or more before the end of the one being drawn */
     char *to;         /* aligned to a cache line of 64 bytes */
