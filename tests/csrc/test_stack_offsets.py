@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.mark.parametrize("isa", ["avx2", *extended(["avx512", "avx512ifma"])])
 def test_vectors_on_the_stack_are_aligned(tmp_path: Path, isa: str) -> None:
-    """An unaligned vector may cross a page, which is slow: docs/performance.md, "Aligned stack frames"."""
+    """An unaligned vector may cross a page, which is slow: docs/experiments.md, "Stack frame alignment"."""
     kernels = compiled(tmp_path / "kernels.o", "-c", CSRC / "simd" / f"kernel_{isa}.c")
     command = ["objdump", "-d", "--no-show-raw-insn", str(kernels)]
     listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout

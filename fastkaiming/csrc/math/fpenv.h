@@ -2,7 +2,7 @@
  * flushing subnormal numbers to zero.
  *
  * C's fesetenv does the same, but on x86-64 it also saves and reloads the x87 unit, which is not used here, and takes
- * ten times as long as setting the one register of SSE and AVX: docs/performance.md. */
+ * ten times as long as setting the one register of SSE and AVX: docs/experiments.md. */
 #ifndef FASTKAIMING_FPENV_H
 #define FASTKAIMING_FPENV_H
 

@@ -30,7 +30,7 @@ static inline size_t fk_element_bytes(size_t sampled_bytes, fk_format format) {
 
 /* The progress of streaming stores. The kernel writes tiles to the streaming-store buffer and, after each tile, stores
  * as many bytes of earlier tiles to memory. Interleaved in this way, most of the time of the stores overlaps with the
- * computation; in a separate loop, none of it would: docs/performance.md. */
+ * computation; in a separate loop, none of it would: docs/experiments.md. */
 typedef struct {
     const char *from; /* in the streaming-store buffer, at least a tile before the end of the current tile */
     char *to;         /* aligned to a cache line of 64 bytes */
