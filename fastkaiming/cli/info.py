@@ -26,7 +26,7 @@ def run(options: argparse.Namespace) -> int:
             "available_isas": list(fastkaiming.available_isas()),
             "threads": fastkaiming.get_num_threads(),
             "available_memory": available_memory(),
-            "python": platform.python_installed_version(),
+            "python": platform.python_version(),
             "machine": f"{platform.system()} {platform.machine()}",
         }
         result |= {name: _installed_version(name) for name in _PACKAGES}
