@@ -93,10 +93,7 @@ class Initializer:
         return values if result.sharding is None else jax.sharding.reshard(values, result.sharding)
 
     def eval_shape(self, key: Any, shape: Sequence[int], dtype: Any, out_sharding: Any = None) -> jax.ShapeDtypeStruct:
-        """Trace JAX's own initializer and return the shape and dtype of its result.
-
-        The result has a sharding, too, if the axes of the current mesh are explicit.
-        """
+        """Return the shape, dtype and, on a mesh of explicit axes, the sharding of the result of JAX's initializer."""
         keywords = self._keywords(dtype, out_sharding)
         if isinstance(key, jax.Array):
             with contextlib.suppress(TypeError):  # an argument cannot be hashed: trace without the cache, below
