@@ -128,7 +128,8 @@ def init_module_(
     rows = [(regions[name], row) for name, row in padding if chosen[name].filler is parse_filler(EMBEDDING)]
     try:
         with torch.no_grad():
-            run_fill_tasks(jobs, _tensors.seed_from_generator(rng) if isinstance(rng, torch.Generator) else rng, threads)
+            seed = _tensors.seed_from_generator(rng) if isinstance(rng, torch.Generator) else rng
+            run_fill_tasks(jobs, seed, threads)
             for embedding_regions, row in rows:
                 _zero_row(embedding_regions, row)
     finally:  # a function in the rules may raise after other parameters have been filled

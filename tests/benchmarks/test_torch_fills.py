@@ -17,6 +17,7 @@ import torch_fills  # noqa: E402
 from harness import Timed  # noqa: E402
 
 
+@pytest.mark.extended
 def test_model_is_built_and_freed_twice_before_each_measured_build() -> None:
     made: list[Any] = []
     alive: list[int] = []

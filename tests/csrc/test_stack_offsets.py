@@ -9,7 +9,6 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
-from extended import extended
 from processes import CSRC, compiled
 
 if TYPE_CHECKING:
@@ -20,7 +19,8 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.mark.parametrize("isa", ["avx2", *extended(["avx512", "avx512ifma"])])
+@pytest.mark.extended
+@pytest.mark.parametrize("isa", ["avx2", "avx512", "avx512ifma"])
 def test_vectors_on_the_stack_are_aligned(tmp_path: Path, isa: str) -> None:
     """An unaligned vector may cross a page, which is slow: docs/experiments.md, "Stack frame alignment"."""
     kernels = compiled(tmp_path / "kernels.o", "-c", CSRC / "simd" / f"kernel_{isa}.c")

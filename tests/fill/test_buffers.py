@@ -10,6 +10,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
+from extended import ISAS
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.lib.stride_tricks import as_strided
@@ -32,7 +33,7 @@ DTYPES = [
 MAX_AXES = 64 if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else 32
 
 every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=str)
-every_isa = pytest.mark.parametrize("isa", _core.available_isas())
+every_isa = pytest.mark.parametrize("isa", ISAS)
 
 
 def guarded(nbytes: int) -> NDArray[np.uint8]:

@@ -3,7 +3,6 @@
 import json
 
 import pytest
-from extended import extended
 from processes import python
 
 jax = pytest.importorskip("jax")
@@ -177,7 +176,8 @@ assert (both(lambda init: init(everywhere, SHAPE)) == expected).all()
 
 
 @pytest.mark.skipif(not hasattr(jax, "set_mesh"), reason="there is no mesh to set")
-@pytest.mark.parametrize("kind", ["Auto", *extended(["Explicit"])])
+@pytest.mark.extended
+@pytest.mark.parametrize("kind", ["Auto", "Explicit"])
 def test_arrays_are_on_the_mesh_that_is_set(kind: str) -> None:
     program = """
 from jax.sharding import AxisType
