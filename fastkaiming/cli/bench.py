@@ -179,7 +179,7 @@ def show_new_memory(rows: Rows, shape: tuple[int, int], threads: int, seed: int)
 
 
 def show_touched_memory(rows: Rows, weights: Weights, threads: int, seed: int) -> float:
-    """Print the rows about memory that was touched before, and return the time of NumPy in seconds."""
+    """Print the rows for already touched memory, and return the time of NumPy in seconds."""
     rows.begin("already touched", "Already touched memory")
     bandwidth, kind = fastest_stores(weights, threads)
     rows.add("store bandwidth", threads, bandwidth, f"by {kind}")

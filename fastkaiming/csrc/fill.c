@@ -17,7 +17,7 @@ enum { SMALL_BYTES = 1 << 20, LARGE_BYTES = 64 << 20, MAX_WORK_UNITS = 16, FEW_T
 enum { WORK_UNITS_PER_THREAD = 8, MIN_WORK_UNITS_PER_THREAD = 2 };
 
 /* Smaller plans do not query the state of their pages: mincore takes 0.6 us, 1% of the time of a fill of this size.
- * Arrays smaller than MIN_BYTES_FOR_HUGE_PAGES usually lie in memory that was touched before. */
+ * Arrays smaller than MIN_BYTES_FOR_HUGE_PAGES usually lie in already touched memory. */
 enum { MIN_POPULATED_BYTES = 1 << 20, MIN_BYTES_FOR_HUGE_PAGES = 4 << 20 };
 
 /* The working memory of one thread. It is not on the thread's stack, because callers may run on stacks of 32 KiB. */

@@ -7,8 +7,8 @@
 #if defined(__clang__)
 FK_PRAGMA(clang attribute push(__attribute__((target(FK_TARGET))), apply_to = function))
 /* For functions that spill vectors. Without a frame pointer, clang aligns spilled vectors of 32 or 64 bytes to 16 bytes
- * only, and a kernel takes up to three times as long if one of them crosses a page (docs/experiments.md, "Stack
- * frame alignment"). With this attribute, clang keeps a frame pointer and aligns the frame to the widest vector. gcc always
+ * only, and a kernel takes up to three times as long if one of them crosses a page (docs/experiments.md, "Stack frame
+ * alignment"). With this attribute, clang keeps a frame pointer and aligns the frame to the widest vector. gcc always
  * aligns such frames. */
 #define FK_ALIGNED_FRAME __attribute__((force_align_arg_pointer))
 #else
