@@ -34,8 +34,8 @@ _MIN_DRAWN, _MAX_DRAWN = 1e-250, 1e250  # the margins of a logarithmic axis over
 _CURVE_POINTS = 500
 _MARKERS_PER_LINE = 6
 
-# The palette of Okabe and Ito, which colour-blind readers can tell apart. Line styles and markers differ as well, so
-# that the curves can be told apart without colour.
+# The palette of Okabe and Ito, which colour-blind readers can distinguish. Line styles and markers differ as well, so
+# that the curves can be distinguished without colour.
 _BLUE, _VERMILION = "#0072B2", "#D55E00"
 _COLORS = (_BLUE, _VERMILION, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _LINE_STYLES = ("-", "--", "-.", ":")
