@@ -29,8 +29,8 @@ PANELS = (("float32", "normal"), ("float32", "uniform"), ("float32", "truncated"
 TEXT_COLOR, GRAY, BACKGROUND = "#222222", "#666666", "#ffffff"
 WIDTH = 6.0  # inches; at 400 pixels, an inch is 67 pixels and a font of 12 points is 11 pixels high
 FONT_SIZE = 12
-# The palette of Okabe and Ito, which colour-blind readers can distinguish. The markers differ as well, so that the lines
-# can be distinguished without colour.
+# The palette of Okabe and Ito, which colour-blind readers can distinguish. The markers differ as well, so that the
+# lines can be distinguished without colour.
 COLORS_AND_MARKERS = {
     FASTKAIMING: ("#0072B2", "o"),
     "NumPy": ("#E69F00", "s"),

@@ -72,15 +72,15 @@ def not_nan(name: str, value: Any) -> float:
     """Return a finite or infinite real number as a float."""
     number = value if type(value) is float else _real(name, value)
     if math.isnan(number):
-        raise ValueError(f"{name} must be a number or infinite, got {value}")
+        raise ValueError(f"{name} must not be NaN, got {value}")
     return _without_negative_zero(number)
 
 
 def _without_negative_zero(number: float) -> float:
     """Return 0.0 for -0.0, and any other number unchanged.
 
-    Caches cannot distinguish numbers that compare equal, so these must give equal fills. The comparison is of bytes,
-    because subnormal numbers compare equal to -0.0 in a process that flushes them to zero.
+    0.0 and -0.0 compare equal, so caches cannot distinguish them, and they must give the same fill. The bytes are
+    compared, because subnormal numbers compare equal to -0.0 in a process that flushes them to zero.
     """
     return 0.0 if _bytes_of(number) == _NEGATIVE_ZERO else number
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fastkaiming import _core, _validation
 
-_MAX_UINT64 = 2**64 - 1  # the last seed, stream and word
+_MAX_UINT64 = 2**64 - 1  # the largest seed, stream number and word number
 _FIRST_STREAM = 1  # the first stream of a generator; an integer seed uses stream 0
 _FIRST_NAMED_STREAM = 2**63  # streams from this number on are reserved for names
 _MAX_WORDS = sys.maxsize // np.dtype(np.uint32).itemsize  # in one array
@@ -68,8 +68,8 @@ class Key:
     def words(self, n: int, start: int = 0) -> NDArray[np.uint32]:
         """Return ``n`` raw words of the stream, the output of Philox4x32-10, beginning with word number ``start``.
 
-        An element of float32 or of a narrower dtype uses one word; a normal one shares two words with its neighbour. An
-        element of float64 uses two words. See docs/stream-v1.md, section 3.
+        An element of float32 or of a narrower dtype uses one word, but two neighbouring elements of a normal
+        distribution share their two words. An element of float64 uses two words. See docs/stream-v1.md, section 3.
 
         Parameters
         ----------
@@ -98,7 +98,7 @@ class Key:
 
 
 def _valid_key(seed: int, stream: int) -> Key:
-    """Return a key without checks of its numbers."""
+    """Return a key without checking the seed and the stream."""
     key = _new_key(Key)
     _set_seed(key, seed)
     _set_stream(key, stream)
@@ -114,8 +114,8 @@ def _streams_from(stream: int) -> "count[int]":
 
     ``next`` of an ``itertools.count`` is atomic for other threads and for signal handlers, also in builds of Python
     without the GIL. A lock could deadlock in two cases: a forked process inherits it while another thread holds it, or
-    a signal handler needs it while the interrupted code holds it. The numbers are negative because ``count`` stores
-    those as machine integers; at 2**63 - 1 it changes to a form that CPython 3.13 cannot print.
+    a signal handler needs it while the interrupted code holds it. The numbers are shifted below 0, because
+    ``count`` stores a machine integer only below 2**63 - 1; there, it changes to a form that CPython 3.13 cannot print.
     """
     return count(stream - _FIRST_NAMED_STREAM)
 
@@ -165,7 +165,8 @@ class Generator:
         return f"Generator(seed={self._seed})"
 
     def __getstate__(self) -> dict[str, int]:
-        # repr() is the only way to read a count without advancing it. Every take() that raises advances it beyond 0.
+        # repr() is the only way to read a count without advancing it. A call of take() that raises OverflowError still
+        # advances the count, so it may be greater than 0.
         number = min(int(repr(self._streams).removeprefix("count(").removesuffix(")")), 0)
         return {"stream_version": _core.STREAM_VERSION, "seed": self._seed, "next_stream": _FIRST_NAMED_STREAM + number}
 

@@ -38,9 +38,9 @@ def _from_dlpack(out: Any) -> NDArray[Any]:
 def _writable_array(out: Any, imported: NDArray[Any]) -> NDArray[Any]:
     """Return a writable array of the imported memory, if ``out`` converts to one.
 
-    The first versions of DLPack had no flag for writable memory, and NumPy treats such imports as read-only; before
-    version 2.1, it treats every import so. An object whose memory is writable, such as a torch tensor, still converts
-    to a writable array by ``np.asarray``; a jax array does not.
+    The first versions of DLPack had no flag for writable memory, so NumPy imports memory from them as read-only. NumPy
+    before 2.1 imports all memory as read-only. An object whose memory is writable, such as a torch tensor, can still be
+    converted to a writable array by ``np.asarray``; a jax array cannot.
     """
     converted = np.asarray(out) if hasattr(type(out), "__array__") else imported
     same_but_writable = {**imported.__array_interface__, "data": (imported.ctypes.data, False)}
@@ -71,9 +71,11 @@ def check_memory(memory: NDArray[Any]) -> None:
 def _overlaps_itself(memory: NDArray[Any]) -> bool:
     """Return whether two elements share a byte.
 
-    They cannot if the stride of each axis is at least as long as the memory that the axes of shorter strides cover. If
-    this test fails, NumPy solves the problem exactly. Suppose that the indices of two elements differ first along axis
-    k: shifted together, one of the elements has index 0 there and the other has index 1 or more.
+    No elements share a byte if the stride of each axis is at least the number of bytes that the axes of shorter strides
+    cover. If this test fails, NumPy solves the problem exactly, for one axis at a time. Let k be the first axis along
+    which the indices of two overlapping elements differ. Shifting both elements by the same amount preserves the
+    overlap, so we can assume that their indices are 0 before axis k, and that along axis k one
+    index is 0 and the other is 1 or more.
     """
     axes = sorted((abs(stride), size) for stride, size in zip(memory.strides, memory.shape, strict=True) if size > 1)
     covered = memory.itemsize

@@ -15,7 +15,8 @@ from fastkaiming import _core, _validation
 class Format:
     """A floating-point format of array elements.
 
-    ``bits`` is the length of its significand; ``smallest`` and ``greatest`` are its extreme positive numbers.
+    ``bits`` is the length of its significand; ``smallest`` and ``greatest`` are its smallest and largest positive
+    finite numbers.
     """
 
     name: str

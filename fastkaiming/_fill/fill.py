@@ -27,7 +27,7 @@ Callback: TypeAlias = Callable[[int, int], object]
 Rule: TypeAlias = Callable[..., Distribution | None]
 
 _BYTES_PER_THREAD = 2 << 20  # takes 200 to 400 us to fill, while a thread takes about 90 us to start
-_EMPTY_DISTRIBUTION = Normal(0.0, 0.0)  # of an array without elements, whose fan is 0
+_EMPTY_DISTRIBUTION = Normal(0.0, 0.0)  # used for an array without elements whose fan is 0
 _PARAMETERS_OF: Mapping[type, Callable[[Any], tuple[float, ...]]] = {
     Normal: attrgetter("mean", "std"),
     Uniform: attrgetter("low", "high"),
@@ -65,12 +65,12 @@ def fill_(
 
     If ``out`` is a memory-mapped file that was truncated or whose disk is full, the fill raises OSError on Linux 5.14
     and later, and leaves ``out`` partly written. Memory is checked in units of up to 2 MiB, each just before it is
-    filled. In the following cases the error is not detected and the operating system terminates the process by SIGBUS,
-    as other systems always do:
+    filled. In the following cases, the error is not detected, and the operating system terminates the process with
+    SIGBUS. On other systems, this happens in all cases:
 
     - ``out`` takes less than 1 MiB, or its elements take less than half of the memory that they are spread over;
     - the file is truncated while a unit is being filled;
-    - the disk is full, but the page was read before.
+    - the disk is full, and the page has been read before.
 
     If ``out`` takes 4 MiB or more of memory that was not touched before, the fill requests huge pages from Linux
     (MADV_HUGEPAGE), even if MADV_NOHUGEPAGE was set before. To avoid huge pages, disable them for the process by
@@ -96,7 +96,8 @@ def fill_(
         every call. Use each key for one array only: arrays that are filled from the same key are correlated, even if
         their distributions differ. A call with a Generator takes its next stream, and a call with a
         numpy.random.Generator takes a 64-bit seed from it, even if ``out`` has no elements. A call that raises
-        TypeError or ValueError takes nothing. By default the seed comes from the operating system's entropy.
+        TypeError or ValueError does not advance the generator. By default the seed comes from the operating system's
+        entropy.
     global_shape : sequence of int, optional
         The shape of the global tensor, if ``out`` is a shard of one.
     index : sequence of slice, optional
@@ -238,7 +239,7 @@ def progress(callback: Callback) -> Iterator[None]:
         raise TypeError(f"callback must be callable, not {_validation.shown(callback)}")
 
     def report(done: int, total: int) -> None:
-        with _set_mode(progress=None):  # or fills that the callback starts would call it again
+        with _set_mode(progress=None):  # otherwise, fills that the callback starts would call it again
             callback(done, total)
 
     with _set_mode(progress=report):
@@ -262,7 +263,7 @@ def _rule_and_settings(distribution: Distribution) -> tuple[Rule, tuple[Any, ...
     """Return the class and the parameters of a distribution, as a rule and settings that the core can cache."""
     parameters_of = _PARAMETERS_OF.get(type(distribution))
     if parameters_of is None:
-        return _identity, (distribution,)  # kernel_params() rejects it, after the checks that precede it
+        return _identity, (distribution,)  # kernel_params() raises TypeError for it, after the other checks
     return type(distribution), parameters_of(distribution)
 
 

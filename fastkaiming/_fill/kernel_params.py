@@ -55,7 +55,7 @@ def _uniform(uniform: Uniform, storage: Format) -> KernelParams:
     high = _rounded("high", uniform.high, storage)
     if uniform.low == uniform.high:
         return _constant(low, storage)
-    if low == high != 0.0:  # if both are 0, the check for underflow below raises
+    if low == high != 0.0:  # if both are 0, the underflow check below raises ValueError
         name = np.dtype(storage.precision).name
         raise ValueError(f"low and high must differ after they are rounded to {name}, got {uniform}")
     scale = float(storage.precision(high / 2 - low / 2))
@@ -63,7 +63,7 @@ def _uniform(uniform: Uniform, storage: Format) -> KernelParams:
     _check_underflow("(high - low) / 2", scale, storage, uniform)
     least, most = uniform_limits(uniform, storage)
     if least >= most:
-        raise ValueError(f"low and high must leave at least two numbers of {storage.name} to store, got {uniform}")
+        raise ValueError(f"low and high must have at least two numbers of {storage.name} between them, got {uniform}")
     return KernelParams(_OPERATIONS[Uniform, storage.precision], storage.rounding, (scale, center, least, most))
 
 
@@ -104,7 +104,7 @@ def _constant(value: float, storage: Format) -> KernelParams:
 
 
 def _limits_within(low: float, high: float, storage: Format, distribution: Distribution) -> tuple[float, float]:
-    """Return the smallest and the largest number of the format within the bounds, which no value exceeds.
+    """Return the smallest and the largest number of the format within the bounds; all values lie between them.
 
     If the bounds are equal, they are returned as they are, and the value is rounded like any other constant.
     """

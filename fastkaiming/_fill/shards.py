@@ -12,8 +12,8 @@ class ShardOffset(NamedTuple):
     """The position of a shard in the global tensor.
 
     ``first`` is the row-major index of its first element, and ``steps`` is the difference between the indices of
-    neighbouring elements along each axis. If a slice has a negative step, indexing the array with ``backwards``
-    reverses the same axes, so that the steps are positive.
+    neighbouring elements along each axis. If any slice has a negative step, ``backwards`` is
+    an index that reverses the array along the axes of these slices, so that all steps are positive.
     """
 
     first: int
@@ -25,7 +25,7 @@ WHOLE = ShardOffset(0, None, None)
 
 
 def shard_offset(shape: tuple[int, ...], global_shape: Any, index: Any) -> ShardOffset:
-    """Return the offset of a shard of this shape; both arguments are None for an array that is no shard."""
+    """Return the offset of a shard of this shape; for an array that is not a shard, the other arguments are None."""
     if global_shape is None and index is None:
         return WHOLE
     if global_shape is None or index is None:

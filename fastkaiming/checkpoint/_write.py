@@ -50,11 +50,11 @@ def write(
     resume: bool = False,
     dask: Any = None,
 ) -> Report:
-    """Write a checkpoint of random weights as safetensors files with an index, of any size in a fixed amount of memory.
+    """Write a checkpoint of random weights as safetensors files with an index.
 
     Every tensor has the values of ``Generator(seed).key(name)``, regardless of the file that holds it and of the
-    process that writes it. The function needs memory for two buffers of 64 MiB: one is filled while the other is
-    written.
+    process that writes it. Whatever the size of the checkpoint, the function needs memory for two buffers of 64 MiB:
+    one is filled while the other is written.
 
     Parameters
     ----------

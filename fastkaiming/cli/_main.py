@@ -1,7 +1,8 @@
 """The argument parser of the command line, its error messages and its exit codes.
 
 The exit codes are 0 for success, 1 if a check failed, 2 for an error in the arguments, files or directories, with a
-message of one line, and 130 for an interrupt. In all of these cases, no incomplete file has its final name.
+message of one line, and 130 for an interrupt. In none of these cases does an incomplete file have its final
+name.
 """
 
 import argparse
@@ -27,7 +28,7 @@ _COMMANDS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code; the default command is ``bench``, also if there are only options."""
+    """Run a command and return its exit code. If no command is given, with or without options, run ``bench``."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or (words[0].startswith("-") and words[0] not in {"-h", "--help", "--version"}):
         words = ["bench", *words]

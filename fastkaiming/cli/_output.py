@@ -27,7 +27,7 @@ def json_output(as_json: bool) -> Iterator[dict[str, Any]]:
 def progress(name: str) -> Iterator[None]:
     """Show the progress of the fills in the block on standard error.
 
-    On a terminal, this is a progress bar, by rich if it is installed; otherwise a line for every tenth.
+    On a terminal, show a progress bar, with rich if it is installed. Otherwise, print a line for every tenth.
     """
     if sys.stderr is None:  # standard error is closed
         yield

@@ -58,7 +58,7 @@ def shape(text: str) -> tuple[int, ...]:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Write the file, which gets its name when it is complete."""
+    """Write the file. It gets its final name only when it is complete."""
     path: Path = options.out
     file = _planned_file(path, options)
     generator = fastkaiming.Generator(options.seed)

@@ -51,7 +51,7 @@ def _add_kind(kinds: Any, name: str, text: str) -> argparse.ArgumentParser:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Write the file, which gets its name when it is complete."""
+    """Write the file. It gets its final name only when it is complete."""
     if options.out.exists():
         raise FileExistsError(f"{options.out}: the file exists and is not overwritten")
     with _output.json_output(options.json) as result:

@@ -2,7 +2,8 @@
  * framework exports it without creating a Python object.
  *
  * Source: dlpack.h of DLPack 1.3 (https://github.com/dmlc/dlpack), whose binary interface is fixed within a major
- * version. The names and the order of the fields are DLPack's; functions that are not called here are untyped. */
+ * version. The names and the order of the fields are DLPack's; functions that are not called here are declared
+ * without their parameters. */
 #ifndef FASTKAIMING_DLPACK_H
 #define FASTKAIMING_DLPACK_H
 

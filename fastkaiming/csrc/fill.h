@@ -28,7 +28,7 @@ typedef enum {
     FK_UNIFORM_F64,
     FK_NORMAL_F32,
     FK_NORMAL_F64,
-    FK_CONSTANT_F32, /* every element has the bits of `center`; measures how fast memory can be written */
+    FK_CONSTANT_F32, /* every element has the bits of `center`; also used to measure how fast memory can be written */
     FK_CONSTANT_F64,
     FK_TRUNCATED_F32, /* a normal distribution truncated to bounds that are symmetric about its mean */
     FK_TRUNCATED_F64, /* a normal distribution truncated to any bounds */
@@ -56,7 +56,7 @@ typedef struct {
     double anchor; /* Phi - 1/2 at the middle word */
     double lower_slope;  /* the slope of the tail probability below the middle word */
     double lower_anchor; /* the tail probability of word 0 */
-    double upper_slope;  /* the same above the middle word, counted down from the last word */
+    double upper_slope;  /* the same two for the words above the middle one, with the distance from the last word */
     double upper_anchor;
 } fk_params;
 
@@ -99,8 +99,8 @@ typedef struct {
 } fk_plan;
 
 /* Fill the arrays of all plans on at most `threads` threads, including the calling one. `watch` may be NULL; it
- * receives the number of elements done. Returns FK_OK, FK_CANCELLED, FK_FAULT, or FK_NO_MEMORY; the last one before
- * anything is written. */
+ * receives the number of elements done. Returns FK_OK, FK_CANCELLED, FK_FAULT or FK_NO_MEMORY. If it
+ * returns FK_NO_MEMORY, nothing is written. */
 fk_status fk_fill(const fk_plan *plans, size_t count, int threads, fk_watch *watch, void *context);
 
 /* Select by name the kernels of all later fills. NULL selects the fastest that this machine can run. */

@@ -21,10 +21,11 @@ typedef struct {
     int across_rows; /* whether elements lie closer together from row to row than from column to column */
     int direct;      /* whether the kernel can store the elements of a row directly in memory */
 
-    /* The grid is divided into work units, which threads take: between columns for which column + column_phase is a
-     * multiple of unit_columns, and likewise between rows. Work units that are not `direct` are sampled in parts that
-     * fit in the staging buffer, of staging_rows rows and staging_columns columns. If a part has several rows, the
-     * kernel gets a list of its blocks; a part of one row consists of whole tiles of consecutive blocks. */
+    /* The grid is divided into work units, which threads take one after another. A work unit begins at each column for
+     * which column + column_phase is a multiple of unit_columns, and likewise for rows. Work units that are not
+     * `direct` are sampled in parts that fit in the staging buffer, of staging_rows rows and staging_columns columns.
+     * If a part has several rows, the kernel gets a list of its blocks; a part of one row consists of whole tiles of
+     * consecutive blocks. */
     uint64_t unit_rows, unit_columns, row_phase, column_phase, units_across, work_units;
     uint64_t staging_rows, staging_columns;
 } fk_grid;
@@ -43,8 +44,8 @@ typedef struct {
 /* The limits of a work unit's size in bytes of memory. The maximum is the size of a huge page. */
 enum { FK_MIN_WORK_UNIT_BYTES = 1 << 18, FK_MAX_WORK_UNIT_BYTES = 1 << 21 };
 
-/* Compute the grid of a plan. `work_unit_bytes` is the largest memory of the elements of one work unit: a power of 2
- * within the limits above. */
+/* Compute the grid of a plan. `work_unit_bytes` is the largest number of bytes that the elements of one work unit
+ * may take: a power of 2 within the limits above. */
 void fk_grid_of(const fk_plan *plan, uint64_t work_unit_bytes, fk_grid *grid);
 
 fk_region fk_grid_work_unit(const fk_grid *grid, uint64_t unit);

@@ -30,8 +30,8 @@ typedef struct {
 
 fk_sampler fk_make_sampler(const fk_plan *plan, const fk_kernels *kernels);
 
-/* Sample `count` elements, from index `first` on, to `out`, which is aligned to its element. Streaming stores are used
- * if `buffer` is not NULL. */
+/* Sample `count` elements, from index `first` on, to `out`, which is aligned to the element size. Streaming stores
+ * are used if `buffer` is not NULL. */
 void fk_sample_run(const fk_sampler *sampler, uint64_t first, uint64_t count, char *out, fk_streaming_buffer *buffer);
 
 /* Sample the elements of `count` whole blocks whose numbers have the same upper 32 bits. `low` contains the lower 32

@@ -22,7 +22,7 @@ _SQRT_2 = float.fromhex("0x1.6a09e667f3bcdp+0")  # sqrt(2)
 _SQRT_3 = float.fromhex("0x1.bb67ae8584caap+0")  # sqrt(3)
 _SQRT_2_PI = float.fromhex("0x1.40d931ff62706p+1")  # sqrt(2 * pi)
 _STD_AT_TWO_SIGMAS = float.fromhex("0x1.c25e4b6dba981p-1")  # 0.87962566103423978, the std of N(0, 1) between -2 and 2
-_MAX_DISTANCE = 1e154  # in scales; its square is finite
+_MAX_DISTANCE = 1e154  # in units of the scale; its square is finite
 
 # Intermediate results may overflow although the final result is correct, as in exp(-z**2 / 2) = 0 for large z.
 _ignore_float_errors = np.errstate(all="ignore")
@@ -118,7 +118,7 @@ class Normal:
 @final
 @dataclass(frozen=True, slots=True)
 class Uniform:
-    """The uniform distribution on [``low``, ``high``). If the two are equal, it is that constant.
+    """The uniform distribution on [``low``, ``high``). If the bounds are equal, it is the constant ``low``.
 
     If ``low < high``, a fill never stores ``high``, whatever the dtype, and if the bounds are symmetric (-b, b), it
     stores neither bound. A fill raises ValueError if the dtype has fewer than two numbers to store between the bounds,
@@ -208,7 +208,10 @@ class Uniform:
 
     @property
     def _unit(self) -> float:
-        """A factor that prevents overflow of the width: 1 if possible, because halving rounds subnormal numbers."""
+        """The factor by which the bounds are multiplied, so that their difference does not overflow.
+
+        It is 1 if possible, because halving rounds subnormal numbers.
+        """
         return 1.0 if math.isfinite(self.high - self.low) else 0.5
 
 
@@ -238,7 +241,8 @@ class TruncatedNormal:
         If an argument is not a real number.
     ValueError
         If ``loc`` or ``scale`` is not finite, ``scale`` is negative, a bound is NaN, ``low`` is not less than ``high``,
-        or the interval is 1e154 scales or farther from ``loc``. With a scale of 0, if ``loc`` is outside of the bounds.
+        or the interval is 1e154 scales or farther from ``loc``. If ``scale`` is 0, the last
+        two conditions do not apply, but ``loc`` must be within the bounds.
 
     Examples
     --------

@@ -13,10 +13,13 @@ from functools import lru_cache
 from typing import NamedTuple
 
 MAX_SIGMAS = 36.0  # of the nearer bound; the smallest tail probability is then 2**-1006, a normal number
-_MAX_HALVINGS = 950  # the minimum probability is 2**-950; that of half a 64-bit word is then a normal number too
-_MIN_SINGLE = 2.0**-64  # sigmas of symmetric bounds; for closer ones, single precision cannot represent the parameters
-_UNBOUNDED_SINGLE = 9.0  # sigmas; farther bounds change the quantile of any 32-bit word by at most 2**-11 ulp
-_SINGLE_FACTOR = 3  # t / (Phi - 1/2) in single precision, close to z / (Phi - 1/2)
+# The minimum probability between the bounds is 2**-950. Divided among 2**65 half-words, it is still a normal number.
+_MAX_HALVINGS = 950
+# In sigmas. If symmetric bounds are closer to the mean, single precision cannot represent the parameters.
+_MIN_SINGLE = 2.0**-64
+# In sigmas. Bounds farther from the mean change the quantile of any 32-bit word by at most 2**-11 ulp.
+_UNBOUNDED_SINGLE = 9.0
+_SINGLE_FACTOR = 3  # t = 3 * (Phi - 1/2) in single precision, so that t is close to z
 _GUARD_BITS = 32  # absorb the truncation errors of about a thousand terms
 _ERROR = 2  # bound of the error of _distance, in units of its last bit
 
@@ -117,15 +120,15 @@ def _standardized(bound: float, mean: float, std: float) -> float:
 def _linear_functions(alpha: float, beta: float, bits: int, word_bits: int) -> list[tuple[int, int]]:
     """Return slope, Phi - 1/2 of the middle word, and the tails' slopes and anchors, each with its error bound.
 
-    The unit is 2**-(bits + word_bits + 1). In this unit, the probability of half a word is the same integer as the
-    probability between the bounds in units of 2**-bits.
+    The unit is 2**-(bits + word_bits + 1). In this unit, half the probability of a word is the same integer as
+    the probability between the bounds in units of 2**-bits.
     """
     half = 1 << (bits - 1)
     from_low, from_high = _distance(alpha, bits), _distance(beta, bits)
     between = from_high - from_low
 
     def tail(probability: int, sign: int) -> tuple[int, int]:
-        """Return the tail probability at half a word inside of the bound with the given tail probability."""
+        """Return the tail probability in the middle of the word next to a bound, from that at the bound itself."""
         return (probability << (word_bits + 1)) + sign * between, (_ERROR << (word_bits + 1)) + 2 * _ERROR
 
     # The lower half of the words uses the lower tail, and the upper half uses the upper tail. If the interval lies on

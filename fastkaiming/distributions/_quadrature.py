@@ -14,8 +14,8 @@ Points: TypeAlias = NDArray[np.float64]
 
 _SQRT_2_PI = float.fromhex("0x1.40d931ff62706p+1")  # sqrt(2 * pi)
 _MAX_SIGMAS = 38  # farther out, the normal density is a subnormal float
-_TOLERANCE = 1e-14  # of the whole integral, for each of about a hundred intervals
-_MAX_INTERVALS = 1 << 12  # of one length: a smooth function needs about ten, and a kink or jump adds one
+_TOLERANCE = 1e-14  # the error of each of about a hundred intervals, relative to the whole integral
+_MAX_INTERVALS = 1 << 12  # of the same length; a smooth function needs about ten, and each kink or jump adds one
 _MIN_LENGTH = 2.0**-64
 
 
@@ -46,7 +46,7 @@ def expected_square(name: str, function: Callable[[Any], Any]) -> float:
     while starts.size:
         length /= 2
         if starts.size > _MAX_INTERVALS or length < _MIN_LENGTH:
-            raise ValueError(f"{name} must be smooth but for a few kinks and jumps, got {function!r}")
+            raise ValueError(f"{name} must be smooth except for a few kinks and jumps, got {function!r}")
         halves = np.stack([starts, starts + length], axis=1)
         half_integrals = _integrate_intervals(name, function, halves.ravel(), length)[0].reshape(halves.shape)
         better = half_integrals.sum(axis=1)
@@ -86,7 +86,7 @@ def _evaluate(name: str, function: Callable[[Any], Any], z: Points) -> NDArray[A
     return results
 
 
-# The 24 points: nodes and weights of the positive half, from tests/generators/gauss_legendre.py.
+# The 24-point rule: the positive nodes and their weights, computed by tests/generators/gauss_legendre.py.
 _RULE = [
     (float.fromhex("0x1.0660853eda2e8p-4"), float.fromhex("0x1.060475e763736p-3")),
     (float.fromhex("0x1.8769542b94f8dp-3"), float.fromhex("0x1.01b7117cf8bd8p-3")),

@@ -13,8 +13,8 @@ import numpy as np
 
 from fastkaiming.distributions._quadrature import Points, gauss_legendre
 
-_PANELS = 2  # enough to integrate exp(-s * s / 2) to the last bits over the 19 sigmas within _REACH
-_REACH = 45.0  # a density below exp(-45) of the greatest is neglected
+_PANELS = 2  # enough to integrate exp(-s * s / 2) to the last bits where it is above exp(-_REACH), over 19 sigmas
+_REACH = 45.0  # where the density is less than exp(-45) times the greatest, it is neglected
 
 
 def density(s: Points, tilt: float | Points) -> Points:
@@ -43,7 +43,7 @@ def moments(start: Points, end: Points, length: Points, tilt: float) -> tuple[fl
 
 
 def _around(peak: Points, start: Points, end: Points, length: Points, tilt: float) -> tuple[Points, Points, Points]:
-    """Return half the width and the middle of the relevant interval, relative to the peak, and the slope there."""
+    """Return half the width of the relevant interval, its middle relative to the peak, and the slope at the peak."""
     slope = peak + tilt
     reach = 2 * _REACH / (abs(slope) + np.hypot(slope, math.sqrt(2 * _REACH)))
     low = np.maximum(np.where(peak == end, -length, start - peak), -reach)

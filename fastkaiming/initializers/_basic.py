@@ -27,8 +27,9 @@ def uniform_(
     """Fill ``out`` in place from the uniform distribution on the half-open interval [``low``, ``high``).
 
     If ``low < high``, ``high`` itself is never stored, whatever the dtype, as in NumPy, PyTorch and JAX. If the bounds
-    are symmetric (-b, b), neither bound is stored, so that the distribution stays symmetric. If the dtype has only few
-    numbers between the bounds, as float8 can, the numbers next to a bound have other probabilities than the rest.
+    are symmetric (-b, b), neither bound is stored, so that the distribution stays symmetric. If the dtype has few
+    numbers between the bounds, as may be the case for float8, the probabilities of the numbers next to a bound differ
+    from those of the other numbers.
 
     Parameters
     ----------
@@ -203,7 +204,7 @@ def constant_(
     try:
         return fill(out, _constant, (val,), rng, global_shape, index, threads)
     except ValueError as error:
-        if str(error).startswith("low must not overflow"):  # of Uniform(val, val)
+        if str(error).startswith("low must not overflow"):  # the message for Uniform(val, val)
             raise ValueError(f"val{str(error).removeprefix('low')}") from None
         raise
 

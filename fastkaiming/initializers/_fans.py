@@ -1,8 +1,9 @@
-"""The numbers of connections into an output of a layer (fan_in) and out of an input (fan_out), from a shape.
+"""Fans of a shape: the numbers of connections into one output of a layer (fan_in) and out of one input (fan_out).
 
 A layout names the axes of a weight tensor, one letter each: ``O`` for the outputs (features or channels), ``I`` for the
-inputs, ``B`` for a batch of independent tensors such as experts, which counts towards no fan, and ``*`` for the
-receptive field, that is all remaining axes, if any. PyTorch stores weights as ``"OI*"``, JAX and Keras as ``"*IO"``.
+inputs, ``B`` for a batch of independent tensors such as experts, and ``*`` for the receptive field, which consists of
+all remaining axes, if any. The size of a batch axis does not affect the fans. PyTorch stores weights as
+``"OI*"``, JAX and Keras as ``"*IO"``.
 """
 
 import math
@@ -47,9 +48,9 @@ def fans(shape: int | Sequence[int], layout: str | None = None, groups: int = 1,
     shape : int or sequence of int
         The shape of the weights, with at least two axes.
     layout : str, optional
-        The meaning of each axis: one ``O`` (outputs), one ``I`` (inputs), any number of ``B`` (batches, which count
-        towards no fan) and at most one ``*`` (the receptive field: all other axes, or none). The default is PyTorch's
-        layout, ``"OI*"``, or ``"IO*"`` if transposed.
+        The meaning of each axis: one ``O`` (outputs), one ``I`` (inputs), any number of ``B`` (batches, which do
+        not affect the fans) and at most one ``*`` (the receptive field: all other axes, or none). The default is
+        PyTorch's layout, ``"OI*"``, or ``"IO*"`` if transposed.
     groups : int, default 1
         The number of groups of a grouped convolution.
     transposed : bool, default False

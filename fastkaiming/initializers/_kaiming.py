@@ -54,8 +54,7 @@ def kaiming(
         The gain, at least 0, to use instead of the gain of ``nonlinearity`` and ``a``.
     fan : float, optional
         The fan, greater than 0, to use instead of the fan of ``shape``, which may then have any number of axes.
-        ``mode``, ``layout``, ``groups`` and ``transposed`` are checked by themselves, but not whether they fit the
-        shape.
+        ``mode``, ``layout``, ``groups`` and ``transposed`` must still have valid values, but need not fit the shape.
     layout, groups, transposed
         The meaning of the axes of ``shape``: see :func:`fans`.
 
@@ -137,8 +136,9 @@ def kaiming_normal_(
     Parameters
     ----------
     out : numpy.ndarray
-        The weights: an array, or another object that :func:`fill_` accepts. Unless ``fan`` is given, it has at least
-        two axes, which ``layout`` and ``groups`` must fit. The fan of a shard is that of ``global_shape``.
+        The weights: an array, or another object that :func:`fill_` accepts. Unless ``fan`` is given, it must
+        have at least two axes, and ``layout`` and ``groups`` must fit its shape. The fan of a shard is that of
+        ``global_shape``.
     a, mode, nonlinearity, gain, fan, layout, groups, transposed
         The parameters of the standard deviation: see :func:`kaiming`.
     rng, global_shape, index, threads
@@ -191,8 +191,9 @@ def kaiming_uniform_(
     Parameters
     ----------
     out : numpy.ndarray
-        The weights: an array, or another object that :func:`fill_` accepts. Unless ``fan`` is given, it has at least
-        two axes, which ``layout`` and ``groups`` must fit. The fan of a shard is that of ``global_shape``.
+        The weights: an array, or another object that :func:`fill_` accepts. Unless ``fan`` is given, it must
+        have at least two axes, and ``layout`` and ``groups`` must fit its shape. The fan of a shard is that of
+        ``global_shape``.
     a, mode, nonlinearity, gain, fan, layout, groups, transposed
         The parameters of the bound: see :func:`kaiming`.
     rng, global_shape, index, threads

@@ -1,4 +1,4 @@
-"""``init_``: fills every array of a model by the first rule that its name matches, from the stream of its name."""
+"""``init_``: fills each array of a model by the first rule whose pattern matches its name, from the name's stream."""
 
 import ast
 import errno
@@ -272,7 +272,10 @@ def first_matches(names: Iterable[str], patterns: Iterable[str]) -> dict[str, st
 
 @lru_cache(maxsize=64)
 def _combined_pattern(patterns: tuple[str, ...]) -> re.Pattern[str]:
-    """Return a regular expression that matches if any pattern does; its last group is the first of these patterns."""
+    """Return a regular expression that matches if any pattern does.
+
+    ``lastindex`` of a match is the position, counted from 1, of the first pattern that matches.
+    """
     return re.compile("|".join(f"({translate(pattern)})" for pattern in patterns) or "(?!)")
 
 
@@ -281,7 +284,8 @@ def _choose_patterns(names: Iterable[str], patterns: Iterable[str]) -> dict[str,
     unmatched = [name for name, pattern in chosen.items() if pattern is None]
     if unmatched:
         raise ValueError(
-            f"rules must match every array, for example by a last '*', got none for {quote_names(unmatched)}"
+            f"rules must match every array, for example with '*' as the last pattern, got none for "
+            f"{quote_names(unmatched)}"
         )
     return cast("dict[str, str]", chosen)
 
@@ -293,7 +297,7 @@ def unused_patterns(patterns: Iterable[str], chosen: Mapping[str, str | None]) -
 
 
 def warn_about_unused(unused: Sequence[str], names: Iterable[str]) -> None:
-    """Warn about rules that filled no array, with the reason, at the line that called the caller."""
+    """Warn about rules that filled no array, and why. The warning is reported at the line that called the caller."""
     if not unused:
         return
     preceded = [pattern for pattern in unused if any(map(re.compile(translate(pattern)).match, names))]
@@ -306,7 +310,7 @@ def warn_about_unused(unused: Sequence[str], names: Iterable[str]) -> None:
 def is_deferrable(filler: Filler) -> bool:
     """Return whether a function only fills memory, so that its fill can be deferred.
 
-    Initializers with a callable argument are not deferrable, because it may fill other arrays and read them.
+    Initializers with a callable argument are not deferrable, because the callable may fill and read other arrays.
     """
     if isinstance(filler, partial):
         return filler.func in _INITIALIZERS and not any(map(callable, (*filler.args, *filler.keywords.values())))

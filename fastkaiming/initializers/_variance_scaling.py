@@ -1,7 +1,7 @@
 """Variance scaling and its special cases: Xavier (Glorot), LeCun and He initialization.
 
 All of them fill the weights of a layer and compute its fan as :func:`kaiming` does: ``layout``, ``groups`` and
-``transposed`` describe the axes of the weights (:func:`fans`), or ``fan`` is the fan itself.
+``transposed`` describe the axes of the weights (:func:`fans`). If ``fan`` is given, it is used instead.
 """
 
 import math
@@ -203,8 +203,8 @@ def lecun_normal_(
     """Fill ``out`` in place from the truncated normal LeCun distribution.
 
     The mean is 0 and the standard deviation is sqrt(1 / fan_in): LeCun et al., "Efficient BackProp", 1998, section 4.6.
-    The distribution is truncated at two standard deviations of the untruncated distribution, as ``lecun_normal`` of JAX
-    and Keras; this is the default of :func:`variance_scaling_`. For values that are not truncated, call
+    The distribution is truncated at two standard deviations of the untruncated distribution, as in ``lecun_normal`` of
+    JAX and Keras; this is the default of :func:`variance_scaling_`. For values that are not truncated, call
     :func:`kaiming_normal_` with ``nonlinearity="linear"``.
 
     Parameters

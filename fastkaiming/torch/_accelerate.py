@@ -213,7 +213,7 @@ class _Patch:
 
 
 def _make_method(record: Callable[..., Any]) -> Callable[[Any], Any]:
-    """Return a function that makes the replacement of a tensor method, whose fills ``record`` describes."""
+    """Return a function that makes the replacement of a tensor method; ``record`` records the method's distribution."""
 
     def make_replacement(original: Any) -> Any:
         @wraps(original)

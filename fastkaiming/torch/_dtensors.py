@@ -46,7 +46,7 @@ def local_slices(tensor: Any, local_shape: Sequence[int]) -> Sequence[tuple[Slic
 
 
 def _placement_on_axis(placement: Any, axis: int) -> Any:
-    """Return the placement of a tensor of one axis that divides it as ``placement`` divides the given axis."""
+    """Return the placement that divides a one-dimensional tensor as ``placement`` divides the given axis."""
     from torch.distributed.tensor import Replicate, Shard
 
     if getattr(placement, "dim", None) != axis:

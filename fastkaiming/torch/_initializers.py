@@ -1,4 +1,4 @@
-"""The random functions of :mod:`torch.nn.init`, filled from fastkaiming's streams.
+"""The random functions of :mod:`torch.nn.init`, which fill tensors from fastkaiming's streams.
 
 To find the distribution, torch's own function is called with a :class:`RecordingTensor`, which records the distribution
 and fills nothing. Formulas, defaults and errors are therefore torch's. If fastkaiming cannot fill the tensor, or cannot
@@ -26,7 +26,8 @@ from fastkaiming.torch._tensors import is_fillable
 Function = Callable[..., Any]
 
 _UNIFORM_DEFAULTS = {"from": 0.0, "to": 1.0}
-_increment_version = torch._C._increment_version  # takes a tuple, which torch.autograd.graph's would create first
+# The public torch.autograd.graph.increment_version would have to create the tuple that this function takes.
+_increment_version = torch._C._increment_version
 
 
 class RecordingTensor:
@@ -164,7 +165,7 @@ def set_public_module(function: Function) -> Function:
 
 
 def deprecated(function: Function) -> Function:
-    """Return the deprecated variant of a function, whose name has no underscore and which warns as torch's does."""
+    """Return the deprecated variant of a function: its name has no underscore, and it warns as torch's variant does."""
     new = function.__name__
     old = new.removesuffix("_")
 

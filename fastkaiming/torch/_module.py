@@ -84,7 +84,7 @@ def init_module_(
     Returns
     -------
     InitReport
-        The rule of each parameter, the tied names, and the patterns that no parameter was filled by.
+        The rule of each parameter, the tied names, and the patterns of rules that filled no parameter.
 
     Raises
     ------
@@ -97,7 +97,7 @@ def init_module_(
     Warns
     -----
     UserWarning
-        If no parameter was filled by a rule of ``rules``.
+        If a rule of ``rules`` filled no parameter.
 
     Examples
     --------
@@ -190,7 +190,7 @@ def _cannot_fill(name: str, parameter: torch.Tensor) -> Exception:
     )
 
 
-# ---- which rule ----
+# ---- the choice of a rule ----
 
 
 def _choose_rule(

@@ -100,7 +100,7 @@ def seed_from_generator(generator: torch.Generator | None) -> int:
     except AttributeError:
         randomize, bits = _thread.seed = _seed_tensor()
     if generator is None:
-        randomize(-(2**63), None)  # the keyword argument takes a tenth of the time of a call
+        randomize(-(2**63), None)  # passing generator= takes a tenth of the time of the call
     else:
         randomize(-(2**63), None, generator=generator)
     seed: int = bits.value

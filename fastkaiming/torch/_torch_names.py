@@ -15,7 +15,7 @@ from fastkaiming.torch._initializers import (
     xavier_uniform_,
 )
 
-# torch computes these from random tensors, which accelerate() lets fastkaiming fill.
+# torch computes the results of these functions from random tensors. Within accelerate(), fastkaiming fills them.
 orthogonal_ = set_public_module(accelerate(torch_init.orthogonal_))
 sparse_ = set_public_module(accelerate(torch_init.sparse_))
 

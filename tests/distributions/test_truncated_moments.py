@@ -187,7 +187,7 @@ def test_centered_without_spread() -> None:
         ({"scale": math.nan}, ValueError, "scale must be finite, got nan"),
         ({"scale": -1.0}, ValueError, "scale must not be negative, got -1.0"),
         ({"scale": True}, TypeError, "scale must be a real number, not bool True"),
-        ({"low": math.nan}, ValueError, "low must be a number or infinite, got nan"),
+        ({"low": math.nan}, ValueError, "low must not be NaN, got nan"),
         ({"high": None}, TypeError, "high must be a real number, not NoneType None"),
         ({"low": 2}, ValueError, "low must be below high, got loc=0.0, scale=1.0, low=2.0, high=2.0"),
         ({"high": -math.inf}, ValueError, "low must be below high, got loc=0.0, scale=1.0, low=-2.0, high=-inf"),

@@ -34,7 +34,7 @@ def test_uniform_fills_store_neither_of_symmetric_bounds(dtype: Any) -> None:
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_uniform_with_a_single_storable_number_raises(dtype: Any) -> None:
     above = float(np.nextafter(dtype(1), dtype(2)))
-    message = f"low and high must leave at least two numbers of {np.dtype(dtype).name} to store, got Uniform"
+    message = f"low and high must have at least two numbers of {np.dtype(dtype).name} between them, got Uniform"
     assert fk.uniform(5, dtype, low=1.0, high=1.0).tolist() == [1.0] * 5
     with pytest.raises(ValueError, match=message):
         fk.uniform(5, dtype, low=1.0, high=above)

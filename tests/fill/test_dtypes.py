@@ -258,13 +258,17 @@ REFUSED: list[tuple[str, Any, str]] = [
     (
         "float16",
         fk.Uniform(1.0001, 1.0009),
-        "low and high must leave at least two numbers of float16 to store, got Uniform(low=1.0001, ",
+        "low and high must have at least two numbers of float16 between them, got Uniform(low=1.0001, ",
     ),
     ("bfloat16", fk.Normal(0, 3.57e37), "abs(mean) + 9.5 * std must not overflow bfloat16, got "),
     ("bfloat16", fk.Normal(3.4e38), "mean must not overflow bfloat16, got 3.4e+38"),
     ("bfloat16", fk.Normal(0, 2.0**-102.01), f"std must be 0 or at least {2.0**-102} to avoid underflow in bfloat16, "),
-    ("float16", fk.Uniform(1.0, 1.0009), "low and high must leave at least two numbers of float16 to store, got "),
-    ("bfloat16", fk.Uniform(1.001, 1.007), "low and high must leave at least two numbers of bfloat16 to store, got "),
+    ("float16", fk.Uniform(1.0, 1.0009), "low and high must have at least two numbers of float16 between them, got "),
+    (
+        "bfloat16",
+        fk.Uniform(1.001, 1.007),
+        "low and high must have at least two numbers of bfloat16 between them, got ",
+    ),
     ("float8_e4m3fn", fk.Normal(0, 47.2), "abs(mean) + 9.5 * std must not overflow float8_e4m3fn, got "),
     ("float8_e4m3fn", fk.Uniform(-448.1, 1), "low must not overflow float8_e4m3fn, got -448.1"),
     (
@@ -275,7 +279,7 @@ REFUSED: list[tuple[str, Any, str]] = [
     (
         "float8_e4m3fn",
         fk.Uniform(1.01, 1.12),
-        "low and high must leave at least two numbers of float8_e4m3fn to st",
+        "low and high must have at least two numbers of float8_e4m3fn between them",
     ),
     ("float8_e4m3fn", fk.Uniform(2.0**-11, 2.0**-9.1), "(high - low) / 2 must be 0 or at least "),
     ("float8_e5m2", fk.Normal(0, 6040), "abs(mean) + 9.5 * std must not overflow float8_e5m2, got "),
@@ -288,7 +292,7 @@ REFUSED: list[tuple[str, Any, str]] = [
     (
         "float8_e5m2",
         fk.Uniform(-1.24, -1.01),
-        "low and high must leave at least two numbers of float8_e5m2 to sto",
+        "low and high must have at least two numbers of float8_e5m2 between them",
     ),
 ]
 

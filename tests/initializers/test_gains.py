@@ -135,8 +135,16 @@ class Absent:
             ValueError,
             "nonlinearity must have a finite E[f(z)**2] that comes from abs(z) <",
         ),
-        (lambda z: np.sin(1e6 * z), ValueError, "nonlinearity must be smooth but for a few kinks and jumps, got <func"),
-        (lambda z: abs(z) ** -0.5, ValueError, "nonlinearity must be smooth but for a few kinks and jumps, got <func"),
+        (
+            lambda z: np.sin(1e6 * z),
+            ValueError,
+            "nonlinearity must be smooth except for a few kinks and jumps, got <func",
+        ),
+        (
+            lambda z: abs(z) ** -0.5,
+            ValueError,
+            "nonlinearity must be smooth except for a few kinks and jumps, got <func",
+        ),
         (lambda z: 0 * z, ValueError, "nonlinearity must not be 0 everywhere, got <function"),
         (Absent(), RuntimeError, "not for float"),
     ],

@@ -67,8 +67,8 @@ FK_INLINE void fk_normal_pair_f32(v_u32 a, v_u32 b, v_f32 *even, v_f32 *odd) {
  *
  * v = m 2^exponent with m in [1/2, 1) lies in interval k of 16. With c[k], a number of 9 bits near 1/m,
  *     -2 ln v = -2 ln 2 * exponent + 2 ln c[k] + (-2f + f^2 P(f)),    f = m c[k] - 1,   |f| <= 1/32.
- * c[15] = 1, so that near v = 1 only the exact f = v - 1 remains. The table keeps P short: a polynomial without it
- * would need 20 terms, or a division. */
+ * c[15] = 1, so that near v = 1 only the exact f = v - 1 remains. The table keeps P short: without it, a polynomial
+ * would need 20 terms, or the formula a division. */
 static const double fk_half_reciprocal[16] = {
     0x1.fp-1,  0x1.d4p-1, 0x1.bbp-1, 0x1.a4p-1, 0x1.9p-1,  0x1.7dp-1, 0x1.6cp-1, 0x1.5dp-1,
     0x1.4ep-1, 0x1.41p-1, 0x1.35p-1, 0x1.2ap-1, 0x1.1fp-1, 0x1.16p-1, 0x1.0dp-1, 0x1p-1,
@@ -80,7 +80,7 @@ static const double fk_twice_log_reciprocal[16] = {
     0x1.d4313d66cb35dp-3, 0x1.51b073f06183fp-3, 0x1.95c830ec8e3ebp-4, 0.0,
 };
 
-/* -2 ln v from these parts.
+/* Return -2 ln v, computed from exponent, k and f.
  *
  * Range: exponent <= 0, k < 16 (only its low four bits are used), |f| <= 1/32. */
 FK_INLINE v_f64 fk_minus_2_ln_f64(v_f64 exponent, v_u64 k, v_f64 f) {

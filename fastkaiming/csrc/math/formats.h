@@ -9,8 +9,9 @@
 
 /* Return the counter of a pair of groups, numbered from 0, whose element belongs in a 32-bit lane of the pair's vectors
  * if elements of `bytes` bytes are to be stored in natural order without a shuffle across the K 128-bit lanes of a
- * vector. Packed, the four elements of a counter fill as many 32-bit lanes as an element has bytes. Interleaving that
- * many vectors within 128-bit lanes puts 4 / bytes counters next to each other, and these must be consecutive. */
+ * vector. The four elements of a counter take 4 * bytes bytes, which are `bytes` 32-bit lanes. The store interleaves
+ * `bytes` packed vectors within their 128-bit lanes. This puts 4 / bytes counters next to each other, so these must be
+ * consecutive. */
 FK_INLINE int fk_counter_of_lane(int lane, int bytes) {
     const int K = FK_W64 / 2, beside = 4 / bytes, i = lane % 4, k = lane / 4;
     return beside * (K * (i / beside) + k) + i % beside;
@@ -22,8 +23,9 @@ FK_INLINE int fk_counter_of_lane(int lane, int bytes) {
  * The value is rounded by adding a number whose unit in the last place is that of the result: its exponent exceeds that
  * of the value, or of the smallest normal number of the format, by the number of bits that are cut off. The lowest bits
  * of the sum are then the significand with its leading bit. The exponent field of the sum, shifted next to the fraction
- * bits, is added to them. This field has a bias that exceeds the result's by SURPLUS. The difference to a multiple of
- * 256, an even number, was placed in the last bits of the number that is added.
+ * bits, is added to them. The bias of this field exceeds that of the result. In the top byte, the excess is SURPLUS
+ * modulo 256; to cancel it, the last bits of the number that is added to the value contain 256 - SURPLUS. This is an
+ * even number, so that ties are still rounded to even.
  *
  * Range: magnitudes that round to a finite number of the format. Max error: half an ulp of the format. */
 #define FK_ROUND_TO_FLOAT8(format, fraction_bits, bias)                                                                \

@@ -47,8 +47,8 @@ FK_INLINE fk_schedule fk_philox_schedule(uint64_t key, uint64_t stream, uint32_t
     return s;
 }
 
-/* The words of FK_GROUPS vectors of counters before the last round's xors. These xors take half as long after two words
- * were combined in a vector, so the functions that combine words do them. */
+/* The words of FK_GROUPS vectors of counters before the last round's xors. These xors are left to the functions that
+ * combine two words in a vector, where they take half as long. */
 typedef struct {
     v_u64 product[2][FK_GROUPS]; /* high halves: words 0 and 2; low halves: words 1 and 3 */
     v_u64 carried[2][FK_GROUPS]; /* low halves: to be xored into words 0 and 2 */
@@ -56,7 +56,7 @@ typedef struct {
 } fk_words;
 
 /* Compute the words from M0 * (low word of the block number) in each lane. The rounds of all groups are interleaved,
- * because a single group is one chain of latencies. */
+ * because those of a single group form one chain of dependent instructions. */
 FK_LARGE fk_words fk_philox(const fk_schedule *s, const v_u64 product[FK_GROUPS]) {
     const v_u64 m0 = vq_set1(FK_PHILOX_M0), m1 = vq_set1(FK_PHILOX_M1);
     enum { LAST = FK_PHILOX_ROUNDS - 1 };
@@ -110,9 +110,9 @@ FK_INLINE void fk_words_64(const fk_words *w, int g, v_u64 x[2]) {
     }
 }
 
-/* The four words of each block of groups g and g + 1, for functions that treat all words alike: words 0 and 1 of group
- * g next to each other, its words 2 and 3, and the same of group g + 1. Storing such vectors takes half as many
- * shuffles. */
+/* The four words of each block of groups g and g + 1, for functions that treat all words alike. x[0] contains
+ * words 0 and 1 of group g next to each other, x[1] its words 2 and 3, and x[2] and x[3] those of group g + 1. Storing
+ * such vectors takes half as many shuffles. */
 FK_INLINE void fk_words_by_block(const fk_words *w, int g, v_u32 x[4]) {
     v_u64 two[4];
     fk_words_64(w, g, two);

@@ -63,8 +63,8 @@ FK_INLINE v_f32 fk_value_f32(const fk_params *params, v_f32 z) {
     return vf_max(vf_min(value, vf_set1((float)params->high)), vf_set1((float)params->low));
 }
 
-/* t, computed from the distance of the word from the middle word. The slope is the sum of two floats: for some bounds,
- * rounding it to one float would be the largest error of z. */
+/* Return t, computed from the distance of the word from the middle word. The slope is the sum of two floats: for some
+ * bounds, rounding it to one float would be the largest error of z. */
 FK_INLINE v_f32 fk_central_reading_f32(const fk_params *params, v_f32 centred) {
     const float slope = (float)params->slope, rest = (float)(params->slope - (double)slope);
     const v_f32 little = vf_fma(centred, vf_set1(rest), vf_set1((float)params->anchor));

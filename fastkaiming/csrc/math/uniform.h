@@ -8,8 +8,8 @@
 
 #include "fill.h"
 
-/* Return whether all elements are fl(u scale). The center must be 0, and the last word, which yields the value farthest
- * from 0, fl((1 - 2^-24) scale), must not need clamping to [low, high]: then no other word does. Scales below 2^-95 are
+/* Return whether all elements are fl(u scale). This requires that the center is 0 and that no value has to be clamped
+ * to [low, high]. It is sufficient to check the value farthest from 0, fl((1 - 2^-24) scale). Scales below 2^-95 are
  * excluded, because the step of fk_uniform_symmetric_f32 would not be exact. */
 FK_INLINE int fk_is_symmetric_f32(const fk_params *params) {
     const float scale = (float)params->scale, farthest = scale * 0x1.fffffep-1f;
