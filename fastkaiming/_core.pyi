@@ -18,7 +18,7 @@ CONSTANT_F64: Final[int]
 TRUNCATED_F32: Final[int]
 TRUNCATED_F64: Final[int]
 
-AS_DRAWN: Final[int]
+UNROUNDED: Final[int]
 FLOAT32: Final[int]
 FLOAT16: Final[int]
 BFLOAT16: Final[int]

@@ -102,9 +102,9 @@ cdef class Entry:
         elif not plan.is_contiguous():
             self.check_memory(array)
         if global_shape is not None or index is not None:
-            first, steps, backwards = self.shard_offset(array.shape, global_shape, index)
-            if backwards is not None:
-                plan.borrow(array[backwards])
+            first, steps, reversal = self.shard_offset(array.shape, global_shape, index)
+            if reversal is not None:
+                plan.borrow(array[reversal])
         plan.complete(template, first, steps)
         if threads is not None or plan.sampled_bytes >= self.least_shared:
             max_threads = self.threads_for(threads, plan.sampled_bytes)

@@ -236,7 +236,7 @@ def fill_all(plans, int threads=1, progress=None):
         PyMem_Free(copies)
 
 
-def fill(out, int operation, key, stream, first, int rounding=FK_AS_DRAWN, bint swapped=False, steps=None,
+def fill(out, int operation, key, stream, first, int rounding=FK_UNROUNDED, bint swapped=False, steps=None,
          double scale=0.0, double center=0.0, double low=0.0, double high=0.0, double slope=0.0, double anchor=0.0,
          double lower_slope=0.0, double lower_anchor=0.0, double upper_slope=0.0, double upper_anchor=0.0,
          int store=FK_STORE_AUTO, int threads=1, progress=None):

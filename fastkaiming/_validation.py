@@ -33,21 +33,21 @@ class _Short(reprlib.Repr):
 _short = _Short().repr
 
 
-def shown(value: object) -> str:
+def describe(value: object) -> str:
     """Return the type and the shortened repr of a value, for the message of a TypeError."""
     return f"{type(value).__name__} {_short(value)}"
 
 
-def integer(name: str, value: Any, low: int, high: int, kinds: str = "an integer") -> int:
+def integer(name: str, value: Any, low: int, high: int, accepted_types: str = "an integer") -> int:
     """Return an integer with low <= value <= high. NumPy integers are accepted; bool and float are not.
 
-    ``kinds`` describes all types that the argument may have, for the message of a TypeError.
+    ``accepted_types`` describes all types that the argument may have, for the message of a TypeError.
     """
     if type(value) is int and low <= value <= high:
         return value
     number = _index(value)
     if number is None:
-        raise TypeError(f"{name} must be {kinds}, not {shown(value)}")
+        raise TypeError(f"{name} must be {accepted_types}, not {describe(value)}")
     if not low <= number <= high:
         raise ValueError(f"{name} must be an integer from {low} to {high}, got {_short(number)}")
     return number
@@ -87,7 +87,7 @@ def _without_negative_zero(number: float) -> float:
 
 def _real(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} must be a real number, not {shown(value)}")
+        raise TypeError(f"{name} must be a real number, not {describe(value)}")
     try:
         return float(value)
     except OverflowError:
@@ -113,14 +113,14 @@ def positive(name: str, value: Any) -> float:
 def flag(name: str, value: Any) -> bool:
     """Return a bool. Numbers are not accepted."""
     if not isinstance(value, bool):
-        raise TypeError(f"{name} must be True or False, not {shown(value)}")
+        raise TypeError(f"{name} must be True or False, not {describe(value)}")
     return value
 
 
 def text(name: str, value: Any) -> str:
     """Return a str."""
     if not isinstance(value, str):
-        raise TypeError(f"{name} must be a str, not {shown(value)}")
+        raise TypeError(f"{name} must be a str, not {describe(value)}")
     return value
 
 
@@ -141,7 +141,7 @@ def shape(name: str, value: Any) -> tuple[int, ...]:
     return sizes
 
 
-def missing(module: str, extra: str, error: ModuleNotFoundError) -> ImportError:
+def missing_dependency_error(module: str, extra: str, error: ModuleNotFoundError) -> ImportError:
     """Return the ImportError of a module whose optional dependency is not installed."""
     package = str(error.name).partition(".")[0]
     return ImportError(f"fastkaiming.{module} needs {package}: pip install 'fastkaiming[{extra}]'")

@@ -23,7 +23,7 @@ try:
     from dask.base import tokenize
     from dask.layers import ArraySliceDep
 except ModuleNotFoundError as error:
-    raise _validation.missing("dask", "dask", error) from error
+    raise _validation.missing_dependency_error("dask", "dask", error) from error
 
 from fastkaiming._fill.fill import empty
 from fastkaiming.rng import Key, Rng, key_from
@@ -179,7 +179,7 @@ def _chunk_sizes(chunks: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> t
         for axis, sizes in enumerate(normalize_chunks(chunks, shape, dtype=dtype))
     )
     if tuple(map(sum, chunk_sizes)) != shape:  # Dask truncates fractional sizes after it has checked their sum
-        raise ValueError(f"chunks must add up to shape {shape}, got {_validation.shown(chunks)}")
+        raise ValueError(f"chunks must add up to shape {shape}, got {_validation.describe(chunks)}")
     return chunk_sizes
 
 

@@ -186,7 +186,7 @@ class Generator:
         ):
             raise ValueError(
                 "the pickled state of a Generator must be a dict of stream_version, seed and next_stream, "
-                f"not {_validation.shown(state)}"
+                f"not {_validation.describe(state)}"
             )
         self._seed, self._streams = seed, _streams_from(upcoming)
 

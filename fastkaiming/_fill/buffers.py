@@ -21,7 +21,7 @@ def array(out: Any) -> NDArray[Any]:
         return np.asarray(memoryview(out))
     except TypeError:
         raise TypeError(
-            "out must be a NumPy array or support the buffer protocol or DLPack, not " + _validation.shown(out)
+            "out must be a NumPy array or support the buffer protocol or DLPack, not " + _validation.describe(out)
         ) from None
 
 

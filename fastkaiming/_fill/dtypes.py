@@ -47,8 +47,8 @@ class Format:
 _FORMATS: Mapping[str, Format] = {
     each.name: each
     for each in (
-        Format("float32", np.float32, _core.AS_DRAWN, 24, 2.0**-149, 2.0**128 - 2.0**104, 2.0**-102),
-        Format("float64", np.float64, _core.AS_DRAWN, 53, 2.0**-1074, 2.0**1023 * (2 - 2.0**-52), 2.0**-969),
+        Format("float32", np.float32, _core.UNROUNDED, 24, 2.0**-149, 2.0**128 - 2.0**104, 2.0**-102),
+        Format("float64", np.float64, _core.UNROUNDED, 53, 2.0**-1074, 2.0**1023 * (2 - 2.0**-52), 2.0**-969),
         Format("float16", np.float32, _core.FLOAT16, 11, 2.0**-24, 65504.0, 2.0**-25),
         Format("bfloat16", np.float32, _core.BFLOAT16, 8, 2.0**-133, 2.0**128 - 2.0**120, 2.0**-102),
         Format("float8_e4m3fn", np.float32, _core.FLOAT8_E4M3FN, 4, 2.0**-9, 448.0, 2.0**-10),
@@ -78,7 +78,7 @@ def check_dtype(name: str, value: DTypeLike) -> np.dtype[Any]:
         checked = None if value is None else np.dtype(value)
     except (TypeError, ValueError, SyntaxError):
         hint = "; import ml_dtypes first, which defines it" if isinstance(value, str) and value in _FORMATS else ""
-        raise TypeError(f"{name} must be {NAMES}, not {_validation.shown(value)}{hint}") from None
+        raise TypeError(f"{name} must be {NAMES}, not {_validation.describe(value)}{hint}") from None
     if checked is None or format_of_dtype(checked) is None:
         raise TypeError(f"{name} must be {NAMES}, not {checked}")
     return checked

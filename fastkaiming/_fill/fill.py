@@ -236,7 +236,7 @@ def progress(callback: Callback) -> Iterator[None]:
     60000 60000
     """
     if not callable(callback):
-        raise TypeError(f"callback must be callable, not {_validation.shown(callback)}")
+        raise TypeError(f"callback must be callable, not {_validation.describe(callback)}")
 
     def report(done: int, total: int) -> None:
         with _set_mode(progress=None):  # otherwise, fills that the callback starts would call it again

@@ -29,7 +29,7 @@ def kernel_params(distribution: Distribution, storage: Format) -> KernelParams:
     """
     if type(distribution) not in _KERNEL_PARAMS_OF:
         raise TypeError(
-            f"distribution must be a Normal, Uniform or TruncatedNormal, not {_validation.shown(distribution)}"
+            f"distribution must be a Normal, Uniform or TruncatedNormal, not {_validation.describe(distribution)}"
         )
     return _cached_kernel_params(distribution, storage)
 

@@ -12,13 +12,13 @@ class ShardOffset(NamedTuple):
     """The position of a shard in the global tensor.
 
     ``first`` is the row-major index of its first element, and ``steps`` is the difference between the indices of
-    neighbouring elements along each axis. If any slice has a negative step, ``backwards`` is
+    neighbouring elements along each axis. If any slice has a negative step, ``reversal`` is
     an index that reverses the array along the axes of these slices, so that all steps are positive.
     """
 
     first: int
     steps: tuple[int, ...] | None  # None for the steps of a whole array
-    backwards: tuple[slice, ...] | None
+    reversal: tuple[slice, ...] | None
 
 
 WHOLE = ShardOffset(0, None, None)
@@ -43,14 +43,14 @@ def shard_offset(shape: tuple[int, ...], global_shape: Any, index: Any) -> Shard
     steps = tuple(
         abs(numbers.step) * stride if len(numbers) > 1 else 1 for numbers, stride in zip(ranges, strides, strict=True)
     )
-    backwards = tuple(slice(None, None, 1 if numbers.step > 0 else -1) for numbers in ranges)
-    return ShardOffset(first, steps, backwards if any(numbers.step < 0 for numbers in ranges) else None)
+    reversal = tuple(slice(None, None, 1 if numbers.step > 0 else -1) for numbers in ranges)
+    return ShardOffset(first, steps, reversal if any(numbers.step < 0 for numbers in ranges) else None)
 
 
 def _selected_ranges(sizes: tuple[int, ...], index: Any) -> tuple[range, ...]:
     """Return the range of indices that each slice selects."""
     if not isinstance(index, Sequence) or isinstance(index, str | bytes):
-        raise TypeError(f"index must be a sequence of slices, not {_validation.shown(index)}")
+        raise TypeError(f"index must be a sequence of slices, not {_validation.describe(index)}")
     if len(index) != len(sizes):
         raise ValueError(f"index must have a slice for each axis of global_shape {sizes}, got {len(index)} of them")
     return tuple(_selected_range(f"index[{axis}]", size, index[axis]) for axis, size in enumerate(sizes))
@@ -58,7 +58,7 @@ def _selected_ranges(sizes: tuple[int, ...], index: Any) -> tuple[range, ...]:
 
 def _selected_range(name: str, size: int, part: Any) -> range:
     if not isinstance(part, slice):
-        raise TypeError(f"{name} must be a slice, not {_validation.shown(part)}")
+        raise TypeError(f"{name} must be a slice, not {_validation.describe(part)}")
     try:
         return range(*part.indices(size))
     except (TypeError, ValueError) as error:

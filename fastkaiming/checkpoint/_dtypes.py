@@ -28,7 +28,7 @@ class Dtype(NamedTuple):
             try:
                 import ml_dtypes  # noqa: F401 - the import registers the names of narrow floats with NumPy
             except ModuleNotFoundError as error:
-                raise _validation.missing("checkpoint", "checkpoint", error) from error
+                raise _validation.missing_dependency_error("checkpoint", "checkpoint", error) from error
         return np.dtype(self.numpy).newbyteorder("<")
 
 

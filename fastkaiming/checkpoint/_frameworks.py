@@ -14,7 +14,7 @@ try:
 
     from fastkaiming.torch._layers import standard_rules
 except ModuleNotFoundError as error:
-    raise _validation.missing("torch", "torch", error) from error
+    raise _validation.missing_dependency_error("torch", "torch", error) from error
 
 
 def from_module(module: torch.nn.Module) -> Recipe:

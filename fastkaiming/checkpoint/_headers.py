@@ -106,7 +106,7 @@ def check_shape(field: str, value: Any) -> tuple[int, ...]:
 def check_sizes(field: str, value: Any) -> tuple[int, ...]:
     """Return a list of sizes as a tuple."""
     if not isinstance(value, list | tuple) or not all(type(size) is int and 0 <= size < 2**63 for size in value):
-        raise ValueError(f"{field} must be a list of integers from 0 to 2**63 - 1, got {_validation.shown(value)}")
+        raise ValueError(f"{field} must be a list of integers from 0 to 2**63 - 1, got {_validation.describe(value)}")
     return tuple(value)
 
 

@@ -52,7 +52,7 @@ def _reject_duplicate_names(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 def check_table(field: str, value: Any) -> dict[str, Any]:
     """Return the value if it is a table (a dict)."""
     if not isinstance(value, dict):
-        raise ValueError(f"{field} must be a table, got {_validation.shown(value)}")
+        raise ValueError(f"{field} must be a table, got {_validation.describe(value)}")
     return value
 
 

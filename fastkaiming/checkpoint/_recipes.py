@@ -64,7 +64,8 @@ def rules_from_table(origin: str, value: Any) -> dict[str, Rule]:
     pairs = list(value.items() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else [value])
     if not all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs):
         raise TypeError(
-            f"{origin} must be a table of patterns and rules, or a list of such pairs, not {_validation.shown(value)}"
+            f"{origin} must be a table of patterns and rules, or a list of such pairs, "
+            f"not {_validation.describe(value)}"
         )
     rules: dict[str, Rule] = {}
     for pattern, each in pairs:
@@ -77,11 +78,11 @@ def _parse_rule(field: str, value: Any) -> Rule:
         return Rule(value)
     if not isinstance(value, Mapping):
         raise ValueError(
-            f"{field} must be a string, which files can record, or a table, got {_validation.shown(value)}"
+            f"{field} must be a string, which files can record, or a table, got {_validation.describe(value)}"
         )
     _parse.check_fields(field, dict(value), ("init", "dtype"))
     if not isinstance(value.get("init"), str):
-        raise ValueError(f"{field}.init must be a string, got {_validation.shown(value.get('init'))}")
+        raise ValueError(f"{field}.init must be a string, got {_validation.describe(value.get('init'))}")
     dtype = value.get("dtype")
     return Rule(value["init"], None if dtype is None else dtype_from_name(f"{field}.dtype", dtype))
 
@@ -94,6 +95,6 @@ def _parse_spec(field: str, name: str, value: Any) -> TensorSpec:
     _parse.check_fields(field, table, ("shape", "dtype", "init"))
     dtype, init = table.get("dtype"), table.get("init")
     if init is not None and not isinstance(init, str):
-        raise ValueError(f"{field}.init must be a string, got {_validation.shown(init)}")
+        raise ValueError(f"{field}.init must be a string, got {_validation.describe(init)}")
     shape = _headers.check_shape(f"{field}.shape", table.get("shape"))
     return TensorSpec(shape, None if dtype is None else dtype_from_name(f"{field}.dtype", dtype), init)

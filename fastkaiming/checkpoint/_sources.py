@@ -26,7 +26,7 @@ def read_source(source: Any) -> Recipe:
         from fastkaiming.checkpoint import _frameworks
 
         return _frameworks.from_module(source)
-    raise TypeError(f"source must be a recipe, a path or a torch module, not {_validation.shown(source)}")
+    raise TypeError(f"source must be a recipe, a path or a torch module, not {_validation.describe(source)}")
 
 
 def _from_path(path: Path) -> Recipe:

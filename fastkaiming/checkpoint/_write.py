@@ -151,7 +151,7 @@ def write(
 
 def _files_of_part(files: Sequence[File], part: Any) -> Sequence[File]:
     if not isinstance(part, Sequence) or isinstance(part, str) or len(part) != 2:
-        raise TypeError(f"part must be a pair (k, n), not {_validation.shown(part)}")
+        raise TypeError(f"part must be a pair (k, n), not {_validation.describe(part)}")
     parts = _validation.integer("n of part (k, n)", part[1], 1, 2**31)
     return files[_validation.integer("k of part (k, n)", part[0], 1, parts) - 1 :: parts]
 
@@ -160,9 +160,9 @@ def _check_client(dask: Any) -> None:
     try:
         from distributed import Client
     except ModuleNotFoundError as error:
-        raise _validation.missing("dask", "dask", error) from error
+        raise _validation.missing_dependency_error("dask", "dask", error) from error
     if not isinstance(dask, Client):
-        raise TypeError(f"dask must be a distributed.Client or None, not {_validation.shown(dask)}")
+        raise TypeError(f"dask must be a distributed.Client or None, not {_validation.describe(dask)}")
 
 
 def _check_directory(directory: Path, plan: Plan, files: Sequence[File], resume: bool) -> None:

@@ -64,7 +64,7 @@ typedef struct {
  * FK_TRUNCATED_F64 only. The narrower formats take values of single precision; values of FK_TRUNCATED_F64 are first
  * rounded to float32. No value may round to more than the largest finite number of the format. */
 typedef enum {
-    FK_AS_DRAWN = 0,
+    FK_UNROUNDED = 0,
     FK_FLOAT32,
     FK_FLOAT16,
     FK_BFLOAT16,

@@ -27,7 +27,7 @@ size_t fk_sampled_bytes(fk_operation operation) {
 }
 
 int fk_can_round(fk_operation operation, fk_format format) {
-    if (format == FK_AS_DRAWN || operation == FK_TRUNCATED_F64) { return 1; }
+    if (format == FK_UNROUNDED || operation == FK_TRUNCATED_F64) { return 1; }
     return format != FK_FLOAT32 && fk_sampled_bytes(operation) == sizeof(float) && operation != FK_WORDS_U32;
 }
 

@@ -140,7 +140,7 @@ def _to_filler(initializer: str | Filler) -> Filler:
     if isinstance(initializer, str):
         return parse_rule("initializer", initializer)
     if not callable(initializer):
-        raise TypeError(f"initializer must be a str or a function, not {_validation.shown(initializer)}")
+        raise TypeError(f"initializer must be a str or a function, not {_validation.describe(initializer)}")
     return initializer
 
 

@@ -118,14 +118,14 @@ def statistics(array: NDArray[Any], distribution: Distribution | None = None) ->
 def check_arguments(array: Any, distribution: Any) -> None:
     """Raise TypeError if the arguments of :func:`statistics` have the wrong type or dtype."""
     if not isinstance(array, np.ndarray):
-        raise TypeError(f"array must be a NumPy array, not {_validation.shown(array)}")
+        raise TypeError(f"array must be a NumPy array, not {_validation.describe(array)}")
     if not np.can_cast(array.dtype, np.float64, "same_kind"):
         raise TypeError(f"array must hold real numbers, not {array.dtype}")
     if distribution is None:
         return
     if not isinstance(distribution, Normal | Uniform | TruncatedNormal):
         raise TypeError(
-            f"distribution must be a Normal, Uniform or TruncatedNormal, not {_validation.shown(distribution)}"
+            f"distribution must be a Normal, Uniform or TruncatedNormal, not {_validation.describe(distribution)}"
         )
     if dtypes.format_of_dtype(array.dtype) is None:
         raise TypeError(f"array must be of dtype {dtypes.NAMES} if a distribution is given, not {array.dtype}")

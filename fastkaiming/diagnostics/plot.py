@@ -20,7 +20,7 @@ try:
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 except ModuleNotFoundError as error:
-    raise _validation.missing("diagnostics.plot", "plot", error) from error
+    raise _validation.missing_dependency_error("diagnostics.plot", "plot", error) from error
 
 from fastkaiming.diagnostics._propagation import Propagation
 from fastkaiming.distributions import Distribution
@@ -77,7 +77,7 @@ def propagation(results: Mapping[str, Propagation], ax: Sequence[Axes] | None = 
     ['forward', 'backward']
     """
     if not isinstance(results, Mapping) or not all(isinstance(each, Propagation) for each in results.values()):
-        raise TypeError(f"results must be a mapping of names to Propagation, not {_validation.shown(results)}")
+        raise TypeError(f"results must be a mapping of names to Propagation, not {_validation.describe(results)}")
     if not results:
         raise ValueError("results must contain at least one Propagation, got none")
     if ax is None:

@@ -109,7 +109,7 @@ def html(title: str, rows: Iterable[Tensor], pictures: int = 50) -> str:
 
 def _to_row(row: Any) -> _Row:
     if not isinstance(row, Tensor):
-        raise TypeError(f"rows must contain Tensors only, not {_validation.shown(row)}")
+        raise TypeError(f"rows must contain Tensors only, not {_validation.describe(row)}")
     name, rule = _validation.text("name", row.name), _validation.text("rule", row.rule)
     try:
         found = statistics(row.array, row.distribution)

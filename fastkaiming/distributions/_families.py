@@ -184,7 +184,13 @@ class Uniform:
             return _point_pdf(x, self.low)
         x = np.asarray(x, np.float64)
         inside = (self.low <= x) & (x <= self.high)
-        return _curve(np.where(inside, self._unit / (self.high * self._unit - self.low * self._unit), 0.0))
+        return _curve(
+            np.where(
+                inside,
+                self._overflow_factor / (self.high * self._overflow_factor - self.low * self._overflow_factor),
+                0.0,
+            )
+        )
 
     @_ignore_float_errors
     def cdf(self, x: ArrayLike) -> Curve:
@@ -202,12 +208,12 @@ class Uniform:
         """
         if self.low == self.high:
             return _point_cdf(x, self.low)
-        low, high = self.low * self._unit, self.high * self._unit
-        inside = np.clip(np.asarray(x, np.float64) * self._unit, low, high)
+        low, high = self.low * self._overflow_factor, self.high * self._overflow_factor
+        inside = np.clip(np.asarray(x, np.float64) * self._overflow_factor, low, high)
         return _curve((inside - low) / (high - low))
 
     @property
-    def _unit(self) -> float:
+    def _overflow_factor(self) -> float:
         """The factor by which the bounds are multiplied, so that their difference does not overflow.
 
         It is 1 if possible, because halving rounds subnormal numbers.

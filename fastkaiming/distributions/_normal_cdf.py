@@ -21,7 +21,7 @@ _MIN_SINGLE = 2.0**-64
 _UNBOUNDED_SINGLE = 9.0
 _SINGLE_FACTOR = 3  # t = 3 * (Phi - 1/2) in single precision, so that t is close to z
 _GUARD_BITS = 32  # absorb the truncation errors of about a thousand terms
-_ERROR = 2  # bound of the error of _distance, in units of its last bit
+_ERROR = 2  # bound of the error of _phi_minus_half, in units of its last bit
 
 
 class TruncatedParams(NamedTuple):
@@ -124,7 +124,7 @@ def _linear_functions(alpha: float, beta: float, bits: int, word_bits: int) -> l
     the probability between the bounds in units of 2**-bits.
     """
     half = 1 << (bits - 1)
-    from_low, from_high = _distance(alpha, bits), _distance(beta, bits)
+    from_low, from_high = _phi_minus_half(alpha, bits), _phi_minus_half(beta, bits)
     between = from_high - from_low
 
     def tail(probability: int, sign: int) -> tuple[int, int]:
@@ -153,14 +153,14 @@ def _rounded(number: int, point: int, precision: int) -> float:
     return (quotient << excess) / (1 << point)  # Python rounds the quotient of integers correctly
 
 
-def _distance(x: float, bits: int) -> int:
+def _phi_minus_half(x: float, bits: int) -> int:
     """Return Phi(x) - 1/2 in units of 2**-bits, by a series whose terms all have the same sign.
 
     Phi(x) = 1/2 + phi(x) (x + x**3 / 3 + x**5 / (3 5) + x**7 / (3 5 7) + ...): Abramowitz & Stegun, "Handbook of
     Mathematical Functions", 26.2.11.
     """
     if x < 0:
-        return -_distance(-x, bits)
+        return -_phi_minus_half(-x, bits)
     if 0.72 * x * x > bits:
         return 1 << (bits - 1)
     working = bits + _GUARD_BITS

@@ -79,7 +79,7 @@ def _evaluate(name: str, function: Callable[[Any], Any], z: Points) -> NDArray[A
     if results.shape != z.shape:
         results = np.array([function(number) for number in z.tolist()])
     if results.shape != z.shape or results.dtype.kind not in "fiub":
-        raise TypeError(f"{name} must return a real number for a real number, not {_validation.shown(results[0])}")
+        raise TypeError(f"{name} must return a real number for a real number, not {_validation.describe(results[0])}")
     if not np.isfinite(results).all():
         wrong = ~np.isfinite(results)
         raise ValueError(f"{name} must be finite everywhere, got {results[wrong][0]} at {z[wrong][0]}")

@@ -25,7 +25,7 @@ def density(s: Points, tilt: float | Points) -> Points:
 def mass(start: Points, end: Points, length: Points, tilt: float) -> Points:
     """Return the integral from ``start`` to ``end``; ``length`` is their distance, free of cancellation."""
     peak = np.clip(0.0, start, end)  # the point of greatest density in this interval
-    half, middle, slope = _around(peak, start, end, length, tilt)
+    half, middle, slope = _relevant_interval(peak, start, end, length, tilt)
     nodes, weights = gauss_legendre(_PANELS)
     terms = (weight * density(middle + half * node, slope) for node, weight in zip(nodes, weights, strict=True))
     return density(peak, tilt) * half * sum(terms, np.zeros(()))
@@ -33,7 +33,7 @@ def mass(start: Points, end: Points, length: Points, tilt: float) -> Points:
 
 def moments(start: Points, end: Points, length: Points, tilt: float) -> tuple[float, float]:
     """Return the mean, in sigmas from the mode, and the standard deviation of the interval, which contains the mode."""
-    half, middle, _ = _around(np.zeros(()), start, end, length, tilt)
+    half, middle, _ = _relevant_interval(np.zeros(()), start, end, length, tilt)
     nodes, weights = gauss_legendre(_PANELS)
     weights = weights * density(middle + half * nodes, tilt)
     total = math.fsum(weights)
@@ -42,7 +42,9 @@ def moments(start: Points, end: Points, length: Points, tilt: float) -> tuple[fl
     return float(middle + half * mean), float(half * deviation)
 
 
-def _around(peak: Points, start: Points, end: Points, length: Points, tilt: float) -> tuple[Points, Points, Points]:
+def _relevant_interval(
+    peak: Points, start: Points, end: Points, length: Points, tilt: float
+) -> tuple[Points, Points, Points]:
     """Return half the width of the relevant interval, its middle relative to the peak, and the slope at the peak."""
     slope = peak + tilt
     reach = 2 * _REACH / (abs(slope) + np.hypot(slope, math.sqrt(2 * _REACH)))

@@ -84,13 +84,13 @@ def gain_of(nonlinearity: Nonlinearity, name: str = "param", slope: float = LEAK
     if gain is not None:
         return gain
     if nonlinearity == "elu":
-        return math.sqrt(2.0 / (1.0 + _ELU_BELOW_0 * squared_slope(name, alpha)))
+        return math.sqrt(2.0 / (1.0 + _ELU_NEGATIVE_MEAN_SQUARE * squared_slope(name, alpha)))
     return math.sqrt(2.0 / (1.0 + squared_slope(name, slope)))
 
 
 def _gain_of_callable(nonlinearity: Callable[[Any], Any]) -> float:
     if not callable(nonlinearity):
-        raise TypeError(f"nonlinearity must be a str or a callable, not {_validation.shown(nonlinearity)}")
+        raise TypeError(f"nonlinearity must be a str or a callable, not {_validation.describe(nonlinearity)}")
     square = expected_square("nonlinearity", nonlinearity)
     if not square:
         raise ValueError(f"nonlinearity must not be 0 everywhere, got {nonlinearity!r}")
@@ -127,4 +127,4 @@ _GAINS: Mapping[str, float | None] = {
     "swish": float.fromhex("0x1.ad313b62c10e7p+0"),
     "softplus": float.fromhex("0x1.0ab7c8f1693ffp+0"),
 }
-_ELU_BELOW_0 = float.fromhex("0x1.28d9249eb2887p-2")  # E[expm1(z)**2], given that z < 0
+_ELU_NEGATIVE_MEAN_SQUARE = float.fromhex("0x1.28d9249eb2887p-2")  # E[expm1(z)**2], given that z < 0

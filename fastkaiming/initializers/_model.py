@@ -184,7 +184,7 @@ def run_fill_tasks(tasks: Sequence[FillTask], rng: Rng, threads: int | None) -> 
 
 def _check_arrays(params: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
     if not isinstance(params, Mapping):
-        raise TypeError(f"params must be a mapping of names to arrays, not {_validation.shown(params)}")
+        raise TypeError(f"params must be a mapping of names to arrays, not {_validation.describe(params)}")
     arrays = {}
     for name, out in params.items():
         try:
@@ -207,14 +207,14 @@ def parse_rules(rules: Rules) -> dict[str, Filler]:
     """Return the function that fills the arrays of each pattern, in the order of the patterns."""
     pairs = tuple(rules.items() if isinstance(rules, Mapping) else rules if isinstance(rules, Sequence) else [rules])
     if not all(isinstance(pair, tuple) and len(pair) == 2 for pair in pairs):
-        raise TypeError(f"rules must be a mapping or pairs of patterns and rules, not {_validation.shown(rules)}")
+        raise TypeError(f"rules must be a mapping or pairs of patterns and rules, not {_validation.describe(rules)}")
     fillers: dict[str, Filler] = {}
     for pattern, rule in pairs:
         _validation.text("a pattern in rules", pattern)
         if isinstance(rule, str):
             rule = parse_rule(pattern, rule)
         elif not callable(rule):
-            raise TypeError(f"the rule {pattern!r} must be a str or a callable, not {_validation.shown(rule)}")
+            raise TypeError(f"the rule {pattern!r} must be a str or a callable, not {_validation.describe(rule)}")
         fillers.setdefault(pattern, rule)
     return fillers
 

@@ -21,7 +21,7 @@ from fastkaiming import _validation
 try:
     from jax.nn.initializers import constant, delta_orthogonal, ones, orthogonal, zeros
 except ModuleNotFoundError as error:
-    raise _validation.missing("jax", "jax", error) from error
+    raise _validation.missing_dependency_error("jax", "jax", error) from error
 
 from fastkaiming.jax._arrays import Initializer, make
 from fastkaiming.jax._initializers import (

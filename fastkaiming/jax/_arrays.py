@@ -209,7 +209,7 @@ def make(
     True
     """
     if sharding is not None and not isinstance(sharding, jax.sharding.Sharding):
-        raise TypeError(f"sharding must be a jax.sharding.Sharding or None, not {_validation.shown(sharding)}")
+        raise TypeError(f"sharding must be a jax.sharding.Sharding or None, not {_validation.describe(sharding)}")
     if not isinstance(rng, jax.Array | np.ndarray | Generator | np.random.Generator | None):
         rng = key_from(rng)  # raises an error if it has the wrong type; the state of generators is used only below
     is_jax_key = isinstance(rng, jax.Array | np.ndarray)
@@ -234,7 +234,7 @@ def _evaluate(
     if isinstance(initializer, Distribution):
         return initializer, jax.eval_shape(functools.partial(jax.numpy.empty, shape, dtype))
     kinds = "an initializer of fastkaiming.jax, a Normal, a Uniform or a TruncatedNormal"
-    raise TypeError(f"initializer must be {kinds}, not {_validation.shown(initializer)}")
+    raise TypeError(f"initializer must be {kinds}, not {_validation.describe(initializer)}")
 
 
 def _check_sharding(shape: tuple[int, ...], sharding: Any) -> None:

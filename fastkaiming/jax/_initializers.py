@@ -12,7 +12,7 @@ try:
     import jax
     from jax.nn import initializers
 except ModuleNotFoundError as error:
-    raise _validation.missing("jax", "jax", error) from error
+    raise _validation.missing_dependency_error("jax", "jax", error) from error
 
 from fastkaiming.distributions import Distribution, Normal, TruncatedNormal, Uniform
 from fastkaiming.initializers._fans import MODES

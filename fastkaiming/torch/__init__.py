@@ -22,7 +22,7 @@ try:
         zeros_,
     )
 except ModuleNotFoundError as error:
-    raise _validation.missing("torch", "torch", error) from error
+    raise _validation.missing_dependency_error("torch", "torch", error) from error
 from fastkaiming.torch._accelerate import accelerate
 from fastkaiming.torch._initializers import (
     kaiming_normal_,

@@ -55,12 +55,12 @@ class Acceleration:
     def __call__(self, function: F) -> F:
         """Return a function that calls the given one within a new block."""
         if not callable(function) or isinstance(function, type):
-            raise TypeError(f"accelerate() must decorate a function, not {_validation.shown(function)}")
+            raise TypeError(f"accelerate() must decorate a function, not {_validation.describe(function)}")
         runs_later = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
         if any(kind(function) for kind in runs_later):
             raise TypeError(
                 f"accelerate() must decorate a function that is not a generator or coroutine function, got "
-                f"{_validation.shown(function)}: use a with block inside it instead"
+                f"{_validation.describe(function)}: use a with block inside it instead"
             )
 
         @wraps(function)

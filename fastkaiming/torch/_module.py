@@ -108,7 +108,7 @@ def init_module_(
     'Linear: zeros'
     """
     if not isinstance(module, nn.Module):
-        raise TypeError(f"module must be a torch.nn.Module, not {_validation.shown(module)}")
+        raise TypeError(f"module must be a torch.nn.Module, not {_validation.describe(module)}")
     parameters: dict[str, torch.Tensor] = dict(module.named_parameters(remove_duplicate=False))
     names = _tied_names(parameters)
     user_rules, layer_rules = parse_rules({} if rules is None else rules), standard_rules(module)

@@ -176,7 +176,7 @@ static fill_case parse(const char *line) {
     double numbers[LONG_LINE] = {0};
     for (int i = 5; i < fields - 1; i++) numbers[i - 5] = real(field[i]);
     c.plan.operation = operation_named(field[0]);
-    c.plan.format = format ? format_named(format) : FK_AS_DRAWN;
+    c.plan.format = format ? format_named(format) : FK_UNROUNDED;
     c.size = fk_stored_bytes(c.plan.operation, c.plan.format);
     c.plan.key = whole(field[1]);
     c.plan.stream = whole(field[2]);

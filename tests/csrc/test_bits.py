@@ -89,7 +89,7 @@ def filled(
     # Convert the numbers before the environment can flush them to zero.
     numbers = tuple(float(number) for number in vars(fill.numbers).values())
     with environment:
-        rounding = getattr(_core, narrow or "AS_DRAWN")
+        rounding = getattr(_core, narrow or "UNROUNDED")
         template = _core.Template(None, getattr(_core, operation), rounding, numbers, store=store)
         _core.fill_all([_core.Plan(out, template, place.key, place.stream, place.first)], threads)
     assert np.all(memory[:begin] == GUARD_BYTE)

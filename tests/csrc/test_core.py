@@ -20,7 +20,7 @@ LINE = 64
 MARK = 0xA5
 SEED, STREAM = 11, 13
 ISAS = fk.available_isas()
-STANDARD_NORMAL = _core.Template(None, _core.NORMAL_F32, _core.AS_DRAWN, (1.0, 0.0))
+STANDARD_NORMAL = _core.Template(None, _core.NORMAL_F32, _core.UNROUNDED, (1.0, 0.0))
 
 # The smallest fill with streaming stores, one that uses the streaming-store buffer twice, and one that uses it often.
 SIZES = {np.uint32: [2048, 4864, 13000], np.float64: [1024, 2432, 6500]}
@@ -42,8 +42,8 @@ def test_stream_version() -> None:
 @pytest.mark.parametrize(
     ("operation", "dtype", "rounding"),
     [
-        (_core.NORMAL_F32, np.float32, _core.AS_DRAWN),
-        (_core.NORMAL_F64, np.float64, _core.AS_DRAWN),
+        (_core.NORMAL_F32, np.float32, _core.UNROUNDED),
+        (_core.NORMAL_F64, np.float64, _core.UNROUNDED),
         (_core.NORMAL_F32, np.float16, _core.FLOAT16),
         (_core.NORMAL_F32, np.uint8, _core.FLOAT8_E5M2),
     ],
@@ -242,8 +242,8 @@ def test_plans_filled_together_equal_plans_filled_alone(sizes: list[int], thread
         for kept in (outs, alone):
             kept.append(np.zeros((1 + i % 3, size), dtype).T)
         numbers, place = (0.5 + i, 0.0, -0.5 - i, 0.5 + i), (SEED, i, 7 * i)
-        plans.append(_core.Plan(outs[-1], _core.Template(None, operation, _core.AS_DRAWN, numbers), *place))
-        _core.fill(alone[-1], operation, *place, _core.AS_DRAWN, False, None, *numbers)
+        plans.append(_core.Plan(outs[-1], _core.Template(None, operation, _core.UNROUNDED, numbers), *place))
+        _core.fill(alone[-1], operation, *place, _core.UNROUNDED, False, None, *numbers)
     _core.fill_all(plans, threads, lambda *report: reports.append(report))
     assert [out.tobytes() for out in outs] == [out.tobytes() for out in alone]
     assert reports[-1] == (sum(out.size for out in outs),) * 2

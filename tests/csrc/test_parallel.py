@@ -325,7 +325,7 @@ def test_plan_keeps_the_memory_alive() -> None:
         raise InterruptedError
 
     alive: list[bool] = []
-    normal = _core.Template(None, _core.NORMAL_F32, _core.AS_DRAWN, (1.0, 0.0))
+    normal = _core.Template(None, _core.NORMAL_F32, _core.UNROUNDED, (1.0, 0.0))
     plans = [_core.Plan(owner := np.zeros(UNBOUNDED, np.float32), normal, 1, 0, 0)]
     finalizer = weakref.finalize(owner, list)
     del owner

@@ -212,7 +212,7 @@ def test_parameters_are_rounded_once_to_the_precision_of_the_array(
     storage = dtypes.format_of_dtype(np.dtype(dtype))
     assert storage is not None
     call: Any = tuple(kernel_params.kernel_params(fk.Normal(one, abs(other)), storage))
-    assert call == (normal, _core.AS_DRAWN, (nearest(Fraction(abs(other)), bits), nearest(Fraction(one), bits)))
+    assert call == (normal, _core.UNROUNDED, (nearest(Fraction(abs(other)), bits), nearest(Fraction(one), bits)))
 
     low, high = (nearest(Fraction(end), bits) for end in sorted((one, other)))
     above_low = float(np.nextafter(dtype(float(low)), dtype(np.inf)))
@@ -220,13 +220,13 @@ def test_parameters_are_rounded_once_to_the_precision_of_the_array(
         return  # raises, which another test checks
     call = tuple(kernel_params.kernel_params(fk.Uniform(*sorted((one, other))), storage))
     if low == high:
-        assert call == (constant, _core.AS_DRAWN, (0.0, low))
+        assert call == (constant, _core.UNROUNDED, (0.0, low))
         return
     below_high = float(np.nextafter(dtype(float(high)), dtype(-np.inf)))
     # The sum and the difference are computed in double precision and then rounded.
     scale = nearest(nearest(high / 2 - low / 2, 53), bits)
     center = nearest(nearest(low / 2 + high / 2, 53), bits)
-    assert call == (uniform, _core.AS_DRAWN, (scale, center, -below_high if low == -high else low, below_high))
+    assert call == (uniform, _core.UNROUNDED, (scale, center, -below_high if low == -high else low, below_high))
 
 
 def test_cached_parameters_are_not_shared_between_dtypes() -> None:

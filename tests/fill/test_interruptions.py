@@ -193,7 +193,7 @@ while seconds < 0.15 * threads:  # the core checks for pending signals every 50 
     _core.fill(expected, _core.NORMAL_F32, 1, 0, 0, scale=1.0)
     seconds = time.perf_counter() - begun
 arrays = [np.zeros(count // 4, np.float32) for _ in range(4)] if several else [np.zeros(count, np.float32)]
-normal = _core.Template(None, _core.NORMAL_F32, _core.AS_DRAWN, (1.0, 0.0))
+normal = _core.Template(None, _core.NORMAL_F32, _core.UNROUNDED, (1.0, 0.0))
 plans = [_core.Plan(out, normal, 1, 0, i * arrays[0].size) for i, out in enumerate(arrays)]
 sender = threading.Thread(target=send)
 if way == "handler":

@@ -146,8 +146,8 @@ static fk_params params_of(fk_operation operation) {
 static void take_distribution(input *in, fill_case *c) {
     fk_plan *plan = &c->plan;
     plan->operation = (fk_operation)below(in, FK_OPERATIONS);
-    plan->format = plan->operation == FK_WORDS_U32 ? FK_AS_DRAWN : (fk_format)below(in, FK_FORMATS);
-    if (!fk_can_round(plan->operation, plan->format)) { plan->format = FK_AS_DRAWN; }
+    plan->format = plan->operation == FK_WORDS_U32 ? FK_UNROUNDED : (fk_format)below(in, FK_FORMATS);
+    if (!fk_can_round(plan->operation, plan->format)) { plan->format = FK_UNROUNDED; }
     plan->params = params_of(plan->operation);
     plan->key = edge(in, UINT64_MAX);
     plan->stream = edge(in, UINT64_MAX);

@@ -13,8 +13,8 @@
  * `bytes` packed vectors within their 128-bit lanes. This puts 4 / bytes counters next to each other, so these must be
  * consecutive. */
 FK_INLINE int fk_counter_of_lane(int lane, int bytes) {
-    const int K = FK_W64 / 2, beside = 4 / bytes, i = lane % 4, k = lane / 4;
-    return beside * (K * (i / beside) + k) + i % beside;
+    const int K = FK_W64 / 2, adjacent = 4 / bytes, i = lane % 4, k = lane / 4;
+    return adjacent * (K * (i / adjacent) + k) + i % adjacent;
 }
 
 /* Round to an 8-bit format with `fraction_bits` bits of fraction and exponents biased by `bias`. The result is in the
@@ -70,7 +70,7 @@ FK_LARGE void fk_store_f32(fk_format format, char *out, const v_f32 value[4]) {
 
 /* The same, but values that are not rounded are in the order of fk_words_by_block. */
 FK_LARGE void fk_store_by_block_f32(fk_format format, char *out, const v_f32 value[4]) {
-    if (format != FK_AS_DRAWN) {
+    if (format != FK_UNROUNDED) {
         fk_store_f32(format, out, value);
         return;
     }

@@ -65,10 +65,10 @@ FK_INLINE v_f32 fk_value_f32(const fk_params *params, v_f32 z) {
 
 /* Return t, computed from the distance of the word from the middle word. The slope is the sum of two floats: for some
  * bounds, rounding it to one float would be the largest error of z. */
-FK_INLINE v_f32 fk_central_reading_f32(const fk_params *params, v_f32 centred) {
+FK_INLINE v_f32 fk_central_t_f32(const fk_params *params, v_f32 centred) {
     const float slope = (float)params->slope, rest = (float)(params->slope - (double)slope);
-    const v_f32 little = vf_fma(centred, vf_set1(rest), vf_set1((float)params->anchor));
-    return vf_fma(centred, vf_set1(slope), little);
+    const v_f32 low_part = vf_fma(centred, vf_set1(rest), vf_set1((float)params->anchor));
+    return vf_fma(centred, vf_set1(slope), low_part);
 }
 
 /* Transform a word into a value of the normal distribution between bounds that are symmetric about its mean.
@@ -78,7 +78,7 @@ FK_INLINE v_f32 fk_central_reading_f32(const fk_params *params, v_f32 centred) {
  */
 FK_LARGE v_f32 fk_truncated_f32(const fk_params *params, v_u32 word, int regions) {
     const v_u32 centred = vw_xor(word, vw_set1(0x80000000u)), distance = vw_xor(word, vw_sar(word, 31));
-    const v_f32 t = fk_central_reading_f32(params, vf_from_i32(centred));
+    const v_f32 t = fk_central_t_f32(params, vf_from_i32(centred));
     const v_f32 v =
         vf_fma(vf_from_i32(distance), vf_set1((float)params->lower_slope), vf_set1((float)params->lower_anchor));
     return fk_value_f32(params, fk_quantile_f32(t, v, centred, regions));
@@ -89,7 +89,7 @@ FK_LARGE v_f32 fk_truncated_f32(const fk_params *params, v_u32 word, int regions
  * 0.075), z = t A(x) / B(x) with x = 0.425^2 - t^2; otherwise, with r = sqrt(-ln v), z = A(x) / B(x) with x = r - 1.6,
  * and from r = 5 on with x = r - 5. */
 #define FK_CENTRAL_F64 0x1.3333333333333p-4
-#define FK_NOT_FAR_F64 0x1p-36 /* if v is at least this, r is below 5 */
+#define FK_FAR_TAIL_F64 0x1p-36 /* if v is at least this, r is below 5 */
 
 static const double fk_as241_numerator[8][4] = {
     {0x1.b18d91e9eef75p+1, 0x1.6c665fde9526ap+0, 0x1.aa1b1c13ee526p+2},
@@ -116,7 +116,7 @@ static const double fk_as241_shift[4] = {0, 0x1.999999999999ap+0, 5};
 /* Return the number of regions that words of the fill can reach with these bounds. */
 FK_INLINE int fk_regions_f64(const fk_params *params) {
     const double least = params->lower_anchor < params->upper_anchor ? params->lower_anchor : params->upper_anchor;
-    return least >= FK_CENTRAL_F64 ? 1 : least >= FK_NOT_FAR_F64 ? 2 : 3;
+    return least >= FK_CENTRAL_F64 ? 1 : least >= FK_FAR_TAIL_F64 ? 2 : 3;
 }
 
 FK_INLINE v_f64 fk_of_region(const double of_each[4], v_u64 region, int regions) {
@@ -148,7 +148,7 @@ FK_INLINE v_f64 fk_tail_radius_f64(v_f64 v) {
 
 /* z from t = Phi(z) - 1/2 and v.
  *
- * Range: v in [2^-1022, 3/4], v >= FK_CENTRAL_F64 if regions is 1, v >= FK_NOT_FAR_F64 if it is 2. Result: within
+ * Range: v in [2^-1022, 3/4], v >= FK_CENTRAL_F64 if regions is 1, v >= FK_FAR_TAIL_F64 if it is 2. Result: within
  * (-37.6, 37.6).
  *
  * Max error: 8 ulp of the exact transform of the words, as called by fk_truncated_f64. */
