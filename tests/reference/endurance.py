@@ -1,6 +1,6 @@
 """Compares random fills with the reference implementation, and checks that memory use does not grow.
 
-    python tests/fuzz/endurance.py [--minutes 60] [--seed N] [--json FILE]
+    python tests/reference/endurance.py [--minutes 60] [--seed N] [--json FILE]
 
 Each fill has a random dtype, distribution, key, shape and shard, up to the end of the stream; a random instruction set
 and number of threads; and memory with random strides, byte order and address. No byte outside the elements may change.
