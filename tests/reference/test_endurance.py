@@ -45,8 +45,8 @@ def test_incorrect_fill_is_reported(monkeypatch: pytest.MonkeyPatch, where: str)
 
     def flawed(out: Any, *arguments: Any, **options: Any) -> None:
         original(out, *arguments, **options)
-        byte_bounds = np.lib.array_utils.byte_bounds if hasattr(np.lib, "array_utils") else np.byte_bounds
-        place = byte_bounds(out)[1] if where == "outside" else out.ctypes.data
+        _, end = np.lib.array_utils.byte_bounds(out) if hasattr(np.lib, "array_utils") else np.byte_bounds(out)
+        place = end if where == "outside" else out.ctypes.data
         ctypes.c_uint8.from_address(place).value ^= 1
 
     monkeypatch.setattr(fk, "fill_", flawed)
