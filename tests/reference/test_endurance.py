@@ -5,7 +5,6 @@ import random
 from typing import Any
 
 import endurance
-import numpy as np
 import pytest
 from extended import extended
 
