@@ -19,7 +19,7 @@ WINDOWS = sys.platform == "win32"
 # link crtfastmath, which flushes denormals to zero in the whole process.
 FLAGS = (CSRC / "cflags.rsp").read_text().split()
 
-# With an inherited -march=native, the whole core would require this CPU, not only the kernels that dispatch selects.
+# These flags override an inherited -march=native, with which the whole core would require the CPU it was built on.
 # A Mac may build for the other architecture or for both, and dispatch.c cannot be compiled with AVX enabled.
 compiling = os.environ.get("ARCHFLAGS") or sysconfig.get_config_var("CFLAGS") or ""
 machines = re.findall(r"-arch (\S+)", compiling) or [platform.machine()]

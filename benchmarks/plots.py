@@ -180,7 +180,7 @@ def beside_limit(record: Record) -> Figure:
     axes = figure.subplots(len(DTYPES), len(DRAWS), squeeze=False)
     figure.subplots_adjust(left=0.2, right=0.985, top=0.895, bottom=0.165, wspace=0.1, hspace=0.55)
     for row, dtype in zip(axes, DTYPES, strict=True):
-        is_leftmost = True  # only the leftmost panel of a row has room for the names of the libraries
+        is_leftmost = True  # the names of the libraries are only on the leftmost panel of a row
         for ax, draw_ in zip(row, DRAWS, strict=True):
             series = touched_memory_series(record, draw_, dtype)
             if series is None:

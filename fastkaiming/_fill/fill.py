@@ -260,7 +260,7 @@ def _set_mode(**changes: Any) -> Iterator[None]:
 
 
 def _rule_and_settings(distribution: Distribution) -> tuple[Rule, tuple[Any, ...]]:
-    """Return the class and the parameters of a distribution, as a rule and settings that the core can cache."""
+    """Return the class of a distribution and its parameters, by which the core caches the template of a fill."""
     parameters_of = _PARAMETERS_OF.get(type(distribution))
     if parameters_of is None:
         return _identity, (distribution,)  # kernel_params() raises TypeError for it, after the other checks

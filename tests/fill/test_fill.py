@@ -72,7 +72,6 @@ def test_invalid_out_raises_and_is_not_written(make: Callable[[], Any], error: t
     assert generator.take().stream == 1
 
 
-NO_DISTRIBUTION = "distribution must be a Normal, Uniform or TruncatedNormal, not"
 ARGUMENTS: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
     (
         np.float32,
