@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import reference
+from marked_arrays import MARK, marked
 from numpy.typing import NDArray
 from processes import python
 
@@ -17,7 +18,6 @@ import fastkaiming as fk
 from fastkaiming import _core
 
 LINE = 64
-MARK = 0xA5
 SEED, STREAM = 11, 13
 ISAS = fk.available_isas()
 STANDARD_NORMAL = _core.Template(None, _core.NORMAL_F32, _core.UNROUNDED, (1.0, 0.0))
@@ -142,12 +142,6 @@ def test_no_access_outside_the_buffer(name: str) -> None:
     # The pages around the buffer are inaccessible: even a read there would end the process.
     result = python(GUARDED, name)
     assert result.stdout == "untouched\n", f"ended with {result.returncode}: {result.stderr}"
-
-
-def marked(shape: tuple[int, ...]) -> NDArray[Any]:
-    out = np.empty(shape, np.float32)
-    out.view(np.uint8)[...] = MARK
-    return out
 
 
 def read_only() -> NDArray[Any]:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from marked_arrays import MARK, marked
 from numpy.typing import NDArray
 
 import fastkaiming as fk
@@ -18,13 +19,6 @@ from fastkaiming import _core
 from fastkaiming._fill import dtypes, fill, kernel_params
 
 MIB = 1 << 20
-
-
-def marked(shape: tuple[int, ...] = (4, 6), dtype: Any = np.float32) -> NDArray[Any]:
-    """Return an array of bytes 0xA5, so that a test can detect writes."""
-    out = np.empty(shape, dtype)
-    out.view(np.uint8)[...] = 0xA5
-    return out
 
 
 def read_only() -> NDArray[Any]:
@@ -155,7 +149,7 @@ def test_invalid_argument_raises_and_writes_and_takes_nothing(
     with pytest.raises(error) as refusal:
         fk.fill_(out, **(defaults | arguments))
     assert str(refusal.value).startswith(message)
-    assert (out.view(np.uint8) == 0xA5).all()
+    assert (out.view(np.uint8) == MARK).all()
     assert generator.take().stream == 1
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from numpy.typing import NDArray
+from marked_arrays import MARK, marked
 
 import fastkaiming as fk
 
@@ -98,13 +98,6 @@ def test_plain_initializers_use_their_distribution() -> None:
     assert np.array_equal(fk.normal_(out, rng=1), fk.fill_(expected, fk.Normal(0.0, 1.0), rng=1))
 
 
-def marked(shape: tuple[int, ...] = (4, 6), dtype: Any = np.float32) -> NDArray[Any]:
-    """Return an array whose every byte is 0xA5, so that a write would show."""
-    out = np.empty(shape, dtype)
-    out.view(np.uint8)[...] = 0xA5
-    return out
-
-
 KAIMING: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"a": True}, TypeError, "a must be a real number, not bool True"),
     ({"a": "0.1"}, TypeError, "a must be a real number, not str '0.1'"),
@@ -152,7 +145,7 @@ def test_kaiming_raises_before_anything_is_written(
     with pytest.raises(error) as refusal:
         kaiming(out, **({"rng": generator} | arguments))
     assert str(refusal.value).startswith(message)
-    assert (out.view(np.uint8) == 0xA5).all()
+    assert (out.view(np.uint8) == MARK).all()
     assert generator.take().stream == 1
 
 
@@ -181,7 +174,7 @@ def test_parameters_that_do_not_fit_the_dtype_raise(
     with pytest.raises(ValueError) as refusal:  # noqa: PT011
         fill(out, **arguments, rng=generator)
     assert str(refusal.value).startswith(message)
-    assert (out.view(np.uint8) == 0xA5).all()
+    assert (out.view(np.uint8) == MARK).all()
     assert generator.take().stream == 1
 
 
@@ -192,7 +185,7 @@ def test_kaiming_needs_two_axes(kaiming: Callable[..., Any], shape: tuple[int, .
     with pytest.raises(ValueError, match="fans need a shape of at least two axes") as refusal:
         kaiming(out)
     assert str(refusal.value).endswith(f"got {shape}")
-    assert (out.view(np.uint32) == 0xA5A5A5A5).all()
+    assert (out.view(np.uint8) == MARK).all()
 
 
 @pytest.mark.parametrize(

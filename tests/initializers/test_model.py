@@ -15,11 +15,11 @@ import fastkaiming as fk
 
 def model() -> dict[str, NDArray[Any]]:
     return {
-        "embed.weight": marked(50, 16),
-        "layers.0.fc.weight": marked(32, 16),
-        "layers.0.fc.bias": marked(32),
-        "layers.0.norm.weight": marked(16),
-        "head.weight": marked(10, 32, dtype=np.float64),
+        "embed.weight": marked((50, 16)),
+        "layers.0.fc.weight": marked((32, 16)),
+        "layers.0.fc.bias": marked((32,)),
+        "layers.0.norm.weight": marked((16,)),
+        "head.weight": marked((10, 32), dtype=np.float64),
     }
 
 
@@ -60,7 +60,7 @@ def test_default_seed_is_0() -> None:
 def test_values_do_not_depend_on_other_arrays_or_their_order() -> None:
     whole, part = model(), dict(reversed(model().items()))
     del part["layers.0.norm.weight"]
-    part["new"] = marked(7, 7)
+    part["new"] = marked((7, 7))
     fk.init_(whole, rng=9)
     fk.init_(part, rng=9)
     assert all(same(part[name], whole[name]) for name in part if name != "new")
@@ -72,26 +72,26 @@ def test_values_do_not_depend_on_other_arrays_or_their_order() -> None:
     ids=["an integer", "NumPy's integer", "a Generator"],
 )
 def test_sources_of_the_seed(rng: Any, seed: int) -> None:
-    out = marked(8, 8)
+    out = marked((8, 8))
     fk.init_({"w": out}, rng)
     assert same(out, fk.kaiming_normal((8, 8), rng=stream(seed, "w")))
 
 
 def test_generator_is_not_advanced() -> None:
     generator = fk.Generator(5)
-    fk.init_({"w": marked(8, 8)}, generator)
+    fk.init_({"w": marked((8, 8))}, generator)
     assert generator.take() == fk.Key(5, 1)
 
 
 def test_numpy_generator_provides_the_seed() -> None:
-    out = marked(8, 8)
+    out = marked((8, 8))
     fk.init_({"w": out}, np.random.default_rng(1))
     seed = int(np.random.default_rng(1).integers(2**64 - 1, dtype=np.uint64, endpoint=True))
     assert same(out, fk.kaiming_normal((8, 8), rng=stream(seed, "w")))
 
 
 def test_rng_none_uses_new_entropy() -> None:
-    a, b = marked(8, 8), marked(8, 8)
+    a, b = marked((8, 8)), marked((8, 8))
     fk.init_({"w": a}, None)
     fk.init_({"w": b}, None)
     assert not same(a, b)
@@ -119,7 +119,7 @@ RULES: dict[str, tuple[Any, Callable[[fk.Key], NDArray[Any]]]] = {
 
 @pytest.mark.parametrize(("rule", "expected"), RULES.values(), ids=RULES)
 def test_rules(rule: Any, expected: Callable[[fk.Key], NDArray[Any]]) -> None:
-    out = marked(6, 5)
+    out = marked((6, 5))
     fk.init_({"some.name": out}, rng=4, rules={"*": rule})
     assert same(out, expected(stream(4, "some.name")))
 
@@ -139,14 +139,14 @@ def test_rules(rule: Any, expected: Callable[[fk.Key], NDArray[Any]]) -> None:
     ],
 )
 def test_patterns(pattern: str, name: str, matches: bool) -> None:
-    params, rules = {name: marked(3, 3), "other": marked(3, 3)}, {pattern: "ones", "*": "zeros"}
+    params, rules = {name: marked((3, 3)), "other": marked((3, 3))}, {pattern: "ones", "*": "zeros"}
     with nullcontext() if matches else pytest.warns(UserWarning, match="some rules filled no array: no name matches"):
         report = fk.init_(params, rules=rules)
     assert report.filled == {name: pattern if matches else "*", "other": "*"}
 
 
 def test_first_matching_rule_applies() -> None:
-    out = marked(4, 4)
+    out = marked((4, 4))
     with pytest.warns(
         UserWarning, match="filled no array: no name matches 'x', and other rules came before 'fc.weight'$"
     ):
@@ -157,7 +157,7 @@ def test_first_matching_rule_applies() -> None:
 
 def test_shared_memory_is_filled_once_under_the_first_name() -> None:
     for names in (("lm_head.weight", "embed.weight"), ("embed.weight", "lm_head.weight")):
-        out = marked(20, 8)
+        out = marked((20, 8))
         with pytest.warns(UserWarning, match=r"other rules came before 'lm_head\*'"):
             report = fk.init_(
                 dict.fromkeys(names, out), rng=1, rules={"embed*": "normal(std=0.02)", "lm_head*": "ones"}
@@ -168,12 +168,12 @@ def test_shared_memory_is_filled_once_under_the_first_name() -> None:
 
 
 def test_empty_arrays_share_nothing() -> None:
-    empty = marked(0, 8)
+    empty = marked((0, 8))
     assert fk.init_({"a": empty, "b": empty}).shared == {}
 
 
 def test_interleaved_views_do_not_overlap() -> None:
-    both = marked(8, 6)
+    both = marked((8, 6))
     fk.init_({"even": both[:, ::2], "odd": both[:, 1::2]}, rng=2)
     assert np.array_equal(both[:, ::2], fk.kaiming_normal((8, 3), rng=stream(2, "even")))
     assert np.array_equal(both[:, 1::2], fk.kaiming_normal((8, 3), rng=stream(2, "odd")))
@@ -181,7 +181,7 @@ def test_interleaved_views_do_not_overlap() -> None:
 
 def test_all_arrays_are_filled_in_one_parallel_region() -> None:
     reports: list[tuple[int, int]] = []
-    params = {f"w{i}": marked(30, 40) for i in range(500)}
+    params = {f"w{i}": marked((30, 40)) for i in range(500)}
     with fk.progress(lambda done, total: reports.append((done, total))):
         fk.init_(params, threads=3)
     assert reports[-1] == (600_000, 600_000)
@@ -191,9 +191,9 @@ def test_all_arrays_are_filled_in_one_parallel_region() -> None:
 @pytest.mark.parametrize("threads", [1, 2, 5, None])
 def test_values_do_not_depend_on_threads_or_sizes(threads: int | None) -> None:
     sizes = [(1, 1), (700, 900), (3, 5), (1, 300_001), (2000, 1100), (7, 7), (256, 256)]
-    params = {f"{i}": marked(*size) for i, size in enumerate(sizes)}
-    params["F"] = np.asfortranarray(marked(611, 517))
-    params["half"] = marked(900, 300, dtype=np.float16)
+    params = {f"{i}": marked(size) for i, size in enumerate(sizes)}
+    params["F"] = np.asfortranarray(marked((611, 517)))
+    params["half"] = marked((900, 300), dtype=np.float16)
     fk.init_(params, rng=8, threads=threads)
     for name, out in params.items():
         assert np.array_equal(out, fk.kaiming_normal(out.shape, out.dtype, rng=stream(8, name)))
@@ -204,7 +204,7 @@ def test_exception_of_a_progress_callback_stops_the_fill() -> None:
         raise InterruptedError
 
     with fk.progress(stop), pytest.raises(InterruptedError):
-        fk.init_({f"w{i}": marked(300, 400) for i in range(20)})
+        fk.init_({f"w{i}": marked((300, 400)) for i in range(20)})
 
 
 def test_rule_keep_leaves_the_array_unchanged() -> None:

@@ -14,33 +14,33 @@ from fastkaiming import _core
 
 
 def one() -> dict[str, NDArray[Any]]:
-    return {"w": marked(3, 3)}
+    return {"w": marked((3, 3))}
 
 
 def two() -> dict[str, NDArray[Any]]:
-    return {"a": marked(3, 3), "w": marked(3, 3)}
+    return {"a": marked((3, 3)), "w": marked((3, 3))}
 
 
 def overlapping() -> dict[str, NDArray[Any]]:
-    out = marked(8, 6)
+    out = marked((8, 6))
     return {"all": out, "half": out[:4]}
 
 
 def transposed() -> dict[str, NDArray[Any]]:
-    out = marked(6, 6)
+    out = marked((6, 6))
     return {"w": out, "w.T": out.T}
 
 
 REFUSED: dict[str, tuple[Callable[[], Any], Any, Any, type[Exception], str]] = {
     "not a mapping": (
-        lambda: [marked(3, 3)],
+        lambda: [marked((3, 3))],
         0,
         None,
         TypeError,
         r"params must be a mapping of .*, not list",
     ),
     "a name that is not a str": (
-        lambda: {3: marked(3, 3)},
+        lambda: {3: marked((3, 3))},
         0,
         None,
         TypeError,
@@ -64,21 +64,21 @@ REFUSED: dict[str, tuple[Callable[[], Any], Any, Any, type[Exception], str]] = {
     ),
     "a number for rules": (one, 0, 5, TypeError, r"rules must be a mapping or pairs of .*, not int 5"),
     "a dtype": (
-        lambda: {"a": marked(3, 3), "w": np.zeros((3, 3), int)},
+        lambda: {"a": marked((3, 3)), "w": np.zeros((3, 3), int)},
         0,
         None,
         TypeError,
         r"array 'w', by the rule '\*': out must be of dtype",
     ),
     "one axis": (
-        lambda: {"a": marked(3, 3), "w": marked(3)},
+        lambda: {"a": marked((3, 3)), "w": marked((3,))},
         0,
         None,
         ValueError,
         r"array 'w', by the rule '\*': fans need a shape of at least two axes, got \(3,\)",
     ),
     "no matching rule": (
-        lambda: {f"w{i}": marked(3, 3) for i in range(7)},
+        lambda: {f"w{i}": marked((3, 3)) for i in range(7)},
         0,
         {"x*": "zeros"},
         ValueError,
@@ -182,7 +182,7 @@ def test_invalid_arguments_raise_before_anything_is_written(
 
 @pytest.mark.parametrize("threads", [0, True, 2.0, "2"])
 def test_invalid_threads_raise(threads: Any) -> None:
-    out = marked(3, 3)
+    out = marked((3, 3))
     with pytest.raises((TypeError, ValueError), match="threads must be an integer"):
         fk.init_({"w": out}, threads=threads)
     assert (out.view(np.uint8) == MARK).all()
@@ -198,7 +198,7 @@ def test_write_error_names_the_arrays(monkeypatch: pytest.MonkeyPatch, names: li
 
     monkeypatch.setattr(_core, "fill_all", fail)
     with pytest.raises(OSError, match=message) as raised:
-        fk.init_({name: marked(3, 3) for name in names})
+        fk.init_({name: marked((3, 3)) for name in names})
     assert raised.value.errno == errno.EFAULT
 
 
@@ -207,5 +207,5 @@ def test_write_error_of_a_function_names_the_array() -> None:
         raise OSError(errno.EFAULT, "cannot be written")
 
     with pytest.raises(OSError, match=r"array 'w', by the rule '\*': cannot be written") as raised:
-        fk.init_({"w": marked(3, 3)}, rules={"*": fail})
+        fk.init_({"w": marked((3, 3))}, rules={"*": fail})
     assert raised.value.errno == errno.EFAULT
