@@ -51,10 +51,10 @@ def _normal(normal: Normal, storage: Format) -> KernelParams:
 
 
 def _uniform(uniform: Uniform, storage: Format) -> KernelParams:
+    if uniform.low == uniform.high:
+        return _constant(_rounded("the value of all elements", uniform.low, storage), storage)
     low = _rounded("low", uniform.low, storage)
     high = _rounded("high", uniform.high, storage)
-    if uniform.low == uniform.high:
-        return _constant(low, storage)
     if low == high != 0.0:  # if both are 0, the underflow check below raises ValueError
         name = np.dtype(storage.precision).name
         raise ValueError(f"low and high must differ after they are rounded to {name}, got {uniform}")

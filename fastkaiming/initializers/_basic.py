@@ -201,12 +201,7 @@ def constant_(
     >>> fk.constant_(np.empty(3, np.float32), 0.5)
     array([0.5, 0.5, 0.5], dtype=float32)
     """
-    try:
-        return fill(out, _constant, (val,), rng, global_shape, index, threads)
-    except ValueError as error:
-        if str(error).startswith("low must not overflow"):  # the message for Uniform(val, val)
-            raise ValueError(f"val{str(error).removeprefix('low')}") from None
-        raise
+    return fill(out, _constant, (val,), rng, global_shape, index, threads)
 
 
 def _constant(val: float) -> Uniform:

@@ -163,7 +163,7 @@ def test_kaiming_raises_before_anything_is_written(
         (fk.uniform_, {"low": 2.0}, "low must not be above high, got low=2.0 and high=1.0"),
         (fk.uniform_, {"high": math.inf}, "high must be finite, got inf"),
         (fk.uniform_, {"low": -1e60}, "low must not overflow float32, got -1e+60"),
-        (fk.constant_, {"val": 1e60}, "val must not overflow float32, got 1e+60"),
+        (fk.constant_, {"val": 1e60}, "the value of all elements must not overflow float32, got 1e+60"),
         (fk.constant_, {"val": math.nan}, "val must be finite, got nan"),
     ],
 )
