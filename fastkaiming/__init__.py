@@ -20,7 +20,8 @@ except ModuleNotFoundError as error:
         f"fastkaiming is imported from {__path__[0]}, where its core is not built for this Python: "
         "run `pip install .` there, or import the installed package from another directory"
     ) from error
-from fastkaiming._fill.fill import fill_, progress
+from fastkaiming._fill.context import progress
+from fastkaiming._fill.fill import fill_
 from fastkaiming._fill.shards import shard_slices
 from fastkaiming._system.threads import get_num_threads, set_num_threads
 from fastkaiming.distributions import Normal, TruncatedNormal, Uniform

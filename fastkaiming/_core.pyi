@@ -30,7 +30,7 @@ STORE_PLAIN: Final[int]
 STORE_STREAMING: Final[int]
 
 STREAM_VERSION: Final[int]
-CHUNK_ELEMENTS: Final[int]
+MAX_WORK_UNIT_ELEMENTS: Final[int]
 
 @final
 class Template:
@@ -56,7 +56,7 @@ class Plan:
     ) -> None: ...
 
 @final
-class Entry:
+class EntryPoint:
     def __init__(
         self,
         prepare: Callable[[Any, Any, tuple[Any, ...], bool, Any], tuple[Any, Template | None]],
@@ -64,10 +64,10 @@ class Entry:
         shape_of: Callable[[Any], tuple[int, ...]],
         shard_offset: Callable[[tuple[int, ...], Any, Any], tuple[int, tuple[int, ...] | None, Any]],
         threads_for: Callable[[int | None, int], int],
-        least_shared: int,
+        min_parallel_bytes: int,
         key_from: Callable[[Any], Any],
         key_type: type,
-        mode: ContextVar[Any],
+        context: ContextVar[Any],
         tensor_types: tuple[type, ...] = (),
         storage_of: Callable[[Any], object] | None = None,
         exchange: object = None,
@@ -95,11 +95,11 @@ def fill(
     low: float = 0.0,
     high: float = 0.0,
     slope: float = 0.0,
-    anchor: float = 0.0,
+    intercept: float = 0.0,
     lower_slope: float = 0.0,
-    lower_anchor: float = 0.0,
+    lower_intercept: float = 0.0,
     upper_slope: float = 0.0,
-    upper_anchor: float = 0.0,
+    upper_intercept: float = 0.0,
     store: int = 0,
     threads: int = 1,
     progress: Callable[[int, int], object] | None = None,

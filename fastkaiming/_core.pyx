@@ -79,7 +79,7 @@ cdef extern from "fill.h" nogil:
         FK_STORE_AUTO, FK_STORE_PLAIN, FK_STORE_STREAMING
 
     ctypedef struct fk_params:
-        double scale, center, low, high, slope, anchor, lower_slope, lower_anchor, upper_slope, upper_anchor
+        double scale, center, low, high, slope, intercept, lower_slope, lower_intercept, upper_slope, upper_intercept
 
     ctypedef struct fk_axis:
         uint64_t size
@@ -105,7 +105,7 @@ cdef extern from "fill.h" nogil:
     size_t fk_stored_bytes(fk_operation operation, fk_format format)
     bint fk_can_round(fk_operation operation, fk_format format)
     bint fk_has_streaming_stores()
-    size_t fk_chunk_elements()
+    size_t fk_max_work_unit_elements()
 
 WORDS_U32 = FK_WORDS_U32
 UNIFORM_F32 = FK_UNIFORM_F32
@@ -129,7 +129,7 @@ STORE_PLAIN = FK_STORE_PLAIN
 STORE_STREAMING = FK_STORE_STREAMING
 
 STREAM_VERSION = FK_STREAM_VERSION
-CHUNK_ELEMENTS = fk_chunk_elements()
+MAX_WORK_UNIT_ELEMENTS = fk_max_work_unit_elements()
 
 
 include "_plans.pxi"

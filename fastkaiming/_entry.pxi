@@ -21,7 +21,7 @@ cdef int _type_code(setting) noexcept:
     return 0
 
 
-cdef class Entry:
+cdef class EntryPoint:
     """The entry point of every fill.
 
     A fill is described by a rule and its settings: `rule(*settings)`, or `rule(shape, *settings)`, returns a
@@ -34,11 +34,11 @@ cdef class Entry:
         Raise an exception if the memory must not be written to.
     shape_of(global_shape), shard_offset(shape, global_shape, index)
         Check the shape of the whole tensor; return which of its elements the array contains.
-    threads_for(threads, nbytes), least_shared
-        Check the number of threads, or choose it for a fill of `least_shared` bytes or more.
+    threads_for(threads, nbytes), min_parallel_bytes
+        Check the number of threads, or choose it for a fill of `min_parallel_bytes` bytes or more.
     key_from(rng), key_type
         Return a seed or a key. A key has the type `key_type` and the attributes `seed` and `stream`.
-    mode
+    context
         A ContextVar whose value is None, or an object with the attributes `progress` and `deferred`.
     tensor_types, storage_of, exchange
         Tensor types whose memory is accessed by DLPack, a function that returns the owner of a tensor's memory, and
@@ -47,24 +47,24 @@ cdef class Entry:
     If `prepare` returns no template, nothing is filled and None is returned.
     """
 
-    cdef object prepare, check_memory, shape_of, shard_offset, threads_for, key_from, key_type, mode
+    cdef object prepare, check_memory, shape_of, shard_offset, threads_for, key_from, key_type, context
     cdef tuple tensor_types
     cdef object storage_of, capsule
     cdef const DLPackExchangeAPI *exchange
-    cdef uint64_t least_shared
+    cdef uint64_t min_parallel_bytes
     cdef object templates  # a dict: its methods are thread-safe without the GIL
 
-    def __init__(self, prepare, check_memory, shape_of, shard_offset, threads_for, uint64_t least_shared, key_from,
-                 key_type, mode, tensor_types=(), storage_of=None, exchange=None):
+    def __init__(self, prepare, check_memory, shape_of, shard_offset, threads_for, uint64_t min_parallel_bytes, key_from,
+                 key_type, context, tensor_types=(), storage_of=None, exchange=None):
         self.prepare = prepare
         self.check_memory = check_memory
         self.shape_of = shape_of
         self.shard_offset = shard_offset
         self.threads_for = threads_for
-        self.least_shared = least_shared
+        self.min_parallel_bytes = min_parallel_bytes
         self.key_from = key_from
         self.key_type = key_type
-        self.mode = mode
+        self.context = context
         self.tensor_types = tensor_types
         self.storage_of = storage_of
         if exchange is not None:
@@ -106,9 +106,9 @@ cdef class Entry:
             if reversal is not None:
                 plan.borrow(array[reversal])
         plan.complete(template, first, steps)
-        if threads is not None or plan.sampled_bytes >= self.least_shared:
+        if threads is not None or plan.sampled_bytes >= self.min_parallel_bytes:
             max_threads = self.threads_for(threads, plan.sampled_bytes)
-        if plan.tensor is not None and plan.sampled_bytes >= self.least_shared:
+        if plan.tensor is not None and plan.sampled_bytes >= self.min_parallel_bytes:
             plan.storage = self.storage_of(plan.tensor)  # a callback may replace the tensor's memory
         self.set_key(plan, rng)
         self.run_or_gather(plan, max_threads)
@@ -166,15 +166,15 @@ cdef class Entry:
     cdef int run_or_gather(self, Plan plan, int threads) except -1:
         """Fill now, or append the plan to the list of the surrounding `with` block if that gathers plans."""
         cdef PyObject *value = NULL
-        PyContextVar_Get(self.mode, NULL, &value)
-        mode = <object>value
+        PyContextVar_Get(self.context, NULL, &value)
+        context = <object>value
         Py_DECREF(value)
         progress = None
-        if mode is not None:
-            if mode.deferred is not None:
-                mode.deferred.append(plan)
+        if context is not None:
+            if context.deferred is not None:
+                context.deferred.append(plan)
                 return 0
-            progress = mode.progress
+            progress = context.progress
         if plan.count > 0:
             _fill(&plan.plan, 1, plan.count, threads, progress)
         return 0

@@ -237,10 +237,10 @@ def fill_all(plans, int threads=1, progress=None):
 
 
 def fill(out, int operation, key, stream, first, int rounding=FK_UNROUNDED, bint swapped=False, steps=None,
-         double scale=0.0, double center=0.0, double low=0.0, double high=0.0, double slope=0.0, double anchor=0.0,
-         double lower_slope=0.0, double lower_anchor=0.0, double upper_slope=0.0, double upper_anchor=0.0,
+         double scale=0.0, double center=0.0, double low=0.0, double high=0.0, double slope=0.0, double intercept=0.0,
+         double lower_slope=0.0, double lower_intercept=0.0, double upper_slope=0.0, double upper_intercept=0.0,
          int store=FK_STORE_AUTO, int threads=1, progress=None):
     """Fill one buffer from the parameters of a template and a plan."""
-    numbers = (scale, center, low, high, slope, anchor, lower_slope, lower_anchor, upper_slope, upper_anchor)
+    numbers = (scale, center, low, high, slope, intercept, lower_slope, lower_intercept, upper_slope, upper_intercept)
     template = Template(None, operation, rounding, numbers, swapped, store)
     fill_all((Plan(out, template, key, stream, first, steps),), threads, progress)

@@ -52,10 +52,10 @@ def _writable_array(out: Any, imported: NDArray[Any]) -> NDArray[Any]:
 
 def format_of(memory: NDArray[Any]) -> dtypes.Format:
     """Return the format of an array's elements, or raise TypeError if its dtype is not supported."""
-    storage = dtypes.format_of_dtype(memory.dtype)
-    if storage is None:
+    stored_format = dtypes.format_of_dtype(memory.dtype)
+    if stored_format is None:
         raise TypeError(f"out must be of dtype {dtypes.NAMES}, not {memory.dtype}")
-    return storage
+    return stored_format
 
 
 def check_memory(memory: NDArray[Any]) -> None:

@@ -5,12 +5,9 @@ parameters by rule, settings and dtype, and calls the functions of this module o
 and for unusual arguments.
 """
 
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -18,31 +15,20 @@ from numpy.typing import DTypeLike, NDArray
 from fastkaiming import _core, _validation
 from fastkaiming._fill import buffers, dtypes, shards
 from fastkaiming._fill.buffers import Target
+from fastkaiming._fill.context import defer_to, fill_context
 from fastkaiming._fill.kernel_params import kernel_params
-from fastkaiming._system.threads import MAX_THREADS, get_num_threads
+from fastkaiming._system.threads import MIN_PARALLEL_BYTES, threads_for_fill
 from fastkaiming.distributions import Distribution, Normal, TruncatedNormal, Uniform
 from fastkaiming.rng import Key, Rng, key_from
 
-Callback: TypeAlias = Callable[[int, int], object]
 Rule: TypeAlias = Callable[..., Distribution | None]
 
-_BYTES_PER_THREAD = 2 << 20  # takes 200 to 400 us to fill, while a thread takes about 90 us to start
 _EMPTY_DISTRIBUTION = Normal(0.0, 0.0)  # used for an array without elements whose fan is 0
 _PARAMETERS_OF: Mapping[type, Callable[[Any], tuple[float, ...]]] = {
     Normal: attrgetter("mean", "std"),
     Uniform: attrgetter("low", "high"),
     TruncatedNormal: attrgetter("loc", "scale", "low", "high"),
 }
-
-
-class Mode(NamedTuple):
-    """How fills within a ``with`` block report their progress, and whether they run at once."""
-
-    progress: Callback | None = None
-    deferred: list[_core.Plan] | None = None  # the plans of fills that do not run at once
-
-
-_mode: ContextVar[Mode | None] = ContextVar("fastkaiming.mode", default=None)
 
 
 def fill_(
@@ -135,61 +121,13 @@ def fill_(
     return fill(out, rule, settings, rng, global_shape, index, threads)
 
 
-@contextmanager
-def deferred_fills(threads: int | None) -> Iterator[None]:
-    """Run the fills of the ``with`` block at its end, all in one parallel region.
-
-    If the block raises an exception, none of them runs.
-    """
-    if threads is not None:
-        _validation.integer("threads", threads, 1, MAX_THREADS, "an integer or None")
-    plans: list[_core.Plan] = []
-    with _set_mode(deferred=plans):
-        yield
-    if any(plan.sampled_bytes for plan in plans):
-        _core.fill_all(plans, _thread_count(threads, sum(plan.sampled_bytes for plan in plans)), _get_mode().progress)
-
-
 def distribution_of(initializer: Callable[..., object], empty_part: NDArray[Any], **shard: Any) -> Distribution:
     """Return the distribution of an initializer, by a deferred fill of a part of the tensor that has no elements."""
     plans: list[_core.Plan] = []
-    with _set_mode(deferred=plans):
+    with defer_to(plans):
         initializer(empty_part, **shard)
     distribution: Distribution = plans[-1].template.distribution
     return distribution
-
-
-@contextmanager
-def combined_progress(total: int) -> Iterator[None]:
-    """Report the progress of all fills of the ``with`` block as that of a single fill of ``total`` elements.
-
-    If the callback forks, the child raises RuntimeError, because threads that work concurrently with these fills, such
-    as the writer of a checkpoint, do not exist in the child.
-    """
-    callback = _get_mode().progress
-    process = os.getpid()
-    before = 0
-
-    def report(done: int, fill_total: int) -> None:
-        nonlocal before
-        if callback is not None:
-            callback(min(before + done, total), total)
-            if os.getpid() != process:
-                raise RuntimeError(
-                    "a child forked in a progress callback cannot continue this work, but its parent does"
-                )
-        if done == fill_total:
-            before += done
-
-    with _set_mode(progress=None if callback is None else report):
-        yield
-
-
-def report_filled(elements: int) -> None:
-    """Report the end of a fill of ``elements`` elements that ran on another thread."""
-    callback = _get_mode().progress
-    if callback is not None and elements:
-        callback(elements, elements)
 
 
 def empty(shape: int | Sequence[int], dtype: DTypeLike) -> NDArray[Any]:
@@ -200,63 +138,6 @@ def empty(shape: int | Sequence[int], dtype: DTypeLike) -> NDArray[Any]:
         return np.empty(sizes, checked)
     except ValueError:
         raise ValueError(f"shape must be within NumPy's limits for an array of {checked}, got {sizes}") from None
-
-
-@contextmanager
-def progress(callback: Callback) -> Iterator[None]:
-    """Report the progress of every fill inside the ``with`` block.
-
-    Parameters
-    ----------
-    callback : callable
-        Called as ``callback(done, total)``, in elements, on the thread that called the fill. It is called about every
-        50 ms, and with ``done == total`` at the end of every fill that has elements, however short. If it raises an
-        exception, the fill is cancelled, the array is left partly written, and the fill raises that exception.
-        If it forks (``os.fork``), the fill continues in both processes, and each fills the whole array. The child has
-        no other threads, so it fills the array from its beginning on one thread, and ``done`` may start from 0 again.
-        The same holds for a signal handler that forks during a fill. If several fills are reported as one, as for a
-        checkpoint, the work continues in the parent only, and the child raises RuntimeError.
-        Fills that the callback itself starts are not reported.
-
-    Returns
-    -------
-    context manager
-        For a ``with`` block. Only fills of the thread or asynchronous task that runs the block are reported.
-
-    Raises
-    ------
-    TypeError
-        If ``callback`` is not callable.
-
-    Examples
-    --------
-    >>> import fastkaiming as fk
-    >>> with fk.progress(print):
-    ...     weights = fk.kaiming_normal((300, 200), rng=42)
-    60000 60000
-    """
-    if not callable(callback):
-        raise TypeError(f"callback must be callable, not {_validation.describe(callback)}")
-
-    def report(done: int, total: int) -> None:
-        with _set_mode(progress=None):  # otherwise, fills that the callback starts would call it again
-            callback(done, total)
-
-    with _set_mode(progress=report):
-        yield
-
-
-def _get_mode() -> Mode:
-    return _mode.get() or Mode()
-
-
-@contextmanager
-def _set_mode(**changes: Any) -> Iterator[None]:
-    token = _mode.set(_get_mode()._replace(**changes))
-    try:
-        yield
-    finally:
-        _mode.reset(token)
 
 
 def _rule_and_settings(distribution: Distribution) -> tuple[Rule, tuple[Any, ...]]:
@@ -284,49 +165,38 @@ def _prepare(
     if distribution is None and by_shape:
         distribution = _EMPTY_DISTRIBUTION
     memory = buffers.array(out)
-    storage = buffers.format_of(memory)
+    stored_format = buffers.format_of(memory)
     buffers.check_memory(memory)
-    return memory, template(distribution, memory.dtype, storage)
+    return memory, template(distribution, memory.dtype, stored_format)
 
 
-def template(distribution: Distribution, dtype: np.dtype[Any], storage: dtypes.Format) -> _core.Template:
+def template(distribution: Distribution, dtype: np.dtype[Any], stored_format: dtypes.Format) -> _core.Template:
     """Return the core's template of a distribution for elements of a dtype."""
-    return _core.Template(distribution, *kernel_params(distribution, storage), not dtype.isnative)
+    return _core.Template(distribution, *kernel_params(distribution, stored_format), not dtype.isnative)
 
 
 def _check_global_shape(global_shape: Any) -> tuple[int, ...]:
     return _validation.shape("global_shape", global_shape)
 
 
-def _thread_count(threads: int | None, nbytes: int) -> int:
-    """Return the maximum number of threads for a fill of ``nbytes`` bytes.
-
-    A small fill uses one thread, and then the usable CPUs are not queried.
-    """
-    if threads is not None:
-        return _validation.integer("threads", threads, 1, MAX_THREADS, "an integer or None")
-    shares = nbytes // _BYTES_PER_THREAD
-    return min(shares, get_num_threads()) if shares > 1 else 1
-
-
-def entry(
+def make_entry_point(
     prepare: Callable[..., tuple[Any, _core.Template | None]], key_from: Callable[[Any], Key | int], **tensors: Any
-) -> _core.Entry:
-    """Return an entry point to the core; ``_core.Entry`` documents what the two functions must return."""
-    return _core.Entry(
+) -> _core.EntryPoint:
+    """Return an entry point to the core; ``_core.EntryPoint`` documents what the two functions must return."""
+    return _core.EntryPoint(
         prepare=prepare,
         check_memory=buffers.check_memory,
         shape_of=_check_global_shape,
         shard_offset=shards.shard_offset,
-        threads_for=_thread_count,
-        least_shared=2 * _BYTES_PER_THREAD,
+        threads_for=threads_for_fill,
+        min_parallel_bytes=MIN_PARALLEL_BYTES,
         key_from=key_from,
         key_type=Key,
-        mode=_mode,
+        context=fill_context,
         **tensors,
     )
 
 
-_entry = entry(_prepare, key_from)
-fill = _entry.fill  # (out, rule, settings, rng, global_shape, index, threads), for the distribution rule(*settings)
-fill_by_shape = _entry.fill_by_shape  # the same for rule(shape, *settings), with the global shape
+_entry_point = make_entry_point(_prepare, key_from)
+fill = _entry_point.fill  # (out, rule, settings, rng, global_shape, index, threads), for the distribution rule(*settings)
+fill_by_shape = _entry_point.fill_by_shape  # the same for rule(shape, *settings), with the global shape

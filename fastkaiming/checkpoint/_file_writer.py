@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastkaiming._fill.fill import deferred_fills
+from fastkaiming._fill.context import deferred_fills
 from fastkaiming.checkpoint import _os_files
 from fastkaiming.checkpoint._headers import MAX_FILE_BYTES
 from fastkaiming.checkpoint._plan import File, Tensor, filler_of_rule

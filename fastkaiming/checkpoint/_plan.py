@@ -109,7 +109,7 @@ class File(NamedTuple):
         return self.tensors[-1].begin + self.tensors[-1].nbytes if self.tensors else len(self.header)
 
     @property
-    def drawn_elements(self) -> int:
+    def sampled_elements(self) -> int:
         """The number of elements that rules fill; integer, boolean and complex tensors do not count."""
         return sum(tensor.elements for tensor in self.tensors if tensor.dtype.is_fillable)
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastkaiming import _core
-from fastkaiming._fill.fill import combined_progress, report_filled
+from fastkaiming._fill.context import combined_progress, report_filled
 from fastkaiming._system.threads import get_num_threads
 from fastkaiming.checkpoint import _file_writer, _headers, _os_files, _parse, _plan, _sources
 from fastkaiming.checkpoint._file_writer import Bytes
@@ -113,7 +113,7 @@ def verify(out_dir: str | Path) -> Verification:
     """
     contents = [(path, *_expected_content(path)) for path in _checkpoint_files(Path(out_dir))]
     files = [file for _, _, file in contents]
-    with combined_progress(sum(file.drawn_elements for file in files)):
+    with combined_progress(sum(file.sampled_elements for file in files)):
         differences = (first_difference(path, seed, file) for path, seed, file in contents)
         difference = next((each for each in differences if each is not None), None)
     nbytes = sum(tensor.nbytes for file in files for tensor in file.tensors)

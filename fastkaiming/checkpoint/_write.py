@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fastkaiming import _validation
-from fastkaiming._fill.fill import combined_progress, report_filled
+from fastkaiming._fill.context import combined_progress, report_filled
 from fastkaiming.checkpoint import _file_writer, _parse, _plan, _sources, _verify
 from fastkaiming.checkpoint._file_writer import ReservedFile
 from fastkaiming.checkpoint._plan import File, Plan
@@ -135,7 +135,7 @@ def write(
         _check_directory(directory, plan, files, resume)
         for path in _temporary_files(directory, plan, files):
             path.unlink(missing_ok=True)
-        with combined_progress(sum(file.drawn_elements for file in files)):
+        with combined_progress(sum(file.sampled_elements for file in files)):
             kept = tuple(
                 file.name for file in files if (directory / file.name).exists() and _is_complete(directory, plan, file)
             )
@@ -236,7 +236,7 @@ def _write_on_cluster(seed: int, reserved: Sequence[ReservedFile], client: Any) 
     try:
         for future in as_completed(file_of):
             future.result()
-            report_filled(file_of[future].file.drawn_elements)
+            report_filled(file_of[future].file.sampled_elements)
             future.release()  # otherwise Dask would run the task again if its worker died
     finally:
         client.cancel(list(file_of))

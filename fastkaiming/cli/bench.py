@@ -114,7 +114,7 @@ class Row:
     """A measured time, which is scaled to all weights if only a sample was measured."""
 
     memory: str
-    what: str
+    operation: str
     threads: int
     seconds: float
     measured_weights: int
@@ -133,14 +133,14 @@ class Rows:
         self.memory = memory
         print(f"\n{heading}:")
 
-    def add(self, what: str, threads: int, seconds: float, remark: str, sample: int = 0) -> float:
+    def add(self, operation: str, threads: int, seconds: float, remark: str, sample: int = 0) -> float:
         """Print the row of a time, and return the time scaled to all weights if only a sample was measured."""
         measured = sample or self.elements
         scaled = seconds * self.elements / measured
-        self.rows.append(Row(self.memory, what, threads, scaled, measured))
+        self.rows.append(Row(self.memory, operation, threads, scaled, measured))
         rate = self.elements * np.float32().nbytes / scaled / 1e9
         on = f"{threads} thread{'s' * (threads > 1)}"
-        print(f"{what:<16}{scaled:>9.3f} s{rate:>9.2f} GB/s   {on}, {remark}", flush=True)
+        print(f"{operation:<16}{scaled:>9.3f} s{rate:>9.2f} GB/s   {on}, {remark}", flush=True)
         return scaled
 
 
@@ -236,11 +236,11 @@ def show_moments(weights: Weights) -> bool:
     """Print the sample mean and standard deviation with the expected ones, and return whether they agree."""
     expected = fastkaiming.kaiming(weights.shape)
     mean, std = sample_moments(weights, expected.mean)
-    off_mean = (mean - expected.mean) / expected.std * math.sqrt(weights.size)
-    off_std = (std / expected.std - 1.0) * math.sqrt(2 * weights.size)
-    good = abs(off_mean) <= TOLERANCE and abs(off_std) <= TOLERANCE
-    print(f"\nmean {mean:>z15.8f}   expected {expected.mean:>11.8f}   {off_mean:>+z7.2f} standard errors")
-    print(f"std  {std:>15.8f}   expected {expected.std:>11.8f}   {off_std:>+z7.2f} standard errors")
+    mean_error = (mean - expected.mean) / expected.std * math.sqrt(weights.size)
+    std_error = (std / expected.std - 1.0) * math.sqrt(2 * weights.size)
+    good = abs(mean_error) <= TOLERANCE and abs(std_error) <= TOLERANCE
+    print(f"\nmean {mean:>z15.8f}   expected {expected.mean:>11.8f}   {mean_error:>+z7.2f} standard errors")
+    print(f"std  {std:>15.8f}   expected {expected.std:>11.8f}   {std_error:>+z7.2f} standard errors")
     print(f"{'as expected' if good else 'NOT AS EXPECTED'} (tolerance: {TOLERANCE:g} standard errors)")
     return good
 

@@ -11,7 +11,7 @@ import numpy as np
 
 import fastkaiming
 from fastkaiming import _validation
-from fastkaiming._fill.fill import combined_progress
+from fastkaiming._fill.context import combined_progress
 from fastkaiming.checkpoint import _dtypes, _file_writer, _plan
 from fastkaiming.cli import _output
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastkaiming import checkpoint
-from fastkaiming._fill.fill import combined_progress, report_filled
+from fastkaiming._fill.context import combined_progress, report_filled
 from fastkaiming.checkpoint import _file_writer
 from fastkaiming.cli import _output
 from fastkaiming.diagnostics import propagate

@@ -52,12 +52,12 @@ typedef struct {
 
     /* Truncated normals only: Phi and the tail probability as linear functions of the word, computed by _normal_cdf.py.
      */
-    double slope;  /* the probability of one word; in single precision, slope and anchor are three times as large */
-    double anchor; /* Phi - 1/2 at the middle word */
+    double slope;  /* the probability of one word; in single precision, slope and intercept are three times as large */
+    double intercept; /* Phi - 1/2 at the middle word */
     double lower_slope;  /* the slope of the tail probability below the middle word */
-    double lower_anchor; /* the tail probability of word 0 */
+    double lower_intercept; /* the tail probability of word 0 */
     double upper_slope;  /* the same two for the words above the middle one, with the distance from the last word */
-    double upper_anchor;
+    double upper_intercept;
 } fk_params;
 
 /* The format to which an element is rounded before it is stored, to nearest, ties to even. FK_FLOAT32 is for
@@ -123,6 +123,6 @@ size_t fk_stored_bytes(fk_operation operation, fk_format format);
 int fk_has_streaming_stores(void);
 
 /* The largest number of 4-byte elements in a work unit. Tests choose array sizes around it. */
-size_t fk_chunk_elements(void);
+size_t fk_max_work_unit_elements(void);
 
 #endif

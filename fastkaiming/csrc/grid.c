@@ -16,7 +16,7 @@ static uint64_t smaller(uint64_t a, uint64_t b) { return a < b ? a : b; }
 static uint64_t ratio_up(uint64_t a, uint64_t b) { return a / b + (a % b > 0); }
 static uint64_t magnitude(int64_t a) { return a < 0 ? -(uint64_t)a : (uint64_t)a; }
 
-size_t fk_chunk_elements(void) { return FK_MAX_WORK_UNIT_BYTES / 4; }
+size_t fk_max_work_unit_elements(void) { return FK_MAX_WORK_UNIT_BYTES / 4; }
 
 /* Return whether `outer` and `inner` together are one axis of equal strides. The arithmetic is unsigned, because an
  * array without elements may have strides whose products overflow signed numbers. */

@@ -8,13 +8,13 @@ enum { MIN_STREAMED_BYTES = 2 * FK_LAG_BYTES };
 
 _Static_assert(MIN_STREAMED_BYTES >= FK_LAG_BYTES + FK_LINE_BYTES,
                "a streamed range contains the lag and a whole line");
-_Static_assert(FK_STREAMING_STAGING_BYTES >= FK_LAG_BYTES + FK_MAX_TILE_BYTES,
-               "the staging buffer holds a tile more than the lag");
+_Static_assert(FK_NEW_TILES_BYTES >= FK_LAG_BYTES + FK_MAX_TILE_BYTES,
+               "the new tiles take at least a tile more than the lag");
 _Static_assert((FK_LAG_TILES - 2) * FK_MIN_STREAMED_TILE_BYTES >= FK_LINE_BYTES,
                "stores that begin in the first tile, or a line after it, end before the last tile");
-_Static_assert(FK_LAG_BYTES % FK_LINE_BYTES == 0, "the staging buffer begins with a cache line");
-_Static_assert(sizeof(fk_streaming_buffer) == FK_LAG_BYTES + FK_STREAMING_STAGING_BYTES,
-               "there is no padding between the lag and the staging buffer");
+_Static_assert(FK_LAG_BYTES % FK_LINE_BYTES == 0, "the new tiles begin with a cache line");
+_Static_assert(sizeof(fk_streaming_buffer) == FK_LAG_BYTES + FK_NEW_TILES_BYTES,
+               "there is no padding between the lag and the new tiles");
 
 size_t fk_sampled_bytes(fk_operation operation) {
     switch (operation) {
@@ -81,23 +81,23 @@ static void sample_plain(const fk_sampler *sampler, uint64_t block, size_t begin
  * their beginning, and advances by a tile for each tile sampled: it neither overtakes the kernel nor passes `end`. */
 static void sample_streaming(const fk_sampler *sampler, uint64_t block, size_t begin, size_t end, char *out,
                              fk_streaming_buffer *buffer) {
-    char *const staging = (char *)buffer + FK_LAG_BYTES;
+    char *const new_tiles = (char *)buffer + FK_LAG_BYTES;
     const size_t tile = tile_bytes(sampler), tiles = (end + tile - 1) / tile;
 
-    sampler->kernel(&sampler->source, staging, block, NULL, FK_LAG_TILES, NULL);
+    sampler->kernel(&sampler->source, new_tiles, block, NULL, FK_LAG_TILES, NULL);
     const size_t head = (FK_LINE_BYTES - (uintptr_t)out % FK_LINE_BYTES) % FK_LINE_BYTES;
-    memcpy(out, staging + begin, head);
-    fk_streaming_cursor cursor = {.from = staging + begin + head, .to = out + head};
+    memcpy(out, new_tiles + begin, head);
+    fk_streaming_cursor cursor = {.from = new_tiles + begin + head, .to = out + head};
 
     const size_t unsent = FK_LAG_TILES * tile - (begin + head);
-    char *next = staging + FK_LAG_TILES * tile;
+    char *next = new_tiles + FK_LAG_TILES * tile;
     for (size_t sampled = FK_LAG_TILES; sampled < tiles;) {
-        const size_t n = smaller(tiles - sampled, (size_t)(staging + FK_STREAMING_STAGING_BYTES - next) / tile);
+        const size_t n = smaller(tiles - sampled, (size_t)(new_tiles + FK_NEW_TILES_BYTES - next) / tile);
         sampler->kernel(&sampler->source, next, block + sampled * sampler->kernels->tile_blocks, NULL, n, &cursor);
         sampled += n;
-        memmove(staging - unsent, cursor.from, unsent);
-        cursor.from = staging - unsent;
-        next = staging;
+        memmove(new_tiles - unsent, cursor.from, unsent);
+        cursor.from = new_tiles - unsent;
+        next = new_tiles;
     }
     char *const stop = out + (end - begin);
     sampler->kernels->flush(&cursor, (size_t)(stop - cursor.to) / FK_LINE_BYTES * FK_LINE_BYTES);

@@ -7,17 +7,17 @@
 /* A block has 16 bytes, or fewer if its elements are rounded to a narrower format. */
 enum { FK_BLOCK_BYTES = 16, FK_LINE_BYTES = 64, FK_MAX_TILE_BYTES = FK_MAX_TILE_BLOCKS * FK_BLOCK_BYTES };
 
-/* The buffer of streaming stores. Tiles are sampled into `staging`, which fits in the first-level cache. The bytes of
+/* The buffer of streaming stores. Tiles are sampled into `new_tiles`, which fits in the first-level cache. The bytes of
  * earlier tiles that are still to be stored lie in front of it: at most those of FK_LAG_TILES tiles. */
 enum {
     FK_LAG_TILES = 4,
     FK_LAG_BYTES = FK_LAG_TILES * FK_MAX_TILE_BYTES,
-    FK_STREAMING_STAGING_BYTES = 16 * 1024,
+    FK_NEW_TILES_BYTES = 16 * 1024,
 };
 
 typedef struct {
     _Alignas(FK_LINE_BYTES) char lag[FK_LAG_BYTES];
-    char staging[FK_STREAMING_STAGING_BYTES];
+    char new_tiles[FK_NEW_TILES_BYTES];
 } fk_streaming_buffer;
 
 /* The distribution to sample, and the kernels that sample it. */

@@ -15,7 +15,7 @@ from fastkaiming import _validation
 from fastkaiming.distributions import _truncated_moments
 from fastkaiming.distributions._quadrature import Points
 
-Curve: TypeAlias = float | NDArray[np.float64]
+FloatOrArray: TypeAlias = float | NDArray[np.float64]
 
 # In hexadecimal, which is parsed without rounding, whatever the rounding mode of the process is at import.
 _SQRT_2 = float.fromhex("0x1.6a09e667f3bcdp+0")  # sqrt(2)
@@ -75,7 +75,7 @@ class Normal:
         return math.inf if self.std else self.mean
 
     @_ignore_float_errors
-    def pdf(self, x: ArrayLike) -> Curve:
+    def pdf(self, x: ArrayLike) -> FloatOrArray:
         """Return the density at ``x``, exp(-z**2 / 2) / (std * sqrt(2 * pi)) with z = (x - mean) / std.
 
         Parameters
@@ -90,10 +90,10 @@ class Normal:
         """
         if self.std == 0.0:
             return _point_pdf(x, self.mean)
-        return _curve(np.exp(-0.5 * self._z(x) ** 2) / _SQRT_2_PI / self.std)
+        return _float_or_array(np.exp(-0.5 * self._z(x) ** 2) / _SQRT_2_PI / self.std)
 
     @_ignore_float_errors
-    def cdf(self, x: ArrayLike) -> Curve:
+    def cdf(self, x: ArrayLike) -> FloatOrArray:
         """Return the probability of a value of at most ``x``, erfc(-z / sqrt(2)) / 2 with z = (x - mean) / std.
 
         Parameters
@@ -109,7 +109,7 @@ class Normal:
         """
         if self.std == 0.0:
             return _point_cdf(x, self.mean)
-        return _curve(0.5 * _erfc(-self._z(x) / _SQRT_2))
+        return _float_or_array(0.5 * _erfc(-self._z(x) / _SQRT_2))
 
     def _z(self, x: ArrayLike) -> NDArray[np.float64]:
         return (np.asarray(x, np.float64) - self.mean) / self.std
@@ -167,7 +167,7 @@ class Uniform:
         return (self.high / 2 - self.low / 2) / _SQRT_3
 
     @_ignore_float_errors
-    def pdf(self, x: ArrayLike) -> Curve:
+    def pdf(self, x: ArrayLike) -> FloatOrArray:
         """Return the density at ``x``: 1 / (high - low) between the bounds and 0 outside.
 
         Parameters
@@ -184,7 +184,7 @@ class Uniform:
             return _point_pdf(x, self.low)
         x = np.asarray(x, np.float64)
         inside = (self.low <= x) & (x <= self.high)
-        return _curve(
+        return _float_or_array(
             np.where(
                 inside,
                 self._overflow_factor / (self.high * self._overflow_factor - self.low * self._overflow_factor),
@@ -193,7 +193,7 @@ class Uniform:
         )
 
     @_ignore_float_errors
-    def cdf(self, x: ArrayLike) -> Curve:
+    def cdf(self, x: ArrayLike) -> FloatOrArray:
         """Return the probability of a value of at most ``x``, (x - low) / (high - low) from low to high.
 
         Parameters
@@ -210,7 +210,7 @@ class Uniform:
             return _point_cdf(x, self.low)
         low, high = self.low * self._overflow_factor, self.high * self._overflow_factor
         inside = np.clip(np.asarray(x, np.float64) * self._overflow_factor, low, high)
-        return _curve((inside - low) / (high - low))
+        return _float_or_array((inside - low) / (high - low))
 
     @property
     def _overflow_factor(self) -> float:
@@ -287,7 +287,7 @@ class TruncatedNormal:
         return self.scale and self.scale * _truncated_moments.moments(*self._interval(self.high), self._tilt)[1]
 
     @_ignore_float_errors
-    def pdf(self, x: ArrayLike) -> Curve:
+    def pdf(self, x: ArrayLike) -> FloatOrArray:
         """Return the density at ``x``: the normal density divided by the mass between the bounds, and 0 outside.
 
         Parameters
@@ -306,10 +306,10 @@ class TruncatedNormal:
         x = np.asarray(x, np.float64)
         mass = _truncated_moments.mass(*self._interval(self.high), self._tilt)
         density = _truncated_moments.density(self._sigmas(x, self._mode), self._tilt) / mass / self.scale
-        return _curve(np.where((self.low <= x) & (x <= self.high), density, 0.0))
+        return _float_or_array(np.where((self.low <= x) & (x <= self.high), density, 0.0))
 
     @_ignore_float_errors
-    def cdf(self, x: ArrayLike) -> Curve:
+    def cdf(self, x: ArrayLike) -> FloatOrArray:
         """Return the probability of a value of at most ``x``.
 
         It is the mass from ``low`` to ``x`` divided by the mass between the bounds.
@@ -329,7 +329,7 @@ class TruncatedNormal:
             return _point_cdf(x, self.loc)
         x = np.asarray(x, np.float64)
         part, whole = (_truncated_moments.mass(*self._interval(end), self._tilt) for end in (x, self.high))
-        return _curve(np.select([x <= self.low, x >= self.high], [0.0, 1.0], np.minimum(part / whole, 1.0)))
+        return _float_or_array(np.select([x <= self.low, x >= self.high], [0.0, 1.0], np.minimum(part / whole, 1.0)))
 
     @property
     def _mode(self) -> float:
@@ -389,13 +389,13 @@ def check_truncated_normal(
     return loc, scale, low, high
 
 
-def _point_pdf(x: ArrayLike, point: float) -> Curve:
-    return _curve(np.where(np.asarray(x, np.float64) == point, math.inf, 0.0))
+def _point_pdf(x: ArrayLike, point: float) -> FloatOrArray:
+    return _float_or_array(np.where(np.asarray(x, np.float64) == point, math.inf, 0.0))
 
 
-def _point_cdf(x: ArrayLike, point: float) -> Curve:
-    return _curve(np.heaviside(np.asarray(x, np.float64) - point, 1.0))
+def _point_cdf(x: ArrayLike, point: float) -> FloatOrArray:
+    return _float_or_array(np.heaviside(np.asarray(x, np.float64) - point, 1.0))
 
 
-def _curve(values: NDArray[np.float64]) -> Curve:
+def _float_or_array(values: NDArray[np.float64]) -> FloatOrArray:
     return values if values.ndim else float(values)

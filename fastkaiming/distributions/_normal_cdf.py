@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 MAX_SIGMAS = 36.0  # of the nearer bound; the smallest tail probability is then 2**-1006, a normal number
 # The minimum probability between the bounds is 2**-950. Divided among 2**65 half-words, it is still a normal number.
-_MAX_HALVINGS = 950
+_MIN_PROBABILITY_EXPONENT = -950
 # In sigmas. If symmetric bounds are closer to the mean, single precision cannot represent the parameters.
-_MIN_SINGLE = 2.0**-64
+_MIN_BOUND_SINGLE = 2.0**-64
 # In sigmas. Bounds farther from the mean change the quantile of any 32-bit word by at most 2**-11 ulp.
 _UNBOUNDED_SINGLE = 9.0
 _SINGLE_FACTOR = 3  # t = 3 * (Phi - 1/2) in single precision, so that t is close to z
@@ -33,11 +33,11 @@ class TruncatedParams(NamedTuple):
     low: float
     high: float
     slope: float
-    anchor: float
+    intercept: float
     lower_slope: float
-    lower_anchor: float
+    lower_intercept: float
     upper_slope: float
-    upper_anchor: float
+    upper_intercept: float
 
 
 def truncated_params(mean: float, std: float, low: float, high: float, precision: int) -> TruncatedParams:
@@ -73,16 +73,16 @@ def truncated_params(mean: float, std: float, low: float, high: float, precision
         )
     if precision == 24 and -alpha >= _UNBOUNDED_SINGLE and beta >= _UNBOUNDED_SINGLE:
         alpha, beta = -math.inf, math.inf
-    operation = "truncated_f32" if precision == 24 and -alpha == beta >= _MIN_SINGLE else "truncated_f64"
+    operation = "truncated_f32" if precision == 24 and -alpha == beta >= _MIN_BOUND_SINGLE else "truncated_f64"
     word_bits, rounding, factor = _OPERATIONS[operation]
 
     bits = 192 + int(0.75 * nearer * nearer)  # the tail probability beyond x sigmas is about 2**(-0.72 x**2)
     while True:
         slope, middle, *tails = _linear_functions(alpha, beta, bits, word_bits)
         point = bits + word_bits + 1  # the number of fractional bits
-        if (slope[0] + slope[1]) << _MAX_HALVINGS < 2 << bits:
+        if (slope[0] + slope[1]) << -_MIN_PROBABILITY_EXPONENT < 2 << bits:
             raise ValueError(
-                f"the probability between the bounds must be at least 2**-{_MAX_HALVINGS}, got less "
+                f"the probability between the bounds must be at least 2**{_MIN_PROBABILITY_EXPONENT}, got less "
                 f"from bounds {low} and {high}, mean {mean}, std {std}"
             )
         scaled = [(factor * number, factor * error) for number, error in (slope, middle)]
@@ -118,7 +118,7 @@ def _standardized(bound: float, mean: float, std: float) -> float:
 
 
 def _linear_functions(alpha: float, beta: float, bits: int, word_bits: int) -> list[tuple[int, int]]:
-    """Return slope, Phi - 1/2 of the middle word, and the tails' slopes and anchors, each with its error bound.
+    """Return slope, Phi - 1/2 of the middle word, and the tails' slopes and intercepts, each with its error bound.
 
     The unit is 2**-(bits + word_bits + 1). In this unit, half the probability of a word is the same integer as
     the probability between the bounds in units of 2**-bits.

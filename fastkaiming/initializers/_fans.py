@@ -94,7 +94,7 @@ def select_fan(
 
 def _check_layout(layout: str | None, groups: int, transposed: bool) -> tuple[str, str, int]:
     """Return the layout, the letter of the axis that contains all groups, and the number of groups, all checked."""
-    grouped = "I" if _validation.flag("transposed", transposed) else "O"
+    grouped_axis = "I" if _validation.flag("transposed", transposed) else "O"
     if layout is None:
         layout = "IO*" if transposed else "OI*"
     letters = _validation.text("layout", layout).replace("B", "")
@@ -103,10 +103,10 @@ def _check_layout(layout: str | None, groups: int, transposed: bool) -> tuple[st
             "layout must have one 'O' (outputs), one 'I' (inputs), any number of 'B' (batches) and at most one '*' "
             f"(all other axes), got {layout!r}"
         )
-    return layout, grouped, _validation.integer("groups", groups, 1, _validation.MAX_ELEMENTS)
+    return layout, grouped_axis, _validation.integer("groups", groups, 1, _validation.MAX_ELEMENTS)
 
 
-def _fan_function(shape: tuple[int, ...], layout: str, grouped: str, groups: int) -> Callable[[str], int]:
+def _fan_function(shape: tuple[int, ...], layout: str, grouped_axis: str, groups: int) -> Callable[[str], int]:
     """Return a function that computes the fan of the axis "I" or "O". ``groups`` divides the fan of one of them."""
     if len(shape) < 2:
         raise ValueError(f"fans need a shape of at least two axes, got {shape}")
@@ -118,7 +118,7 @@ def _fan_function(shape: tuple[int, ...], layout: str, grouped: str, groups: int
     sizes = dict.fromkeys("IO*B", 1)
     for letter, size in zip(letters, shape, strict=True):
         sizes[letter] *= size
-    if sizes[grouped] % groups:
-        raise ValueError(f"groups must divide the {sizes[grouped]} channels of axis {grouped!r}, got {groups}")
-    sizes[grouped] //= groups
+    if sizes[grouped_axis] % groups:
+        raise ValueError(f"groups must divide the {sizes[grouped_axis]} channels of axis {grouped_axis!r}, got {groups}")
+    sizes[grouped_axis] //= groups
     return lambda letter: sizes[letter] * sizes["*"]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fastkaiming import _validation
 from fastkaiming._fill import buffers
-from fastkaiming._fill.fill import deferred_fills
+from fastkaiming._fill.context import deferred_fills
 from fastkaiming.initializers import _basic, _kaiming, _shared_memory, _variance_scaling
 from fastkaiming.rng import Generator, Key, Rng, key_from
 

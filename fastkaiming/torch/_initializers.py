@@ -149,7 +149,7 @@ def _prepare(
     return memory, fill.template(distribution, memory.dtype, _tensors.format_of(tensor.dtype))
 
 
-_fill = fill.entry(
+_fill = fill.make_entry_point(
     _prepare,
     _tensors.seed_from_generator,
     tensor_types=_tensors.PLAIN_TYPES,

@@ -4,8 +4,8 @@
  *
  * A line of CASES is a truncated normal of mean 0 and std 1:
  *
- *     operation slack scale center low high slope anchor lower_slope lower_anchor upper_slope upper_anchor
- *               and slope anchor lower_anchor upper_anchor again, each exact to 106 bits, as a sum of two numbers
+ *     operation slack scale center low high slope intercept lower_slope lower_intercept upper_slope upper_intercept
+ *               and slope intercept lower_intercept upper_intercept again, each exact to 106 bits, as a sum of two numbers
  *
  * Every STRIDE-th word of 32 bits is tested, with additional words near the ends and the middle: with STRIDE 1, the
  * results are a proof. For 64-bit words, a sample of 2^26 / STRIDE words is tested, with additional words near the
@@ -27,7 +27,7 @@
 #include "math/boxmuller.h"
 #include "math/quantile.h"
 
-typedef struct { long double slope, anchor, lower_anchor, upper_anchor; } exact_params;
+typedef struct { long double slope, intercept, lower_intercept, upper_intercept; } exact_params;
 
 /* The case under test. Threads only read it. */
 static fk_params params;
@@ -88,9 +88,9 @@ static void probabilities(uint64_t word, int bits, long double *t, long double *
     const int64_t centred = signed_word(word ^ (UINT64_C(1) << (bits - 1)), bits);
     const int lower = centred < 0, factor = single ? 3 : 1;
     const double sign = lower ? params.lower_slope : params.upper_slope;
-    const long double anchor = lower ? exactly.lower_anchor : exactly.upper_anchor;
-    *t = (exactly.anchor + (long double)centred * exactly.slope) / factor;
-    *v = anchor +
+    const long double intercept = lower ? exactly.lower_intercept : exactly.upper_intercept;
+    *t = (exactly.intercept + (long double)centred * exactly.slope) / factor;
+    *v = intercept +
          copysignl(exactly.slope / factor, (long double)sign) * (long double)(lower ? word : low_bits(bits) - word);
 }
 

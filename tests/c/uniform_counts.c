@@ -28,7 +28,7 @@ static void count(fk_format format, const fk_params *params, uint32_t *counts) {
             v_u32 vector;
             memcpy(&vector, words, sizeof vector);
             const v_f32 uniform =
-                fk_is_symmetric_f32(params) ? fk_uniform_symmetric_f32(params, vector) : fk_uniform_f32(params, vector);
+                fk_is_symmetric_uniform_f32(params) ? fk_uniform_symmetric_f32(params, vector) : fk_uniform_f32(params, vector);
             memcpy(values + i, &uniform, sizeof uniform);
         }
         store(format, values, stored);

@@ -186,7 +186,7 @@ def test_bench_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
     result = run_json(capsys, "bench", "--elements", 10_000, "--threads", 2)
     assert result["as_expected"] is True
     assert result["least_times_numpy"] > 0
-    assert [(row["memory"], row["what"], row["threads"]) for row in result["rows"]] == [
+    assert [(row["memory"], row["operation"], row["threads"]) for row in result["rows"]] == [
         ("newly allocated", "NumPy", 1),
         ("newly allocated", "first memset", 2),
         ("newly allocated", "memset", 2),

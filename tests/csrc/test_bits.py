@@ -69,7 +69,7 @@ def itemsize(operation: str) -> int:
 
 def work_unit_elements(operation: str) -> int:
     """Return the number of elements of the largest work unit."""
-    return 4 * _core.CHUNK_ELEMENTS // itemsize(operation)
+    return 4 * _core.MAX_WORK_UNIT_ELEMENTS // itemsize(operation)
 
 
 def filled(

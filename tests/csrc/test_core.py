@@ -59,7 +59,7 @@ def test_work_units_end_at_multiples_of_their_size_in_memory(operation: int, dty
         out = zeros[begin:]
         with pytest.raises(InterruptedError):
             _core.fill(out, operation, 1, 0, begin, rounding, scale=1.0, progress=report)
-    assert [end % (4 * _core.CHUNK_ELEMENTS) for end in ends] == [0, 0, 0]
+    assert [end % (4 * _core.MAX_WORK_UNIT_ELEMENTS) for end in ends] == [0, 0, 0]
 
 
 @pytest.mark.parametrize(
@@ -219,8 +219,8 @@ def test_memory_of_any_owner_can_be_filled(tmp_path: Path) -> None:
         assert np.asarray(out).tobytes() == expected.tobytes()  # in index order
 
 
-# Elements of plans with work units of CHUNK_ELEMENTS float32: none, one, a few, about one work unit, and several.
-PLANS = [0, 1, 5, _core.CHUNK_ELEMENTS, 0, 0, _core.CHUNK_ELEMENTS + 1, 3, 2 * _core.CHUNK_ELEMENTS - 1, 700, 0]
+# Elements of plans with work units of MAX_WORK_UNIT_ELEMENTS float32: none, one, a few, about one work unit, and several.
+PLANS = [0, 1, 5, _core.MAX_WORK_UNIT_ELEMENTS, 0, 0, _core.MAX_WORK_UNIT_ELEMENTS + 1, 3, 2 * _core.MAX_WORK_UNIT_ELEMENTS - 1, 700, 0]
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 7])

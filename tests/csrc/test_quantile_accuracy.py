@@ -49,7 +49,7 @@ class Case(NamedTuple):
 
     def line(self) -> str:
         with localcontext(prec=DIGITS):
-            exact = [getattr(self.exact, name) for name in ("slope", "anchor", "lower_anchor", "upper_anchor")]
+            exact = [getattr(self.exact, name) for name in ("slope", "intercept", "lower_intercept", "upper_intercept")]
             halves = [half for number in exact for half in (float(number), float(number - Decimal(float(number))))]
         numbers = [self.slack, *vars(self.numbers).values(), *halves]
         return " ".join([self.operation, *(float(number).hex() for number in numbers)])

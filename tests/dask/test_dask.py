@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import DTypeLike, NDArray
 
 import fastkaiming as fk
-from fastkaiming._fill import fill
+from fastkaiming._system import threads
 
 da = pytest.importorskip("dask.array")
 lazy = pytest.importorskip("fastkaiming.dask")
@@ -175,7 +175,7 @@ def cpu_counts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         counts.append(1)
         return 1
 
-    monkeypatch.setattr(fill, "get_num_threads", count)
+    monkeypatch.setattr(threads, "get_num_threads", count)
     return counts
 
 

@@ -122,7 +122,7 @@ def test_bounds_are_standardized_exactly() -> None:
         or alpha == 1 / 3
     )
     numbers = truncated_params(0.0, 1.0, alpha, 1.0, 53)
-    assert truncated_params(mean, std, low, 3.0, 53).lower_anchor == pytest.approx(numbers.lower_anchor, rel=2.0**-50)
+    assert truncated_params(mean, std, low, 3.0, 53).lower_intercept == pytest.approx(numbers.lower_intercept, rel=2.0**-50)
 
 
 def test_bounds_that_overflow_count_as_infinite() -> None:

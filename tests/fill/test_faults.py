@@ -139,7 +139,7 @@ from fastkaiming import _core
 
 system = ctypes.CDLL(None)
 system.refuse_allocation.argtypes, system.refuse_allocation.restype = [ctypes.c_long], None
-outs = [np.zeros(2 * _core.CHUNK_ELEMENTS + 7, dtype) for dtype in (np.float32, np.float32, np.float16)]
+outs = [np.zeros(2 * _core.MAX_WORK_UNIT_ELEMENTS + 7, dtype) for dtype in (np.float32, np.float32, np.float16)]
 roundings = [_core.UNROUNDED, _core.UNROUNDED, _core.FLOAT16]
 first, last = (int(argument) for argument in sys.argv[1:])
 

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 import fastkaiming as fk
 from fastkaiming import _core
-from fastkaiming._fill import dtypes, fill, kernel_params
+from fastkaiming._fill import dtypes, kernel_params
+from fastkaiming._system import threads
 
 MIB = 1 << 20
 
@@ -262,22 +263,11 @@ def test_values_depend_on_rng() -> None:
 
 
 @pytest.mark.parametrize(
-    ("mebibytes", "cpus", "threads", "expected"),
-    [(4, 64, None, 2), (6, 64, None, 3), (64, 3, None, 3), (64, 1, None, 1), (1, 1, 7, 7), (64, 2, 5, 5)],
-)
-def test_default_number_of_threads(
-    monkeypatch: pytest.MonkeyPatch, mebibytes: int, cpus: int, threads: int | None, expected: int
-) -> None:
-    monkeypatch.setattr(fill, "get_num_threads", lambda: cpus)
-    assert fill._thread_count(threads, mebibytes * MIB) == expected
-
-
-@pytest.mark.parametrize(
-    ("nbytes", "threads", "counted"),
+    ("nbytes", "argument", "counted"),
     [(4 * MIB - 4, None, False), (4 * MIB, None, True), (4 * MIB, 1, False)],
 )
 def test_cpus_are_counted_only_for_large_fills_without_a_threads_argument(
-    monkeypatch: pytest.MonkeyPatch, nbytes: int, threads: int | None, counted: bool
+    monkeypatch: pytest.MonkeyPatch, nbytes: int, argument: int | None, counted: bool
 ) -> None:
     counts: list[int] = []
 
@@ -285,8 +275,8 @@ def test_cpus_are_counted_only_for_large_fills_without_a_threads_argument(
         counts.append(1)
         return 1
 
-    monkeypatch.setattr(fill, "get_num_threads", count)
-    fk.fill_(np.empty(nbytes // 4, np.float32), fk.Normal(), threads=threads)
+    monkeypatch.setattr(threads, "get_num_threads", count)
+    fk.fill_(np.empty(nbytes // 4, np.float32), fk.Normal(), threads=argument)
     assert bool(counts) is counted
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from fastkaiming import _core
-from fastkaiming._fill import fill
+from fastkaiming._fill.context import defer_to
 from fastkaiming.distributions import Distribution
 
 
@@ -20,5 +20,5 @@ class Plans(list[_core.Plan]):
 def put_off() -> Iterator[Plans]:
     """Collect the plans of the fills in the ``with`` block instead of executing them."""
     plans = Plans()
-    with fill._set_mode(deferred=plans):
+    with defer_to(plans):
         yield plans

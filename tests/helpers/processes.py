@@ -91,7 +91,7 @@ def python_within(
     )
 
 
-COUNT = 5 * _core.CHUNK_ELEMENTS - 100  # five chunks, the last of them shorter
+COUNT = 5 * _core.MAX_WORK_UNIT_ELEMENTS - 100  # five chunks, the last of them shorter
 
 FILL = f"""
 import hashlib

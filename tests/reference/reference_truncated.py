@@ -31,11 +31,11 @@ class Truncation:
     low: float
     high: float
     slope: float
-    anchor: float
+    intercept: float
     lower_slope: float
-    lower_anchor: float
+    lower_intercept: float
     upper_slope: float
-    upper_anchor: float
+    upper_intercept: float
 
 
 # ---- Parameters ----
@@ -45,11 +45,11 @@ class Exact(NamedTuple):
     """The parameters before they are rounded."""
 
     slope: Decimal
-    anchor: Decimal
+    intercept: Decimal
     lower_slope: Decimal
-    lower_anchor: Decimal
+    lower_intercept: Decimal
     upper_slope: Decimal
-    upper_anchor: Decimal
+    upper_intercept: Decimal
 
 
 def truncation(mean: float, std: float, low: float, high: float, precision: Precision) -> tuple[str, Truncation]:
@@ -126,8 +126,8 @@ def nearest(exact: Decimal, precision: Precision) -> float:
 def truncated_of(words: Words, operation: str, numbers: Truncation) -> Reals:
     precision = np.float32 if operation == "truncated_f32" else np.float64
     scale, center, low, high = (precision(n) for n in (numbers.scale, numbers.center, numbers.low, numbers.high))
-    anchors = (numbers.anchor, numbers.lower_anchor, numbers.upper_anchor)
-    anchor, lower_anchor, upper_anchor = (precision(number) for number in anchors)
+    intercepts = (numbers.intercept, numbers.lower_intercept, numbers.upper_intercept)
+    intercept, lower_intercept, upper_intercept = (precision(number) for number in intercepts)
     signed = np.int32 if words.dtype == np.uint32 else np.int64
     top = words.dtype.type(1) << words.dtype.type(8 * words.itemsize - 1)
     c: NDArray[np.signedinteger[Any]] = (words ^ top).view(signed)
@@ -135,10 +135,10 @@ def truncated_of(words: Words, operation: str, numbers: Truncation) -> Reals:
     d = np.where(lower, words, ~words)
 
     slope_of_half = np.where(lower, precision(numbers.lower_slope), precision(numbers.upper_slope))
-    v = fma(d.astype(precision), slope_of_half, np.where(lower, lower_anchor, upper_anchor))
+    v = fma(d.astype(precision), slope_of_half, np.where(lower, lower_intercept, upper_intercept))
     first = precision(numbers.slope)
     second = precision(numbers.slope - float(first))  # 0 in double precision
-    t = fma(c.astype(precision), first, fma(c.astype(precision), second, anchor))
+    t = fma(c.astype(precision), first, fma(c.astype(precision), second, intercept))
     quantile: Callable[[Reals, Reals], Reals] = quantile_single if precision is np.float32 else quantile_double
     return np.maximum(np.minimum(fma(scale, quantile(t, v), center), high), low)
 

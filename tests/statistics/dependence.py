@@ -14,7 +14,7 @@ from verdicts import Finding
 import fastkaiming as fk
 from fastkaiming import _core
 
-CHUNK = _core.CHUNK_ELEMENTS  # chunks of the core, which threads fill in turn
+CHUNK = _core.MAX_WORK_UNIT_ELEMENTS  # chunks of the core, which threads fill in turn
 LAGS = (1, 2, 3, 4, 7, 8, 16, 17, CHUNK - 1, CHUNK, CHUNK + 1)
 GRID = 256
 TAIL = 5.0  # one pair in 270,000 is farther from zero

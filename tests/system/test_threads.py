@@ -1,4 +1,4 @@
-"""The default number of threads: CPU affinity, quotas of both versions of control groups, and the two limits."""
+"""The number of threads of a fill: CPU affinity, quotas of both versions of control groups, and the two limits."""
 
 import os
 from collections.abc import Iterator
@@ -119,6 +119,17 @@ def test_environment_variable_must_be_a_positive_integer(monkeypatch: pytest.Mon
     with pytest.raises(ValueError, match="FASTKAIMING_THREADS must be a positive integer, got ") as refusal:
         fk.get_num_threads()
     assert str(refusal.value).endswith(repr(value))
+
+
+@pytest.mark.parametrize(
+    ("mebibytes", "cpus", "argument", "expected"),
+    [(4, 64, None, 2), (6, 64, None, 3), (64, 3, None, 3), (64, 1, None, 1), (1, 1, 7, 7), (64, 2, 5, 5)],
+)
+def test_number_of_threads_of_a_fill(
+    monkeypatch: pytest.MonkeyPatch, mebibytes: int, cpus: int, argument: int | None, expected: int
+) -> None:
+    monkeypatch.setattr(threads, "get_num_threads", lambda: cpus)
+    assert threads.threads_for_fill(argument, mebibytes << 20) == expected
 
 
 @pytest.mark.usefixtures("eight_cpus")

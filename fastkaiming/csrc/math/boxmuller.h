@@ -55,12 +55,12 @@ FK_INLINE void fk_cos_sin_f32(v_u32 b, v_f32 *cosine, v_f32 *sine) {
  *
  * Range: all words. Results: within (-7.55, 7.55), never 0. Max error: the errors of the factors plus half an ulp. */
 FK_INLINE void fk_normal_pair_f32(v_u32 a, v_u32 b, v_f32 *even, v_f32 *odd) {
-    v_f32 c, n;
-    fk_cos_sin_f32(b, &c, &n);
+    v_f32 cosine, sine;
+    fk_cos_sin_f32(b, &cosine, &sine);
     const v_f32 rho = vf_flip_sign(fk_radius_f32(a, b), b);
-    vf_swap_where(vw_bit(b, 30), &c, &n);
-    *even = vf_mul(rho, c);
-    *odd = vf_mul(rho, n);
+    vf_swap_where(vw_bit(b, 30), &cosine, &sine);
+    *even = vf_mul(rho, cosine);
+    *odd = vf_mul(rho, sine);
 }
 
 /* Double precision.
@@ -127,12 +127,12 @@ FK_INLINE void fk_cos_sin_f64(v_u64 w1, v_f64 *cosine, v_f64 *sine) {
 
 /* Range: all words. Results: within (-9.5, 9.5), never 0. Max error: the errors of the factors plus half an ulp. */
 FK_INLINE void fk_normal_pair_f64(v_u64 w0, v_u64 w1, v_f64 *even, v_f64 *odd) {
-    v_f64 c, n;
-    fk_cos_sin_f64(w1, &c, &n);
+    v_f64 cosine, sine;
+    fk_cos_sin_f64(w1, &cosine, &sine);
     const v_f64 rho = vd_flip_sign(fk_radius_f64(w0), w1);
-    vd_swap_where(vq_bit(w1, 62), &c, &n);
-    *even = vd_mul(rho, c);
-    *odd = vd_mul(rho, n);
+    vd_swap_where(vq_bit(w1, 62), &cosine, &sine);
+    *even = vd_mul(rho, cosine);
+    *odd = vd_mul(rho, sine);
 }
 
 #endif

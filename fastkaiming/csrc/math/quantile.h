@@ -16,7 +16,7 @@
 
 /* Return 2 if words of the fill can reach the tails, else 1. v is smallest at the bounds. */
 FK_INLINE int fk_regions_f32(const fk_params *params) {
-    return params->lower_anchor >= FK_CENTRAL_F32 && params->upper_anchor >= FK_CENTRAL_F32 ? 1 : 2;
+    return params->lower_intercept >= FK_CENTRAL_F32 && params->upper_intercept >= FK_CENTRAL_F32 ? 1 : 2;
 }
 
 FK_INLINE v_f32 fk_central_numerator_f32(v_f32 y, v_f32 y2, v_f32 y4) {
@@ -67,20 +67,20 @@ FK_INLINE v_f32 fk_value_f32(const fk_params *params, v_f32 z) {
  * bounds, rounding it to one float would be the largest error of z. */
 FK_INLINE v_f32 fk_central_t_f32(const fk_params *params, v_f32 centred) {
     const float slope = (float)params->slope, rest = (float)(params->slope - (double)slope);
-    const v_f32 low_part = vf_fma(centred, vf_set1(rest), vf_set1((float)params->anchor));
+    const v_f32 low_part = vf_fma(centred, vf_set1(rest), vf_set1((float)params->intercept));
     return vf_fma(centred, vf_set1(slope), low_part);
 }
 
 /* Transform a word into a value of the normal distribution between bounds that are symmetric about its mean.
  *
- * Range: all words; parameters computed by _normal_cdf.py, with the same slope and anchor at both ends, and the result
+ * Range: all words; parameters computed by _normal_cdf.py, with the same slope and intercept at both ends, and the result
  * of fk_regions_f32 for them. Result: in [low, high]. Max error: the error of z plus half an ulp for the last rounding.
  */
 FK_LARGE v_f32 fk_truncated_f32(const fk_params *params, v_u32 word, int regions) {
     const v_u32 centred = vw_xor(word, vw_set1(0x80000000u)), distance = vw_xor(word, vw_sar(word, 31));
     const v_f32 t = fk_central_t_f32(params, vf_from_i32(centred));
     const v_f32 v =
-        vf_fma(vf_from_i32(distance), vf_set1((float)params->lower_slope), vf_set1((float)params->lower_anchor));
+        vf_fma(vf_from_i32(distance), vf_set1((float)params->lower_slope), vf_set1((float)params->lower_intercept));
     return fk_value_f32(params, fk_quantile_f32(t, v, centred, regions));
 }
 
@@ -115,7 +115,7 @@ static const double fk_as241_shift[4] = {0, 0x1.999999999999ap+0, 5};
 
 /* Return the number of regions that words of the fill can reach with these bounds. */
 FK_INLINE int fk_regions_f64(const fk_params *params) {
-    const double least = params->lower_anchor < params->upper_anchor ? params->lower_anchor : params->upper_anchor;
+    const double least = params->lower_intercept < params->upper_intercept ? params->lower_intercept : params->upper_intercept;
     return least >= FK_CENTRAL_F64 ? 1 : least >= FK_FAR_TAIL_F64 ? 2 : 3;
 }
 
@@ -175,9 +175,9 @@ FK_LARGE v_f64 fk_truncated_f64(const fk_params *params, v_u64 word, int regions
     const v_f64 centred = vd_from_i64(vq_xor(word, vq_set1(UINT64_C(1) << 63)));
     const v_f64 from_end = vd_from_i64(vq_xor(word, vq_sign(word))); /* word or 2^64 - 1 - word */
     const v_f64 slope = vd_by_sign(centred, vd_set1(params->lower_slope), vd_set1(params->upper_slope));
-    const v_f64 anchor = vd_by_sign(centred, vd_set1(params->lower_anchor), vd_set1(params->upper_anchor));
-    const v_f64 t = vd_fma(centred, vd_set1(params->slope), vd_set1(params->anchor));
-    const v_f64 z = fk_quantile_f64(t, vd_fma(from_end, slope, anchor), regions);
+    const v_f64 intercept = vd_by_sign(centred, vd_set1(params->lower_intercept), vd_set1(params->upper_intercept));
+    const v_f64 t = vd_fma(centred, vd_set1(params->slope), vd_set1(params->intercept));
+    const v_f64 z = fk_quantile_f64(t, vd_fma(from_end, slope, intercept), regions);
     const v_f64 value = vd_fma(vd_set1(params->scale), z, vd_set1(params->center));
     return vd_max(vd_min(value, vd_set1(params->high)), vd_set1(params->low));
 }

@@ -11,13 +11,13 @@
 /* Return whether all elements are fl(u scale). This requires that the center is 0 and that no value has to be clamped
  * to [low, high]. It is sufficient to check the value farthest from 0, fl((1 - 2^-24) scale). Scales below 2^-95 are
  * excluded, because the step of fk_uniform_symmetric_f32 would not be exact. */
-FK_INLINE int fk_is_symmetric_f32(const fk_params *params) {
+FK_INLINE int fk_is_symmetric_uniform_f32(const fk_params *params) {
     const float scale = (float)params->scale, farthest = scale * 0x1.fffffep-1f;
     return params->center == 0 && params->high >= farthest && params->low <= -farthest && scale >= 0x1p-95f;
 }
 
 /* The same in double precision, for which the step is exact from 2^-959 on. */
-FK_INLINE int fk_is_symmetric_f64(const fk_params *params) {
+FK_INLINE int fk_is_symmetric_uniform_f64(const fk_params *params) {
     const double scale = params->scale, farthest = scale * 0x1.fffffffffffffp-1;
     return params->center == 0 && params->high >= farthest && params->low <= -farthest && scale >= 0x1p-959;
 }
@@ -25,7 +25,7 @@ FK_INLINE int fk_is_symmetric_f64(const fk_params *params) {
 /* fl(u scale), computed from (2k + 1) 2^7: leaving 2k + 1 at its place in the word saves an instruction if AND and OR
  * are a single instruction.
  *
- * Range: all words; parameters for which fk_is_symmetric_f32 returns 1. Max error: half an ulp. */
+ * Range: all words; parameters for which fk_is_symmetric_uniform_f32 returns 1. Max error: half an ulp. */
 FK_INLINE v_f32 fk_uniform_symmetric_f32(const fk_params *params, v_u32 word) {
     const v_u32 odd = vw_and_or(word, vw_set1(0xFFFFFF00), vw_set1(0x80));
     return vf_mul(vf_from_i32(odd), vf_set1((float)params->scale * 0x1p-31f));
