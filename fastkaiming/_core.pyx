@@ -142,7 +142,7 @@ def philox_key(uint64_t seed):
 
 
 def in_default_environment(function):
-    """Return a function that calls `function` with rounding to nearest and with subnormal numbers.
+    """Return a function that calls `function` in round-to-nearest mode, without flushing subnormal numbers to zero.
 
     Its results do not depend on the floating-point environment of the calling thread.
     """

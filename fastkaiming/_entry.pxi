@@ -54,8 +54,8 @@ cdef class EntryPoint:
     cdef uint64_t min_parallel_bytes
     cdef object templates  # a dict: its methods are thread-safe without the GIL
 
-    def __init__(self, prepare, check_memory, shape_of, shard_offset, threads_for, uint64_t min_parallel_bytes, key_from,
-                 key_type, context, tensor_types=(), storage_of=None, exchange=None):
+    def __init__(self, prepare, check_memory, shape_of, shard_offset, threads_for, uint64_t min_parallel_bytes,
+                 key_from, key_type, context, tensor_types=(), storage_of=None, exchange=None):
         self.prepare = prepare
         self.check_memory = check_memory
         self.shape_of = shape_of
@@ -164,7 +164,7 @@ cdef class EntryPoint:
         return 0
 
     cdef int run_or_gather(self, Plan plan, int threads) except -1:
-        """Fill now, or append the plan to the list of the surrounding `with` block if that gathers plans."""
+        """Fill now, or append the plan to the list of the surrounding `with` block if that block defers fills."""
         cdef PyObject *value = NULL
         PyContextVar_Get(self.context, NULL, &value)
         context = <object>value

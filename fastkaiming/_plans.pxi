@@ -53,7 +53,7 @@ cdef class Template:
         if not fk_can_round(<fk_operation>operation, <fk_format>rounding):
             raise ValueError("the values of this operation are not rounded to this format")
         if len(numbers) * sizeof(double) > sizeof(fk_params):
-            raise ValueError(f"there are {len(numbers)} numbers")
+            raise ValueError(f"numbers must fit in fk_params, got {len(numbers)} of them")
         for i in range(len(numbers)):
             params[i] = numbers[i]
         self.distribution = distribution
@@ -155,7 +155,8 @@ cdef class Plan:
         cdef fk_operation operation = template.plan.operation
         cdef int axis
         if <size_t>self.itemsize != fk_stored_bytes(operation, template.plan.format):
-            raise ValueError(f"the buffer has elements of {self.itemsize} bytes")
+            raise ValueError(f"elements of the buffer must have {fk_stored_bytes(operation, template.plan.format)} "
+                             f"bytes, got {self.itemsize}")
         self.template = template
         self.count = 1
         for axis in reversed(range(self.plan.axis_count)):

@@ -13,10 +13,10 @@ Callback: TypeAlias = Callable[[int, int], object]
 
 
 class FillContext(NamedTuple):
-    """How fills within a ``with`` block report their progress, and whether they run at once."""
+    """How fills within a ``with`` block report their progress, and whether they run immediately."""
 
     progress: Callback | None = None
-    deferred: list[_core.Plan] | None = None  # the plans of fills that do not run at once
+    deferred: list[_core.Plan] | None = None  # the plans of deferred fills; None if fills run immediately
 
 
 fill_context: ContextVar[FillContext | None] = ContextVar("fastkaiming.fill_context", default=None)
@@ -83,7 +83,7 @@ def combined_progress(total: int) -> Iterator[None]:
             callback(min(before + done, total), total)
             if os.getpid() != process:
                 raise RuntimeError(
-                    "a child forked in a progress callback cannot continue this work, but its parent does"
+                    "a child forked in a progress callback cannot continue this work, but its parent continues it"
                 )
         if done == fill_total:
             before += done

@@ -77,7 +77,7 @@ def check_dtype(name: str, value: DTypeLike) -> np.dtype[Any]:
     try:
         checked = None if value is None else np.dtype(value)
     except (TypeError, ValueError, SyntaxError):
-        hint = "; import ml_dtypes first, which defines it" if isinstance(value, str) and value in _FORMATS else ""
+        hint = "; import ml_dtypes, which defines it, first" if isinstance(value, str) and value in _FORMATS else ""
         raise TypeError(f"{name} must be {NAMES}, not {_validation.describe(value)}{hint}") from None
     if checked is None or format_of_dtype(checked) is None:
         raise TypeError(f"{name} must be {NAMES}, not {checked}")

@@ -198,5 +198,7 @@ def make_entry_point(
 
 
 _entry_point = make_entry_point(_prepare, key_from)
-fill = _entry_point.fill  # (out, rule, settings, rng, global_shape, index, threads), for the distribution rule(*settings)
-fill_by_shape = _entry_point.fill_by_shape  # the same for rule(shape, *settings), with the global shape
+# Both take (out, rule, settings, rng, global_shape, index, threads). The distribution is rule(*settings) in fill, and
+# rule(global shape, *settings) in fill_by_shape.
+fill = _entry_point.fill
+fill_by_shape = _entry_point.fill_by_shape

@@ -63,8 +63,12 @@ def _uniform(uniform: Uniform, stored_format: Format) -> KernelParams:
     _check_underflow("(high - low) / 2", scale, stored_format, uniform)
     least, most = uniform_limits(uniform, stored_format)
     if least >= most:
-        raise ValueError(f"low and high must have at least two numbers of {stored_format.name} between them, got {uniform}")
-    return KernelParams(_OPERATIONS[Uniform, stored_format.precision], stored_format.rounding, (scale, center, least, most))
+        raise ValueError(
+            f"low and high must have at least two numbers of {stored_format.name} between them, got {uniform}"
+        )
+    return KernelParams(
+        _OPERATIONS[Uniform, stored_format.precision], stored_format.rounding, (scale, center, least, most)
+    )
 
 
 def uniform_limits(uniform: Uniform, stored_format: Format) -> tuple[float, float]:
@@ -80,12 +84,16 @@ def uniform_limits(uniform: Uniform, stored_format: Format) -> tuple[float, floa
 
 def _truncated_normal(truncated: TruncatedNormal, stored_format: Format) -> KernelParams:
     loc, scale, low, high = (
-        _in_precision(number, stored_format) for number in (truncated.loc, truncated.scale, truncated.low, truncated.high)
+        _in_precision(number, stored_format)
+        for number in (truncated.loc, truncated.scale, truncated.low, truncated.high)
     )
     farthest = max(abs(_clip(loc + sign * _MAX_SIGMAS * scale, low, high)) for sign in (-1, 1))
-    if not farthest <= stored_format.greatest or math.isinf(scale) or math.isinf(loc):
-        raise ValueError(f"bounds, or loc + {_MAX_SIGMAS} * scale, must not overflow {stored_format.name}, got {truncated}")
-    bounds = _limits_within(max(low, -stored_format.greatest), min(high, stored_format.greatest), stored_format, truncated)
+    greatest = stored_format.greatest
+    if not farthest <= greatest or math.isinf(scale) or math.isinf(loc):
+        raise ValueError(
+            f"bounds, or loc + {_MAX_SIGMAS} * scale, must not overflow {stored_format.name}, got {truncated}"
+        )
+    bounds = _limits_within(max(low, -greatest), min(high, greatest), stored_format, truncated)
     if truncated.scale == 0 or low == high:
         return _constant(_clip(loc, *bounds), stored_format)
     _check_underflow("scale", scale, stored_format, truncated)
@@ -128,7 +136,8 @@ def _rounded(name: str, value: float, stored_format: Format) -> float:
 
 def _in_precision(value: float, stored_format: Format) -> float:
     with np.errstate(over="ignore"):
-        return float(stored_format.precision(value)) + 0.0  # adding 0.0 turns -0.0 into 0.0, as docs/stream-v1.md requires
+        # Adding 0.0 turns -0.0 into 0.0, as docs/stream-v1.md requires.
+        return float(stored_format.precision(value)) + 0.0
 
 
 def _check_underflow(name: str, scale: float, stored_format: Format, distribution: Distribution) -> None:

@@ -29,7 +29,7 @@ _limit: int | None = None
 def get_num_threads() -> int:
     """Return the default number of threads of a large fill.
 
-    It is the number of CPUs that this process may use by its affinity and by the CPU quota of its control group. The
+    It is the number of CPUs that the affinity of this process and the CPU quota of its control group allow. The
     quota is read once, at the first call. The environment variable ``FASTKAIMING_THREADS`` and :func:`set_num_threads`
     limit the number further; an empty variable counts as unset. Small fills use fewer threads.
 

@@ -202,7 +202,8 @@ def _fill_range(part: ElementRange, elements: NDArray[Any], key: Key) -> None:
 def element_ranges(file: File, begin: int, end: int) -> Iterator[ElementRange]:
     """Yield the elements that lie in bytes ``begin`` to ``end`` of a file.
 
-    No element crosses these limits, because tensors are aligned to their element size, and the limits to any size.
+    No element crosses these limits, because tensors are aligned to their element size, and each limit is a multiple of
+    every element size or the end of the file.
     """
     first_tensor = max(0, bisect_right(file.tensors, begin, key=lambda tensor: tensor.begin) - 1)
     for tensor in islice(file.tensors, first_tensor, None):

@@ -38,7 +38,7 @@ def from_module(module: torch.nn.Module) -> Recipe:
 
 
 def from_config(path: Path) -> Recipe:
-    """Return the tensors of a Hugging Face config's model, which is built without memory and without its weights."""
+    """Return the tensors of the model that a Hugging Face config describes; the model is built on the meta device."""
     try:
         import transformers
     except ModuleNotFoundError as error:

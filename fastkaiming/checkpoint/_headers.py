@@ -22,7 +22,7 @@ MAX_FILE_BYTES = 2**63 - 1  # the limit of file offsets
 
 
 class Entry(NamedTuple):
-    """A tensor in a header: its dtype, its shape, and its first and last byte (exclusive) in the data section."""
+    """A tensor in a header: its dtype, its shape, and its bytes [begin, end) in the data section."""
 
     dtype: Dtype
     shape: tuple[int, ...]
@@ -125,7 +125,7 @@ def _parse_entry(field: str, value: Any) -> Entry:
     shape = check_shape(f"{field}.shape", table.get("shape"))
     offsets = check_sizes(f"{field}.data_offsets", table.get("data_offsets"))
     if len(offsets) != 2 or offsets[0] > offsets[1]:
-        raise ValueError(f"{field}.data_offsets must be the begin and the end of the tensor, got {list(offsets)}")
+        raise ValueError(f"{field}.data_offsets must be the start and end offsets of the tensor, got {list(offsets)}")
     nbytes = checked_nbytes(f"{field}.shape", dtype, shape)
     if offsets[1] - offsets[0] != nbytes:
         raise ValueError(f"{field}.data_offsets must be {nbytes} bytes apart, got {list(offsets)}")

@@ -78,7 +78,7 @@ def _parse_rule(field: str, value: Any) -> Rule:
         return Rule(value)
     if not isinstance(value, Mapping):
         raise ValueError(
-            f"{field} must be a string, which files can record, or a table, got {_validation.describe(value)}"
+            f"{field} must be a string or a table, because files record the rule, got {_validation.describe(value)}"
         )
     _parse.check_fields(field, dict(value), ("init", "dtype"))
     if not isinstance(value.get("init"), str):

@@ -174,7 +174,7 @@ def _release_pages(mapped: mmap.mmap, tensor: Tensor) -> None:
 def first_difference(path: Path, seed: int, file: File) -> Difference | None:
     """Return the first difference between a file and its expected content, or None if they are equal."""
     with path.open("rb", buffering=0) as opened:
-        if hasattr(os, "posix_fadvise"):  # because the kernel takes the reads of several threads for random access
+        if hasattr(os, "posix_fadvise"):  # the kernel would mistake the reads of several threads for random access
             os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
         position = _first_differing_byte(opened.fileno(), file, seed)
     if position is None:

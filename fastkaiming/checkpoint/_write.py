@@ -52,7 +52,7 @@ def write(
 ) -> Report:
     """Write a checkpoint of random weights as safetensors files with an index.
 
-    Every tensor has the values of ``Generator(seed).key(name)``, regardless of the file that holds it and of the
+    Every tensor is filled from the key ``Generator(seed).key(name)``, regardless of the file that holds it and of the
     process that writes it. Whatever the size of the checkpoint, the function needs memory for two buffers of 64 MiB:
     one is filled while the other is written.
 

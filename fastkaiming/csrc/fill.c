@@ -54,9 +54,9 @@ static uint64_t cacheable_bytes(void) {
     return max;
 }
 
-/* A plain store makes the memory read the line that is overwritten. With few threads, memory has time for that; with
- * many, the demand would be twice the available bandwidth according to the model in docs/roofline.md, which has not
- * been confirmed by measurement. */
+/* A plain store first reads the cache line that it overwrites (read for ownership). With few threads, the memory
+ * bandwidth suffices for these reads; with many, the demand would be twice the available bandwidth according to the
+ * model in docs/roofline.md, which has not been confirmed by measurement. */
 static int uses_streaming_stores(const fk_plan *plan, uint64_t elements, const fk_kernels *kernels, int threads) {
     if (kernels->flush == NULL || plan->store == FK_STORE_PLAIN) { return 0; }
     if (plan->store == FK_STORE_STREAMING) { return 1; }
@@ -149,8 +149,8 @@ static uint64_t fill_work_units(void *context, int worker, uint64_t begin, uint6
 }
 
 /* Return the size of a work unit in bytes: small enough for each thread to get several units, so that all threads end
- * at about the same time. Large fills are divided below the size of a huge page, so that threads share its page fault,
- * only for very many threads. */
+ * at about the same time. Only with very many threads are the units of a large fill smaller than a huge page, because
+ * threads then share the page fault of a huge page. */
 static uint64_t work_unit_bytes(uint64_t bytes, int threads) {
     const uint64_t work_units =
         (uint64_t)threads * (bytes < LARGE_BYTES ? WORK_UNITS_PER_THREAD : MIN_WORK_UNITS_PER_THREAD);

@@ -47,16 +47,15 @@ typedef struct {
     double scale;  /* normal, truncated: std; uniform: (high - low) / 2 */
     double center; /* normal, truncated: mean; uniform: (low + high) / 2; constant: the value */
     double low;    /* uniform, truncated: the smallest value that may be stored */
-    double
-        high; /* uniform, truncated: the largest value that may be stored; for a uniform it is below the upper bound */
+    double high;   /* uniform, truncated: the largest such value; for a uniform, it is below the upper bound */
 
     /* Truncated normals only: Phi and the tail probability as linear functions of the word, computed by _normal_cdf.py.
      */
-    double slope;  /* the probability of one word; in single precision, slope and intercept are three times as large */
-    double intercept; /* Phi - 1/2 at the middle word */
-    double lower_slope;  /* the slope of the tail probability below the middle word */
+    double slope; /* the probability of one word; in single precision, slope and intercept are three times as large */
+    double intercept;       /* Phi - 1/2 at the middle word */
+    double lower_slope;     /* the slope of the tail probability below the middle word */
     double lower_intercept; /* the tail probability of word 0 */
-    double upper_slope;  /* the same two for the words above the middle one, with the distance from the last word */
+    double upper_slope;     /* the same two above the middle word, as functions of the distance from the last word */
     double upper_intercept;
 } fk_params;
 

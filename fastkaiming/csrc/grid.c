@@ -1,9 +1,9 @@
 /* grid.c - coalesces axes, orders them by their strides and divides the grid into work units. */
 #include "grid.h"
 
-/* If memory is denser across rows, the staging buffer takes enough rows to write several whole cache lines of a column
- * before the next column, which lies in another page: with one line of float32 per column, fills took a third longer.
- */
+/* If rows are closer together in memory than columns, the staging buffer takes enough rows to write several whole cache
+ * lines of a column before the next column, which lies in another page. With one line of float32 per column, fills took
+ * a third longer. */
 enum { MIN_DIRECT_BYTES = 1 << 10, ROWS_ACROSS = 64, MIN_BLOCKS_ACROSS = 8 };
 
 _Static_assert(FK_STAGING_BLOCKS >= 2 * ROWS_ACROSS,
@@ -40,9 +40,9 @@ static void coalesce(const fk_plan *plan, fk_grid *grid) {
     }
 }
 
-/* Make the axis on which memory is densest the innermost row axis, unless rows are so short that neighbours in the
- * stream share blocks. Returns whether memory is denser along this axis than along a row; then as many rows as fill a
- * cache line are staged together. */
+/* Make the row axis of the smallest stride the innermost one, unless rows are so short that neighbours in the stream
+ * share blocks. Returns whether this stride is smaller than that of the columns; if so, enough rows are staged together
+ * to fill whole cache lines. */
 static int put_densest_last(fk_grid *grid, int long_rows) {
     int densest = 0;
     for (int i = 1; i < grid->row_axes; i++) {
@@ -61,20 +61,21 @@ static void choose_staging_size(fk_grid *grid, uint64_t block_elements, uint64_t
     const uint64_t max_columns = (FK_STAGING_BLOCKS / min_rows - 1) * block_elements / step;
     grid->staging_columns = smaller(grid->column.size, max_columns);
     const uint64_t row_blocks =
-        grid->staging_columns == 1 ? 1 : ratio_up(grid->staging_columns * step, block_elements) + 1; /* at most */
+        grid->staging_columns == 1 ? 1 : ratio_up(grid->staging_columns * step, block_elements) + 1; /* upper bound */
     grid->staging_rows = smaller(grid->rows, FK_STAGING_BLOCKS / row_blocks);
     if (grid->staging_rows == 1) { grid->staging_columns = FK_STAGING_BLOCKS * block_elements / step; }
 }
 
-/* Return the phase at which work units of `unit_size` elements begin at addresses that are multiples of a work unit's
- * memory, except for the first: then no two units share a huge page. If the stride is negative, units may begin
- * anywhere. */
+/* Return the phase for which every work unit of `unit_size` elements, except the first, begins at an address that is a
+ * multiple of the size of a unit in memory. Then no two units share a huge page. If the stride is negative, units may
+ * begin anywhere. */
 static uint64_t phase_of(const void *out, int64_t stride, uint64_t size, uint64_t unit_size) {
     return size > unit_size && stride > 0 ? (uintptr_t)out / (uint64_t)stride % unit_size : 0;
 }
 
-/* Return the columns of a work unit. If memory is denser across rows, a unit has as few columns as are needed for it to
- * contain all rows, which are adjacent in memory; but enough columns that most blocks are sampled for a single unit. */
+/* Return the number of columns of a work unit. If rows are closer together in memory than columns, a unit has few
+ * columns, so that it contains all rows, which are adjacent in memory, but enough columns that most blocks are sampled
+ * for a single unit. */
 static uint64_t columns_of_work_unit(const fk_grid *grid, uint64_t unit_elements, uint64_t block_elements) {
     if (!grid->across_rows) { return smaller(grid->column.size, unit_elements / grid->staging_rows); }
     const uint64_t blocks = unit_elements / grid->rows / block_elements;

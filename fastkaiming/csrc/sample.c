@@ -104,7 +104,7 @@ static void sample_streaming(const fk_sampler *sampler, uint64_t block, size_t b
     memcpy(cursor.to, cursor.from, (size_t)(stop - cursor.to));
 }
 
-/* Sample a run within blocks whose numbers have the same upper 32 bits, which one call of a kernel may span. */
+/* Sample a run of elements whose block numbers have the same upper 32 bits, as one call of a kernel requires. */
 static void sample_span(const fk_sampler *sampler, uint64_t first, uint64_t count, char *out,
                         fk_streaming_buffer *buffer) {
     const uint64_t tile_elements = sampler->kernels->tile_blocks * sampler->block_elements;

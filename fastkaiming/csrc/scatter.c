@@ -57,7 +57,7 @@ FK_INLINE void scatter_along_rows(const fk_staging *s, int64_t stride, size_t sp
 }
 
 FK_INLINE void scatter_across_rows(const fk_staging *s, int64_t stride, size_t spacing, size_t bytes) {
-    const size_t rows = s->rows; /* a copy: the compiler cannot exclude that the bytes written belong to s->rows */
+    const size_t rows = s->rows; /* a copy, because the compiler cannot rule out that the stores alias s->rows */
     const char *from = s->sampled;
     for (uint64_t k = 0; k < s->columns; k++, from += spacing) {
         const int64_t by = (int64_t)k * stride;
@@ -65,7 +65,7 @@ FK_INLINE void scatter_across_rows(const fk_staging *s, int64_t stride, size_t s
     }
 }
 
-/* Scatter in the order in which the elements are denser in memory. `bytes` is a compile-time constant. */
+/* Scatter along the axis of the smaller stride. `bytes` is a compile-time constant. */
 FK_INLINE void scatter_elements(const fk_staging *s, size_t bytes) {
     const fk_grid *grid = s->grid;
     const int64_t stride = grid->column.stride;

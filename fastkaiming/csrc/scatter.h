@@ -8,7 +8,7 @@
 
 enum { FK_STAGING_BYTES = FK_STAGING_BLOCKS * FK_BLOCK_BYTES };
 
-/* The state of one staging pass. It is too large for a thread that was created with a small stack. */
+/* The state of one staging pass. It is too large for a small thread stack. */
 typedef struct {
     const fk_grid *grid;
     const fk_sampler *sampler;

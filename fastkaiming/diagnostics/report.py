@@ -20,7 +20,7 @@ from fastkaiming.distributions import Distribution
 
 __all__ = ["Tensor", "html"]
 
-_MAX_Z_SCORE = 6.0  # by chance, a correct array exceeds this about once in some hundred million arrays
+_MAX_Z_SCORE = 6.0  # by chance, about one correct array in a few hundred million exceeds this
 
 
 class Tensor(NamedTuple):

@@ -13,7 +13,8 @@ from functools import lru_cache
 from typing import NamedTuple
 
 MAX_SIGMAS = 36.0  # of the nearer bound; the smallest tail probability is then 2**-1006, a normal number
-# The minimum probability between the bounds is 2**-950. Divided among 2**65 half-words, it is still a normal number.
+# The minimum probability between the bounds is 2**-950. Half the probability of a 64-bit word is then at least
+# 2**-1015, which is still a normal number.
 _MIN_PROBABILITY_EXPONENT = -950
 # In sigmas. If symmetric bounds are closer to the mean, single precision cannot represent the parameters.
 _MIN_BOUND_SINGLE = 2.0**-64
@@ -21,7 +22,7 @@ _MIN_BOUND_SINGLE = 2.0**-64
 _UNBOUNDED_SINGLE = 9.0
 _SINGLE_FACTOR = 3  # t = 3 * (Phi - 1/2) in single precision, so that t is close to z
 _GUARD_BITS = 32  # absorb the truncation errors of about a thousand terms
-_ERROR = 2  # bound of the error of _phi_minus_half, in units of its last bit
+_ERROR = 2  # a bound on the error of _phi_minus_half, in units of its last bit
 
 
 class TruncatedParams(NamedTuple):
@@ -118,7 +119,7 @@ def _standardized(bound: float, mean: float, std: float) -> float:
 
 
 def _linear_functions(alpha: float, beta: float, bits: int, word_bits: int) -> list[tuple[int, int]]:
-    """Return slope, Phi - 1/2 of the middle word, and the tails' slopes and intercepts, each with its error bound.
+    """Return the slope, Phi - 1/2 at the middle word, and the slopes and intercepts of the tails, with error bounds.
 
     The unit is 2**-(bits + word_bits + 1). In this unit, half the probability of a word is the same integer as
     the probability between the bounds in units of 2**-bits.

@@ -40,7 +40,7 @@ def expected_square(name: str, function: Callable[[Any], Any]) -> float:
     tolerance = max(_TOLERANCE, precision)
     if max(integrals[0], integrals[-1]) > tolerance * integrals.sum():
         raise ValueError(
-            f"{name} must have a finite E[f(z)**2] that comes from abs(z) < {_MAX_SIGMAS}, got {function!r}"
+            f"{name} must have a finite E[f(z)**2] without a contribution from abs(z) > {_MAX_SIGMAS}, got {function!r}"
         )
     settled: list[float] = []
     while starts.size:

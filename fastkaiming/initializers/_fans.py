@@ -119,6 +119,7 @@ def _fan_function(shape: tuple[int, ...], layout: str, grouped_axis: str, groups
     for letter, size in zip(letters, shape, strict=True):
         sizes[letter] *= size
     if sizes[grouped_axis] % groups:
-        raise ValueError(f"groups must divide the {sizes[grouped_axis]} channels of axis {grouped_axis!r}, got {groups}")
+        channels = f"{sizes[grouped_axis]} channels of axis {grouped_axis!r}"
+        raise ValueError(f"groups must divide the {channels}, got {groups}")
     sizes[grouped_axis] //= groups
     return lambda letter: sizes[letter] * sizes["*"]

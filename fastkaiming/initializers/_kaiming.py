@@ -33,8 +33,8 @@ def kaiming(
 
     Its mean is 0 and its standard deviation is gain / sqrt(fan), which preserves the variance of signals from layer to
     layer: He et al., "Delving Deep into Rectifiers", 2015 (arXiv:1502.01852), equation 10 for the forward pass
-    (``fan_in``), equation 14 for the backward pass (``fan_out``), equation 15 with a negative slope. The bounds of the
-    uniform distribution are -bound and bound = sqrt(3) * std.
+    (``fan_in``), equation 14 for the backward pass (``fan_out``), and equation 15 with a negative slope. The bounds of
+    the uniform distribution are -bound and bound = sqrt(3) * std.
 
     Parameters
     ----------

@@ -239,7 +239,7 @@ def parse_rule(pattern: str, text: str) -> Filler:
     except (ValueError, TypeError, RecursionError, MemoryError):
         raise invalid_rule("have only literals as arguments (or be a function)") from None
     if len(keywords) < len(keyword_nodes):
-        raise invalid_rule("give each argument once and by its name")
+        raise invalid_rule("pass each keyword argument once, without **")
     function = _INITIALIZERS_BY_NAME[name.removesuffix("_")]
     try:
         given = signature(function).bind(None, *arguments, **keywords).arguments
@@ -248,7 +248,7 @@ def parse_rule(pattern: str, text: str) -> Filler:
     numbers = dict(list(given.items())[1:])
     for reserved in ("rng", "global_shape", "index", "threads"):
         if reserved in numbers:
-            raise invalid_rule(f"not give {reserved}")
+            raise invalid_rule(f"not set {reserved}")
     return partial(function, **numbers)
 
 

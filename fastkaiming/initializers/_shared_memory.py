@@ -61,7 +61,7 @@ def _are_interleaved(a: _StridedSpan, b: _StridedSpan) -> bool:
 
 
 def _is_same_memory(a: NDArray[Any], b: NDArray[Any]) -> bool:
-    """Return whether two arrays consist of the same elements of the same memory."""
+    """Return whether every index refers to the same address in both arrays."""
     if a.shape != b.shape or a.dtype != b.dtype or _core.span(a) != _core.span(b):
         return False
     return all(size == 1 or s == t for size, s, t in zip(a.shape, a.strides, b.strides, strict=True))

@@ -45,7 +45,7 @@ class Initializer:
         return f"{self.jax_function.__name__}({', '.join(f'{name}={value!r}' for name, value in settings)})"
 
     def rule(self, shape: tuple[int, ...]) -> Distribution:
-        """Return the distribution of the values of an array of a shape."""
+        """Return the distribution of the values of an array of the given shape."""
         return self.distribution(shape, **dict(self.settings))
 
     def jax_initializer(self) -> Callable[..., Any]:
@@ -93,7 +93,7 @@ class Initializer:
         return values if result.sharding is None else jax.sharding.reshard(values, result.sharding)
 
     def eval_shape(self, key: Any, shape: Sequence[int], dtype: Any, out_sharding: Any = None) -> jax.ShapeDtypeStruct:
-        """Return the shape, dtype and, on a mesh of explicit axes, the sharding of the result of JAX's initializer."""
+        """Return the shape, dtype and (on a mesh with explicit axes) sharding of the result of JAX's initializer."""
         keywords = self._keywords(dtype, out_sharding)
         if isinstance(key, jax.Array):
             with contextlib.suppress(TypeError):  # an argument cannot be hashed: trace without the cache, below
@@ -176,7 +176,7 @@ def make(
         An initializer from :mod:`fastkaiming.jax`, or a distribution.
     rng : jax.Array, int, Key, Generator, numpy.random.Generator or None
         A key of JAX, or any ``rng`` that :func:`fastkaiming.fill_` accepts. If several hosts create one array, all of
-        them must pass the same key; None would give each host another one.
+        them must pass the same key; with None, each host would use a different key.
     shape : sequence of int
         The shape of the whole array.
     dtype : dtype, optional
@@ -294,7 +294,7 @@ def _key(words: Any) -> Key:
 def _fill_shard(
     distribution: Distribution, key: Key, shape: tuple[int, ...], dtype: np.dtype[Any], index: Index
 ) -> NDArray[Any]:
-    """Return the part of an array of a shape that is at an index, in newly allocated memory."""
+    """Return the part of an array at ``index``, in newly allocated memory; ``shape`` is that of the whole array."""
     sizes = [len(range(*part.indices(size))) for part, size in zip(index, shape, strict=True)]
     return fill_(_empty(sizes, dtype), distribution, rng=key, global_shape=shape, index=index)
 

@@ -127,7 +127,7 @@ def glorot_normal(in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = ()
     """Return Glorot's truncated normal initializer; see :func:`jax.nn.initializers.glorot_normal`.
 
     The standard deviation of the values is sqrt(2 / (fan_in + fan_out)).
-    They are truncated at two standard deviations of the normal distribution before truncation.
+    They are truncated at two standard deviations of the untruncated distribution.
 
     Parameters
     ----------
@@ -178,7 +178,7 @@ def lecun_normal(in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (),
     """Return LeCun's truncated normal initializer; see :func:`jax.nn.initializers.lecun_normal`.
 
     The standard deviation of the values is sqrt(1 / fan_in).
-    They are truncated at two standard deviations of the normal distribution before truncation.
+    They are truncated at two standard deviations of the untruncated distribution.
 
     Parameters
     ----------
@@ -229,7 +229,7 @@ def he_normal(in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dt
     """Return He's (Kaiming's) truncated normal initializer; see :func:`jax.nn.initializers.he_normal`.
 
     The standard deviation of the values is sqrt(2 / fan_in).
-    They are truncated at two standard deviations of the normal distribution before truncation.
+    They are truncated at two standard deviations of the untruncated distribution.
 
     Parameters
     ----------

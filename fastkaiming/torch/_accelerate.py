@@ -49,7 +49,7 @@ class Acceleration:
         token, self._token = self._token, None
         assert token is not None
         _leave(self)
-        with suppress(ValueError):  # left in another context than it was entered in, for example by an async fixture
+        with suppress(ValueError):  # exited in a different context than entered, for example by an async fixture
             _innermost.reset(token)
 
     def __call__(self, function: F) -> F:

@@ -26,7 +26,7 @@ from fastkaiming.torch._tensors import is_fillable
 Function = Callable[..., Any]
 
 _UNIFORM_DEFAULTS = {"from": 0.0, "to": 1.0}
-# The public torch.autograd.graph.increment_version would have to create the tuple that this function takes.
+# Every fill calls this function. The public torch.autograd.graph.increment_version is a slower wrapper of it.
 _increment_version = torch._C._increment_version
 
 

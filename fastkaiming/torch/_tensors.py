@@ -1,4 +1,4 @@
-"""Tensors as memory: which tensors fastkaiming can fill, their memory, and seeds from torch's generators."""
+"""The memory of the tensors that fastkaiming can fill, and seeds from torch's generators."""
 
 import ctypes
 import threading

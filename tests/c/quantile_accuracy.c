@@ -5,7 +5,8 @@
  * A line of CASES is a truncated normal of mean 0 and std 1:
  *
  *     operation slack scale center low high slope intercept lower_slope lower_intercept upper_slope upper_intercept
- *               and slope intercept lower_intercept upper_intercept again, each exact to 106 bits, as a sum of two numbers
+ *               and slope intercept lower_intercept upper_intercept again, each exact to 106 bits, as a sum of two
+ *               numbers
  *
  * Every STRIDE-th word of 32 bits is tested, with additional words near the ends and the middle: with STRIDE 1, the
  * results are a proof. For 64-bit words, a sample of 2^26 / STRIDE words is tested, with additional words near the

@@ -27,8 +27,8 @@ static void count(fk_format format, const fk_params *params, uint32_t *counts) {
             for (uint32_t j = 0; j < LANES; j++) { words[j] = (k + i + j) << 8 | ((k + i + j) & 0xFF); }
             v_u32 vector;
             memcpy(&vector, words, sizeof vector);
-            const v_f32 uniform =
-                fk_is_symmetric_uniform_f32(params) ? fk_uniform_symmetric_f32(params, vector) : fk_uniform_f32(params, vector);
+            const v_f32 uniform = fk_is_symmetric_uniform_f32(params) ? fk_uniform_symmetric_f32(params, vector)
+                                                                      : fk_uniform_f32(params, vector);
             memcpy(values + i, &uniform, sizeof uniform);
         }
         store(format, values, stored);

@@ -164,7 +164,7 @@ def test_source_must_be_a_regular_file(tmp_path: Path) -> None:
 
 
 def test_rules_must_be_strings() -> None:
-    with pytest.raises(ValueError, match="must be a string, which files can record"):
+    with pytest.raises(ValueError, match="must be a string or a table"):
         checkpoint.plan({"tensors": {"a": [2, 2]}}, rules={"*": fk.zeros_})
 
 

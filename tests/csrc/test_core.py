@@ -159,8 +159,8 @@ REJECTED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "a read-only array": (read_only, ValueError, "buffer source array is read-only"),
     "a read-only view": (lambda: memoryview(bytearray(24)).toreadonly(), BufferError, "not writable"),
     "a read-only map": (read_only_map, BufferError, "Object is not writable"),
-    "an array of larger elements": (lambda: np.zeros(6), ValueError, "the buffer has elements of 8 bytes"),
-    "raw bytes": (lambda: bytearray(24), ValueError, "the buffer has elements of 1 bytes"),
+    "an array of larger elements": (lambda: np.zeros(6), ValueError, "elements of the buffer must have 4 bytes, got 8"),
+    "raw bytes": (lambda: bytearray(24), ValueError, "elements of the buffer must have 4 bytes, got 1"),
     "a list": (lambda: [0.0], TypeError, "a bytes-like object is required, not 'list'"),
     "None": (lambda: None, TypeError, "a bytes-like object is required, not 'NoneType'"),
 }
@@ -219,8 +219,9 @@ def test_memory_of_any_owner_can_be_filled(tmp_path: Path) -> None:
         assert np.asarray(out).tobytes() == expected.tobytes()  # in index order
 
 
-# Elements of plans with work units of MAX_WORK_UNIT_ELEMENTS float32: none, one, a few, about one work unit, and several.
-PLANS = [0, 1, 5, _core.MAX_WORK_UNIT_ELEMENTS, 0, 0, _core.MAX_WORK_UNIT_ELEMENTS + 1, 3, 2 * _core.MAX_WORK_UNIT_ELEMENTS - 1, 700, 0]
+UNIT = _core.MAX_WORK_UNIT_ELEMENTS
+# The numbers of elements of plans: none, one, a few, about one work unit of float32, and several units.
+PLANS = [0, 1, 5, UNIT, 0, 0, UNIT + 1, 3, 2 * UNIT - 1, 700, 0]
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 7])

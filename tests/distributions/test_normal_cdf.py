@@ -121,8 +121,8 @@ def test_bounds_are_standardized_exactly() -> None:
         truncated_params(mean, std, low, 3.0 + 2.0**-60, 53)[5:] != truncated_params(0.0, std, low, 3.0, 53)[5:]
         or alpha == 1 / 3
     )
-    numbers = truncated_params(0.0, 1.0, alpha, 1.0, 53)
-    assert truncated_params(mean, std, low, 3.0, 53).lower_intercept == pytest.approx(numbers.lower_intercept, rel=2.0**-50)
+    wanted = truncated_params(0.0, 1.0, alpha, 1.0, 53).lower_intercept
+    assert truncated_params(mean, std, low, 3.0, 53).lower_intercept == pytest.approx(wanted, rel=2.0**-50)
 
 
 def test_bounds_that_overflow_count_as_infinite() -> None:

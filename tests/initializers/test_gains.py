@@ -133,7 +133,7 @@ class Absent:
         (
             lambda z: np.exp(z * z / 4),
             ValueError,
-            "nonlinearity must have a finite E[f(z)**2] that comes from abs(z) <",
+            "nonlinearity must have a finite E[f(z)**2] without a contribution from abs(z) >",
         ),
         (
             lambda z: np.sin(1e6 * z),

@@ -212,5 +212,5 @@ def test_rule_keep_leaves_the_array_unchanged() -> None:
     assert fk.init_(params, rng=7, rules={"frozen": "keep", "*": "kaiming_normal"}).filled["frozen"] == "frozen"
     assert (params["frozen"] == 1).all()
     assert np.array_equal(params["head"], fk.kaiming_normal((4, 5), rng=fk.Generator(7).key("head")))
-    with pytest.raises(ValueError, match="the rule 'frozen' must not give rng"):
+    with pytest.raises(ValueError, match="the rule 'frozen' must not set rng"):
         fk.init_(params, rules={"frozen": "keep(rng=3)", "*": "zeros"})

@@ -120,7 +120,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], Any, Any, type[Exception], str]] = {
         0,
         {"*": "normal(**{})"},
         ValueError,
-        r"must give each argument once and by its name",
+        r"must pass each keyword argument once, without \*\*",
     ),
     "an unknown argument": (
         one,
@@ -134,7 +134,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], Any, Any, type[Exception], str]] = {
         0,
         {"*": "normal(rng=2)"},
         ValueError,
-        r"the rule '\*' must not give rng",
+        r"the rule '\*' must not set rng",
     ),
     "a bad argument": (
         two,

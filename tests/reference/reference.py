@@ -287,8 +287,9 @@ if __name__ == "__main__":
     print("#     python tests/reference/reference.py > tests/vectors/digests.txt")
     print("#")
     print("# scale is the std of a normal and half the width of a uniform, center the mean or the middle; reals are")
-    print("# hexadecimal; `>` rounds to a format. Truncated normals have six numbers more: slope, intercept, lower_slope,")
-    print("# lower_intercept, upper_slope, upper_intercept. A line that changes is a new version of the stream.")
+    print("# hexadecimal; `>` rounds to a format. Truncated normals have six numbers more: slope, intercept,")
+    print("# lower_slope, lower_intercept, upper_slope, upper_intercept. A line that changes is a new version of the")
+    print("# stream.")
     print("#")
     print("# operation key stream first count scale center low high sha256")
     for fill in (*frozen_fills(), *frozen_narrow_fills()):

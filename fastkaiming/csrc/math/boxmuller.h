@@ -23,8 +23,8 @@ FK_INLINE v_f32 fk_minus_2_ln_f32(v_f32 exponent, v_f32 g) {
 }
 
 /* Radius: v = a + ((b mod 256) + 1/2) / 256 in units of 2^-32 has 40 bits. Read as a signed number, the word a is v
- * below one half and v - 1 above it, so y = 2v or y = 2(v - 1) keeps its relative precision at both ends of (0, 1). 1 +
- * g/2 is the significand of v in [1/2, 1).
+ * below one half and v - 1 above it, so y = 2v or y = 2(v - 1) keeps its relative precision at both ends of (0, 1). The
+ * significand of v, in [1/2, 1), is 1 + g/2.
  *
  * Range: all words. Result: [2^-20, 7.54]. Max error: 2 ulp of the exact transform of the words. */
 FK_INLINE v_f32 fk_radius_f32(v_u32 a, v_u32 b) {

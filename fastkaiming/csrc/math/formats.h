@@ -7,11 +7,11 @@
 
 #include "simd/kernels.h"
 
-/* Return the counter of a pair of groups, numbered from 0, whose element belongs in a 32-bit lane of the pair's vectors
- * if elements of `bytes` bytes are to be stored in natural order without a shuffle across the K 128-bit lanes of a
+/* Return which counter of a pair of groups, numbered from 0, belongs in a 32-bit lane of the pair's vectors. In this
+ * order, elements of `bytes` bytes can be stored in natural order without a shuffle across the K 128-bit lanes of a
  * vector. The four elements of a counter take 4 * bytes bytes, which are `bytes` 32-bit lanes. The store interleaves
- * `bytes` packed vectors within their 128-bit lanes. This puts 4 / bytes counters next to each other, so these must be
- * consecutive. */
+ * `bytes` packed vectors within their 128-bit lanes. This puts 4 / bytes counters next to each other, so these counters
+ * must be consecutive. */
 FK_INLINE int fk_counter_of_lane(int lane, int bytes) {
     const int K = FK_W64 / 2, adjacent = 4 / bytes, i = lane % 4, k = lane / 4;
     return adjacent * (K * (i / adjacent) + k) + i % adjacent;

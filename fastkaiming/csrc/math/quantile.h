@@ -73,9 +73,9 @@ FK_INLINE v_f32 fk_central_t_f32(const fk_params *params, v_f32 centred) {
 
 /* Transform a word into a value of the normal distribution between bounds that are symmetric about its mean.
  *
- * Range: all words; parameters computed by _normal_cdf.py, with the same slope and intercept at both ends, and the result
- * of fk_regions_f32 for them. Result: in [low, high]. Max error: the error of z plus half an ulp for the last rounding.
- */
+ * Range: all words; parameters computed by _normal_cdf.py, with the same slope and intercept at both ends, and the
+ * result of fk_regions_f32 for them. Result: in [low, high]. Max error: the error of z plus half an ulp for the last
+ * rounding. */
 FK_LARGE v_f32 fk_truncated_f32(const fk_params *params, v_u32 word, int regions) {
     const v_u32 centred = vw_xor(word, vw_set1(0x80000000u)), distance = vw_xor(word, vw_sar(word, 31));
     const v_f32 t = fk_central_t_f32(params, vf_from_i32(centred));
@@ -115,7 +115,8 @@ static const double fk_as241_shift[4] = {0, 0x1.999999999999ap+0, 5};
 
 /* Return the number of regions that words of the fill can reach with these bounds. */
 FK_INLINE int fk_regions_f64(const fk_params *params) {
-    const double least = params->lower_intercept < params->upper_intercept ? params->lower_intercept : params->upper_intercept;
+    const double least =
+        params->lower_intercept < params->upper_intercept ? params->lower_intercept : params->upper_intercept;
     return least >= FK_CENTRAL_F64 ? 1 : least >= FK_FAR_TAIL_F64 ? 2 : 3;
 }
 

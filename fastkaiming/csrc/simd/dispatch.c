@@ -70,11 +70,11 @@ static int is_amd(const fk_cpu *cpu) {
 }
 
 /* The IFMA kernels multiply where the other kernels shift. Intel's cores have more ports for 512-bit multiplications
- * than for 512-bit shifts, AMD's do not: docs/experiments.md. */
+ * than for 512-bit shifts; AMD's cores do not (docs/experiments.md). */
 int fk_cpu_prefers_ifma(const fk_cpu *cpu) { return fk_cpu_runs_avx512ifma(cpu) && !is_amd(cpu); }
 
-/* On a few cores of an AMD CPU, plain stores of full lines are as fast, although memory reads the lines first, and they
- * avoid the copy through a buffer: measured on Zen 4, docs/experiments.md. */
+/* On a few cores of an AMD CPU, plain stores of full lines are as fast as streaming stores, although each line is first
+ * read from memory, and they avoid the copy through a buffer (measured on Zen 4, docs/experiments.md). */
 int fk_cpu_prefers_streaming(const fk_cpu *cpu) { return !is_amd(cpu); }
 
 static int prefers_ifma(void) { return fk_cpu_prefers_ifma(&this_machine); }

@@ -36,10 +36,10 @@ typedef struct {
     char *to;         /* aligned to a cache line of 64 bytes */
 } fk_streaming_cursor;
 
-/* Write `tiles` whole tiles to `out` in natural order, from block number `block` on, which is a multiple of the tile.
- * If `block_ids` is not NULL, write one tile of the blocks whose lower 32 bits it contains; their upper 32 bits are
- * those of `block`. `out` must be aligned to its element. The blocks of one call may not cross a multiple of 2^32. If
- * `cursor` is not NULL, it is advanced by the number of bytes written. */
+/* Write `tiles` whole tiles to `out` in natural order, from block number `block` on, which is a multiple of the tile
+ * size. If `block_ids` is not NULL, write one tile of the blocks whose lower 32 bits it contains; their upper 32 bits
+ * are those of `block`. `out` must be aligned to the element size. The blocks of one call must not cross a multiple of
+ * 2^32. If `cursor` is not NULL, it is advanced by the number of bytes written. */
 typedef void fk_kernel(const fk_source *source, void *out, uint64_t block, const uint32_t *block_ids, size_t tiles,
                        fk_streaming_cursor *cursor);
 

@@ -341,8 +341,9 @@ static inline v_f64 vd_significand(v_f64 a) {
     FK_LANES(v_f64, FK_W64, fk_double_from_bits((fk_bits_of_double(a.lane[i]) & fraction) | one));
 }
 
-/* The four bits after the leading one: of `word`, whose bit 63 is set, if a < 0; otherwise, and always in
- * vd_interval_of, of the significand of a. Range: a is not 0. Only the low four bits of the result are meaningful. */
+/* The four bits after the leading 1 bit of `word`, whose bit 63 must be set, if a < 0; otherwise, the four bits after
+ * the leading 1 bit of the significand of a. vd_interval_of always uses the significand. Range: a is not 0. Only the
+ * low four bits of the result are meaningful. */
 static inline v_u64 vd_interval(v_u64 word, v_f64 a) {
     FK_LANES(v_u64, FK_W64,
              fk_bits_of_double(a.lane[i]) >> 63 ? word.lane[i] >> 59 : fk_bits_of_double(a.lane[i]) >> 48);

@@ -99,7 +99,7 @@ int fk_parallel_for(uint64_t size, uint64_t grain, int threads, fk_body *body, v
         .workers = &workers,
     };
     start_workers(&workers, max_workers(l.slices, threads), run_slices, &l);
-    /* The watcher may not return: an interpreter that exits ends the threads that request its lock. */
+    /* The watcher might never return: when the Python interpreter exits, it ends the threads that request the GIL. */
     run_with_cleanup(&workers, work_and_watch, stop_and_join);
     join_workers(&workers);
     return atomic_load(&l.stopped);
