@@ -38,7 +38,7 @@ numpydoc_xref_param_type = True
 numpydoc_xref_ignore = "all"  # words that are no alias
 _CLASSES = {
     "fastkaiming": ("Fans", "Generator", "InitReport", "Key", "Normal", "TruncatedNormal", "Uniform"),
-    "fastkaiming.checkpoint": ("Difference", "File", "Plan", "Report", "Stored", "Verification"),
+    "fastkaiming.checkpoint": ("Difference", "File", "Plan", "Report", "StoredTensor", "Verification"),
     "fastkaiming.diagnostics": ("Propagation", "Statistics"),
     "fastkaiming.jax": ("Initializer",),
 }

@@ -149,7 +149,7 @@ class Generator:
     --------
     >>> import fastkaiming as fk
     >>> generator = fk.Generator(42)
-    >>> generator.take(), generator.take()
+    >>> generator.next_key(), generator.next_key()
     (Key(seed=42, stream=1), Key(seed=42, stream=2))
     >>> generator.key("encoder.weight") == fk.Generator(42).key("encoder.weight")
     True
@@ -165,8 +165,8 @@ class Generator:
         return f"Generator(seed={self._seed})"
 
     def __getstate__(self) -> dict[str, int]:
-        # repr() is the only way to read a count without advancing it. A call of take() that raises OverflowError still
-        # advances the count, so it may be greater than 0.
+        # repr() is the only way to read a count without advancing it. A call of next_key() that raises OverflowError
+        # still advances the count, so it may be greater than 0.
         number = min(int(repr(self._streams).removeprefix("count(").removesuffix(")")), 0)
         return {"stream_version": _core.STREAM_VERSION, "seed": self._seed, "next_stream": _FIRST_NAMED_STREAM + number}
 
@@ -195,7 +195,7 @@ class Generator:
         """The seed of every key from this generator."""
         return self._seed
 
-    def take(self) -> Key:
+    def next_key(self) -> Key:
         """Return the key of the next stream: 1, 2, 3, and so on.
 
         Returns
@@ -211,8 +211,8 @@ class Generator:
         number = next(self._streams)
         if number >= 0:
             raise OverflowError(
-                f"take() has already returned the last sequential stream of the generator, {_FIRST_NAMED_STREAM - 1}: "
-                "use another seed"
+                "next_key() has already returned the last sequential stream of the generator, "
+                f"{_FIRST_NAMED_STREAM - 1}: use another seed"
             )
         return _valid_key(self._seed, _FIRST_NAMED_STREAM + number)
 
@@ -227,8 +227,8 @@ class Generator:
         Returns
         -------
         Key
-            Its stream is 2**63 plus 63 bits of the BLAKE2b digest of the name's UTF-8 bytes, so :meth:`take` never
-            returns the same stream.
+            Its stream is 2**63 plus 63 bits of the BLAKE2b digest of the name's UTF-8 bytes, so :meth:`next_key`
+            never returns the same stream.
 
         Raises
         ------
@@ -248,7 +248,7 @@ def key_from(rng: Rng) -> Key:
     if isinstance(rng, Key):
         return rng
     if isinstance(rng, Generator):
-        return rng.take()
+        return rng.next_key()
     if rng is None:
         return _valid_key(_entropy(), 0)
     if isinstance(rng, np.random.Generator):

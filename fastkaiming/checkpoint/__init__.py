@@ -13,7 +13,7 @@ on a different machine, and :func:`verify` needs only the files.
 """
 
 from fastkaiming.checkpoint._plan import File, Plan, Tensor, plan
-from fastkaiming.checkpoint._verify import Difference, Stored, Verification, stored, verify
+from fastkaiming.checkpoint._verify import Difference, StoredTensor, Verification, stored_tensors, verify
 from fastkaiming.checkpoint._write import Report, write
 
 __all__ = [
@@ -21,11 +21,11 @@ __all__ = [
     "File",
     "Plan",
     "Report",
-    "Stored",
+    "StoredTensor",
     "Tensor",
     "Verification",
     "plan",
-    "stored",
+    "stored_tensors",
     "verify",
     "write",
 ]

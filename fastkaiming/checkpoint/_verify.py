@@ -1,4 +1,4 @@
-"""``verify`` and ``stored``: compare the files of a checkpoint with the seed and the rules in their headers."""
+"""``verify`` and ``stored_tensors``: compare the files of a checkpoint with the seed and the rules in their headers."""
 
 import mmap
 import os
@@ -62,7 +62,7 @@ class Verification:
     difference: Difference | None
 
 
-class Stored(NamedTuple):
+class StoredTensor(NamedTuple):
     """A tensor in the files of a checkpoint.
 
     Attributes
@@ -120,7 +120,7 @@ def verify(out_dir: str | Path) -> Verification:
     return Verification(len(files), sum(len(file.tensors) for file in files), nbytes, difference)
 
 
-def stored(out_dir: str | Path) -> Iterator[Stored]:
+def stored_tensors(out_dir: str | Path) -> Iterator[StoredTensor]:
     """Return an iterator over the tensors in the files of a checkpoint; values are read only when they are accessed.
 
     Parameters
@@ -130,7 +130,7 @@ def stored(out_dir: str | Path) -> Iterator[Stored]:
 
     Yields
     ------
-    Stored
+    StoredTensor
         The name, the rule, a read-only array and the distribution of each tensor.
 
     Raises
@@ -144,7 +144,7 @@ def stored(out_dir: str | Path) -> Iterator[Stored]:
     >>> from fastkaiming import checkpoint
     >>> with tempfile.TemporaryDirectory() as out_dir:
     ...     report = checkpoint.write({"tensors": {"fc.weight": [64, 32], "fc.bias": [64]}}, out_dir, seed=7)
-    ...     {tensor.name: (tensor.array.shape, tensor.rule) for tensor in checkpoint.stored(out_dir)}
+    ...     {tensor.name: (tensor.array.shape, tensor.rule) for tensor in checkpoint.stored_tensors(out_dir)}
     {'fc.bias': ((64,), 'zeros'), 'fc.weight': ((64, 32), 'kaiming_normal')}
     """
     for path in _checkpoint_files(Path(out_dir)):
@@ -152,7 +152,7 @@ def stored(out_dir: str | Path) -> Iterator[Stored]:
         with path.open("rb") as opened:
             mapped = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
         for tensor in file.tensors:
-            yield Stored(tensor.name, tensor.rule, _mapped_array(mapped, tensor), tensor.distribution)
+            yield StoredTensor(tensor.name, tensor.rule, _mapped_array(mapped, tensor), tensor.distribution)
             _release_pages(mapped, tensor)
 
 

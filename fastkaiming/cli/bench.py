@@ -149,12 +149,12 @@ def show_speed(shape: tuple[int, int], threads: int, seed: int) -> tuple[Weights
     rows = Rows(math.prod(shape))
     weights, first = show_new_memory(rows, shape, threads, seed)
     numpy = show_touched_memory(rows, weights, threads, seed)
-    least = numpy / first
+    speedup = numpy / first
     print(
-        f"\n{least:.3g} times NumPy's speed in the comparison most favourable to NumPy: "
+        f"\n{speedup:.3g} times NumPy's speed in the comparison most favourable to NumPy: "
         "the first fill, and NumPy on already touched memory"
     )
-    return weights, {"rows": [asdict(row) for row in rows.rows], "least_times_numpy": least}
+    return weights, {"rows": [asdict(row) for row in rows.rows], "min_speedup_over_numpy": speedup}
 
 
 def show_new_memory(rows: Rows, shape: tuple[int, int], threads: int, seed: int) -> tuple[Weights, float]:

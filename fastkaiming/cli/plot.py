@@ -73,7 +73,7 @@ def _propagation(options: argparse.Namespace) -> bytes:
 def _histogram(options: argparse.Namespace) -> bytes:
     from fastkaiming.diagnostics import plot
 
-    tensors = {each.name: each for each in checkpoint.stored(options.checkpoint)}
+    tensors = {each.name: each for each in checkpoint.stored_tensors(options.checkpoint)}
     tensor = tensors.get(options.tensor)
     if tensor is None:
         similar = get_close_matches(options.tensor, tensors, n=1)
@@ -91,11 +91,11 @@ def _report(options: argparse.Namespace) -> bytes:
         raise ValueError(f"{options.out}: the name of a report must end in .html")
 
     def rows() -> Iterator[report.Tensor]:
-        for tensor in checkpoint.stored(options.checkpoint):
+        for tensor in checkpoint.stored_tensors(options.checkpoint):
             yield report.Tensor(*tensor)
             report_filled(tensor.array.size)
 
-    elements = sum(tensor.array.size for tensor in checkpoint.stored(options.checkpoint))
+    elements = sum(tensor.array.size for tensor in checkpoint.stored_tensors(options.checkpoint))
     with _output.progress("report"), combined_progress(elements):
         return report.html(Path(options.checkpoint).resolve().name, rows()).encode()
 

@@ -32,8 +32,8 @@ class Statistics:
     mean, std : float
         The mean and the standard deviation of the elements (the root of the mean square deviation from the mean). Both
         are NaN if the array is empty.
-    least, greatest : float
-        The least and the greatest value. Both are NaN if the array is empty or contains NaN.
+    minimum, maximum : float
+        The minimum and the maximum. Both are NaN if the array is empty or contains NaN.
     zeros : int
         The number of elements that are 0.
     dead_rows : int or None
@@ -50,8 +50,8 @@ class Statistics:
     count: int
     mean: float
     std: float
-    least: float
-    greatest: float
+    minimum: float
+    maximum: float
     zeros: int
     dead_rows: int | None
     outliers: int | None
@@ -134,7 +134,7 @@ def check_arguments(array: Any, distribution: Any) -> None:
 @np.errstate(all="ignore")
 def _describe(array: NDArray[Any], low: float, high: float) -> Statistics:
     """Return the statistics that need no distribution, and count the values outside [low, high] as outliers."""
-    count, mean, squares, least, greatest = 0, 0.0, 0.0, math.inf, -math.inf
+    count, mean, squares, minimum, maximum = 0, 0.0, 0.0, math.inf, -math.inf
     zeros, dead_rows, outliers = 0, 0, 0
     for rows in _iter_blocks(np.atleast_1d(array), (0,)) if array.size else ():
         has_nonzero = np.zeros(len(rows), bool)
@@ -145,18 +145,19 @@ def _describe(array: NDArray[Any], low: float, high: float) -> Statistics:
             delta = center - mean
             squares += float(np.sum((values - center) ** 2)) + delta * delta * previous_count * values.size / count
             mean += delta * values.size / count
-            least, greatest = np.minimum(least, values.min()), np.maximum(greatest, values.max())  # these propagate NaN
+            # np.minimum and np.maximum propagate NaN.
+            minimum, maximum = np.minimum(minimum, values.min()), np.maximum(maximum, values.max())
             zeros += values.size - int(np.count_nonzero(values))
             outliers += values.size - int(np.count_nonzero((low <= values) & (values <= high)))
             has_nonzero |= values.any(axis=tuple(range(1, values.ndim)))
         dead_rows += int(np.count_nonzero(~has_nonzero))
-    if least == greatest:  # rounding in the loop could change the mean of equal values
-        mean, squares = least, 0.0
+    if minimum == maximum:  # rounding in the loop could change the mean of equal values
+        mean, squares = minimum, 0.0
     if not count:
-        mean = least = greatest = math.nan
+        mean = minimum = maximum = math.nan
     std = math.sqrt(squares / count) if count else math.nan
     reported_dead_rows = dead_rows if array.ndim >= 2 else None
-    return Statistics(count, mean, std, float(least), float(greatest), zeros, reported_dead_rows, outliers)
+    return Statistics(count, mean, std, float(minimum), float(maximum), zeros, reported_dead_rows, outliers)
 
 
 def _iter_blocks(array: NDArray[Any], axes: Iterable[int]) -> Iterator[NDArray[Any]]:
@@ -171,7 +172,7 @@ def _iter_blocks(array: NDArray[Any], axes: Iterable[int]) -> Iterator[NDArray[A
 
 @np.errstate(all="ignore")
 def _value_limits(distribution: Distribution, dtype: np.dtype[Any]) -> tuple[float, float]:
-    """Return the least and the greatest value that the distribution allows, rounded to the dtype like the values.
+    """Return the smallest and the largest value that the distribution allows, rounded to the dtype like the values.
 
     A normal distribution is unbounded; its limits are just beyond the extreme values of :func:`fastkaiming.normal_`.
     """

@@ -164,8 +164,8 @@ def _table_row(row: _Row, picture: int | None) -> str:
         (_format_count(found.outliers), suspicious["outliers"]),
         (_format_count(found.dead_rows), suspicious["dead_rows"]),
         (_format_count(found.zeros), False),
-        (_format_number(found.least), False),
-        (_format_number(found.greatest), False),
+        (_format_number(found.minimum), False),
+        (_format_number(found.maximum), False),
     ]
     marked = [f'<td class="mark">{text} ⚠</td>' if is_marked else f"<td>{text}</td>" for text, is_marked in numbers]
     return f"<tr>{''.join(texts + marked)}</tr>"
@@ -199,7 +199,7 @@ def _figure(row: _Row, number: int) -> str:
 _HEAD = """\
 <tr><th rowspan="2">tensor</th><th rowspan="2">rule</th><th rowspan="2">shape</th><th rowspan="2">dtype</th>
 <th colspan="3">mean</th><th colspan="3">standard deviation</th><th rowspan="2">outliers</th>
-<th rowspan="2">dead rows</th><th rowspan="2">zeros</th><th rowspan="2">least</th><th rowspan="2">greatest</th></tr>
+<th rowspan="2">dead rows</th><th rowspan="2">zeros</th><th rowspan="2">minimum</th><th rowspan="2">maximum</th></tr>
 <tr><th>actual</th><th>expected</th><th>z-score</th><th>actual</th><th>expected</th><th>z-score</th></tr>"""
 
 _LEGEND = f"""\
@@ -218,7 +218,7 @@ normal.</dd>
 <dt>outliers</dt><dd>The number of values that cannot occur in the distribution, including NaN.</dd>
 <dt>dead rows</dt><dd>The number of indices of the first axis at which every element is 0.</dd>
 <dt>zeros</dt><dd>The number of elements that are 0.</dd>
-<dt>least, greatest</dt><dd>The extreme values.</dd>
+<dt>minimum, maximum</dt><dd>The extreme values.</dd>
 <dt class="mark">⚠</dt><dd>The value is suspicious: a z-score is beyond &plusmn;{_MAX_Z_SCORE:g} or NaN, there
 are outliers, or there are dead rows although the expected standard deviation is not 0.</dd>
 <dt>histograms</dt><dd>Bars show the values, and the line shows the density of the expected distribution, which is named

@@ -35,7 +35,7 @@ class Initializer:
     :func:`fastkaiming.fill_` does not support the dtype, for example complex64, JAX's initializer makes the array.
     """
 
-    distribution: Callable[..., Distribution]  # called with a shape and the settings
+    make_distribution: Callable[..., Distribution]  # called with a shape and the settings
     jax_function: Callable[..., Callable[..., Any]]  # called with the settings, returns JAX's initializer
     settings: tuple[tuple[str, Any], ...]
     dtype: Any
@@ -44,9 +44,9 @@ class Initializer:
         settings = (*self.settings, ("dtype", self.dtype)) if self.dtype is not None else self.settings
         return f"{self.jax_function.__name__}({', '.join(f'{name}={value!r}' for name, value in settings)})"
 
-    def rule(self, shape: tuple[int, ...]) -> Distribution:
+    def distribution(self, shape: tuple[int, ...]) -> Distribution:
         """Return the distribution of the values of an array of the given shape."""
-        return self.distribution(shape, **dict(self.settings))
+        return self.make_distribution(shape, **dict(self.settings))
 
     def jax_initializer(self) -> Callable[..., Any]:
         """Return JAX's own initializer with the same settings."""
@@ -84,7 +84,7 @@ class Initializer:
         result = self.eval_shape(key, shape, dtype, out_sharding)
         if dtypes.format_of_dtype(result.dtype) is None:
             return self.jax_initializer()(key, shape, **self._keywords(dtype, out_sharding))
-        distribution = self.rule(result.shape)
+        distribution = self.distribution(result.shape)
         _check_range(distribution, result.dtype)
         words = _key_words(key)
         if isinstance(words, jax.core.Tracer):
@@ -230,7 +230,7 @@ def _evaluate(
     """Return the distribution of an array, and its shape and dtype."""
     if isinstance(initializer, Initializer):
         result = initializer.eval_shape(key, shape, dtype)
-        return initializer.rule(result.shape), result
+        return initializer.distribution(result.shape), result
     if isinstance(initializer, Distribution):
         return initializer, jax.eval_shape(functools.partial(jax.numpy.empty, shape, dtype))
     kinds = "an initializer of fastkaiming.jax, a Normal, a Uniform or a TruncatedNormal"

@@ -85,11 +85,14 @@ def _size(shape: tuple[int, ...], axes: Axes) -> int:
 
 
 def _initializer(
-    distribution: Callable[..., Distribution], jax_function: Callable[..., Any], settings: dict[str, Any], dtype: Any
+    make_distribution: Callable[..., Distribution],
+    jax_function: Callable[..., Any],
+    settings: dict[str, Any],
+    dtype: Any,
 ) -> Initializer:
     """Return an initializer with its settings converted to types that can be compared and hashed."""
     hashable = tuple((name, _hashable(value)) for name, value in settings.items())
-    return Initializer(distribution, jax_function, hashable, dtype)
+    return Initializer(make_distribution, jax_function, hashable, dtype)
 
 
 def _hashable(value: Any) -> Any:

@@ -71,7 +71,7 @@ def bytes_of(array: np.ndarray[Any, Any]) -> bytes:
 
 
 def stored_arrays(directory: Path) -> dict[str, np.ndarray[Any, Any]]:
-    return {each.name: each.array for each in checkpoint.stored(directory)}
+    return {each.name: each.array for each in checkpoint.stored_tensors(directory)}
 
 
 @pytest.mark.parametrize("buffer", [64, 1 << 20])

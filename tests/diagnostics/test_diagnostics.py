@@ -186,7 +186,7 @@ def test_statistics_equal_those_of_numpy(dtype: DTypeLike, transform: Any, monke
     array = np.asarray(transform(array))
     exact = array.astype(np.float64)
     found = diagnostics.statistics(array)
-    assert (found.count, found.least, found.greatest) == (exact.size, exact.min(), exact.max())
+    assert (found.count, found.minimum, found.maximum) == (exact.size, exact.min(), exact.max())
     assert found.zeros == np.sum(exact == 0.0)
     assert found.mean == pytest.approx(exact.mean(), rel=1e-13)
     assert found.std == pytest.approx(exact.std(), rel=1e-12)
@@ -286,7 +286,7 @@ def test_outliers_and_non_finite_values_are_counted(dtype: DTypeLike) -> None:
     found = diagnostics.statistics(array, fk.Normal(0.0, 0.5))
     assert found.outliers == 4
     assert math.isnan(found.mean)
-    assert math.isnan(found.least)
+    assert math.isnan(found.minimum)
     array = np.array([0.1, 0.3, 0.2, 0.32, 0.09], dtype)  # the bounds themselves, rounded
     assert diagnostics.statistics(array, fk.Uniform(0.1, 0.3)).outliers == 2
     assert diagnostics.statistics(array, fk.TruncatedNormal(0.2, 1.0, 0.1, 0.3)).outliers == 2
@@ -313,7 +313,7 @@ def test_constant_arrays_equal_expected_values_exactly(dtype: DTypeLike) -> None
 def test_empty_array_has_nan_moments_and_zero_counts() -> None:
     found = diagnostics.statistics(np.empty((0, 3), np.float32), fk.Normal())
     assert (found.count, found.zeros, found.dead_rows, found.outliers) == (0, 0, 0, 0)
-    assert all(math.isnan(each or 0.0) for each in (found.mean, found.std, found.least, found.z_mean, found.z_std))
+    assert all(math.isnan(each or 0.0) for each in (found.mean, found.std, found.minimum, found.z_mean, found.z_std))
 
 
 def test_memory_mapped_arrays_are_read_in_blocks(tmp_path: Path) -> None:

@@ -277,7 +277,7 @@ def text() -> str:
 def test_report_has_one_row_per_tensor_and_marks_suspicious_values(text: str) -> None:
     rows = {row[0]: row for row in Page(text).rows if row}
     assert sorted(rows) == sorted(each.name for each in tensors())
-    # name, rule, shape, dtype, mean, expected, z, std, expected, z, outliers, dead rows, zeros, least, greatest
+    # name, rule, shape, dtype, mean, expected, z, std, expected, z, outliers, dead rows, zeros, minimum, maximum
     marked = {name: [column for column, cell in enumerate(row) if "⚠" in cell] for name, row in rows.items()}
     assert {name: columns for name, columns in marked.items() if columns} == {
         "wide": [9],

@@ -305,7 +305,7 @@ def test_distribution_that_does_not_fit_the_format_raises(name: str, distributio
         fk.fill_(out, distribution, rng=generator)
     assert str(refusal.value).startswith(message)
     assert (out.view(np.uint8) == 0xA5).all()
-    assert generator.take().stream == 1
+    assert generator.next_key().stream == 1
 
 
 @narrow

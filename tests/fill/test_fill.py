@@ -64,7 +64,7 @@ def test_invalid_out_raises_and_is_not_written(make: Callable[[], Any], error: t
         fk.fill_(out, fk.Normal(), rng=generator)
     assert str(refusal.value).startswith(message)
     assert np.array(out).tobytes() == before
-    assert generator.take().stream == 1
+    assert generator.next_key().stream == 1
 
 
 ARGUMENTS: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
@@ -151,7 +151,7 @@ def test_invalid_argument_raises_and_writes_and_takes_nothing(
         fk.fill_(out, **(defaults | arguments))
     assert str(refusal.value).startswith(message)
     assert (out.view(np.uint8) == MARK).all()
-    assert generator.take().stream == 1
+    assert generator.next_key().stream == 1
 
 
 @pytest.mark.parametrize(
@@ -235,7 +235,7 @@ def test_empty_array_takes_a_stream(shape: tuple[int, ...]) -> None:
     with fk.progress(lambda *report: reports.append(report)):
         fk.fill_(np.empty(shape, np.float32), fk.Normal(), rng=generator)
     assert reports == []
-    assert generator.take().stream == 2
+    assert generator.next_key().stream == 2
 
 
 def test_all_kinds_of_memory_are_filled_in_place(tmp_path: Any) -> None:

@@ -123,7 +123,7 @@ def test_empty_shard_takes_a_stream() -> None:
     generator = fk.Generator(0)
     out = np.empty((0, 4), np.float32)
     assert fk.fill_(out, fk.Normal(), rng=generator, global_shape=(8, 4), index=np.s_[8:9, :]) is out
-    assert generator.take().stream == 2
+    assert generator.next_key().stream == 2
 
 
 # ---- tensors larger than memory ----
@@ -317,7 +317,7 @@ def test_invalid_shard_raises_and_writes_and_takes_nothing(
         fill(out, rng=generator, **arguments)
     assert str(refusal.value).startswith(message)
     assert (out.view(np.uint8) == 0xA5).all()
-    assert generator.take().stream == 1
+    assert generator.next_key().stream == 1
 
 
 # ---- shard_slices ----

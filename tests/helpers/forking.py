@@ -96,7 +96,7 @@ import fastkaiming as fk
 generator = fk.Generator(7)
 
 def take_and_copy():
-    key = generator.take()
+    key = generator.next_key()
     assert key.seed == 7
-    assert copy.copy(generator).take().stream > key.stream
+    assert copy.copy(generator).next_key().stream > key.stream
 """

@@ -146,7 +146,7 @@ def test_kaiming_raises_before_anything_is_written(
         kaiming(out, **({"rng": generator} | arguments))
     assert str(refusal.value).startswith(message)
     assert (out.view(np.uint8) == MARK).all()
-    assert generator.take().stream == 1
+    assert generator.next_key().stream == 1
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_parameters_that_do_not_fit_the_dtype_raise(
         fill(out, **arguments, rng=generator)
     assert str(refusal.value).startswith(message)
     assert (out.view(np.uint8) == MARK).all()
-    assert generator.take().stream == 1
+    assert generator.next_key().stream == 1
 
 
 @pytest.mark.parametrize("kaiming", [fk.kaiming_normal_, fk.kaiming_uniform_])
@@ -320,7 +320,7 @@ def test_functional_variant_rejects_invalid_arguments(
     with pytest.raises(error) as refusal:
         variant(shape, dtype, rng=generator)
     assert str(refusal.value).startswith(message)
-    assert generator.take().stream == 1
+    assert generator.next_key().stream == 1
 
 
 TINY = 2.0**-60

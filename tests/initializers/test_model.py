@@ -80,7 +80,7 @@ def test_sources_of_the_seed(rng: Any, seed: int) -> None:
 def test_generator_is_not_advanced() -> None:
     generator = fk.Generator(5)
     fk.init_({"w": marked((8, 8))}, generator)
-    assert generator.take() == fk.Key(5, 1)
+    assert generator.next_key() == fk.Key(5, 1)
 
 
 def test_numpy_generator_provides_the_seed() -> None:

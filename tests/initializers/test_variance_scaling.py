@@ -197,7 +197,7 @@ def test_invalid_arguments_raise_before_anything_is_written(
         fill(out, **({"rng": generator} | arguments))
     assert str(refusal.value).startswith(message)
     assert (out == -7.0).all()
-    assert generator.take().stream == 1
+    assert generator.next_key().stream == 1
 
 
 @pytest.mark.parametrize("fill", [*FAMILY, fk.trunc_normal_])

@@ -78,7 +78,7 @@ def test_raw_keys_are_accepted() -> None:
 def test_distributions_equal_those_recorded_from_jax(row: str) -> None:
     _, name, dimensions, texts, family, *hexadecimals = row.split(" ")
     shape = tuple(map(int, dimensions.split("x")))
-    found_family, found = numbers_of(getattr(fk_jax, name)(**read(texts)).rule(shape))
+    found_family, found = numbers_of(getattr(fk_jax, name)(**read(texts)).distribution(shape))
     assert found_family == family
     assert found == pytest.approx(list(map(float.fromhex, hexadecimals)), rel=2 * ULP, abs=0.0)
 
@@ -100,7 +100,7 @@ def test_fans_of_several_axes_equal_jaxs(
 ) -> None:
     means = {"fan_avg": (fan_in + fan_out) / 2, "fan_geo_avg": math.sqrt(fan_in * fan_out)}
     for mode, fan in {"fan_in": fan_in, "fan_out": fan_out, **means}.items():
-        chosen = fk_jax.variance_scaling(3.0, mode, "normal", **axes).rule(shape)
+        chosen = fk_jax.variance_scaling(3.0, mode, "normal", **axes).distribution(shape)
         assert chosen.std == pytest.approx(math.sqrt(3.0 / fan), rel=4 * ULP)
         unit = jax_init.variance_scaling(3.0, mode, "uniform", **axes)(jax.random.key(0), shape)
         assert float(abs(unit).max()) <= 3 / math.sqrt(fan)  # JAX has the same scale
@@ -175,7 +175,7 @@ def test_arguments_that_only_fastkaiming_rejects_raise_value_error(initializer: 
         fk_jax.make(initializer, generator, SHAPE, dtype)
     with pytest.raises(ValueError, match=message):
         jax.jit(lambda key: initializer(key, SHAPE, dtype))(KEY)
-    assert generator.take().stream == 1  # nothing was taken
+    assert generator.next_key().stream == 1  # nothing was taken
 
 
 def test_jit_and_vmap_give_the_values_of_eager_calls() -> None:

@@ -125,7 +125,7 @@ expected, found, longer = (
 )
 assert found == expected and found is not None, (found, expected)
 assert longer.startswith("sharding must have at most 1 axes for shape (64,), got P"), longer
-assert generator.take() == fk.Key(7, 1)
+assert generator.next_key() == fk.Key(7, 1)
 """
     result = python(PRELUDE + program, **EIGHT)
     assert result.returncode == 0, result.stderr

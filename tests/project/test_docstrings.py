@@ -26,7 +26,7 @@ WITHOUT_ALL = {  # the public names of modules without __all__
     "fastkaiming.diagnostics.report": ["Tensor", "html"],
 }
 FRAMEWORK_MODULES = {"fastkaiming.jax": "jax.nn.initializers", "fastkaiming.torch": "torch.nn.init"}
-RAISES_NOTHING = {"isa", "available_isas", "take", "pdf", "cdf", "rule"}
+RAISES_NOTHING = {"isa", "available_isas", "next_key", "pdf", "cdf", "distribution"}
 RETURNS_NOTHING = {"set_num_threads"}
 OPAQUE = {"Initializer"}  # a result whose fields are private
 

@@ -124,7 +124,7 @@ def test_seeds_and_streams_are_64_bit_integers(seed: Any, error: type[Exception]
 def test_generator_counts_streams() -> None:
     generator = fk.Generator(LAST)
     assert generator.seed == LAST
-    assert [generator.take() for _ in range(3)] == [fk.Key(LAST, 1), fk.Key(LAST, 2), fk.Key(LAST, 3)]
+    assert [generator.next_key() for _ in range(3)] == [fk.Key(LAST, 1), fk.Key(LAST, 2), fk.Key(LAST, 3)]
     assert repr(generator) == "Generator(seed=18446744073709551615)"
 
 
@@ -133,10 +133,10 @@ def test_generator_counts_streams() -> None:
 )
 def test_copy_of_a_generator_continues_independently(copied: Callable[[fk.Generator], fk.Generator]) -> None:
     generator = fk.Generator(5)
-    generator.take()
+    generator.next_key()
     other = copied(generator)
-    assert [other.take(), other.take()] == [fk.Key(5, 2), fk.Key(5, 3)]
-    assert generator.take() == fk.Key(5, 2)
+    assert [other.next_key(), other.next_key()] == [fk.Key(5, 2), fk.Key(5, 3)]
+    assert generator.next_key() == fk.Key(5, 2)
 
 
 def state(**changes: object) -> dict[str, object]:
@@ -152,15 +152,15 @@ def pickled(state: object) -> bytes:
     return pickle.dumps(Forged())
 
 
-def test_take_raises_after_the_last_sequential_stream() -> None:
+def test_next_key_raises_after_the_last_sequential_stream() -> None:
     generator = pickle.loads(pickled(state(next_stream=2**63 - 2)))
-    assert [generator.take(), generator.take()] == [fk.Key(5, 2**63 - 2), fk.Key(5, 2**63 - 1)]
+    assert [generator.next_key(), generator.next_key()] == [fk.Key(5, 2**63 - 2), fk.Key(5, 2**63 - 1)]
     for exhausted in (generator, copy.copy(generator), pickle.loads(pickle.dumps(generator))):
         for _ in range(2):
             with pytest.raises(OverflowError) as refusal:
-                exhausted.take()
+                exhausted.next_key()
             assert str(refusal.value) == (
-                "take() has already returned the last sequential stream of the generator, 9223372036854775807: "
+                "next_key() has already returned the last sequential stream of the generator, 9223372036854775807: "
                 "use another seed"
             )
         assert exhausted.key("w") == fk.Generator(5).key("w")
@@ -190,7 +190,7 @@ def test_unpickling_after_a_change_of_the_stream_version_raises(monkeypatch: pyt
     monkeypatch.setattr(_core, "STREAM_VERSION", 2)
     with pytest.raises(ValueError, match="pickled under stream version 1 and cannot be unpickled under stream version"):
         pickle.loads(earlier)
-    assert pickle.loads(pickle.dumps(fk.Generator(5))).take() == fk.Key(5, 1)
+    assert pickle.loads(pickle.dumps(fk.Generator(5))).next_key() == fk.Key(5, 1)
 
 
 @pytest.mark.parametrize(
@@ -232,7 +232,7 @@ def test_streams_of_names_match_b2sum(name: str, digest: str) -> None:
     generator = fk.Generator(3)
     stream = 2**63 + int.from_bytes(bytes.fromhex(digest), "little") % 2**63
     assert generator.key(name) == fk.Key(3, stream)
-    assert generator.take().stream == 1  # the key of a name does not advance the generator
+    assert generator.next_key().stream == 1  # the key of a name does not advance the generator
 
 
 @pytest.mark.parametrize("name", [b"weight", 3, None])
@@ -248,7 +248,7 @@ def test_generators_without_a_seed_differ() -> None:
 def test_threads_never_share_a_stream() -> None:
     generator = fk.Generator(0)
     with ThreadPoolExecutor(8) as pool:
-        batches = list(pool.map(lambda _: [generator.take().stream for _ in range(2000)], range(8)))
+        batches = list(pool.map(lambda _: [generator.next_key().stream for _ in range(2000)], range(8)))
     assert sorted(stream for batch in batches for stream in batch) == list(range(1, 16001))
 
 

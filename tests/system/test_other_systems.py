@@ -62,7 +62,7 @@ made = checkpoint.write({"tensors": {"a.weight": [64, 48], "b.weight": [64, 48],
                         max_shard_size="20KB")
 assert len(made.files) == 2, made
 assert checkpoint.verify(out).difference is None
-stored = {each.name: each.array.copy() for each in checkpoint.stored(out)}
+stored = {each.name: each.array.copy() for each in checkpoint.stored_tensors(out)}
 assert all((stored[name] == array).all() for name, array in model.items())
 with open(Path(out) / made.files[0], "r+b") as file:
     file.seek(-1, 2)

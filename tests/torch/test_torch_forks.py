@@ -51,7 +51,7 @@ assert block_values != torch_values
 
 @pytest.mark.extended
 def test_fork_is_safe_while_threads_open_blocks() -> None:
-    loads = "[open_and_leave_a_block] * 2 + [generator.take] * 2"
+    loads = "[open_and_leave_a_block] * 2 + [generator.next_key] * 2"
     result = python(f"{BLOCKS}\nfork_under_load({loads}, fill_in_and_outside_of_blocks, 300)")
     assert result.stdout == "300 0\n", result.stderr
 
