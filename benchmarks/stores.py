@@ -33,7 +33,7 @@ STORES: dict[str, Callable[[NDArray[Any], int], None]] = {
 
 def kinds() -> tuple[str, ...]:
     """Return the kinds of stores that this machine supports."""
-    return tuple(STORES) if _core.streams() else ("memset", "plain stores")
+    return tuple(STORES) if _core.has_streaming_stores() else ("memset", "plain stores")
 
 
 def touch_and_free(nbytes: int, threads: int = 2) -> None:

@@ -41,8 +41,8 @@ class Template:
         distribution: object,
         operation: int,
         rounding: int,
-        numbers: tuple[float, ...],
-        swapped: bool = False,
+        params: tuple[float, ...],
+        byte_swapped: bool = False,
         store: int = ...,
     ) -> None: ...
 
@@ -73,10 +73,24 @@ class EntryPoint:
         exchange: object = None,
     ) -> None: ...
     def fill(
-        self, out: _T, rule: Any, settings: tuple[Any, ...], rng: Any, global_shape: Any, index: Any, threads: Any
+        self,
+        out: _T,
+        distribution_factory: Any,
+        factory_args: tuple[Any, ...],
+        rng: Any,
+        global_shape: Any,
+        index: Any,
+        threads: Any,
     ) -> _T: ...
     def fill_by_shape(
-        self, out: _T, rule: Any, settings: tuple[Any, ...], rng: Any, global_shape: Any, index: Any, threads: Any
+        self,
+        out: _T,
+        distribution_factory: Any,
+        factory_args: tuple[Any, ...],
+        rng: Any,
+        global_shape: Any,
+        index: Any,
+        threads: Any,
     ) -> _T: ...
 
 def span(array: Any) -> tuple[int, int]: ...
@@ -88,7 +102,7 @@ def fill(
     stream: int,
     first: int,
     rounding: int = 0,
-    swapped: bool = False,
+    byte_swapped: bool = False,
     steps: tuple[int, ...] | None = None,
     scale: float = 0.0,
     center: float = 0.0,
@@ -106,7 +120,7 @@ def fill(
 ) -> None: ...
 def philox_key(seed: int) -> int: ...
 def in_default_environment(function: Callable[_P, _R]) -> Callable[_P, _R]: ...
-def streams() -> bool: ...
+def has_streaming_stores() -> bool: ...
 def select_isa(name: str | None) -> str: ...
 def isa() -> str: ...
 def available_isas() -> tuple[str, ...]: ...

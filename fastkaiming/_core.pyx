@@ -94,7 +94,7 @@ cdef extern from "fill.h" nogil:
         fk_operation operation
         fk_params params
         fk_format format
-        int swapped
+        int byte_swapped
         fk_store store
 
     fk_status fk_fill(const fk_plan *plans, size_t count, int threads, fk_watch *watch, void *context)
@@ -148,11 +148,11 @@ def in_default_environment(function):
     """
     @wraps(function)
     def rounding_to_nearest(*arguments):
-        cdef fk_fpenv callers = fk_enter_default_fpenv()
+        cdef fk_fpenv caller_env = fk_enter_default_fpenv()
         try:
             return function(*arguments)
         finally:
-            fk_leave_default_fpenv(&callers)
+            fk_leave_default_fpenv(&caller_env)
 
     return rounding_to_nearest
 
@@ -172,7 +172,7 @@ def select_isa(name):
     return before
 
 
-def streams():
+def has_streaming_stores():
     """Return whether the selected kernels have streaming stores."""
     return fk_has_streaming_stores()
 

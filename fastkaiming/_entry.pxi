@@ -5,12 +5,12 @@ cdef enum:
     MAX_TEMPLATES = 4096
 
 
-cdef int _type_code(setting) noexcept:
-    """Return a number for the type of a setting that can be a part of a cache key, or 0 for any other type."""
-    kind = type(setting)
+cdef int _type_code(arg) noexcept:
+    """Return a number for the type of an argument that can be a part of a cache key, or 0 for any other type."""
+    kind = type(arg)
     if kind is float or kind is float64:
         return 1
-    if setting is None:
+    if arg is None:
         return 2
     if kind is str:
         return 3
@@ -24,12 +24,13 @@ cdef int _type_code(setting) noexcept:
 cdef class EntryPoint:
     """The entry point of every fill.
 
-    A fill is described by a rule and its settings: `rule(*settings)`, or `rule(shape, *settings)`, returns a
-    distribution. Its parameters for a dtype, a `Template`, are cached, so that the second of two equal fills runs no
-    Python code. The first fill, and unusual arguments, are handled by the functions that are passed to the constructor:
+    A fill is described by a distribution factory and its arguments: `distribution_factory(*factory_args)`, or
+    `distribution_factory(shape, *factory_args)`, returns a distribution. Its parameters for a dtype, a `Template`, are
+    cached, so that the second of two equal fills runs no Python code. The first fill, and unusual arguments, are
+    handled by the functions that are passed to the constructor:
 
-    prepare(out, rule, settings, by_shape, global_shape)
-        Check the rule's settings and the memory; return the memory as an array, and the template or None.
+    prepare(out, distribution_factory, factory_args, by_shape, global_shape)
+        Check the factory's arguments and the memory; return the memory as an array, and the template or None.
     check_memory(array)
         Raise an exception if the memory must not be written to.
     shape_of(global_shape), shard_offset(shape, global_shape, index)
@@ -76,72 +77,78 @@ cdef class EntryPoint:
                 self.exchange = NULL
         self.templates = {}
 
-    def fill(self, out, rule, tuple settings, rng, global_shape, index, threads):
-        """Fill an array from `rule(*settings)` and return it."""
-        return self.fill_from(out, rule, settings, False, rng, global_shape, index, threads)
+    def fill(self, out, distribution_factory, tuple factory_args, rng, global_shape, index, threads):
+        """Fill an array from `distribution_factory(*factory_args)` and return it."""
+        return self.fill_from(out, distribution_factory, factory_args, False, rng, global_shape, index, threads)
 
-    def fill_by_shape(self, out, rule, tuple settings, rng, global_shape, index, threads):
-        """Fill an array from `rule(shape, *settings)`, with the shape of the whole tensor, and return it."""
-        return self.fill_from(out, rule, settings, True, rng, global_shape, index, threads)
+    def fill_by_shape(self, out, distribution_factory, tuple factory_args, rng, global_shape, index, threads):
+        """Fill an array from `distribution_factory(shape, *factory_args)` and return it.
 
-    cdef object fill_from(self, out, rule, tuple settings, bint by_shape, rng, global_shape, index, threads):
+        The shape is that of the whole tensor.
+        """
+        return self.fill_from(out, distribution_factory, factory_args, True, rng, global_shape, index, threads)
+
+    cdef object fill_from(self, out, distribution_factory, tuple factory_args, bint by_shape, rng, global_shape, index,
+                          threads):
         cdef Plan plan = Plan.__new__(Plan)
         cdef uint64_t first = 0
         cdef int max_threads = 1
         array, steps, template = out, None, None
-        cache_key = self.borrow_and_describe(plan, out, rule, settings, by_shape, global_shape)
+        cache_key = self.acquire_and_make_cache_key(plan, out, distribution_factory, factory_args, by_shape,
+                                                    global_shape)
         if cache_key is not None:
             template = self.templates.get(cache_key)
         if template is None:
-            array, template = self.prepare(out, rule, settings, by_shape, global_shape)
+            array, template = self.prepare(out, distribution_factory, factory_args, by_shape, global_shape)
             if template is None:
                 return None
             if cache_key is not None:
                 self.add_to_cache(cache_key, template)
-            plan.borrow(array)
+            plan.acquire(array)
         elif not plan.is_contiguous():
             self.check_memory(array)
         if global_shape is not None or index is not None:
             first, steps, reversal = self.shard_offset(array.shape, global_shape, index)
             if reversal is not None:
-                plan.borrow(array[reversal])
+                plan.acquire(array[reversal])
         plan.complete(template, first, steps)
         if threads is not None or plan.sampled_bytes >= self.min_parallel_bytes:
             max_threads = self.threads_for(threads, plan.sampled_bytes)
         if plan.tensor is not None and plan.sampled_bytes >= self.min_parallel_bytes:
             plan.storage = self.storage_of(plan.tensor)  # a callback may replace the tensor's memory
         self.set_key(plan, rng)
-        self.run_or_gather(plan, max_threads)
+        self.run_or_defer(plan, max_threads)
         return out
 
-    cdef object borrow_and_describe(self, Plan plan, out, rule, tuple settings, bint by_shape, global_shape):
-        """Borrow the memory, and return the cache key of the template.
+    cdef object acquire_and_make_cache_key(self, Plan plan, out, distribution_factory, tuple factory_args,
+                                           bint by_shape, global_shape):
+        """Acquire the memory, and return the cache key of the template.
 
-        Return None if the memory cannot be borrowed here, or if equal settings may have different meanings.
+        Return None if the memory cannot be acquired here, or if equal arguments may have different meanings.
         """
         cdef uint64_t kinds = 0
         cdef int kind
         if self.exchange is not NULL and type(out) in self.tensor_types:
-            dtype = plan.borrow_tensor(self.exchange, out)
+            dtype = plan.acquire_tensor(self.exchange, out)
             if dtype == 0:
                 return None
         elif type(out) is ndarray or isinstance(out, ndarray):
             try:
-                plan.borrow(out)
+                plan.acquire(out)
             except ValueError:  # it is read-only
                 return None
             dtype = out.dtype
         else:
             return None
-        for setting in settings:
-            kind = _type_code(setting)
+        for arg in factory_args:
+            kind = _type_code(arg)
             if kind == 0:
                 return None
             kinds = 8 * kinds + kind  # True == 1.0, but True is not accepted as a number
         shape = None
         if by_shape:
             shape = plan.shape() if global_shape is None else self.shape_of(global_shape)
-        return rule, settings, kinds, dtype, shape
+        return distribution_factory, factory_args, kinds, dtype, shape
 
     cdef int add_to_cache(self, cache_key, template) except -1:
         if len(self.templates) >= MAX_TEMPLATES:
@@ -163,7 +170,7 @@ cdef class EntryPoint:
             plan.plan.stream = key.stream
         return 0
 
-    cdef int run_or_gather(self, Plan plan, int threads) except -1:
+    cdef int run_or_defer(self, Plan plan, int threads) except -1:
         """Fill now, or append the plan to the list of the surrounding `with` block if that block defers fills."""
         cdef PyObject *value = NULL
         PyContextVar_Get(self.context, NULL, &value)

@@ -25,41 +25,41 @@ ctypedef struct _CallingThread:
     void *watcher
 
 
-cdef int _look(void *context, uint64_t done) noexcept:
+cdef int _check_with_gil(void *context, uint64_t done) noexcept:
     """Call the watcher with the GIL.
 
     This restores the saved thread state, because `with gil` crashes in a daemon thread after its interpreter has ended.
     """
     cdef _CallingThread *calling = <_CallingThread *>context
     PyEval_RestoreThread(calling.state)
-    cdef int answer = (<_Watcher>calling.watcher).check(done)
+    cdef int cancelled = (<_Watcher>calling.watcher).check(done)
     calling.state = PyEval_SaveThread()
-    return answer
+    return cancelled
 
 
 cdef class Template:
     """The parameters of a distribution for one dtype: a plan without its memory, its place in the stream and its key.
 
-    `numbers` are the fields of `fk_params` in order; trailing fields that the operation does not use may be omitted.
+    `params` are the fields of `fk_params` in order; trailing fields that the operation does not use may be omitted.
     """
 
     cdef readonly object distribution
     cdef fk_plan plan
 
-    def __init__(self, distribution, int operation, int rounding, tuple numbers, bint swapped=False,
+    def __init__(self, distribution, int operation, int rounding, tuple params, bint byte_swapped=False,
                  int store=FK_STORE_AUTO):
-        cdef double *params = <double *>&self.plan.params
+        cdef double *fields = <double *>&self.plan.params
         cdef Py_ssize_t i
         if not fk_can_round(<fk_operation>operation, <fk_format>rounding):
             raise ValueError("the values of this operation are not rounded to this format")
-        if len(numbers) * sizeof(double) > sizeof(fk_params):
-            raise ValueError(f"numbers must fit in fk_params, got {len(numbers)} of them")
-        for i in range(len(numbers)):
-            params[i] = numbers[i]
+        if len(params) * sizeof(double) > sizeof(fk_params):
+            raise ValueError(f"params must fit in fk_params, got {len(params)} of them")
+        for i in range(len(params)):
+            fields[i] = params[i]
         self.distribution = distribution
         self.plan.operation = <fk_operation>operation
         self.plan.format = <fk_format>rounding
-        self.plan.swapped = swapped
+        self.plan.byte_swapped = byte_swapped
         self.plan.store = <fk_store>store
 
 
@@ -75,7 +75,7 @@ cdef class Plan:
     cdef Py_buffer view
     cdef object tensor, storage  # owners of the memory if it is not a buffer
     cdef int64_t itemsize
-    cdef fk_axis few[4]  # avoids an allocation for most arrays
+    cdef fk_axis inline_axes[4]  # avoids an allocation for most arrays
     cdef fk_axis *axes
     cdef fk_plan plan
     cdef uint64_t count
@@ -83,13 +83,13 @@ cdef class Plan:
     cdef readonly uint64_t sampled_bytes
 
     def __init__(self, out, Template template, uint64_t key, uint64_t stream, uint64_t first, steps=None):
-        self.borrow(out)
+        self.acquire(out)
         self.complete(template, first, steps)
         self.plan.key = key
         self.plan.stream = stream
 
-    cdef int borrow(self, out) except -1:
-        """Borrow the memory of a buffer."""
+    cdef int acquire(self, out) except -1:
+        """Acquire the memory of a buffer."""
         cdef int axis
         PyBuffer_Release(&self.view)
         PyObject_GetBuffer(out, &self.view, PyBUF_WRITABLE | PyBUF_STRIDES)
@@ -101,8 +101,8 @@ cdef class Plan:
         self.plan.out = self.view.buf
         return 0
 
-    cdef int borrow_tensor(self, const DLPackExchangeAPI *exchange, tensor) except -1:
-        """Borrow the memory of a contiguous tensor, and return a number for its dtype.
+    cdef int acquire_tensor(self, const DLPackExchangeAPI *exchange, tensor) except -1:
+        """Acquire the memory of a contiguous tensor, and return a number for its dtype.
 
         Return 0 if the tensor is not contiguous in CPU memory, or has no elements.
         """
@@ -130,10 +130,10 @@ cdef class Plan:
         return tuple([self.axes[axis].size for axis in range(self.plan.axis_count)])
 
     cdef int allocate_axes(self, int axes) except -1:
-        if self.axes != self.few:
+        if self.axes != self.inline_axes:
             PyMem_Free(self.axes)
-        self.axes = self.few
-        if axes > <int>(sizeof(self.few) / sizeof(fk_axis)):
+        self.axes = self.inline_axes
+        if axes > <int>(sizeof(self.inline_axes) / sizeof(fk_axis)):
             self.axes = <fk_axis *>PyMem_Malloc(axes * sizeof(fk_axis))
             if self.axes is NULL:
                 raise MemoryError
@@ -168,12 +168,12 @@ cdef class Plan:
         self.plan.operation = operation
         self.plan.params = template.plan.params
         self.plan.format = template.plan.format
-        self.plan.swapped = template.plan.swapped
+        self.plan.byte_swapped = template.plan.byte_swapped
         self.plan.store = template.plan.store
         return 0
 
     def __dealloc__(self):
-        if self.axes != self.few:
+        if self.axes != self.inline_axes:
             PyMem_Free(self.axes)
         PyBuffer_Release(&self.view)
 
@@ -186,7 +186,7 @@ cdef int _fill(const fk_plan *plans, size_t count, uint64_t elements, int thread
     watcher.progress = progress
     calling.watcher = <void *>watcher
     calling.state = PyEval_SaveThread()
-    status = fk_fill(plans, count, threads, _look, &calling)
+    status = fk_fill(plans, count, threads, _check_with_gil, &calling)
     PyEval_RestoreThread(calling.state)
     if status == FK_CANCELLED:
         raise watcher.error
@@ -237,11 +237,11 @@ def fill_all(plans, int threads=1, progress=None):
         PyMem_Free(copies)
 
 
-def fill(out, int operation, key, stream, first, int rounding=FK_UNROUNDED, bint swapped=False, steps=None,
+def fill(out, int operation, key, stream, first, int rounding=FK_UNROUNDED, bint byte_swapped=False, steps=None,
          double scale=0.0, double center=0.0, double low=0.0, double high=0.0, double slope=0.0, double intercept=0.0,
          double lower_slope=0.0, double lower_intercept=0.0, double upper_slope=0.0, double upper_intercept=0.0,
          int store=FK_STORE_AUTO, int threads=1, progress=None):
     """Fill one buffer from the parameters of a template and a plan."""
-    numbers = (scale, center, low, high, slope, intercept, lower_slope, lower_intercept, upper_slope, upper_intercept)
-    template = Template(None, operation, rounding, numbers, swapped, store)
+    params = (scale, center, low, high, slope, intercept, lower_slope, lower_intercept, upper_slope, upper_intercept)
+    template = Template(None, operation, rounding, params, byte_swapped, store)
     fill_all((Plan(out, template, key, stream, first, steps),), threads, progress)

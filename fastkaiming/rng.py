@@ -97,7 +97,7 @@ class Key:
         return words
 
 
-def _valid_key(seed: int, stream: int) -> Key:
+def _unchecked_key(seed: int, stream: int) -> Key:
     """Return a key without checking the seed and the stream."""
     key = _new_key(Key)
     _set_seed(key, seed)
@@ -214,7 +214,7 @@ class Generator:
                 "next_key() has already returned the last sequential stream of the generator, "
                 f"{_FIRST_NAMED_STREAM - 1}: use another seed"
             )
-        return _valid_key(self._seed, _FIRST_NAMED_STREAM + number)
+        return _unchecked_key(self._seed, _FIRST_NAMED_STREAM + number)
 
     def key(self, name: str) -> Key:
         """Return the key of a name. It does not depend on previous calls, and it does not advance the generator.
@@ -236,7 +236,7 @@ class Generator:
             If ``name`` is not a str.
         """
         digest = blake2b(_validation.text("name", name).encode(), digest_size=8).digest()
-        return _valid_key(self._seed, _FIRST_NAMED_STREAM | int.from_bytes(digest, "little"))
+        return _unchecked_key(self._seed, _FIRST_NAMED_STREAM | int.from_bytes(digest, "little"))
 
 
 # A string, because naming numpy.random imports it, which would take a tenth of the import time of fastkaiming.
@@ -250,11 +250,11 @@ def key_from(rng: Rng) -> Key:
     if isinstance(rng, Generator):
         return rng.next_key()
     if rng is None:
-        return _valid_key(_entropy(), 0)
+        return _unchecked_key(_entropy(), 0)
     if isinstance(rng, np.random.Generator):
         return Key(int(rng.integers(_MAX_UINT64, dtype=np.uint64, endpoint=True)))
     kinds = "None, an integer, a Key, a Generator or a numpy.random.Generator"
-    return _valid_key(_validation.integer("rng", rng, 0, _MAX_UINT64, kinds), 0)
+    return _unchecked_key(_validation.integer("rng", rng, 0, _MAX_UINT64, kinds), 0)
 
 
 def _entropy() -> int:

@@ -15,17 +15,17 @@ from fastkaiming import _core, _validation
 class Format:
     """A floating-point format of array elements.
 
-    ``bits`` is the length of its significand; ``smallest`` and ``greatest`` are its smallest and largest positive
-    finite numbers.
+    ``significand_bits`` is the length of its significand; ``smallest`` and ``largest`` are its smallest and largest
+    positive finite numbers.
     """
 
     name: str
     precision: type[np.float32] | type[np.float64]  # of the values before they are rounded to the format
     rounding: int  # the core's constant for this rounding
-    bits: int
+    significand_bits: int
     smallest: float
-    greatest: float
-    least_scale: float  # a distribution of a smaller scale underflows
+    largest: float
+    min_scale: float  # a distribution of a smaller scale underflows
 
     def round_up(self, value: float) -> float:
         """Return the smallest number of the format that is greater than or equal to ``value``."""
@@ -37,13 +37,13 @@ class Format:
 
     def round_down(self, value: float) -> float:
         """Return the largest number of the format that is less than or equal to ``value``."""
-        spacing = np.maximum(np.ldexp(1.0, np.frexp(value)[1] - self.bits), self.smallest)
+        spacing = np.maximum(np.ldexp(1.0, np.frexp(value)[1] - self.significand_bits), self.smallest)
         return float(np.floor(value / spacing) * spacing)
 
 
-# The last number of each row is the least scale. In float32 and float64, a uniform value is a multiple of half an
-# epsilon times the scale, and the least scale keeps this step a normal number. In the narrower formats, most values of
-# a smaller scale would be rounded to 0.
+# The last number of each row is the minimum scale. In float32 and float64, a uniform value is a multiple of half an
+# epsilon times the scale, and the minimum scale keeps this step a normal number. In the narrower formats, most values
+# of a smaller scale would be rounded to 0.
 _FORMATS: Mapping[str, Format] = {
     each.name: each
     for each in (

@@ -1,8 +1,8 @@
 """The Python side of every fill: all arguments are checked before the first byte is written.
 
 The checks produce a plan for the core: the memory, a key, and the parameters of a kernel. The core caches these
-parameters by rule, settings and dtype, and calls the functions of this module only for the first of several equal fills
-and for unusual arguments.
+parameters by distribution factory, its arguments and dtype, and calls the functions of this module only for the first
+of several equal fills and for unusual arguments.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +21,7 @@ from fastkaiming._system.threads import MIN_PARALLEL_BYTES, threads_for_fill
 from fastkaiming.distributions import Distribution, Normal, TruncatedNormal, Uniform
 from fastkaiming.rng import Key, Rng, key_from
 
-Rule: TypeAlias = Callable[..., Distribution | None]
+DistributionFactory: TypeAlias = Callable[..., Distribution | None]
 
 _EMPTY_DISTRIBUTION = Normal(0.0, 0.0)  # used for an array without elements whose fan is 0
 _PARAMETERS_OF: Mapping[type, Callable[[Any], tuple[float, ...]]] = {
@@ -117,8 +117,8 @@ def fill_(
     >>> fk.fill_(weights, fk.Uniform(-0.5, 0.5), rng=42) is weights
     True
     """
-    rule, settings = _rule_and_settings(distribution)
-    return fill(out, rule, settings, rng, global_shape, index, threads)
+    distribution_factory, factory_args = _factory_and_args(distribution)
+    return fill(out, distribution_factory, factory_args, rng, global_shape, index, threads)
 
 
 def distribution_of(initializer: Callable[..., object], empty_part: NDArray[Any], **shard: Any) -> Distribution:
@@ -140,7 +140,7 @@ def empty(shape: int | Sequence[int], dtype: DTypeLike) -> NDArray[Any]:
         raise ValueError(f"shape must be within NumPy's limits for an array of {checked}, got {sizes}") from None
 
 
-def _rule_and_settings(distribution: Distribution) -> tuple[Rule, tuple[Any, ...]]:
+def _factory_and_args(distribution: Distribution) -> tuple[DistributionFactory, tuple[Any, ...]]:
     """Return the class of a distribution and its parameters, by which the core caches the template of a fill."""
     parameters_of = _PARAMETERS_OF.get(type(distribution))
     if parameters_of is None:
@@ -153,15 +153,20 @@ def _identity(distribution: Distribution) -> Distribution:
 
 
 def _prepare(
-    out: Target, rule: Rule, settings: tuple[Any, ...], by_shape: bool, global_shape: Any
+    out: Target,
+    distribution_factory: DistributionFactory,
+    factory_args: tuple[Any, ...],
+    by_shape: bool,
+    global_shape: Any,
 ) -> tuple[NDArray[Any], _core.Template]:
-    """Check the rule, the settings and the memory of a fill; return the memory and a template for the core.
+    """Check the factory's arguments and the memory of a fill; return the memory and a template for the core.
 
-    A rule that depends on the shape returns None if a fan is 0.
+    A factory that depends on the shape returns None if a fan is 0.
     """
     if by_shape:
-        settings = (buffers.array(out).shape if global_shape is None else _check_global_shape(global_shape), *settings)
-    distribution: Any = rule(*settings)
+        shape = buffers.array(out).shape if global_shape is None else _check_global_shape(global_shape)
+        factory_args = (shape, *factory_args)
+    distribution: Any = distribution_factory(*factory_args)
     if distribution is None and by_shape:
         distribution = _EMPTY_DISTRIBUTION
     memory = buffers.array(out)
@@ -198,7 +203,7 @@ def make_entry_point(
 
 
 _entry_point = make_entry_point(_prepare, key_from)
-# Both take (out, rule, settings, rng, global_shape, index, threads). The distribution is rule(*settings) in fill, and
-# rule(global shape, *settings) in fill_by_shape.
+# Both take (out, distribution_factory, factory_args, rng, global_shape, index, threads). The distribution is
+# distribution_factory(*factory_args) in fill, and distribution_factory(global shape, *factory_args) in fill_by_shape.
 fill = _entry_point.fill
 fill_by_shape = _entry_point.fill_by_shape

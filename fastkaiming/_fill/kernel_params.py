@@ -19,7 +19,7 @@ class KernelParams(NamedTuple):
 
     operation: int
     rounding: int
-    numbers: tuple[float, ...]
+    params: tuple[float, ...]
 
 
 def kernel_params(distribution: Distribution, stored_format: Format) -> KernelParams:
@@ -43,7 +43,7 @@ def _cached_kernel_params(distribution: Distribution, stored_format: Format) -> 
 def _normal(normal: Normal, stored_format: Format) -> KernelParams:
     mean = _rounded("mean", normal.mean, stored_format)
     std = _rounded("std", normal.std, stored_format)
-    if abs(mean) + _MAX_SIGMAS * std > stored_format.greatest:
+    if abs(mean) + _MAX_SIGMAS * std > stored_format.largest:
         raise ValueError(f"abs(mean) + {_MAX_SIGMAS} * std must not overflow {stored_format.name}, got {normal}")
     if normal.std:
         _check_underflow("std", std, stored_format, normal)
@@ -88,19 +88,19 @@ def _truncated_normal(truncated: TruncatedNormal, stored_format: Format) -> Kern
         for number in (truncated.loc, truncated.scale, truncated.low, truncated.high)
     )
     farthest = max(abs(_clip(loc + sign * _MAX_SIGMAS * scale, low, high)) for sign in (-1, 1))
-    greatest = stored_format.greatest
-    if not farthest <= greatest or math.isinf(scale) or math.isinf(loc):
+    largest = stored_format.largest
+    if not farthest <= largest or math.isinf(scale) or math.isinf(loc):
         raise ValueError(
             f"bounds, or loc + {_MAX_SIGMAS} * scale, must not overflow {stored_format.name}, got {truncated}"
         )
-    bounds = _limits_within(max(low, -greatest), min(high, greatest), stored_format, truncated)
+    bounds = _limits_within(max(low, -largest), min(high, largest), stored_format, truncated)
     if truncated.scale == 0 or low == high:
         return _constant(_clip(loc, *bounds), stored_format)
     _check_underflow("scale", scale, stored_format, truncated)
-    numbers = _normal_cdf.truncated_params(loc, scale, low, high, np.finfo(stored_format.precision).nmant + 1)
-    is_rounded = numbers.operation == "truncated_f64" and stored_format.name == "float32"
+    params = _normal_cdf.truncated_params(loc, scale, low, high, np.finfo(stored_format.precision).nmant + 1)
+    is_rounded = params.operation == "truncated_f64" and stored_format.name == "float32"
     rounding = _core.FLOAT32 if is_rounded else stored_format.rounding
-    return KernelParams(_TRUNCATED[numbers.operation], rounding, (scale, loc, *bounds, *numbers[5:]))
+    return KernelParams(_TRUNCATED[params.operation], rounding, (scale, loc, *bounds, *params[5:]))
 
 
 def _clip(value: float, low: float, high: float) -> float:
@@ -129,7 +129,7 @@ def _limits_within(low: float, high: float, stored_format: Format, distribution:
 def _rounded(name: str, value: float, stored_format: Format) -> float:
     """Return a number rounded to the working precision, or raise ValueError if it overflows the format."""
     rounded = _in_precision(value, stored_format)
-    if abs(rounded) > stored_format.greatest:
+    if abs(rounded) > stored_format.largest:
         raise ValueError(f"{name} must not overflow {stored_format.name}, got {value}")
     return rounded
 
@@ -141,9 +141,9 @@ def _in_precision(value: float, stored_format: Format) -> float:
 
 
 def _check_underflow(name: str, scale: float, stored_format: Format, distribution: Distribution) -> None:
-    if scale < stored_format.least_scale:
+    if scale < stored_format.min_scale:
         raise ValueError(
-            f"{name} must be 0 or at least {stored_format.least_scale} to avoid underflow in {stored_format.name}, "
+            f"{name} must be 0 or at least {stored_format.min_scale} to avoid underflow in {stored_format.name}, "
             f"got {distribution}"
         )
 

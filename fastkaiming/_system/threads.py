@@ -15,7 +15,7 @@ from fastkaiming import _validation
 from fastkaiming._system.cgroups import control_groups
 
 MAX_THREADS = 1024
-VARIABLE = "FASTKAIMING_THREADS"
+THREADS_VARIABLE = "FASTKAIMING_THREADS"
 
 _BYTES_PER_THREAD = 2 << 20  # takes 200 to 400 us to fill, while a thread takes about 90 us to start
 MIN_PARALLEL_BYTES = 2 * _BYTES_PER_THREAD
@@ -115,11 +115,11 @@ def usable_cpus(root: Path = Path("/")) -> int:
 
 
 def _environment_limit() -> int | None:
-    value = os.environ.get(VARIABLE)
+    value = os.environ.get(THREADS_VARIABLE)
     if not value:
         return None
     if not (value.isascii() and value.isdigit() and value.strip("0")):
-        raise ValueError(f"{VARIABLE} must be a positive integer, got {value!r}")
+        raise ValueError(f"{THREADS_VARIABLE} must be a positive integer, got {value!r}")
     return int(value)
 
 

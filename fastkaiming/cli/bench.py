@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
         elements = affordable(options.elements, available_memory())
         if elements < options.elements:
             print(f"Not enough memory: {elements:,} weights instead of {options.elements:,}.")
-        rows, columns = shape = matrix(elements)
+        rows, columns = shape = matrix_shape(elements)
         print(
             f"fastkaiming {fastkaiming.__version__}, {fastkaiming.isa()} kernels, "
             f"{threads} thread{'s' * (threads > 1)}\n"
@@ -99,10 +99,10 @@ def affordable(elements: int, available: int | None) -> int:
     return elements if elements <= limit else max(1, limit - limit % MILLION)
 
 
-def matrix(elements: int) -> tuple[int, int]:
+def matrix_shape(elements: int) -> tuple[int, int]:
     """Return the shape of the matrix with this number of elements that is closest to a square.
 
-    >>> matrix(1_000_000_000)
+    >>> matrix_shape(1_000_000_000)
     (31250, 32000)
     """
     rows = next(rows for rows in range(math.isqrt(elements), 0, -1) if elements % rows == 0)
@@ -218,7 +218,7 @@ def fastest_stores(weights: Weights, threads: int) -> tuple[float, str]:
         _core.fill(weights, _core.CONSTANT_F32, 0, 0, 0, center=1.0, threads=threads, store=stores)
 
     plain = memset_seconds(weights, threads), "memset"
-    return min(plain, (seconds_of(stream), "streaming stores")) if _core.streams() else plain
+    return min(plain, (seconds_of(stream), "streaming stores")) if _core.has_streaming_stores() else plain
 
 
 def numpy_seconds(weights: Weights, std: float) -> float:

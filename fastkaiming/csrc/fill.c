@@ -13,7 +13,7 @@
 #include "pages.h"
 #include "threads/threads.h"
 
-enum { SMALL_BYTES = 1 << 20, LARGE_BYTES = 64 << 20, MAX_WORK_UNITS = 16, FEW_THREADS = 8 };
+enum { SMALL_BYTES = 1 << 20, LARGE_BYTES = 64 << 20, MAX_WORK_UNITS = 16, MAX_THREADS_WITH_PLAIN_STORES = 8 };
 enum { WORK_UNITS_PER_THREAD = 8, MIN_WORK_UNITS_PER_THREAD = 2 };
 
 /* Smaller plans do not query the state of their pages: mincore takes 0.6 us, 1% of the time of a fill of this size.
@@ -62,7 +62,7 @@ static int uses_streaming_stores(const fk_plan *plan, uint64_t elements, const f
     if (plan->store == FK_STORE_STREAMING) { return 1; }
     const uint64_t bytes = elements * fk_stored_bytes(plan->operation, plan->format);
     if (bytes <= SMALL_BYTES || bytes <= cacheable_bytes()) { return 0; } /* small fills skip the sysconf call */
-    return threads > FEW_THREADS || fk_prefers_streaming();
+    return threads > MAX_THREADS_WITH_PLAIN_STORES || fk_prefers_streaming();
 }
 
 int fk_has_streaming_stores(void) { return fk_selected()->flush != NULL; }
@@ -136,7 +136,7 @@ static size_t plan_of(const job *j, uint64_t unit) {
 static uint64_t fill_work_units(void *context, int worker, uint64_t begin, uint64_t end) {
     job *j = context;
     scratch *const own = j->scratch != NULL ? &j->scratch[worker] : NULL;
-    const fk_fpenv callers = fk_enter_default_fpenv();
+    const fk_fpenv caller_env = fk_enter_default_fpenv();
     uint64_t done = 0;
     for (size_t i = plan_of(j, begin); begin < end; i++) {
         const uint64_t before = i > 0 ? j->work_units_up_to[i - 1] : 0;
@@ -144,7 +144,7 @@ static uint64_t fill_work_units(void *context, int worker, uint64_t begin, uint6
         done += fill_work_units_of_plan(&j->plans[i], j, own, begin - before, stop - before);
         begin = stop;
     }
-    fk_leave_default_fpenv(&callers);
+    fk_leave_default_fpenv(&caller_env);
     return done;
 }
 
@@ -161,7 +161,7 @@ static uint64_t work_unit_bytes(uint64_t bytes, int threads) {
 
 /* Return how many work units a thread takes at a time: one, unless the units are small. The number is limited, because
  * a plan among small ones may have large units. */
-static uint64_t units_per_turn(uint64_t work_units, uint64_t bytes, uint64_t work_unit_bytes) {
+static uint64_t grain_size(uint64_t work_units, uint64_t bytes, uint64_t work_unit_bytes) {
     const uint64_t units_at_a_time = bytes > 0 ? work_unit_bytes * work_units / bytes : 1;
     return units_at_a_time < 1 ? 1 : units_at_a_time < MAX_WORK_UNITS ? units_at_a_time : MAX_WORK_UNITS;
 }
@@ -175,12 +175,12 @@ static scratch *allocate_scratch(int threads, void **memory) {
 }
 
 fk_status fk_fill(const fk_plan *plans, size_t count, int threads, fk_watch *watch, void *context) {
-    uint64_t one, work_units = 0, bytes = 0;
+    uint64_t single, work_units = 0, bytes = 0;
     int needs_scratch = count > 1, stopped = 0;
     void *scratch_memory = NULL;
     fk_grid grid;
-    job j = {plans, count, .work_units_up_to = &one, .threads = threads, .kernels = fk_selected(), .last = &grid};
-    if (count > 1 && (j.work_units_up_to = malloc(count * sizeof one)) == NULL) { return FK_NO_MEMORY; }
+    job j = {plans, count, .work_units_up_to = &single, .threads = threads, .kernels = fk_selected(), .last = &grid};
+    if (count > 1 && (j.work_units_up_to = malloc(count * sizeof single)) == NULL) { return FK_NO_MEMORY; }
     for (size_t i = 0; i < count; i++) { bytes += stored_bytes(&plans[i]); }
     j.work_unit_bytes = work_unit_bytes(bytes, threads);
     for (size_t i = 0; i < count; i++) {
@@ -193,11 +193,11 @@ fk_status fk_fill(const fk_plan *plans, size_t count, int threads, fk_watch *wat
             fk_advise_huge_pages(fk_grid_span(&grid, &plans[i], &whole));
         }
     }
-    const uint64_t grain = units_per_turn(work_units, bytes, j.work_unit_bytes);
+    const uint64_t grain = grain_size(work_units, bytes, j.work_unit_bytes);
     if (needs_scratch) { j.scratch = allocate_scratch(fk_max_threads(work_units, grain, threads), &scratch_memory); }
     const int refused = needs_scratch && j.scratch == NULL;
     if (!refused) { stopped = fk_parallel_for(work_units, grain, threads, fill_work_units, &j, watch, context); }
     free(scratch_memory);
-    if (j.work_units_up_to != &one) { free(j.work_units_up_to); }
+    if (j.work_units_up_to != &single) { free(j.work_units_up_to); }
     return refused ? FK_NO_MEMORY : stopped ? FK_CANCELLED : atomic_load(&j.faulted) ? FK_FAULT : FK_OK;
 }

@@ -93,7 +93,7 @@ typedef struct {
     fk_operation operation;
     fk_params params;
     fk_format format;
-    int swapped; /* whether elements are stored in the byte order opposite to this machine's */
+    int byte_swapped; /* whether elements are stored in the byte order opposite to this machine's */
     fk_store store;
 } fk_plan;
 

@@ -14,12 +14,12 @@
 enum { FK_STAGING_BLOCKS = 1024, FK_STAGING_ROWS = FK_STAGING_BLOCKS };
 
 typedef struct {
-    fk_axis row[FK_MAX_AXES]; /* the last one varies fastest */
-    int row_axes;
+    fk_axis row_axes[FK_MAX_AXES]; /* the last one varies fastest */
+    int row_axis_count;
     fk_axis column; /* its step is below the number of elements of a block, or it has a single element */
     uint64_t rows;
-    int across_rows; /* whether elements lie closer together from row to row than from column to column */
-    int direct;      /* whether the kernel can store the elements of a row directly in memory */
+    int column_major; /* whether elements lie closer together from row to row than from column to column */
+    int direct;       /* whether the kernel can store the elements of a row directly in memory */
 
     /* The grid is divided into work units, which threads take one after another. A work unit begins at each column for
      * which column + column_phase is a multiple of unit_columns, and likewise for rows. Work units that are not

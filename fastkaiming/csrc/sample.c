@@ -45,7 +45,7 @@ fk_sampler fk_make_sampler(const fk_plan *plan, const fk_kernels *kernels) {
     };
 }
 
-static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
+static size_t min_size(size_t a, size_t b) { return a < b ? a : b; }
 
 static size_t block_bytes(const fk_sampler *sampler) { return sampler->block_elements * sampler->element_bytes; }
 
@@ -62,7 +62,7 @@ static void sample_part_of_tile(const fk_sampler *sampler, uint64_t block, size_
 static void sample_plain(const fk_sampler *sampler, uint64_t block, size_t begin, size_t end, char *out) {
     const size_t tile = tile_bytes(sampler);
     if (begin > 0) {
-        const size_t stop = smaller(end, tile);
+        const size_t stop = min_size(end, tile);
         sample_part_of_tile(sampler, block, begin, stop, out);
         if (stop == end) { return; }
         out += stop - begin;
@@ -89,14 +89,14 @@ static void sample_streaming(const fk_sampler *sampler, uint64_t block, size_t b
     memcpy(out, new_tiles + begin, head);
     fk_streaming_cursor cursor = {.from = new_tiles + begin + head, .to = out + head};
 
-    const size_t unsent = FK_LAG_TILES * tile - (begin + head);
+    const size_t pending = FK_LAG_TILES * tile - (begin + head);
     char *next = new_tiles + FK_LAG_TILES * tile;
     for (size_t sampled = FK_LAG_TILES; sampled < tiles;) {
-        const size_t n = smaller(tiles - sampled, (size_t)(new_tiles + FK_NEW_TILES_BYTES - next) / tile);
+        const size_t n = min_size(tiles - sampled, (size_t)(new_tiles + FK_NEW_TILES_BYTES - next) / tile);
         sampler->kernel(&sampler->source, next, block + sampled * sampler->kernels->tile_blocks, NULL, n, &cursor);
         sampled += n;
-        memmove(new_tiles - unsent, cursor.from, unsent);
-        cursor.from = new_tiles - unsent;
+        memmove(new_tiles - pending, cursor.from, pending);
+        cursor.from = new_tiles - pending;
         next = new_tiles;
     }
     char *const stop = out + (end - begin);

@@ -48,7 +48,7 @@ static size_t sample_rows(fk_staging *s, fk_row *row, uint64_t rows, uint64_t co
     return blocks * block_elements;
 }
 
-FK_INLINE void scatter_along_rows(const fk_staging *s, int64_t stride, size_t spacing, size_t bytes) {
+FK_INLINE void scatter_row_major(const fk_staging *s, int64_t stride, size_t spacing, size_t bytes) {
     for (size_t i = 0; i < s->rows; i++) {
         char *out = s->out[i];
         const char *from = s->sampled + s->sampled_at[i] * bytes;
@@ -56,7 +56,7 @@ FK_INLINE void scatter_along_rows(const fk_staging *s, int64_t stride, size_t sp
     }
 }
 
-FK_INLINE void scatter_across_rows(const fk_staging *s, int64_t stride, size_t spacing, size_t bytes) {
+FK_INLINE void scatter_column_major(const fk_staging *s, int64_t stride, size_t spacing, size_t bytes) {
     const size_t rows = s->rows; /* a copy, because the compiler cannot rule out that the stores alias s->rows */
     const char *from = s->sampled;
     for (uint64_t k = 0; k < s->columns; k++, from += spacing) {
@@ -70,14 +70,14 @@ FK_INLINE void scatter_elements(const fk_staging *s, size_t bytes) {
     const fk_grid *grid = s->grid;
     const int64_t stride = grid->column.stride;
     const size_t spacing = grid->column.step * bytes;
-    if (grid->across_rows) {
-        scatter_across_rows(s, stride, spacing, bytes);
+    if (grid->column_major) {
+        scatter_column_major(s, stride, spacing, bytes);
     } else {
-        scatter_along_rows(s, stride, spacing, bytes);
+        scatter_row_major(s, stride, spacing, bytes);
     }
 }
 
-static void scatter_in_place(const fk_staging *s) {
+static void scatter_staged(const fk_staging *s) {
     const size_t bytes = s->sampler->element_bytes;
     if (s->grid->column.step == 1 && s->grid->column.stride == (int64_t)bytes) {
         for (size_t i = 0; i < s->rows; i++) {
@@ -117,8 +117,8 @@ void fk_fill_staged(const fk_plan *plan, const fk_grid *grid, const fk_sampler *
                 s->rows = 0;
                 const size_t sampled =
                     grid->staging_rows == 1 ? sample_row(s, &cursor, column) : sample_rows(s, &cursor, left, column);
-                if (plan->swapped) { sampler->kernels->swap(s->sampled, sampled, sampler->element_bytes); }
-                scatter_in_place(s);
+                if (plan->byte_swapped) { sampler->kernels->swap(s->sampled, sampled, sampler->element_bytes); }
+                scatter_staged(s);
             }
         }
     }

@@ -9,7 +9,7 @@ from fastkaiming import _validation
 from fastkaiming._fill.fill import fill_
 from fastkaiming.diagnostics._activations import ACTIVATIONS, Activation
 from fastkaiming.distributions import Normal
-from fastkaiming.distributions._quadrature import Points
+from fastkaiming.distributions._quadrature import FloatArray
 from fastkaiming.initializers._model import Filler, generator_from, parse_rule
 from fastkaiming.rng import Rng
 
@@ -146,7 +146,7 @@ def _to_filler(initializer: str | Filler) -> Filler:
 
 @np.errstate(all="ignore")
 def _mean_squares(
-    layers: list[Points], activation: Activation, signal: Points, gradient: Points
+    layers: list[FloatArray], activation: Activation, signal: FloatArray, gradient: FloatArray
 ) -> tuple[list[float], list[float]]:
     """Return the mean squares of the activations and of the gradients; each row of an argument is a batch element."""
     forward, backward, slopes = [_mean_square(signal)], [_mean_square(gradient)], []
@@ -160,5 +160,5 @@ def _mean_squares(
     return forward, backward[::-1]
 
 
-def _mean_square(values: Points) -> float:
+def _mean_square(values: FloatArray) -> float:
     return float(np.mean(values**2))

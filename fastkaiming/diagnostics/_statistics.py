@@ -13,7 +13,7 @@ from fastkaiming import _validation
 from fastkaiming._fill import dtypes
 from fastkaiming._fill.kernel_params import uniform_limits
 from fastkaiming.distributions import Distribution, Normal, TruncatedNormal, Uniform
-from fastkaiming.distributions._quadrature import Points, gauss_legendre
+from fastkaiming.distributions._quadrature import FloatArray, gauss_legendre
 
 _BLOCK_SIZE = 1 << 18  # elements; as float64, a block fits in the cache
 _MAX_Z, _PANELS = 40.0, 64  # the integration limits of a fourth moment, and the panels between them
@@ -185,7 +185,7 @@ def _value_limits(distribution: Distribution, dtype: np.dtype[Any]) -> tuple[flo
     return low, high
 
 
-def _round_to_dtype(values: Points, dtype: np.dtype[Any]) -> Points:
+def _round_to_dtype(values: FloatArray, dtype: np.dtype[Any]) -> FloatArray:
     return values.astype(dtype).astype(np.float64)
 
 

@@ -24,7 +24,7 @@ except ModuleNotFoundError as error:
 
 from fastkaiming.diagnostics._propagation import Propagation
 from fastkaiming.distributions import Distribution
-from fastkaiming.distributions._quadrature import Points
+from fastkaiming.distributions._quadrature import FloatArray
 
 __all__ = ["histogram", "propagation"]
 
@@ -119,8 +119,8 @@ def _describe_networks(results: Sequence[Propagation]) -> str:
     return f"{sizes}\nmedian and range of {values('networks')} networks, batch of {values('batch')}"
 
 
-def _draw_median_and_range(axes: Axes, mean_squares: Points, style: Mapping[str, Any]) -> None:
-    def drawable(values: Points) -> Points:
+def _draw_median_and_range(axes: Axes, mean_squares: FloatArray, style: Mapping[str, Any]) -> None:
+    def drawable(values: FloatArray) -> FloatArray:
         return np.where((values > _MIN_DRAWN) & (values < _MAX_DRAWN), values, np.nan)
 
     layers = np.arange(mean_squares.shape[1])
@@ -172,8 +172,8 @@ def histogram(array: NDArray[Any], distribution: Distribution | None = None, bin
 class BinnedArray(NamedTuple):
     """The bins of a histogram: the edges, the density in each bin, and the number of values outside all bins."""
 
-    edges: Points
-    densities: Points
+    edges: FloatArray
+    densities: FloatArray
     outside: int
 
 
@@ -191,7 +191,7 @@ def bin_array(array: NDArray[Any], distribution: Distribution | None, bins: int 
     return BinnedArray(edges, densities, sample.size - int(counts.sum()))
 
 
-def _histogram_range(values: Points, distribution: Distribution | None) -> tuple[float, float]:
+def _histogram_range(values: FloatArray, distribution: Distribution | None) -> tuple[float, float]:
     """Return the lower and the upper limit of a histogram, which always differ."""
     low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
     if distribution is not None and distribution.std:
@@ -201,7 +201,7 @@ def _histogram_range(values: Points, distribution: Distribution | None) -> tuple
     return low - margin, high + margin
 
 
-def _bin_edges(low: float, high: float, bins: int, dtype: np.dtype[Any]) -> Points:
+def _bin_edges(low: float, high: float, bins: int, dtype: np.dtype[Any]) -> FloatArray:
     """Return the bin edges.
 
     For a narrow dtype, they are halfway between adjacent numbers of the dtype. Equally spaced bins would contain

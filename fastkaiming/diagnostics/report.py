@@ -101,7 +101,7 @@ def html(title: str, rows: Iterable[Tensor], pictures: int = 50) -> str:
     picture_numbers = {id(row): number for number, row in enumerate(worst)}
     table = "\n".join(_table_row(row, picture_numbers.get(id(row))) for row in by_name)
     figures = "\n".join(_figure(row, number) for number, row in enumerate(worst))
-    suspicious = sum(any(_is_suspicious(row.statistics).values()) for row in by_name)
+    suspicious = sum(any(_suspicious_fields(row.statistics).values()) for row in by_name)
     values = sum(row.statistics.count for row in by_name)
     summary = f"{len(by_name):,} tensors with {values:,} values in total; {suspicious:,} tensors with marked values."
     return _PAGE.format(title=heading, summary=summary, legend=_LEGEND, head=_HEAD, table=table, figures=figures)
@@ -131,7 +131,7 @@ def _largest_z_score(row: _Row) -> float:
     return max((math.inf if math.isnan(score) else score for score in scores), default=-1.0)
 
 
-def _is_suspicious(found: Statistics) -> dict[str, bool]:
+def _suspicious_fields(found: Statistics) -> dict[str, bool]:
     """Return for each checked field of the statistics whether its value is suspicious."""
 
     def is_too_far(z: float | None) -> bool:
@@ -146,7 +146,7 @@ def _is_suspicious(found: Statistics) -> dict[str, bool]:
 
 
 def _table_row(row: _Row, picture: int | None) -> str:
-    found, suspicious = row.statistics, _is_suspicious(row.statistics)
+    found, suspicious = row.statistics, _suspicious_fields(row.statistics)
     name = escape(row.name) if picture is None else f'<a href="#picture{picture}">{escape(row.name)}</a>'
     texts = [
         f'<td class="name">{name}</td>',

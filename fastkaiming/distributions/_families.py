@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastkaiming import _validation
 from fastkaiming.distributions import _truncated_moments
-from fastkaiming.distributions._quadrature import Points
+from fastkaiming.distributions._quadrature import FloatArray
 
 FloatOrArray: TypeAlias = float | NDArray[np.float64]
 
@@ -340,12 +340,12 @@ class TruncatedNormal:
     def _tilt(self) -> float:
         return float(self._sigmas(self._mode, self.loc))
 
-    def _interval(self, end: ArrayLike) -> tuple[Points, Points, Points]:
+    def _interval(self, end: ArrayLike) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Return the start and the end of the interval from low to ``end``, in sigmas from the mode, and its length."""
         return self._sigmas(self.low, self._mode), self._sigmas(end, self._mode), self._sigmas(end, self.low)
 
     @_ignore_float_errors
-    def _sigmas(self, x: ArrayLike, origin: float) -> Points:
+    def _sigmas(self, x: ArrayLike, origin: float) -> FloatArray:
         """Return the distance of x from the origin in units of the scale, computed from halves if it overflows."""
         x = np.asarray(x, np.float64)
         distance = x - origin

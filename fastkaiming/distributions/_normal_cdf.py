@@ -80,7 +80,7 @@ def truncated_params(mean: float, std: float, low: float, high: float, precision
     bits = 192 + int(0.75 * nearer * nearer)  # the tail probability beyond x sigmas is about 2**(-0.72 x**2)
     while True:
         slope, middle, *tails = _linear_functions(alpha, beta, bits, word_bits)
-        point = bits + word_bits + 1  # the number of fractional bits
+        fraction_bits = bits + word_bits + 1
         if (slope[0] + slope[1]) << -_MIN_PROBABILITY_EXPONENT < 2 << bits:
             raise ValueError(
                 f"the probability between the bounds must be at least 2**{_MIN_PROBABILITY_EXPONENT}, got less "
@@ -90,7 +90,7 @@ def truncated_params(mean: float, std: float, low: float, high: float, precision
         roundings = (53, *[rounding] * 5)
         least, most = (
             [
-                _rounded(number + sign * error, point, bits)
+                _rounded(number + sign * error, fraction_bits, bits)
                 for (number, error), bits in zip((*scaled, *tails), roundings, strict=True)
             ]
             for sign in (-1, 1)
@@ -145,13 +145,13 @@ def _linear_functions(alpha: float, beta: float, bits: int, word_bits: int) -> l
     ]
 
 
-def _rounded(number: int, point: int, precision: int) -> float:
-    """Return number / 2**point, rounded to ``precision`` significant bits: to nearest, ties to even."""
+def _rounded(number: int, fraction_bits: int, precision: int) -> float:
+    """Return number / 2**fraction_bits, rounded to ``precision`` significant bits: to nearest, ties to even."""
     excess = max(abs(number).bit_length() - precision, 0)
     quotient, rest = divmod(number, 1 << excess)
     twice = 2 * rest
     quotient += twice > 1 << excess or (twice == 1 << excess and quotient % 2)
-    return (quotient << excess) / (1 << point)  # Python rounds the quotient of integers correctly
+    return (quotient << excess) / (1 << fraction_bits)  # Python rounds the quotient of integers correctly
 
 
 def _phi_minus_half(x: float, bits: int) -> int:

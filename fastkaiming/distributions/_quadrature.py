@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fastkaiming import _core, _validation
 
-Points: TypeAlias = NDArray[np.float64]
+FloatArray: TypeAlias = NDArray[np.float64]
 
 _SQRT_2_PI = float.fromhex("0x1.40d931ff62706p+1")  # sqrt(2 * pi)
 _MAX_SIGMAS = 38  # farther out, the normal density is a subnormal float
@@ -21,7 +21,7 @@ _MIN_LENGTH = 2.0**-64
 
 @lru_cache
 @_core.in_default_environment
-def gauss_legendre(panels: int) -> tuple[Points, Points]:
+def gauss_legendre(panels: int) -> tuple[FloatArray, FloatArray]:
     """Return the nodes and weights of the composite rule on (-1, 1), which are exactly symmetric."""
     node, weight = np.array(_RULE).T
     nodes, weights = np.concatenate([-node[::-1], node]), np.concatenate([weight[::-1], weight])
@@ -57,8 +57,8 @@ def expected_square(name: str, function: Callable[[Any], Any]) -> float:
 
 
 def _integrate_intervals(
-    name: str, function: Callable[[Any], Any], starts: Points, length: float
-) -> tuple[Points, float]:
+    name: str, function: Callable[[Any], Any], starts: FloatArray, length: float
+) -> tuple[FloatArray, float]:
     """Return the integrals of f**2 times the density over intervals of one length, and the precision of f's results."""
     nodes, weights = gauss_legendre(1)
     z = starts[:, np.newaxis] + length / 2 * (1.0 + nodes)
@@ -70,7 +70,7 @@ def _integrate_intervals(
 
 
 @np.errstate(all="ignore")
-def _evaluate(name: str, function: Callable[[Any], Any], z: Points) -> NDArray[Any]:
+def _evaluate(name: str, function: Callable[[Any], Any], z: FloatArray) -> NDArray[Any]:
     """Return f(z), from one call if the function accepts arrays, otherwise from a call for each number."""
     try:
         results = np.asarray(function(z.copy()))

@@ -11,18 +11,18 @@ import math
 
 import numpy as np
 
-from fastkaiming.distributions._quadrature import Points, gauss_legendre
+from fastkaiming.distributions._quadrature import FloatArray, gauss_legendre
 
 _PANELS = 2  # enough to integrate exp(-s * s / 2) to the last bits where it is above exp(-_REACH), over 19 sigmas
 _REACH = 45.0  # where the density is less than exp(-45) times the greatest, it is neglected
 
 
-def density(s: Points, tilt: float | Points) -> Points:
+def density(s: FloatArray, tilt: float | FloatArray) -> FloatArray:
     """Return the density divided by its value at the mode."""
     return np.asarray(np.exp(-s * (s / 2 + tilt)))
 
 
-def mass(start: Points, end: Points, length: Points, tilt: float) -> Points:
+def mass(start: FloatArray, end: FloatArray, length: FloatArray, tilt: float) -> FloatArray:
     """Return the integral from ``start`` to ``end``; ``length`` is their distance, free of cancellation."""
     peak = np.clip(0.0, start, end)  # the point of greatest density in this interval
     half, middle, slope = _relevant_interval(peak, start, end, length, tilt)
@@ -31,7 +31,7 @@ def mass(start: Points, end: Points, length: Points, tilt: float) -> Points:
     return density(peak, tilt) * half * sum(terms, np.zeros(()))
 
 
-def moments(start: Points, end: Points, length: Points, tilt: float) -> tuple[float, float]:
+def moments(start: FloatArray, end: FloatArray, length: FloatArray, tilt: float) -> tuple[float, float]:
     """Return the mean, in sigmas from the mode, and the standard deviation of the interval, which contains the mode."""
     half, middle, _ = _relevant_interval(np.zeros(()), start, end, length, tilt)
     nodes, weights = gauss_legendre(_PANELS)
@@ -43,8 +43,8 @@ def moments(start: Points, end: Points, length: Points, tilt: float) -> tuple[fl
 
 
 def _relevant_interval(
-    peak: Points, start: Points, end: Points, length: Points, tilt: float
-) -> tuple[Points, Points, Points]:
+    peak: FloatArray, start: FloatArray, end: FloatArray, length: FloatArray, tilt: float
+) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return half the width of the relevant interval, its middle relative to the peak, and the slope at the peak."""
     slope = peak + tilt
     reach = 2 * _REACH / (abs(slope) + np.hypot(slope, math.sqrt(2 * _REACH)))

@@ -163,8 +163,8 @@ def kaiming_normal_(
     >>> fk.kaiming_normal_(weights, mode="fan_out", nonlinearity="relu", rng=42) is weights
     True
     """
-    settings = ("normal", a, mode, nonlinearity, gain, fan, layout, groups, transposed)
-    return fill_by_shape(out, kaiming_distribution, settings, rng, global_shape, index, threads)
+    factory_args = ("normal", a, mode, nonlinearity, gain, fan, layout, groups, transposed)
+    return fill_by_shape(out, kaiming_distribution, factory_args, rng, global_shape, index, threads)
 
 
 def kaiming_uniform_(
@@ -220,5 +220,5 @@ def kaiming_uniform_(
     >>> float(abs(weights).max()) < 1 / 16
     True
     """
-    settings = ("uniform", a, mode, nonlinearity, gain, fan, layout, groups, transposed)
-    return fill_by_shape(out, kaiming_distribution, settings, rng, global_shape, index, threads)
+    factory_args = ("uniform", a, mode, nonlinearity, gain, fan, layout, groups, transposed)
+    return fill_by_shape(out, kaiming_distribution, factory_args, rng, global_shape, index, threads)

@@ -79,8 +79,8 @@ def variance_scaling_(
     >>> float(abs(kernel).max()) <= (6 / (3 * 3 * 16)) ** 0.5
     True
     """
-    settings = (distribution, 1.0, scale, mode, fan, layout, groups, transposed)
-    return fill_by_shape(out, variance_scaling_distribution, settings, rng, global_shape, index, threads)
+    factory_args = (distribution, 1.0, scale, mode, fan, layout, groups, transposed)
+    return fill_by_shape(out, variance_scaling_distribution, factory_args, rng, global_shape, index, threads)
 
 
 def xavier_normal_(
@@ -132,8 +132,8 @@ def xavier_normal_(
     >>> fk.xavier_normal_(weights, fk.calculate_gain("tanh"), rng=42) is weights
     True
     """
-    settings = ("normal", gain, 1.0, "fan_avg", fan, layout, groups, transposed)
-    return fill_by_shape(out, variance_scaling_distribution, settings, rng, global_shape, index, threads)
+    factory_args = ("normal", gain, 1.0, "fan_avg", fan, layout, groups, transposed)
+    return fill_by_shape(out, variance_scaling_distribution, factory_args, rng, global_shape, index, threads)
 
 
 def xavier_uniform_(
@@ -184,8 +184,8 @@ def xavier_uniform_(
     >>> fk.xavier_uniform_(weights, fk.calculate_gain("tanh"), rng=42) is weights
     True
     """
-    settings = ("uniform", gain, 1.0, "fan_avg", fan, layout, groups, transposed)
-    return fill_by_shape(out, variance_scaling_distribution, settings, rng, global_shape, index, threads)
+    factory_args = ("uniform", gain, 1.0, "fan_avg", fan, layout, groups, transposed)
+    return fill_by_shape(out, variance_scaling_distribution, factory_args, rng, global_shape, index, threads)
 
 
 def lecun_normal_(
@@ -234,8 +234,8 @@ def lecun_normal_(
     >>> fk.lecun_normal_(weights, rng=42) is weights
     True
     """
-    settings = ("truncated_normal", 1.0, 1.0, "fan_in", fan, layout, groups, transposed)
-    return fill_by_shape(out, variance_scaling_distribution, settings, rng, global_shape, index, threads)
+    factory_args = ("truncated_normal", 1.0, 1.0, "fan_in", fan, layout, groups, transposed)
+    return fill_by_shape(out, variance_scaling_distribution, factory_args, rng, global_shape, index, threads)
 
 
 def lecun_uniform_(
@@ -282,8 +282,8 @@ def lecun_uniform_(
     >>> fk.lecun_uniform_(weights, rng=42) is weights
     True
     """
-    settings = ("uniform", 1.0, 1.0, "fan_in", fan, layout, groups, transposed)
-    return fill_by_shape(out, variance_scaling_distribution, settings, rng, global_shape, index, threads)
+    factory_args = ("uniform", 1.0, 1.0, "fan_in", fan, layout, groups, transposed)
+    return fill_by_shape(out, variance_scaling_distribution, factory_args, rng, global_shape, index, threads)
 
 
 def he_normal_(
@@ -336,8 +336,8 @@ def he_normal_(
     >>> bool((fk.kaiming_normal_(same, nonlinearity="relu", rng=42) == weights).all())
     True
     """
-    settings = ("normal", 0.0, mode, "relu", None, fan, layout, groups, transposed)
-    return fill_by_shape(out, kaiming_distribution, settings, rng, global_shape, index, threads)
+    factory_args = ("normal", 0.0, mode, "relu", None, fan, layout, groups, transposed)
+    return fill_by_shape(out, kaiming_distribution, factory_args, rng, global_shape, index, threads)
 
 
 def he_uniform_(
@@ -389,8 +389,8 @@ def he_uniform_(
     >>> bool((fk.kaiming_uniform_(same, nonlinearity="relu", rng=42) == weights).all())
     True
     """
-    settings = ("uniform", 0.0, mode, "relu", None, fan, layout, groups, transposed)
-    return fill_by_shape(out, kaiming_distribution, settings, rng, global_shape, index, threads)
+    factory_args = ("uniform", 0.0, mode, "relu", None, fan, layout, groups, transposed)
+    return fill_by_shape(out, kaiming_distribution, factory_args, rng, global_shape, index, threads)
 
 
 @_core.in_default_environment

@@ -53,7 +53,7 @@ class RecordingTensor:
         """Record a uniform distribution."""
         positional = dict(zip(tuple(_UNIFORM_DEFAULTS)[: len(bounds)], bounds, strict=True))
         low, high = (_UNIFORM_DEFAULTS | positional | kwargs).values()
-        if high - low <= _tensors.format_of(self.dtype).greatest:  # torch raises an error if the difference is larger
+        if high - low <= _tensors.format_of(self.dtype).largest:  # torch raises an error if the difference is larger
             self.distribution = Uniform(low, high)
 
     def trunc_normal_(self, mean: float, std: float, a: float, b: float) -> None:

@@ -30,7 +30,7 @@ def parse_filler(text: str) -> Filler:
     return parse_rule("a layer's", text)
 
 
-EMBEDDING = "normal(std=0.02)"
+EMBEDDING_RULE = "normal(std=0.02)"
 
 
 def _recurrent(layer: Any) -> dict[str, str]:
@@ -56,7 +56,7 @@ def _weight_rule(weight: str) -> Callable[[Any], dict[str, str]]:
     return lambda _layer: {"weight": weight, "bias": "zeros"}
 
 
-_matrix, _norm, _embedding = _weight_rule("kaiming_normal"), _weight_rule("ones"), _weight_rule(EMBEDDING)
+_matrix, _norm, _embedding = _weight_rule("kaiming_normal"), _weight_rule("ones"), _weight_rule(EMBEDDING_RULE)
 
 _LAYERS: Mapping[str, Callable[[Any], dict[str, str]]] = {
     f"{kind.__module__}.{kind.__qualname__}": rules

@@ -23,7 +23,7 @@ from fastkaiming.initializers._model import (
 )
 from fastkaiming.rng import Rng
 from fastkaiming.torch import _tensors
-from fastkaiming.torch._layers import EMBEDDING, NormFiller, Rule, padding_rows, parse_filler, standard_rules
+from fastkaiming.torch._layers import EMBEDDING_RULE, NormFiller, Rule, padding_rows, parse_filler, standard_rules
 from fastkaiming.torch._tensors import Region
 
 
@@ -125,7 +125,7 @@ def init_module_(
     jobs.sort(key=lambda job: isinstance(job.filler, NormFiller))  # norms are computed after the directions are filled
     first_of = {name: first for first, all_names in names.items() for name in all_names}
     padding = [(first_of[name], row) for name, row in padding_rows(module) if name in first_of]
-    rows = [(regions[name], row) for name, row in padding if chosen[name].filler is parse_filler(EMBEDDING)]
+    rows = [(regions[name], row) for name, row in padding if chosen[name].filler is parse_filler(EMBEDDING_RULE)]
     try:
         with torch.no_grad():
             seed = _tensors.seed_from_generator(rng) if isinstance(rng, torch.Generator) else rng
@@ -208,7 +208,7 @@ def _choose_rule(
     rules = [rule for rule in map(layer_rules.__getitem__, names) if rule is not None]
     if not rules:
         raise ValueError(f"parameter {names[0]!r} of a parametrization must have a rule in rules, got none")
-    return next((rule for rule in rules if rule.filler is parse_filler(EMBEDDING)), rules[0])
+    return next((rule for rule in rules if rule.filler is parse_filler(EMBEDDING_RULE)), rules[0])
 
 
 def _check_fans(chosen: Mapping[str, Rule], parameters: Mapping[str, torch.Tensor]) -> None:

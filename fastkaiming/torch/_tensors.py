@@ -29,7 +29,7 @@ _dispatch_modes = torch._C._len_torch_dispatch_stack
 _function_modes = torch._C._len_torch_function_stack
 _is_tracing = torch._C._is_tracing
 
-_thread = threading.local()
+_thread_local = threading.local()
 
 
 class Region(NamedTuple):
@@ -96,9 +96,9 @@ def _memory(tensor: torch.Tensor) -> NDArray[Any] | None:
 def seed_from_generator(generator: torch.Generator | None) -> int:
     """Return a seed of 64 bits from a generator, or from torch's default generator if it is None."""
     try:
-        randomize, bits = _thread.seed
+        randomize, bits = _thread_local.seed
     except AttributeError:
-        randomize, bits = _thread.seed = _seed_tensor()
+        randomize, bits = _thread_local.seed = _seed_tensor()
     if generator is None:
         randomize(-(2**63), None)  # passing generator= takes a tenth of the time of the call
     else:

@@ -160,12 +160,13 @@ def test_share_of_this_runs_store_bandwidth() -> None:
 
 
 @pytest.mark.parametrize(
-    ("streams", "limits"), [(True, {"memset", "plain stores", "streaming stores"}), (False, {"memset", "plain stores"})]
+    ("has_streaming_stores", "limits"),
+    [(True, {"memset", "plain stores", "streaming stores"}), (False, {"memset", "plain stores"})],
 )
 def test_streaming_stores_are_measured_if_supported(
-    streams: bool, limits: set[str], monkeypatch: pytest.MonkeyPatch
+    has_streaming_stores: bool, limits: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_core, "streams", lambda: streams)
+    monkeypatch.setattr(_core, "has_streaming_stores", lambda: has_streaming_stores)
     shares = [row for row in targets.cases(targets.QUICK) if row.figure is figures.SHARE]
     assert len(shares) == 10
     assert all({other.name for other in row.others} == limits for row in shares)

@@ -194,7 +194,7 @@ static fill_case parse(const char *line) {
 typedef struct {
     size_t start;
     int spacing;
-    int swapped;
+    int byte_swapped;
     fk_store store;
 } layout;
 
@@ -231,7 +231,7 @@ static void fill(const fill_case *c, const layout *w, int threads, unsigned char
     plan.out = memory + LINE + w->start + (w->spacing < 0 ? (c->count - 1) * (uint64_t)-stride : 0);
     plan.axes = &axis;
     plan.axis_count = 1;
-    plan.swapped = w->swapped;
+    plan.byte_swapped = w->byte_swapped;
     plan.store = w->store;
     memset(memory, GUARD_BYTE, memory_bytes(c, w));
     if (fk_fill(&plan, 1, threads, NULL, NULL) != FK_OK) stop("the fill failed", c->text);
@@ -243,7 +243,7 @@ static int move_elements(const fill_case *c, const layout *w, unsigned char *mem
     for (uint64_t i = 0; i < c->count; i++) {
         const uint64_t place = w->spacing < 0 ? c->count - 1 - i : i;
         unsigned char *from = memory + LINE + w->start + place * c->size * distance(w);
-        for (size_t k = 0; k < c->size; k++) elements[i * c->size + (w->swapped ? c->size - 1 - k : k)] = from[k];
+        for (size_t k = 0; k < c->size; k++) elements[i * c->size + (w->byte_swapped ? c->size - 1 - k : k)] = from[k];
         memset(from, GUARD_BYTE, c->size);
     }
     return memory[0] == GUARD_BYTE && !memcmp(memory, memory + 1, memory_bytes(c, w) - 1);

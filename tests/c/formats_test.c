@@ -23,7 +23,7 @@ enum { AT_A_TIME = 4096 };
 static const struct format {
     int bits, significand,
         smallest; /* total bits; bits of the significand of a normal number; exponent of the smallest positive number */
-    double greatest;
+    double largest;
 } FORMATS[FK_FORMATS] = {
     [FK_FLOAT16] = {16, 11, -24, 65504},
     [FK_BFLOAT16] = {16, 8, -133, 0x1.FEp127},
@@ -94,7 +94,7 @@ static void consider(trial *t, float magnitude) {
 }
 
 static void look_at_all(trial *t, uint32_t stride) {
-    const uint32_t last = bits_of((float)t->format->greatest);
+    const uint32_t last = bits_of((float)t->format->largest);
     for (uint64_t bits = 0; bits <= last; bits += stride) { consider(t, number_of((uint32_t)bits)); }
 }
 
@@ -103,8 +103,8 @@ static void look_at_all(trial *t, uint32_t stride) {
 static void look_at_ties(trial *t) {
     const struct format *format = t->format;
     const uint32_t end = UINT32_C(1) << format->significand;
-    for (int q = format->smallest; ldexp(end / 2, q) <= format->greatest; q++) {
-        for (uint32_t n = q == format->smallest ? 0 : end / 2; n < end && ldexp(n + 1, q) <= format->greatest; n++) {
+    for (int q = format->smallest; ldexp(end / 2, q) <= format->largest; q++) {
+        for (uint32_t n = q == format->smallest ? 0 : end / 2; n < end && ldexp(n + 1, q) <= format->largest; n++) {
             const uint32_t tie = bits_of((float)ldexp(n + 0.5, q));
             for (uint32_t bits = tie - 1; bits != tie + 2; bits++) { consider(t, number_of(bits)); }
         }

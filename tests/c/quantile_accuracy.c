@@ -86,11 +86,11 @@ static double rough_quantile(double t, double v) {
 
 /* t = Phi(z) - 1/2 and the tail probability v of a word. In single precision, the parameters are those of 3 t. */
 static void probabilities(uint64_t word, int bits, long double *t, long double *v) {
-    const int64_t centred = signed_word(word ^ (UINT64_C(1) << (bits - 1)), bits);
-    const int lower = centred < 0, factor = single ? 3 : 1;
+    const int64_t centered = signed_word(word ^ (UINT64_C(1) << (bits - 1)), bits);
+    const int lower = centered < 0, factor = single ? 3 : 1;
     const double sign = lower ? params.lower_slope : params.upper_slope;
     const long double intercept = lower ? exactly.lower_intercept : exactly.upper_intercept;
-    *t = (exactly.intercept + (long double)centred * exactly.slope) / factor;
+    *t = (exactly.intercept + (long double)centered * exactly.slope) / factor;
     *v = intercept +
          copysignl(exactly.slope / factor, (long double)sign) * (long double)(lower ? word : low_bits(bits) - word);
 }

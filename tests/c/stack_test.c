@@ -60,7 +60,7 @@ static const struct layout {
     uint64_t rows, columns;
     int64_t row_stride, column_stride;
     size_t misaligned; /* bytes */
-    int swapped;
+    int byte_swapped;
     fk_store store;
     uint64_t first;
 } LAYOUTS[] = {
@@ -109,7 +109,7 @@ static void measure(fk_operation operation, fk_format format, const struct layou
                            .upper_slope = 1e-20,
                            .upper_intercept = tail},
                 .format = format,
-                .swapped = layout->swapped,
+                .byte_swapped = layout->byte_swapped,
                 .store = layout->store,
             },
         .threads = threads,

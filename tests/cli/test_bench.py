@@ -112,7 +112,7 @@ def fake_times(monkeypatch: pytest.MonkeyPatch, *durations: float) -> None:
     instants = iter([instant for start, duration in enumerate(durations) for instant in (start, start + duration)])
     monkeypatch.setattr(bench, "time", SimpleNamespace(perf_counter=lambda: next(instants)))
     monkeypatch.setattr(bench, "NUMPY_SAMPLE", 500_000)
-    monkeypatch.setattr(_core, "streams", lambda: True)
+    monkeypatch.setattr(_core, "has_streaming_stores", lambda: True)
 
 
 # The durations for 8 MB. In newly allocated memory, NumPy fills a quarter in 32 ms, the memsets reach 0.5 and 4 GB/s,
@@ -231,8 +231,8 @@ def test_affordable_weights_fit_into_nine_tenths_of_memory(elements: int, availa
 @pytest.mark.parametrize(
     ("elements", "shape"), [(1, (1, 1)), (13, (1, 13)), (36, (6, 6)), (10**9, (31250, 32000)), (999_983, (1, 999_983))]
 )
-def test_matrix_is_as_close_to_a_square_as_possible(elements: int, shape: tuple[int, int]) -> None:
-    assert bench.matrix(elements) == shape
+def test_matrix_shape_is_as_close_to_a_square_as_possible(elements: int, shape: tuple[int, int]) -> None:
+    assert bench.matrix_shape(elements) == shape
 
 
 def weights_with_moments_off(mean_off: float, std_off: float) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:

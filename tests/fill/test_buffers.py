@@ -70,10 +70,10 @@ def layouts(draw: st.DrawFn) -> tuple[list[int], list[int], list[int], list[bool
 @every_dtype
 @given(layout=layouts(), threads=st.sampled_from([1, 2, 3]))
 def test_any_memory_layout_is_filled(isa: str, dtype: Any, layout: Any, threads: int) -> None:
-    sizes, order, steps, is_reversed, offset, swapped = layout
+    sizes, order, steps, is_reversed, offset, byte_swapped = layout
     allocated = [sizes[axis] * steps[axis] for axis in order]  # the outermost axis in memory is first
     memory = guarded(offset + math.prod(allocated) * dtype.itemsize + 64)
-    in_memory = np.ndarray(allocated, dtype.newbyteorder() if swapped else dtype, memory, offset)
+    in_memory = np.ndarray(allocated, dtype.newbyteorder() if byte_swapped else dtype, memory, offset)
     stepped: Any = (..., *(slice(None, None, steps[axis]) for axis in order))
     backwards: Any = (..., *(slice(None, None, -1 if turn else 1) for turn in is_reversed))
     out = in_memory[stepped].transpose(np.argsort(order))[backwards]
@@ -102,13 +102,13 @@ LARGE: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
 
 @every_dtype
 @pytest.mark.parametrize("view", LARGE.values(), ids=LARGE)
-@pytest.mark.parametrize("swapped", [False, True], ids=["", "swapped"])
+@pytest.mark.parametrize("byte_swapped", [False, True], ids=["", "byte-swapped"])
 @pytest.mark.parametrize("offset", [0, 1], ids=["", "unaligned"])
 def test_large_memory_layouts_are_filled(
-    dtype: Any, view: Callable[[NDArray[Any]], NDArray[Any]], swapped: bool, offset: int
+    dtype: Any, view: Callable[[NDArray[Any]], NDArray[Any]], byte_swapped: bool, offset: int
 ) -> None:
     memory = guarded(offset + 1400 * 1023 * dtype.itemsize + 64)
-    out = view(np.ndarray((1400, 1023), dtype.newbyteorder() if swapped else dtype, memory, offset))
+    out = view(np.ndarray((1400, 1023), dtype.newbyteorder() if byte_swapped else dtype, memory, offset))
     check(memory, out, threads=2)
 
 

@@ -53,7 +53,7 @@ def test_documented_numbers_are_those_of_the_format(name: str) -> None:
     with np.errstate(invalid="ignore"):  # signaling NaN
         read = bits.view(dtype).astype(np.float64)
     assert sorted({*read[np.isfinite(read)].tolist()}) == numbers(storage)
-    assert numbers(storage)[-1] == storage.greatest
+    assert numbers(storage)[-1] == storage.largest
     assert min(number for number in numbers(storage) if number > 0) == 2.0**storage.smallest
 
 
@@ -95,7 +95,7 @@ def test_every_float32_in_range_is_rounded_exactly(rounding: Path, stride: int) 
         question = f"{getattr(_core, name.upper())} {stride}"
         (answer,) = answers(rounding, [question])
         looked_at, wrong = map(int, answer.split()[:2])
-        magnitudes = int(np.float32(storage.greatest).view(np.uint32)) + 1
+        magnitudes = int(np.float32(storage.largest).view(np.uint32)) + 1
         assert wrong == 0, f"{question}: {answer}"
         assert looked_at >= 2 * (magnitudes // stride + 3 * sum(number > 0 for number in numbers(storage)))
 
@@ -176,9 +176,9 @@ def without_bounds(values: NDArray[Any], uniform: fk.Uniform, storage: Format) -
 
 def ends(storage: Format) -> st.SearchStrategy[float]:
     """Return a strategy for numbers of the format, numbers between them, and numbers next to 0."""
-    most = min(storage.greatest, 2.0**100)
+    most = min(storage.largest, 2.0**100)
     inner = st.sampled_from([number for number in numbers(storage) if abs(number) <= most])
-    return inner | st.floats(-most, most, width=32) | st.floats(-8, 8).map(lambda x: x * storage.least_scale)
+    return inner | st.floats(-most, most, width=32) | st.floats(-8, 8).map(lambda x: x * storage.min_scale)
 
 
 @narrow
@@ -213,8 +213,8 @@ def test_bound_within_half_a_step_of_0_is_positive_0(name: str) -> None:
     """It is not -0, because the instruction sets differ in the minimum and maximum of -0 and 0."""
     storage = dtypes.format_of_dtype(DTYPES[name])
     assert storage is not None
-    params = kernel_params.kernel_params(fk.Uniform(-storage.smallest / 4, 1), storage)
-    _, _, low, _ = params.numbers
+    call = kernel_params.kernel_params(fk.Uniform(-storage.smallest / 4, 1), storage)
+    _, _, low, _ = call.params
     assert math.copysign(1, low) == 1
     assert low == 0
 
@@ -224,7 +224,7 @@ def test_bound_within_half_a_step_of_0_is_positive_0(name: str) -> None:
 def test_round_up_and_round_down_return_the_neighbours(name: str, data: st.DataObject) -> None:
     storage, all_numbers = dtypes.format_of_dtype(DTYPES[name]), numbers(FORMATS[name])
     assert storage is not None
-    most = storage.greatest
+    most = storage.largest
     value = data.draw(st.floats(-most, most) | st.sampled_from(all_numbers))
     above = all_numbers[bisect_left(all_numbers, value)]
     below = all_numbers[bisect_left(all_numbers, value) - (above != value)]
@@ -235,11 +235,11 @@ def test_round_up_and_round_down_return_the_neighbours(name: str, data: st.DataO
 def test_format_properties_match_the_documentation(name: str) -> None:
     storage, page = dtypes.format_of_dtype(DTYPES[name]), FORMATS[name]
     assert storage is not None
-    assert (storage.bits, storage.smallest, storage.greatest, storage.least_scale) == (
+    assert (storage.significand_bits, storage.smallest, storage.largest, storage.min_scale) == (
         page.significand,
         2.0**page.smallest,
-        page.greatest,
-        page.least_scale,
+        page.largest,
+        page.min_scale,
     )
 
 
@@ -311,7 +311,7 @@ def test_distribution_that_does_not_fit_the_format_raises(name: str, distributio
 @narrow
 def test_extreme_parameters_of_a_format_give_finite_values(name: str) -> None:
     storage = FORMATS[name]
-    least, limit = storage.least_scale, storage.greatest
+    least, limit = storage.min_scale, storage.largest
     most = float(np.nextafter(np.float32(limit / 9.5), np.float32(0)))
     spread = (fk.Normal(0, most), fk.Normal(0, least), fk.Uniform(-limit, limit), fk.Uniform(-4 * least, 4 * least))
     for distribution in spread:

@@ -151,7 +151,7 @@ static void take_distribution(input *in, fill_case *c) {
     plan->params = params_of(plan->operation);
     plan->key = edge(in, UINT64_MAX);
     plan->stream = edge(in, UINT64_MAX);
-    plan->swapped = (int)below(in, 2);
+    plan->byte_swapped = (int)below(in, 2);
     plan->store = (fk_store)below(in, FK_STORE_STREAMING + 1);
     c->width = fk_stored_bytes(plan->operation, plan->format);
 }

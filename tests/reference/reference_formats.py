@@ -23,8 +23,8 @@ class Format:
     bits: int
     significand: int  # the number of its bits, with the hidden bit
     smallest: int  # the exponent of the smallest number above 0
-    greatest: float
-    least_scale: float
+    largest: float
+    min_scale: float
 
     @property
     def word(self) -> type[np.unsignedinteger[Any]]:
@@ -63,9 +63,9 @@ def numbers(of: Format) -> list[float]:
     steps = 2 ** (of.significand - 1)
     above_0: list[float] = []
     exponent = of.smallest
-    while not above_0 or above_0[-1] < of.greatest:
+    while not above_0 or above_0[-1] < of.largest:
         first = steps if exponent > of.smallest else 1
-        above_0 += [math.ldexp(n, exponent) for n in range(first, 2 * steps) if math.ldexp(n, exponent) <= of.greatest]
+        above_0 += [math.ldexp(n, exponent) for n in range(first, 2 * steps) if math.ldexp(n, exponent) <= of.largest]
         exponent += 1
     return [*(-number for number in reversed(above_0)), 0.0, *above_0]
 
@@ -109,15 +109,15 @@ def frozen_narrow_fills() -> Iterator[NarrowFill]:
     bound = math.sqrt(3) * std
     edge = Place(key=0xDECADE0FC0FFEE, stream=11, first=5, count=3001)
     for name, storage in FORMATS.items():
-        least, greatest = storage.least_scale, storage.greatest
+        least, largest = storage.min_scale, storage.largest
         kaiming = {
             "normal": normal_parameters(0, std, np.float32),
             "uniform": narrow_uniform_parameters(-bound, bound, storage),
         }
-        moments = [(0, 1), (0.5, 0.02), (-3, 7), (0, least), (0, 100 * least), (0, greatest / 10), (0.3, 0), (0, 0)]
-        # Ends that the format has, and ends between its numbers: around 0, on one side of it, next to its greatest.
+        moments = [(0, 1), (0.5, 0.02), (-3, 7), (0, least), (0, 100 * least), (0, largest / 10), (0.3, 0), (0, 0)]
+        # Ends that the format has, and ends between its numbers: around 0, on one side of it, next to the largest.
         ends = [(0, 1), (-0.001, 2.5), (-0.3, -0.1), (-2 * least, 3 * least), (-0.3 * least, 30 * least)]
-        ends += [(-greatest, greatest), (0.3 * greatest, 0.7 * greatest), (0.3, 0.3)]
+        ends += [(-largest, largest), (0.3 * largest, 0.7 * largest), (0.3, 0.3)]
         edges = {
             "normal": [normal_parameters(mean, std, np.float32) for mean, std in moments],
             "uniform": [narrow_uniform_parameters(low, high, storage) for low, high in ends],

@@ -43,8 +43,8 @@ FK_INLINE void fk_cos_sin_f32(v_u32 b, v_f32 *cosine, v_f32 *sine) {
     const v_f32 z = vf_mul(w, w), z2 = vf_mul(z, z);
 
     const v_f32 s = vf_fma(z2, vf_set1(-0x1.2ddcecp-15f), vf_fma(z, vf_set1(0x1.46607ep-9f), vf_set1(-0x1.4abbcp-4f)));
-    const v_f32 beyond = vf_mul(w, vf_fma(z, s, vf_set1(-0x1.777a5cp-26f)));
-    *sine = vf_fma(w, vf_set1(0x1.921fb6p-1f), beyond);
+    const v_f32 correction = vf_mul(w, vf_fma(z, s, vf_set1(-0x1.777a5cp-26f)));
+    *sine = vf_fma(w, vf_set1(0x1.921fb6p-1f), correction);
 
     const v_f32 k01 = vf_fma(z, vf_set1(0x1.03c1aep-6f), vf_set1(-0x1.3bd3ccp-2f));
     const v_f32 k23 = vf_fma(z, vf_set1(0x1.d47d6p-19f), vf_set1(-0x1.55b146p-12f));
@@ -116,8 +116,8 @@ FK_INLINE void fk_cos_sin_f64(v_u64 w1, v_f64 *cosine, v_f64 *sine) {
     const v_f64 s23 = vd_fma(z, vd_set1(0x1.50783021c73abp-22), vd_set1(-0x1.32d2cce33a55fp-15));
     const v_f64 s45 = vd_fma(z, vd_set1(0x1.e40581d2bb095p-38), vd_set1(-0x1.e300abb1a0516p-30));
     const v_f64 s = vd_fma(z4, s45, vd_fma(z2, s23, s01));
-    const v_f64 beyond = vd_mul(w, vd_fma(z, s, vd_set1(0x1.1a62633145c07p-55)));
-    *sine = vd_fma(w, vd_set1(0x1.921fb54442d18p-1), beyond);
+    const v_f64 correction = vd_mul(w, vd_fma(z, s, vd_set1(0x1.1a62633145c07p-55)));
+    *sine = vd_fma(w, vd_set1(0x1.921fb54442d18p-1), correction);
 
     const v_f64 k01 = vd_fma(z, vd_set1(0x1.03c1f081b14eap-6), vd_set1(-0x1.3bd3cc9be45a5p-2));
     const v_f64 k23 = vd_fma(z, vd_set1(0x1.e1f4fbfe6feddp-19), vd_set1(-0x1.55d3c7dcb8acdp-12));

@@ -46,7 +46,7 @@ FK_ROUND_TO_FLOAT8(float8_e5m2, 2, 15)
 
 /* Store four vectors of single-precision values whose lanes are in the order of fk_counter_of_lane. Each vector
  * contains one of the four elements of its counters (fk_words_32). */
-FK_LARGE void fk_store_f32(fk_format format, char *out, const v_f32 value[4]) {
+FK_INLINE_UNLESS_SCALAR void fk_store_f32(fk_format format, char *out, const v_f32 value[4]) {
     v_u32 x[4];
     switch (format) {
     case FK_FLOAT16:
@@ -69,7 +69,7 @@ FK_LARGE void fk_store_f32(fk_format format, char *out, const v_f32 value[4]) {
 }
 
 /* The same, but values that are not rounded are in the order of fk_words_by_block. */
-FK_LARGE void fk_store_by_block_f32(fk_format format, char *out, const v_f32 value[4]) {
+FK_INLINE_UNLESS_SCALAR void fk_store_by_block_f32(fk_format format, char *out, const v_f32 value[4]) {
     if (format != FK_UNROUNDED) {
         fk_store_f32(format, out, value);
         return;

@@ -57,7 +57,7 @@ typedef struct {
 
 /* Compute the words from M0 * (low word of the block number) in each lane. The rounds of all groups are interleaved,
  * because those of a single group form one chain of dependent instructions. */
-FK_LARGE fk_words fk_philox(const fk_schedule *s, const v_u64 product[FK_GROUPS]) {
+FK_INLINE_UNLESS_SCALAR fk_words fk_philox(const fk_schedule *s, const v_u64 product[FK_GROUPS]) {
     const v_u64 m0 = vq_set1(FK_PHILOX_M0), m1 = vq_set1(FK_PHILOX_M1);
     enum { LAST = FK_PHILOX_ROUNDS - 1 };
     v_u64 x[4][FK_GROUPS];

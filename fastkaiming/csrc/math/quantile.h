@@ -51,11 +51,11 @@ FK_INLINE v_f32 fk_quantile_f32(v_f32 t, v_f32 v, v_u32 negative, int regions) {
     const v_f32 u23 = vf_fma(r, vf_set1(-0x1.ec93eep-11f), vf_set1(-0x1.348852p-2f));
     const v_f32 v01 = vf_fma(r, vf_set1(0x1.419294p+1f), vf_set1(1.0f));
     const v_f32 v23 = vf_fma(r, vf_set1(0x1.f2d7ecp-5f), vf_set1(0x1.0848acp+0f));
-    const v_f32 beyond_central = vf_sub(v, vf_set1(FK_CENTRAL_F32)); /* negative in the tails */
-    const v_f32 numerator = vf_by_sign(beyond_central, vf_fma(r2, u23, u01), n);
-    const v_f32 quotient = vf_div(numerator, vf_by_sign(beyond_central, vf_fma(r2, v23, v01), m));
-    const v_f32 beyond = vf_flip_sign(vf_add(r, quotient), negative);
-    return vf_by_sign(beyond_central, beyond, vf_fma(t, quotient, t));
+    const v_f32 tail_sign = vf_sub(v, vf_set1(FK_CENTRAL_F32)); /* negative in the tails */
+    const v_f32 numerator = vf_by_sign(tail_sign, vf_fma(r2, u23, u01), n);
+    const v_f32 quotient = vf_div(numerator, vf_by_sign(tail_sign, vf_fma(r2, v23, v01), m));
+    const v_f32 tail_z = vf_flip_sign(vf_add(r, quotient), negative);
+    return vf_by_sign(tail_sign, tail_z, vf_fma(t, quotient, t));
 }
 
 FK_INLINE v_f32 fk_value_f32(const fk_params *params, v_f32 z) {
@@ -65,10 +65,10 @@ FK_INLINE v_f32 fk_value_f32(const fk_params *params, v_f32 z) {
 
 /* Return t, computed from the distance of the word from the middle word. The slope is the sum of two floats: for some
  * bounds, rounding it to one float would be the largest error of z. */
-FK_INLINE v_f32 fk_central_t_f32(const fk_params *params, v_f32 centred) {
+FK_INLINE v_f32 fk_central_t_f32(const fk_params *params, v_f32 centered) {
     const float slope = (float)params->slope, rest = (float)(params->slope - (double)slope);
-    const v_f32 low_part = vf_fma(centred, vf_set1(rest), vf_set1((float)params->intercept));
-    return vf_fma(centred, vf_set1(slope), low_part);
+    const v_f32 low_part = vf_fma(centered, vf_set1(rest), vf_set1((float)params->intercept));
+    return vf_fma(centered, vf_set1(slope), low_part);
 }
 
 /* Transform a word into a value of the normal distribution between bounds that are symmetric about its mean.
@@ -76,12 +76,12 @@ FK_INLINE v_f32 fk_central_t_f32(const fk_params *params, v_f32 centred) {
  * Range: all words; parameters computed by _normal_cdf.py, with the same slope and intercept at both ends, and the
  * result of fk_regions_f32 for them. Result: in [low, high]. Max error: the error of z plus half an ulp for the last
  * rounding. */
-FK_LARGE v_f32 fk_truncated_f32(const fk_params *params, v_u32 word, int regions) {
-    const v_u32 centred = vw_xor(word, vw_set1(0x80000000u)), distance = vw_xor(word, vw_sar(word, 31));
-    const v_f32 t = fk_central_t_f32(params, vf_from_i32(centred));
+FK_INLINE_UNLESS_SCALAR v_f32 fk_truncated_f32(const fk_params *params, v_u32 word, int regions) {
+    const v_u32 centered = vw_xor(word, vw_set1(0x80000000u)), distance = vw_xor(word, vw_sar(word, 31));
+    const v_f32 t = fk_central_t_f32(params, vf_from_i32(centered));
     const v_f32 v =
         vf_fma(vf_from_i32(distance), vf_set1((float)params->lower_slope), vf_set1((float)params->lower_intercept));
-    return fk_value_f32(params, fk_quantile_f32(t, v, centred, regions));
+    return fk_value_f32(params, fk_quantile_f32(t, v, centered, regions));
 }
 
 /* Double precision: PPND16 of M. J. Wichura, "Algorithm AS 241: the percentage points of the normal distribution",
@@ -120,13 +120,14 @@ FK_INLINE int fk_regions_f64(const fk_params *params) {
     return least >= FK_CENTRAL_F64 ? 1 : least >= FK_FAR_TAIL_F64 ? 2 : 3;
 }
 
-FK_INLINE v_f64 fk_of_region(const double of_each[4], v_u64 region, int regions) {
-    if (regions == 1) { return vd_set1(of_each[0]); }
-    return regions == 2 ? vd_lookup2(of_each, region) : vd_lookup4(of_each, region);
+FK_INLINE v_f64 fk_select_by_region(const double values[4], v_u64 region, int regions) {
+    if (regions == 1) { return vd_set1(values[0]); }
+    return regions == 2 ? vd_lookup2(values, region) : vd_lookup4(values, region);
 }
 
 FK_INLINE v_f64 fk_as241_linear(const double coefficients[2][4], v_u64 region, v_f64 x, int regions) {
-    return vd_fma(x, fk_of_region(coefficients[1], region, regions), fk_of_region(coefficients[0], region, regions));
+    return vd_fma(x, fk_select_by_region(coefficients[1], region, regions),
+                  fk_select_by_region(coefficients[0], region, regions));
 }
 
 /* A polynomial of degree 7 by Estrin's scheme, with the coefficients of each lane's region. */
@@ -157,11 +158,11 @@ FK_INLINE v_f64 fk_quantile_f64(v_f64 t, v_f64 v, int regions) {
     v_u64 region = vq_set1(0);
     v_f64 x = vd_fnma(t, t, vd_set1(0x1.71eb851eb851fp-3)), factor = t;
     if (regions > 1) {
-        const v_f64 r = fk_tail_radius_f64(v), beyond_central = vd_sub(v, vd_set1(FK_CENTRAL_F64));
-        region = vq_top_bit(vd_to_bits(beyond_central));
+        const v_f64 r = fk_tail_radius_f64(v), tail_sign = vd_sub(v, vd_set1(FK_CENTRAL_F64));
+        region = vq_top_bit(vd_to_bits(tail_sign));
         if (regions > 2) { region = vq_add(region, vq_top_bit(vd_to_bits(vd_sub(vd_set1(5.0), r)))); }
-        x = vd_by_sign(beyond_central, vd_sub(r, fk_of_region(fk_as241_shift, region, regions)), x);
-        factor = vd_by_sign(beyond_central, vd_flip_sign(vd_set1(1.0), vd_to_bits(t)), t);
+        x = vd_by_sign(tail_sign, vd_sub(r, fk_select_by_region(fk_as241_shift, region, regions)), x);
+        factor = vd_by_sign(tail_sign, vd_flip_sign(vd_set1(1.0), vd_to_bits(t)), t);
     }
     return vd_div(vd_mul(factor, fk_as241(fk_as241_numerator, region, x, regions)),
                   fk_as241(fk_as241_denominator, region, x, regions));
@@ -172,12 +173,12 @@ FK_INLINE v_f64 fk_quantile_f64(v_f64 t, v_f64 v, int regions) {
  * Range: all words; parameters computed by _normal_cdf.py, and the result of fk_regions_f64 for them. Result: in [low,
  * high]. Max error: the error of z plus half an ulp for the last rounding. If the bounds are not symmetric about the
  * mean, z has an additional absolute error of about 2^-53, which is relevant only near 0. */
-FK_LARGE v_f64 fk_truncated_f64(const fk_params *params, v_u64 word, int regions) {
-    const v_f64 centred = vd_from_i64(vq_xor(word, vq_set1(UINT64_C(1) << 63)));
+FK_INLINE_UNLESS_SCALAR v_f64 fk_truncated_f64(const fk_params *params, v_u64 word, int regions) {
+    const v_f64 centered = vd_from_i64(vq_xor(word, vq_set1(UINT64_C(1) << 63)));
     const v_f64 from_end = vd_from_i64(vq_xor(word, vq_sign(word))); /* word or 2^64 - 1 - word */
-    const v_f64 slope = vd_by_sign(centred, vd_set1(params->lower_slope), vd_set1(params->upper_slope));
-    const v_f64 intercept = vd_by_sign(centred, vd_set1(params->lower_intercept), vd_set1(params->upper_intercept));
-    const v_f64 t = vd_fma(centred, vd_set1(params->slope), vd_set1(params->intercept));
+    const v_f64 slope = vd_by_sign(centered, vd_set1(params->lower_slope), vd_set1(params->upper_slope));
+    const v_f64 intercept = vd_by_sign(centered, vd_set1(params->lower_intercept), vd_set1(params->upper_intercept));
+    const v_f64 t = vd_fma(centered, vd_set1(params->slope), vd_set1(params->intercept));
     const v_f64 z = fk_quantile_f64(t, vd_fma(from_end, slope, intercept), regions);
     const v_f64 value = vd_fma(vd_set1(params->scale), z, vd_set1(params->center));
     return vd_max(vd_min(value, vd_set1(params->high)), vd_set1(params->low));

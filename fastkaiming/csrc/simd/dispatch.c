@@ -78,7 +78,7 @@ int fk_cpu_prefers_ifma(const fk_cpu *cpu) { return fk_cpu_runs_avx512ifma(cpu) 
 int fk_cpu_prefers_streaming(const fk_cpu *cpu) { return !is_amd(cpu); }
 
 static int prefers_ifma(void) { return fk_cpu_prefers_ifma(&this_machine); }
-static int only_runs_ifma(void) { return fk_cpu_runs_avx512ifma(&this_machine) && !prefers_ifma(); }
+static int runs_but_does_not_prefer_ifma(void) { return fk_cpu_runs_avx512ifma(&this_machine) && !prefers_ifma(); }
 static int runs_avx512(void) { return fk_cpu_runs_avx512(&this_machine); }
 static int runs_avx2(void) { return fk_cpu_runs_avx2(&this_machine); }
 
@@ -105,8 +105,10 @@ static const struct {
     int (*runs_here)(void);
 } compiled_in[] = {
 #if defined(__x86_64__)
-    {&fk_kernels_avx512ifma, prefers_ifma},   {&fk_kernels_avx512, runs_avx512},
-    {&fk_kernels_avx512ifma, only_runs_ifma}, {&fk_kernels_avx2, runs_avx2},
+    {&fk_kernels_avx512ifma, prefers_ifma},
+    {&fk_kernels_avx512, runs_avx512},
+    {&fk_kernels_avx512ifma, runs_but_does_not_prefer_ifma},
+    {&fk_kernels_avx2, runs_avx2},
 #elif defined(__aarch64__)
     {&fk_kernels_neon, runs_always}, /* Advanced SIMD is part of the base architecture */
 #endif

@@ -7,7 +7,7 @@
 
 #define FK_W64 8
 #define FK_GROUPS 4
-#define FK_LARGE FK_INLINE
+#define FK_INLINE_UNLESS_SCALAR FK_INLINE
 
 typedef __m512i v_u64;
 typedef __m512i v_u32;

@@ -8,7 +8,7 @@
 
 #define FK_W64 2
 #define FK_GROUPS 4
-#define FK_LARGE FK_INLINE
+#define FK_INLINE_UNLESS_SCALAR FK_INLINE
 
 typedef uint64x2_t v_u64;
 typedef uint32x4_t v_u32;

@@ -25,7 +25,7 @@
 #define FK_W32 (2 * FK_W64)
 
 /* The linkage of long transforms, which would take a minute to compile if they were inlined lane by lane. */
-#define FK_LARGE static __attribute__((noinline, unused))
+#define FK_INLINE_UNLESS_SCALAR static __attribute__((noinline, unused))
 
 typedef struct { uint64_t lane[FK_W64]; } v_u64;
 typedef struct { uint32_t lane[FK_W32]; } v_u32;

@@ -23,7 +23,7 @@ typedef struct {
     worker_threads *workers;
     _Atomic uint64_t next_slice;
     _Atomic uint64_t done;
-    atomic_int numbered; /* worker threads that have a number */
+    atomic_int next_worker; /* the number of the next worker thread; the calling thread has number 0 */
     atomic_int stopped;
 } loop;
 
@@ -51,7 +51,7 @@ static int run_next_slice(loop *l, int worker) {
 
 static void run_slices(void *argument) {
     loop *l = argument;
-    const int worker = 1 + atomic_fetch_add_explicit(&l->numbered, 1, memory_order_relaxed);
+    const int worker = atomic_fetch_add_explicit(&l->next_worker, 1, memory_order_relaxed);
     while (run_next_slice(l, worker)) {}
 }
 
@@ -97,6 +97,7 @@ int fk_parallel_for(uint64_t size, uint64_t grain, int threads, fk_body *body, v
         .watch = watch,
         .watch_context = watch_context,
         .workers = &workers,
+        .next_worker = 1,
     };
     start_workers(&workers, max_workers(l.slices, threads), run_slices, &l);
     /* The watcher might never return: when the Python interpreter exits, it ends the threads that request the GIL. */

@@ -51,8 +51,8 @@ typedef struct {
     void (*work)(void *argument);
     void *argument;
     int started;
-    pid_t process; /* the process whose threads the workers are */
-    int placed;    /* whether the workers started on a subset of the usable CPUs */
+    pid_t process;         /* the process whose threads the workers are */
+    int avoids_caller_cpu; /* whether the workers started on a subset of the usable CPUs */
     cpus usable;
     pthread_t *workers; /* not on the caller's stack, which may be too small for so many */
 } worker_threads;
@@ -76,10 +76,10 @@ static void start_workers(worker_threads *w, int wanted, void (*work)(void *), v
     w->argument = argument;
     w->started = 0;
     w->process = wanted > 0 ? getpid() : 0;
-    w->placed = wanted > 0 && usable_cpus(&w->usable);
+    w->avoids_caller_cpu = wanted > 0 && usable_cpus(&w->usable);
     w->workers = wanted > 0 ? malloc((size_t)wanted * sizeof *w->workers) : NULL;
     if (w->workers == NULL || pthread_attr_init(&attributes) != 0) { return; }
-    if (w->placed) { avoid_caller_cpu(&attributes, &w->usable); }
+    if (w->avoids_caller_cpu) { avoid_caller_cpu(&attributes, &w->usable); }
     sigfillset(&others);
     for (size_t i = 0; i < sizeof fault_signals / sizeof *fault_signals; i++) { sigdelset(&others, fault_signals[i]); }
     pthread_sigmask(SIG_BLOCK, &others, &before);
@@ -101,7 +101,7 @@ static int workers_belong_to_parent(worker_threads *w) {
 static void join_workers(worker_threads *w) {
     for (int i = 0; i < w->started; i++) {
         /* A worker that still waits for a busy CPU would delay the return although no work is left. */
-        if (w->placed) { allow_every_cpu(w->workers[i], &w->usable); }
+        if (w->avoids_caller_cpu) { allow_every_cpu(w->workers[i], &w->usable); }
         pthread_join(w->workers[i], NULL);
     }
     free(w->workers);
