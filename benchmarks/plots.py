@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from grid import DRAWS, DTYPES, FASTKAIMING
 from machine import binary_size
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 from PIL import Image
 from results import STORE_BANDWIDTH
 
@@ -222,6 +222,7 @@ def draw_limit_panel(record: Record, series: Series, ax: Axes) -> None:
     ax.text(limit, -0.75, f"{limit:.3g}", ha="center", va="bottom", fontsize=FONT_SIZE - 2, color=GRAY)
     ax.set(xlim=(0, 1.25 * highest), ylim=(len(libraries) - 0.4, -0.7), yticks=range(len(libraries)))
     ax.set_yticklabels(libraries)
+    ax.xaxis.set_major_locator(MaxNLocator(2, prune="upper"))  # the panels are close to each other
     style_axes(ax)
 
 
