@@ -1,7 +1,7 @@
 """Keys, which select the random values of a fill, and generators of keys.
 
-A key is a 64-bit seed and a 64-bit stream number. It identifies a sequence of random words, and every element of a fill
-uses the words at its own index. A key has no state: it gives the same values every time.
+A key is a 64-bit seed and a 64-bit stream number. It identifies a sequence of random words (32-bit integers), and every
+element of a fill uses the words at its own index. A key has no state: it gives the same values every time.
 """
 
 import os
@@ -115,7 +115,8 @@ def _streams_from(stream: int) -> "count[int]":
     ``next`` of an ``itertools.count`` is atomic for other threads and for signal handlers, also in builds of Python
     without the GIL. A lock could deadlock in two cases: a forked process inherits it while another thread holds it, or
     a signal handler needs it while the interrupted code holds it. The numbers are shifted below 0, because
-    ``count`` stores a machine integer only below 2**63 - 1; there, it changes to a form that CPython 3.13 cannot print.
+    ``count`` stores a machine integer only below 2**63 - 1; from that number on, it uses a form that CPython 3.13
+    cannot print.
     """
     return count(stream - _FIRST_NAMED_STREAM)
 

@@ -51,7 +51,8 @@ def calculate_gain(nonlinearity: Nonlinearity, param: float | None = None) -> fl
     Returns
     -------
     float
-        The gain. For a callable, its relative error is at most 1e-10 or the precision of the callable's results.
+        The gain. For a callable, its relative error is at most 1e-10, or the relative error of the callable's results
+        if that is larger.
 
     Raises
     ------

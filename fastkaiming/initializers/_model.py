@@ -297,7 +297,10 @@ def unused_patterns(patterns: Iterable[str], chosen: Mapping[str, str | None]) -
 
 
 def warn_about_unused(unused: Sequence[str], names: Iterable[str]) -> None:
-    """Warn about rules that filled no array, and why. The warning is reported at the line that called the caller."""
+    """Warn about rules that filled no array, and give the reason.
+
+    The warning is reported at the line that called the caller.
+    """
     if not unused:
         return
     preceded = [pattern for pattern in unused if any(map(re.compile(translate(pattern)).match, names))]

@@ -12,9 +12,10 @@ from fastkaiming import _core
 
 
 def find_shared(arrays: Mapping[str, NDArray[Any]]) -> dict[str, str]:
-    """Return a mapping from each repeated name of the same memory to the name that sorts first.
+    """Return the shared names of a mapping of arrays.
 
-    Raise ValueError if two arrays overlap but are not the same.
+    If several names refer to the same memory, the result maps each of them, except the one that sorts first, to that
+    one. Raise ValueError if two arrays overlap but are not the same.
     """
     first_names: dict[str, str] = {}
     open_spans: list[tuple[int, str]] = []  # the ends and names of earlier arrays that end after the current start
