@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fastkaiming import _validation
-from fastkaiming.checkpoint import _parse
+from fastkaiming.checkpoint import _os_files, _parse
 from fastkaiming.checkpoint._dtypes import DTYPES, Dtype
 
 _LENGTH = struct.Struct("<Q")
@@ -55,7 +55,7 @@ def encode_header(tensors: Mapping[str, Entry], metadata: Mapping[str, str]) -> 
 
 def read_header(path: Path) -> Header:
     """Return the header of a file, after checking that every byte of the data belongs to exactly one tensor."""
-    _parse.check_regular_file(path)
+    _os_files.check_regular_file(path)
     with path.open("rb") as file:
         nbytes = file.seek(0, 2)
         file.seek(0)

@@ -12,6 +12,12 @@ from numpy.typing import NDArray
 _seek_lock = threading.Lock()
 
 
+def check_regular_file(path: Path) -> None:
+    """Raise ValueError if a path exists and is not a regular file, because devices and pipes may never end."""
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path}: it must be a regular file, got something else")
+
+
 def create(path: Path) -> int:
     """Create a file, open it for reading and writing, and return its descriptor; fail if it exists."""
     return os.open(path, _flags(os.O_RDWR | os.O_CREAT | os.O_EXCL), 0o666)

@@ -7,23 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from fastkaiming import _validation
+from fastkaiming.checkpoint import _os_files
 
 MAX_BYTES = 100_000_000  # the safetensors library rejects longer headers
 
 
 def read_document(path: Path) -> Any:
     """Return the content of a JSON or TOML file."""
-    check_regular_file(path)
+    _os_files.check_regular_file(path)
     nbytes = path.stat().st_size
     if nbytes > MAX_BYTES:
         raise ValueError(f"{path}: the file must have at most {MAX_BYTES:,} bytes, got {nbytes:,}")
     return parse(str(path), path.read_bytes(), is_toml=path.suffix == ".toml")
-
-
-def check_regular_file(path: Path) -> None:
-    """Raise ValueError if a path exists and is not a regular file, because devices and pipes may never end."""
-    if path.exists() and not path.is_file():
-        raise ValueError(f"{path}: it must be a regular file, got something else")
 
 
 def parse(origin: str, text: bytes, *, is_toml: bool = False) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 
 from fastkaiming import _validation
 from fastkaiming._fill.context import combined_progress, report_filled
-from fastkaiming.checkpoint import _file_writer, _parse, _plan, _sources, _verify
+from fastkaiming.checkpoint import _file_writer, _os_files, _plan, _sources, _verify
 from fastkaiming.checkpoint._file_writer import ReservedFile
 from fastkaiming.checkpoint._plan import File, Plan
 from fastkaiming.initializers._model import warn_about_unused
@@ -170,7 +170,7 @@ def _check_directory(directory: Path, plan: Plan, files: Sequence[File], resume:
     planned = {file.name: file for file in plan.files}
     to_write = {file.name for file in files}
     for path in sorted(directory.glob("*.safetensors")):
-        _parse.check_regular_file(path)
+        _os_files.check_regular_file(path)
         if path.name not in planned:
             raise FileExistsError(f"{path}: out_dir must not hold another checkpoint")
         if path.name in to_write and not resume:
@@ -185,12 +185,12 @@ def _check_directory(directory: Path, plan: Plan, files: Sequence[File], resume:
                 f"{path}: another run was killed here or is still running; resume=True (--resume) takes over"
             )
     index = directory / _sources.INDEX_NAME
-    _parse.check_regular_file(index)
+    _os_files.check_regular_file(index)
     if index.exists() and index.read_bytes() != plan.index:
         raise FileExistsError(f"{index}: out_dir must not hold another checkpoint")
     for companion in plan.recipe.companions:
         path = directory / companion.name
-        _parse.check_regular_file(path)
+        _os_files.check_regular_file(path)
         if path.exists() and path.read_bytes() != companion.read_bytes():
             raise FileExistsError(f"{path}: it must be the same as {companion}, which belongs to this checkpoint")
 
