@@ -121,6 +121,12 @@ def fill_(
     return fill(out, distribution_factory, factory_args, rng, global_shape, index, threads)
 
 
+def fill_part(out: NDArray[Any], distribution: Distribution, key: Key, offset: shards.ShardOffset) -> None:
+    """Fill an array that contains the elements of a larger one at this offset."""
+    rule, settings = _rule_and_settings(distribution)
+    fill(out, rule, settings, key, None, offset, None)
+
+
 def distribution_of(initializer: Callable[..., object], empty_part: NDArray[Any], **shard: Any) -> Distribution:
     """Return the distribution of an initializer, by a deferred fill of a part of the tensor that has no elements."""
     plans: list[_core.Plan] = []

@@ -28,6 +28,8 @@ def shard_offset(shape: tuple[int, ...], global_shape: Any, index: Any) -> Shard
     """Return the offset of a shard of this shape; for an array that is not a shard, the other arguments are None."""
     if global_shape is None and index is None:
         return WHOLE
+    if isinstance(index, ShardOffset):
+        return index
     if global_shape is None or index is None:
         given, missing = ("index", "global_shape") if global_shape is None else ("global_shape", "index")
         raise ValueError(f"global_shape and index must be given together, got {given} and no {missing}")

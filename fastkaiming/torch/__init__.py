@@ -34,6 +34,7 @@ from fastkaiming.torch._initializers import (
     xavier_uniform_,
 )
 from fastkaiming.torch._module import init_module_
+from fastkaiming.torch._reset import reset_module_
 from fastkaiming.torch._torch_names import (
     constant,
     dirac,
@@ -69,6 +70,7 @@ __all__ = [
     "ones_",
     "orthogonal",
     "orthogonal_",
+    "reset_module_",
     "sparse",
     "sparse_",
     "trunc_normal_",

@@ -23,6 +23,7 @@ from torch.overrides import handle_torch_function, has_torch_function_variadic
 
 from fastkaiming import _validation
 from fastkaiming.torch._initializers import RecordingTensor, make_try_fill, try_fill, try_fill_trunc_normal
+from fastkaiming.torch._named_writes import active_writes
 from fastkaiming.torch._tensors import is_fillable
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -260,6 +261,9 @@ def _make_trunc_normal(original: Any) -> Any:
 
     @wraps(original)
     def function(tensor: Any, *args: Any, **kwargs: Any) -> Any:
+        writes = active_writes.get()
+        if writes is not None and writes.write_trunc_normal(tensor, *args[:4]):
+            return tensor
         if is_compiling() or not _is_active() or not is_fillable(tensor):
             return original(tensor, *args, **kwargs)
         if not _is_recorded_by_autograd(tensor) and try_fill_trunc_normal(tensor, *args, **kwargs):

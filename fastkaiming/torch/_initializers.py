@@ -81,7 +81,7 @@ def try_fill(
         if type(tensor) in _tensors.PLAIN_TYPES:
             filled = _fill(tensor, record, args, generator, None, None, None) is not None
         else:
-            filled = _fill_dtensor(tensor, _recorded_distribution(record, tensor, args), generator)
+            filled = _fill_dtensor(tensor, recorded_distribution(record, tensor, args), generator)
     finally:  # an interrupted fill has already written a part of the tensor
         if filled:
             _increment_version((tensor,))
@@ -110,7 +110,7 @@ def _bind_keywords(record: Function, names: tuple[str, ...]) -> Function:
     return record_positional
 
 
-def _recorded_distribution(record: Function, tensor: torch.Tensor, args: tuple[Any, ...]) -> Distribution | None:
+def recorded_distribution(record: Function, tensor: torch.Tensor, args: tuple[Any, ...]) -> Distribution | None:
     """Return the distribution that a tensor is to be filled from, or None if torch has to fill it."""
     if tensor.dtype not in _tensors.DTYPES or tensor.is_nested:
         return None
@@ -142,7 +142,7 @@ def _prepare(
 ) -> tuple[NDArray[Any] | None, _core.Template | None]:
     """Return the memory of a tensor and the template of its fill, or None for both if torch has to fill it."""
     regions = _tensors.memory_regions(tensor)
-    distribution = None if regions is None else _recorded_distribution(record, tensor, args)
+    distribution = None if regions is None else recorded_distribution(record, tensor, args)
     if regions is None or distribution is None:
         return None, None
     memory = regions[0].memory
@@ -253,7 +253,7 @@ def try_fill_trunc_normal(
     if (
         _has_distant_mean(*numbers)
         and _tensors.memory_regions(tensor) is not None
-        and _recorded_distribution(RecordingTensor.trunc_normal_, tensor, numbers)
+        and recorded_distribution(RecordingTensor.trunc_normal_, tensor, numbers)
     ):
         warnings.warn(
             "mean is more than 2 std from [a, b] in nn.init.trunc_normal_. "

@@ -165,6 +165,65 @@ def fsdp_and_tensor_parallelism(ranks: int) -> None:
     assert torch.equal(net.up.weight.full_tensor(), fk_torch.normal_(torch.empty(22, 12)))
 
 
+class Gates(nn.Module):
+    """A layer that initializes parts of its parameters differently, in the ways that published layers do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gates = nn.Parameter(torch.empty(4 * 6, 6))
+        self.bias = nn.Parameter(torch.empty(4 * 6))
+        self.square = nn.Parameter(torch.empty(10, 8))
+        self.patches = nn.Parameter(torch.empty(12, 3, 2, 2))
+        self.truncated = nn.Parameter(torch.empty(9, 7))
+        self.register_buffer("positions", torch.empty(5))
+
+    def reset_parameters(self) -> None:
+        for gate in self.gates.chunk(4):
+            nn.init.xavier_uniform_(gate)
+        nn.init.zeros_(self.bias)
+        with torch.no_grad():
+            self.bias[6:12].fill_(1.0)
+            self.positions.copy_(torch.arange(5.0))
+        nn.init.orthogonal_(self.square, gain=2.0)
+        nn.init.kaiming_normal_(self.patches.view(12, -1))
+        nn.init.trunc_normal_(self.truncated, std=0.02, a=-0.04, b=0.04)
+
+
+class NetWithGates(Net):
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(12, 17, bias=False)
+        self.gates = Gates()
+
+
+def state_after_reset(net: nn.Module) -> dict[str, torch.Tensor]:
+    """Reset a module whose memory holds NaN, and return its whole tensors."""
+    net.to_empty(device="cpu")
+    for tensor in (*net.parameters(), *net.buffers()):
+        (tensor.to_local() if isinstance(tensor, DTensor) else tensor).detach().fill_(torch.nan)
+    fk_torch.reset_module_(net, rng=6)
+    return {
+        name: tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+        for name, tensor in net.state_dict().items()
+    }
+
+
+def reset(ranks: int) -> None:
+    with torch.device("meta"):
+        unsharded, sharded, parallel = NetWithGates(), NetWithGates(), NetWithGates()
+    expected = state_after_reset(unsharded)
+    fully_shard(sharded, mesh=init_device_mesh("cpu", (ranks,)))
+    shape, names = ((ranks // 2, 2), ("data", "tensor")) if ranks > 1 else ((1, 1), ("data", "tensor"))
+    mesh = init_device_mesh("cpu", shape, mesh_dim_names=names)
+    parallelize_module(parallel, mesh["tensor"], {"up": ColwiseParallel(), "down": RowwiseParallel()})
+    fully_shard(parallel, mesh=mesh["data"])
+    for net in (sharded, parallel):
+        state = state_after_reset(net)
+        assert state.keys() == expected.keys()
+        for name, tensor in state.items():
+            assert torch.equal(tensor, expected[name]), name
+
+
 CASES: dict[str, Callable[[int], None]] = {
     "functions": functions,
     "accelerated": accelerated,
@@ -173,6 +232,7 @@ CASES: dict[str, Callable[[int], None]] = {
     "inconsistent_placement": inconsistent_placement,
     "fsdp": fsdp,
     "fsdp_and_tensor_parallelism": fsdp_and_tensor_parallelism,
+    "reset": reset,
 }
 
 

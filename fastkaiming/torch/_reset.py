@@ -1,0 +1,252 @@
+"""``reset_module_``: runs the initialization that a module itself has, with the fills from named streams."""
+
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+from fastkaiming import _validation
+from fastkaiming.initializers._model import InitReport, first_matches, generator_from, quote_names
+from fastkaiming.rng import Rng
+from fastkaiming.torch import _tensors
+from fastkaiming.torch._accelerate import accelerate
+from fastkaiming.torch._named_writes import NamedWrites, active_writes
+
+
+def reset_module_(
+    module: nn.Module,
+    rng: Rng | torch.Generator = 0,
+    *,
+    keep: str | Sequence[str] = (),
+    threads: int | None = None,
+) -> InitReport:
+    """Run a module's own initialization, with each tensor filled from the stream of its qualified name.
+
+    The distribution of every parameter and buffer is the one that the authors of the module chose, because their code
+    runs:
+
+    - ``reset_parameters`` or ``_reset_parameters`` of every module in it, first of the inner ones,
+    - ``init_weights`` of every module that has it, as models of transformers and torchtitan do. For a model of
+      transformers, it calls ``_init_weights`` for each module and ties the weights.
+
+    Methods that require arguments are not called. Code in a constructor does not run again: if a model initializes its
+    weights in its constructor, as those of torchvision do, construct it within :func:`accelerate` instead.
+
+    Every random fill of a parameter or a buffer, or of a part of it, takes its values from the stream of the tensor's
+    name. The values depend only on the seed and on the tensor's name, shape, dtype and distribution. They do not depend
+    on the other tensors, on the order in which the code runs, or on how a DTensor is sharded. All other random numbers
+    that the code uses, for example for ``torch.nn.init.orthogonal_``, come from torch's default generator, which is
+    seeded from ``rng`` and the name of the module whose code runs, and restored at the end.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        The module. Its tensors must be in the memory of the CPU, for example after
+        ``module.to_empty(device="cpu")``.
+    rng : int, Generator, numpy.random.Generator or torch.Generator, default 0
+        The seed, or a generator that provides it. Every rank of a sharded module must pass the same seed. A Generator
+        provides the same seed at every call; a torch.Generator provides a new one.
+    keep : str or sequence of str
+        Patterns of the names of parameters and buffers that may stay as they are, as in :func:`fastkaiming.init_`. By
+        default, every tensor must be initialized by the code of the module.
+    threads : int, optional
+        The maximum number of threads, as in :func:`fastkaiming.fill_`.
+
+    Returns
+    -------
+    InitReport
+        For each parameter and buffer, the code that wrote to it last, and the names of tied parameters.
+
+    Raises
+    ------
+    TypeError
+        If an argument has the wrong type.
+    ValueError
+        If a tensor is not in the memory of the CPU. Nothing is changed then. Also if no code of the module initializes
+        a tensor that no pattern of ``keep`` matches, after all others have been initialized; and if the code applies an
+        operation to a sharded parameter whose result would depend on the sharding.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fastkaiming.torch import reset_module_
+    >>> with torch.device("meta"):
+    ...     layer = torch.nn.Linear(64, 32)
+    >>> layer = layer.to_empty(device="cpu")
+    >>> reset_module_(layer, rng=42).filled
+    {'weight': 'Linear.reset_parameters', 'bias': 'Linear.reset_parameters'}
+    """
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"module must be a torch.nn.Module, not {_validation.describe(module)}")
+    patterns = [_validation.text("a pattern in keep", each) for each in ([keep] if isinstance(keep, str) else keep)]
+    tensors = _named_tensors(module)
+    for name, tensor in tensors.items():
+        _check_memory(name, tensor)
+    streams = generator_from(_tensors.seed_from_generator(rng) if isinstance(rng, torch.Generator) else rng)
+    writes = NamedWrites(tensors, streams)
+    with torch.no_grad():
+        with _restored_generator(), _active(writes):
+            _reset(module, writes)
+        tensors = _named_tensors(module)  # the code may have tied weights
+        writes.perform_postponed([*tensors.values()], threads)
+    return _report(tensors, writes, patterns)
+
+
+def _named_tensors(module: nn.Module) -> dict[str, torch.Tensor]:
+    parameters = module.named_parameters(remove_duplicate=False)
+    return {**dict(parameters), **dict(module.named_buffers(remove_duplicate=False))}
+
+
+def _check_memory(name: str, tensor: torch.Tensor) -> None:
+    if isinstance(tensor, nn.parameter.UninitializedTensorMixin):
+        raise ValueError(f"parameter {name!r} must have a shape: first run a forward pass of its lazy module")
+    if tensor.is_meta:
+        raise ValueError(f"parameter {name!r} must have memory, got the meta device: call to_empty(device='cpu') first")
+    if not tensor.is_cpu:
+        raise ValueError(f"parameter {name!r} must be in the memory of the CPU, got a tensor on {tensor.device}")
+
+
+@contextmanager
+def _restored_generator() -> Iterator[None]:
+    state = torch.default_generator.get_state()
+    try:
+        yield
+    finally:
+        torch.default_generator.set_state(state)
+
+
+@contextmanager
+def _active(writes: NamedWrites) -> Iterator[None]:
+    token = active_writes.set(writes)
+    try:
+        with accelerate(), writes:
+            yield
+    finally:
+        active_writes.reset(token)
+
+
+def _reset(module: nn.Module, writes: NamedWrites) -> None:
+    """Run the initialization of a module and of all modules in it, in the order in which constructors run it."""
+    paths = {each: path for path, each in module.named_modules()}
+    transformers_modules = set()
+    for each in paths:
+        if _is_transformers_model(each) and each not in transformers_modules:
+            transformers_modules.update(inner for inner in each.modules() if inner is not each)
+    for each in _inner_first(module):
+        for method in ("reset_parameters", "_reset_parameters"):
+            _call(each, method, paths[each], writes)
+        if each not in transformers_modules:
+            with _transformers_model(each, paths, writes):
+                _call(each, "init_weights", paths[each], writes)
+
+
+def _inner_first(module: nn.Module) -> Iterator[nn.Module]:
+    """Yield a module and all modules in it, each after the modules that it contains."""
+    seen: set[nn.Module] = set()
+
+    def visit(each: nn.Module) -> Iterator[nn.Module]:
+        if each not in seen:
+            seen.add(each)
+            for child in each.children():
+                yield from visit(child)
+            yield each
+
+    return visit(module)
+
+
+def _call(module: nn.Module, method: str, path: str, writes: NamedWrites) -> None:
+    """Call a method of a module if it exists and does not require arguments."""
+    function = getattr(module, method, None)
+    if callable(function) and _needs_no_arguments(function):
+        with writes.running(f"{_class_name(module)}.{method}", path), _assigned_parametrizations(module):
+            function()
+
+
+@contextmanager
+def _assigned_parametrizations(module: nn.Module) -> Iterator[None]:
+    """Assign the parametrized tensors of a module to their parametrizations at the end of the ``with`` block.
+
+    A parametrized tensor is computed anew at each access, so what the code of the layer writes to it would be lost.
+    """
+    if not parametrize.is_parametrized(module):
+        yield
+        return
+    with parametrize.cached():
+        yield
+        values = {name: getattr(module, name) for name in module.parametrizations}
+    for name, value in values.items():
+        setattr(module, name, value)
+
+
+def _needs_no_arguments(function: Callable[..., Any]) -> bool:
+    try:
+        inspect.signature(function).bind()
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _class_name(module: nn.Module) -> str:
+    return type(module).__name__
+
+
+def _is_transformers_model(module: nn.Module) -> bool:
+    transformers = sys.modules.get("transformers.modeling_utils")
+    return transformers is not None and isinstance(module, transformers.PreTrainedModel)
+
+
+@contextmanager
+def _transformers_model(model: Any, paths: Mapping[nn.Module, str], writes: NamedWrites) -> Iterator[None]:
+    """Prepare a model of transformers for a new initialization: clear its marks of what has been initialized.
+
+    In the block, torch's generator is seeded for each module that ``_init_weights`` initializes.
+    """
+    if not _is_transformers_model(model):
+        yield
+        return
+    for marked in (*model.modules(), *_named_tensors(model).values()):
+        if getattr(marked, "_is_hf_initialized", False):
+            del marked._is_hf_initialized
+    inner_models = [each for each in model.modules() if _is_transformers_model(each)]
+    for inner in inner_models:
+        inner._init_weights = _seeded(inner, paths, writes)
+    try:
+        yield
+    finally:
+        for inner in inner_models:
+            del inner._init_weights
+
+
+def _seeded(model: Any, paths: Mapping[nn.Module, str], writes: NamedWrites) -> Callable[[nn.Module], None]:
+    """Return the method ``_init_weights`` of a model, which seeds torch's generator for each module."""
+    init_weights = model._init_weights
+
+    def init_weights_of(module: nn.Module) -> None:
+        with writes.running(f"{_class_name(model)}._init_weights", paths[module]):
+            init_weights(module)
+
+    return init_weights_of
+
+
+def _report(tensors: Mapping[str, torch.Tensor], writes: NamedWrites, patterns: Sequence[str]) -> InitReport:
+    """Return the report, or raise an error if the code left a tensor unchanged that is not to be kept."""
+    first_names: dict[int, str] = {}
+    for name, tensor in tensors.items():
+        first_names.setdefault(id(tensor), name)
+    shared = {name: first_names[id(tensor)] for name, tensor in tensors.items() if first_names[id(tensor)] != name}
+    writers = {name: writes.writer_of(tensor) for name, tensor in tensors.items()}
+    unchanged = [name for name, writer in writers.items() if writer is None and tensors[name].numel() > 0]
+    kept = first_matches(unchanged, patterns)
+    missing = [name for name, pattern in kept.items() if pattern is None]
+    if missing:
+        raise ValueError(
+            f"every tensor must be initialized by the code of the module or match a pattern of keep, got neither for "
+            f"{quote_names(missing)}"
+        )
+    filled = {name: writer or f"keep: {kept[name]}" for name, writer in writers.items() if name not in shared}
+    return InitReport(filled, shared, ())
