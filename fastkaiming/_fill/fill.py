@@ -123,8 +123,8 @@ def fill_(
 
 def fill_part(out: NDArray[Any], distribution: Distribution, key: Key, offset: shards.ShardOffset) -> None:
     """Fill an array that contains the elements of a larger one at this offset."""
-    rule, settings = _rule_and_settings(distribution)
-    fill(out, rule, settings, key, None, offset, None)
+    distribution_factory, factory_args = _factory_and_args(distribution)
+    fill(out, distribution_factory, factory_args, key, None, offset, None)
 
 
 def distribution_of(initializer: Callable[..., object], empty_part: NDArray[Any], **shard: Any) -> Distribution:
