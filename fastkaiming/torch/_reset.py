@@ -41,7 +41,8 @@ def reset_module_(
     name. The values depend only on the seed and on the tensor's name, shape, dtype and distribution. They do not depend
     on the other tensors, on the order in which the code runs, or on how a DTensor is sharded. All other random numbers
     that the code uses, for example for ``torch.nn.init.orthogonal_``, come from torch's default generator, which is
-    seeded from ``rng`` and the name of the module whose code runs, and restored at the end.
+    seeded from ``rng`` and the name of the module whose code runs, and restored at the end. The weight of a
+    convolution that is not contiguous is such a case, because torch fills a temporary tensor and copies it.
 
     Parameters
     ----------
@@ -235,18 +236,23 @@ def _seeded(model: Any, paths: Mapping[nn.Module, str], writes: NamedWrites) -> 
 
 def _report(tensors: Mapping[str, torch.Tensor], writes: NamedWrites, patterns: Sequence[str]) -> InitReport:
     """Return the report, or raise an error if the code left a tensor unchanged that is not to be kept."""
-    first_names: dict[int, str] = {}
+    names: dict[int, list[str]] = {}
     for name, tensor in tensors.items():
-        first_names.setdefault(id(tensor), name)
-    shared = {name: first_names[id(tensor)] for name, tensor in tensors.items() if first_names[id(tensor)] != name}
-    writers = {name: writes.writer_of(tensor) for name, tensor in tensors.items()}
-    unchanged = [name for name, writer in writers.items() if writer is None and tensors[name].numel() > 0]
-    kept = first_matches(unchanged, patterns)
-    missing = [name for name, pattern in kept.items() if pattern is None]
+        names.setdefault(id(tensor), []).append(name)
+    filled, missing = {}, []
+    for first, *others in names.values():
+        tensor = tensors[first]
+        writer = writes.writer_of(tensor)
+        if writer is None:
+            matched = [pattern for pattern in first_matches([first, *others], patterns).values() if pattern is not None]
+            writer = f"keep: {matched[0]}" if matched else "no elements" if tensor.numel() == 0 else None
+        if writer is None:
+            missing.append(first)
+        else:
+            filled[first] = writer
     if missing:
         raise ValueError(
-            f"every tensor must be initialized by the code of the module or match a pattern of keep, got neither for "
-            f"{quote_names(missing)}"
+            f"every tensor must be initialized by a method of the module or match a pattern of keep, got neither for "
+            f"{quote_names(missing)}: if only the constructor sets them, set them and name them in keep"
         )
-    filled = {name: writer or f"keep: {kept[name]}" for name, writer in writers.items() if name not in shared}
-    return InitReport(filled, shared, ())
+    return InitReport(filled, {name: first for first, *others in names.values() for name in others}, ())

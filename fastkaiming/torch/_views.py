@@ -7,7 +7,9 @@ import torch
 
 from fastkaiming._fill.shards import ShardOffset
 
-Region: TypeAlias = tuple[Sequence[slice], Sequence[slice]]  # the same elements in the local tensor and in the whole one
+Region: TypeAlias = tuple[
+    Sequence[slice], Sequence[slice]
+]  # the same elements in the local tensor and in the whole one
 
 
 class Part(NamedTuple):
@@ -39,7 +41,7 @@ def find_part(view: torch.Tensor, whole: torch.Tensor, local: torch.Tensor, regi
     ``view`` is a view of ``whole``, and ``local`` is the tensor that stores the region. Raise ValueError if the part
     cannot be described by one stride per axis, because the view combines an axis that is divided with another one.
     """
-    if view.numel() == 0:
+    if view.numel() == 0 or any(part.start >= part.stop for part in region[1]):
         return None
     axes = _merge_axes(_axes_in_region(whole, local, region))
     indices, rest = [], view.storage_offset() - whole.storage_offset()
@@ -86,7 +88,9 @@ def _axes_in_region(whole: torch.Tensor, local: torch.Tensor, region: Region) ->
         part = region[1][axis]
         if whole.shape[axis] > 1:
             axes.append(
-                _Axis(whole.shape[axis], part.start, part.stop - part.start, whole.stride(axis), step, local.stride(axis))
+                _Axis(
+                    whole.shape[axis], part.start, part.stop - part.start, whole.stride(axis), step, local.stride(axis)
+                )
             )
         step *= whole.shape[axis]
     return sorted(axes, key=lambda axis: -axis.stride)
