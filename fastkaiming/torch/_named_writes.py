@@ -7,7 +7,7 @@ never performed: often, the constructor of a layer and the model that contains t
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch.utils import _pytree as pytree
@@ -56,19 +56,28 @@ class ShardedView(torch.Tensor):
     owner: "NamedTensor"
     elements: torch.Tensor  # a tensor on the meta device with the strides of the view in the whole tensor
 
-    @staticmethod
-    def __new__(cls, owner: "NamedTensor", elements: torch.Tensor) -> "ShardedView":
+    @classmethod
+    def of(cls, owner: "NamedTensor", elements: torch.Tensor) -> "ShardedView":
         """Return a view of the tensor of ``owner`` that has the shape and the strides of ``elements``."""
-        view: ShardedView = torch.Tensor._make_wrapper_subclass(
-            cls, elements.shape, elements.stride(), elements.storage_offset(), dtype=elements.dtype, device="cpu"
+        view: Any = torch.Tensor._make_wrapper_subclass(
+            cls,
+            elements.shape,
+            elements.stride(),
+            elements.storage_offset(),
+            dtype=elements.dtype,
+            device=torch.device("cpu"),
         )
         view.owner, view.elements = owner, elements
-        return view
-
-    __torch_function__ = torch._C._disabled_torch_function_impl
+        return cast("ShardedView", view)
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG003
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call a function without converting its results to this class."""
+        with torch._C.DisableTorchFunctionSubclass():
+            return func(*args, **(kwargs or {}))
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Raise an error, because only :class:`NamedWrites` can perform operations on these tensors."""
         raise RuntimeError(f"a view of a sharded parameter must only be used while its module is reset, got {func}")
 
@@ -177,7 +186,7 @@ class NamedWrites(TorchDispatchMode):
         self._postpone(found[0], Write(None, found[1], (), distribution))
         return True
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG002
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Perform an operation, or postpone it if it is a fill."""
         kwargs = kwargs or {}
         target = self._find(args[0]) if args else None
@@ -218,7 +227,7 @@ class NamedWrites(TorchDispatchMode):
     def _write(
         self, func: Any, named: NamedTensor, view: torch.Tensor, args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> bool:
-        """Perform or postpone an in-place operation on elements of a tensor; return False if it is another operation."""
+        """Perform or postpone an in-place operation on elements of a tensor; return False for other operations."""
         if func in _RANDOM_FILLS:
             distribution = recorded_distribution(_RANDOM_FILLS[func], view, tuple(args))
             if distribution is not None:
@@ -286,7 +295,7 @@ class NamedWrites(TorchDispatchMode):
 
         args, kwargs = pytree.tree_map(shape_only, (args, kwargs))
         if is_view:
-            return pytree.tree_map_only(torch.Tensor, lambda view: ShardedView(named, view), func(*args, **kwargs))
+            return pytree.tree_map_only(torch.Tensor, lambda view: ShardedView.of(named, view), func(*args, **kwargs))
         return func(*args, **{**kwargs, "device": "cpu"})
 
     def _find(self, value: Any) -> tuple[NamedTensor, torch.Tensor] | None:

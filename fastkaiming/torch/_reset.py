@@ -134,14 +134,14 @@ def _active(writes: NamedWrites) -> Iterator[None]:
 def _reset(module: nn.Module, writes: NamedWrites) -> None:
     """Run the initialization of a module and of all modules in it, in the order in which constructors run it."""
     paths = {each: path for path, each in module.named_modules()}
-    transformers_modules = set()
+    inner_modules: set[nn.Module] = set()  # of models of transformers, which initialize them themselves
     for each in paths:
-        if _is_transformers_model(each) and each not in transformers_modules:
-            transformers_modules.update(inner for inner in each.modules() if inner is not each)
+        if _is_transformers_model(each) and each not in inner_modules:
+            inner_modules.update(inner for inner in each.modules() if inner is not each)
     for each in _inner_first(module):
         for method in ("reset_parameters", "_reset_parameters"):
             _call(each, method, paths[each], writes)
-        if each not in transformers_modules:
+        if each not in inner_modules:
             with _transformers_model(each, paths, writes):
                 _call(each, "init_weights", paths[each], writes)
 

@@ -87,11 +87,8 @@ def _axes_in_region(whole: torch.Tensor, local: torch.Tensor, region: Region) ->
     for axis in reversed(range(whole.dim())):
         part = region[1][axis]
         if whole.shape[axis] > 1:
-            axes.append(
-                _Axis(
-                    whole.shape[axis], part.start, part.stop - part.start, whole.stride(axis), step, local.stride(axis)
-                )
-            )
+            length = part.stop - part.start
+            axes.append(_Axis(whole.shape[axis], part.start, length, whole.stride(axis), step, local.stride(axis)))
         step *= whole.shape[axis]
     return sorted(axes, key=lambda axis: -axis.stride)
 

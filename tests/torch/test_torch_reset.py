@@ -85,9 +85,8 @@ def test_parts_of_a_parameter_have_the_values_of_their_indices() -> None:
         nn.init.zeros_(layer.columns[:, 1::2])
         nn.init.normal_(layer.flattened.view(6, -1))
 
-    values = reset(
-        Layer(reset_parameters, fused=(12, 8), transposed=(5, 3), columns=(4, 6), flattened=(6, 3, 2)), keep="*"
-    )
+    shapes = {"fused": (12, 8), "transposed": (5, 3), "columns": (4, 6), "flattened": (6, 3, 2)}
+    values = reset(Layer(reset_parameters, **shapes), keep="*")
     bounds = np.repeat([1.0, 2.0, 3.0], 4)[:, None] * (6 / 12) ** 0.5
     ones = fk.uniform((12, 8), low=-1.0, high=1.0, rng=key("fused"))
     np.testing.assert_allclose(values["fused"], ones * bounds, rtol=1e-6)
