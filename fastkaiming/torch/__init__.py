@@ -4,8 +4,8 @@ Replace ``from torch.nn import init`` with ``import fastkaiming.torch as init``.
 warnings, errors and return values are the same. The random functions fill tensors on the CPU from fastkaiming's
 streams: the values do not depend on the number of threads, on the machine, or on how a DTensor is sharded.
 
-:func:`accelerate` applies the same fills to code that you do not want to change, and :func:`init_module_` initializes
-all parameters of a module.
+:func:`accelerate` applies the same fills to code that you do not want to change. :func:`reset_module_` runs the
+initialization that a module itself has, and :func:`init_module_` fills all parameters of a module by rules.
 """
 
 from fastkaiming import _validation

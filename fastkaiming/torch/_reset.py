@@ -172,7 +172,7 @@ def _call(module: nn.Module, method: str, path: str, writes: NamedWrites) -> Non
 def _assigned_parametrizations(module: nn.Module) -> Iterator[None]:
     """Assign the parametrized tensors of a module to their parametrizations at the end of the ``with`` block.
 
-    A parametrized tensor is computed anew at each access, so what the code of the layer writes to it would be lost.
+    A parametrized tensor is computed at each access, so what the code of the layer writes to it would be lost.
     """
     if not parametrize.is_parametrized(module):
         yield
