@@ -32,10 +32,13 @@ def reset_module_(
 
     - ``reset_parameters`` or ``_reset_parameters`` of every module in it, first of the inner ones,
     - ``init_weights`` of every module that has it, as models of transformers and torchtitan do. For a model of
-      transformers, it calls ``_init_weights`` for each module and ties the weights.
+      transformers, it calls ``_init_weights`` for each module and ties the weights;
+    - if a module has no ``init_weights``, but a method ``_init_weights`` that takes a module, as many models do that
+      pass it to ``torch.nn.Module.apply``: this method for every module in it.
 
-    Methods that require arguments are not called. Code in a constructor does not run again: if a model initializes its
-    weights in its constructor, as those of torchvision do, construct it within :func:`accelerate` instead.
+    Other methods that require arguments are not called. Code in a constructor does not run again: if a model
+    initializes its weights in its constructor, as those of torchvision do, construct it within :func:`accelerate`
+    instead.
 
     Every random fill of a parameter or a buffer, or of a part of it, takes its values from the stream of the tensor's
     name. The values depend only on the seed and on the tensor's name, shape, dtype and distribution. They do not depend
@@ -141,9 +144,14 @@ def _reset(module: nn.Module, writes: NamedWrites) -> None:
     for each in _inner_first(module):
         for method in ("reset_parameters", "_reset_parameters"):
             _call(each, method, paths[each], writes)
-        if each not in inner_modules:
+        if each in inner_modules:
+            continue
+        if _takes(getattr(each, "init_weights", None)):
             with _transformers_model(each, paths, writes):
                 _call(each, "init_weights", paths[each], writes)
+        elif _takes(getattr(each, "_init_weights", None), each):
+            for inner in _inner_first(each):
+                _call(each, "_init_weights", paths[inner], writes, inner)
 
 
 def _inner_first(module: nn.Module) -> Iterator[nn.Module]:
@@ -160,12 +168,12 @@ def _inner_first(module: nn.Module) -> Iterator[nn.Module]:
     return visit(module)
 
 
-def _call(module: nn.Module, method: str, path: str, writes: NamedWrites) -> None:
-    """Call a method of a module if it exists and does not require arguments."""
+def _call(module: nn.Module, method: str, path: str, writes: NamedWrites, *args: nn.Module) -> None:
+    """Call a method of a module if it exists and can be called with these arguments."""
     function = getattr(module, method, None)
-    if callable(function) and _needs_no_arguments(function):
+    if _takes(function, *args):
         with writes.running(f"{_class_name(module)}.{method}", path), _assigned_parametrizations(module):
-            function()
+            function(*args)
 
 
 @contextmanager
@@ -184,12 +192,16 @@ def _assigned_parametrizations(module: nn.Module) -> Iterator[None]:
         setattr(module, name, value)
 
 
-def _needs_no_arguments(function: Callable[..., Any]) -> bool:
+def _takes(function: Any, *args: nn.Module) -> bool:
+    """Return True if an object is a function that requires exactly these arguments."""
     try:
-        inspect.signature(function).bind()
+        required = [each for each in inspect.signature(function).parameters.values() if each.default is each.empty]
     except (TypeError, ValueError):
         return False
-    return True
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    required = [each for each in required if each.kind not in variadic]
+    return len(required) == len(args) and all(each.kind in kinds for each in required)
 
 
 def _class_name(module: nn.Module) -> str:

@@ -250,6 +250,19 @@ def test_methods_that_require_arguments_are_not_called() -> None:
     assert np.array_equal(model.block.weight.detach().numpy(), fk.normal((4, 8), std=0.5, rng=key("block.weight")))
 
 
+def test_method_for_each_module_is_applied_to_all_of_them() -> None:
+    class Model(nn.Sequential):  # type: ignore[misc,name-defined]
+        def _init_weights(self, module: Any) -> None:  # as in nanoGPT and timm, where the constructor calls apply()
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=0.02)
+
+    model = Model(nn.Linear(8, 4), nn.LayerNorm(4))
+    report = fk_torch.reset_module_(model, 7)
+    assert report.filled["0.weight"] == "Model._init_weights"
+    assert report.filled["0.bias"] == "Linear.reset_parameters"
+    assert np.array_equal(model[0].weight.detach().numpy(), fk.normal((4, 8), std=0.02, rng=key("0.weight")))
+
+
 @pytest.mark.parametrize("parametrization", ["weight_norm", "orthogonal"])
 def test_parametrized_layers_are_reset(parametrization: str) -> None:
     layer = getattr(nn.utils.parametrizations, parametrization)(nn.Linear(8, 6))

@@ -1,14 +1,15 @@
-"""Models of transformers: ``reset_module_`` gives every tensor the distribution of the ordinary construction."""
+"""``reset_module_`` gives every tensor of a model the distribution that its ordinary construction has."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
 stats = pytest.importorskip("scipy.stats")
 fk_torch = pytest.importorskip("fastkaiming.torch")
+nn = torch.nn
 
 TEXT = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 300}
 SHORT_TEXT = TEXT | {"max_position_embeddings": 64}
@@ -90,23 +91,57 @@ SET_BY_CONSTRUCTOR = {
 }
 
 
+LAYERS: dict[str, Any] = {
+    "AdaptiveLogSoftmaxWithLoss": lambda: nn.AdaptiveLogSoftmaxWithLoss(32, 100, [20, 60]),
+    "BatchNorm2d": lambda: nn.BatchNorm2d(32),
+    "Bilinear": lambda: nn.Bilinear(16, 24, 32),
+    "Conv1d": lambda: nn.Conv1d(16, 32, 5, groups=2),
+    "Conv2d": lambda: nn.Conv2d(16, 32, 3),
+    "Conv3d": lambda: nn.Conv3d(16, 32, 3),
+    "ConvTranspose2d": lambda: nn.ConvTranspose2d(16, 32, 3),
+    "Embedding": lambda: nn.Embedding(50, 32, padding_idx=7),
+    "EmbeddingBag": lambda: nn.EmbeddingBag(50, 32),
+    "GRU": lambda: nn.GRU(16, 32, num_layers=2, bidirectional=True),
+    "GRUCell": lambda: nn.GRUCell(16, 32),
+    "GroupNorm": lambda: nn.GroupNorm(4, 32),
+    "InstanceNorm1d": lambda: nn.InstanceNorm1d(32, affine=True, track_running_stats=True),
+    "LSTM": lambda: nn.LSTM(16, 32, proj_size=8),
+    "LayerNorm": lambda: nn.LayerNorm(32),
+    "Linear": lambda: nn.Linear(64, 32),
+    "MultiheadAttention": lambda: nn.MultiheadAttention(32, 4, kdim=16, vdim=24, add_bias_kv=True),
+    "PReLU": lambda: nn.PReLU(8),
+    "RMSNorm": lambda: nn.RMSNorm(32),
+    "Transformer": lambda: nn.Transformer(32, 4, 1, 1, 64, batch_first=True),
+}
+
+
 def tensors(model: Any) -> dict[str, Any]:
     named = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     return {name: tensor.detach().double().flatten().numpy() for name, tensor in named.items()}
 
 
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers_of_torch_have_the_distribution_of_their_constructors(name: str) -> None:
+    assert_same_distributions(LAYERS[name], [])
+
+
 @pytest.mark.parametrize("name", MODELS)
-def test_every_tensor_has_the_distribution_of_the_ordinary_construction(name: str) -> None:
+def test_models_of_transformers_have_the_distribution_of_their_ordinary_construction(name: str) -> None:
+    transformers = pytest.importorskip("transformers")
     model_class = getattr(transformers, name)
     config = model_class.config_class(**MODELS[name])
+    assert_same_distributions(lambda: model_class(config), SET_BY_CONSTRUCTOR.get(name, []))
+
+
+def assert_same_distributions(make: Callable[[], Any], kept: list[str]) -> None:
+    """Compare the tensors of new models with those of a model that was built on the meta device and reset."""
     torch.manual_seed(0)
-    first, second = tensors(model_class(config)), tensors(model_class(config))
+    first, second = tensors(make()), tensors(make())
     with torch.device("meta"):
-        model = model_class(config)
+        model = make()
     model.to_empty(device="cpu")
     for tensor in (*model.parameters(), *model.buffers()):
         tensor.detach().fill_(torch.nan if tensor.is_floating_point() else 77)
-    kept = SET_BY_CONSTRUCTOR.get(name, [])
     fk_torch.reset_module_(model, 1, keep=kept)
     found = tensors(model)
     assert found.keys() == first.keys()
