@@ -47,7 +47,7 @@ _FACTORIES = (
 )
 
 
-class ShardedView(torch.Tensor):
+class ShardedView(torch.Tensor):  # type: ignore[misc]
     """A view of a DTensor as the code of a module sees it: it has the shape of the whole view, but no memory.
 
     A view that torch takes of a DTensor along a divided axis is a copy, so a write to it would be lost.
@@ -103,7 +103,7 @@ class NamedTensor:
         regions: Sequence[Any] | None = [(slices, slices)]
         self.local = self.whole = tensor.detach()
         if self.is_sharded:
-            local: torch.Tensor = tensor.to_local()  # type: ignore[attr-defined]
+            local: torch.Tensor = tensor.to_local()
             self.local, self.whole = local, torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
             regions = _dtensors.local_slices(tensor, local.shape)
         if regions is None:
@@ -134,7 +134,7 @@ class NamedTensor:
         torch.autograd.graph.increment_version(self.tensor)
 
 
-class NamedWrites(TorchDispatchMode):
+class NamedWrites(TorchDispatchMode):  # type: ignore[misc]
     """Performs all operations on the tensors of a module, and fills the tensors from the streams of their names."""
 
     def __init__(self, tensors: Mapping[str, torch.Tensor], streams: Generator) -> None:
@@ -329,16 +329,16 @@ def _storage_of(tensor: torch.Tensor) -> int:
     """Return a number that identifies the storage of a tensor, or 0 if it has none."""
     if tensor.layout is not torch.strided or isinstance(tensor, ShardedView) or _dtensors.is_dtensor(tensor):
         return 0
-    return tensor.untyped_storage()._cdata
+    return int(tensor.untyped_storage()._cdata)
 
 
 def _storage_elements(tensor: torch.Tensor) -> int:
-    return tensor.untyped_storage().nbytes() // tensor.element_size() if _storage_of(tensor) else 0
+    return int(tensor.untyped_storage().nbytes() // tensor.element_size()) if _storage_of(tensor) else 0
 
 
 def _extent(tensor: torch.Tensor) -> int:
     """Return the distance between the first and the last element of a tensor in its storage, plus one."""
-    return 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return 1 + int(sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True)))
 
 
 active_writes: ContextVar[NamedWrites | None] = ContextVar("fastkaiming.torch.active_writes", default=None)

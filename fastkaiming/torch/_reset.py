@@ -170,7 +170,7 @@ def _inner_first(module: nn.Module) -> Iterator[nn.Module]:
 
 def _call(module: nn.Module, method: str, path: str, writes: NamedWrites, *args: nn.Module) -> None:
     """Call a method of a module if it exists and can be called with these arguments."""
-    function = getattr(module, method, None)
+    function: Any = getattr(module, method, None)
     if _takes(function, *args):
         with writes.running(f"{_class_name(module)}.{method}", path), _assigned_parametrizations(module):
             function(*args)
