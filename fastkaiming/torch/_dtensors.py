@@ -18,6 +18,12 @@ def is_dtensor(tensor: torch.Tensor) -> bool:
     return distributed is not None and isinstance(tensor, distributed.DTensor)
 
 
+def local_tensor(tensor: Any) -> torch.Tensor:
+    """Return the memory of a DTensor in this process, without an operation that autograd or a mode could observe."""
+    local: torch.Tensor = tensor._local_tensor
+    return local
+
+
 def local_slices(tensor: Any, local_shape: Sequence[int]) -> Sequence[tuple[Slices, Slices]] | None:
     """Return pairs of slices: the index of a region in the local tensor, and its index in the whole tensor.
 

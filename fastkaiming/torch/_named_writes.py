@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, cast
 
 import torch
 from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from fastkaiming._fill import fill
 from fastkaiming._fill.context import deferred_fills
@@ -103,12 +103,17 @@ class NamedTensor:
         regions: Sequence[Any] | None = [(slices, slices)]
         self.local = self.whole = tensor.detach()
         if self.is_sharded:
-            local: torch.Tensor = tensor.to_local()
-            self.local, self.whole = local, torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
-            regions = _dtensors.local_slices(tensor, local.shape)
+            self.local = _dtensors.local_tensor(tensor)
+            self.whole = torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
+            regions = _dtensors.local_slices(tensor, self.local.shape)
         if regions is None:
             raise ValueError(f"parameter {name!r} must not be a DTensor of partial sums")
         self.regions = regions
+
+    def has_new_memory(self) -> bool:
+        """Return True if code has assigned other memory to the tensor, as ``tensor.data = other`` does."""
+        local = _dtensors.local_tensor(self.tensor) if self.is_sharded else self.tensor
+        return _storage_of(local) != _storage_of(self.local)
 
     def parts(self, view: torch.Tensor) -> Iterator[Part]:
         """Yield the parts of a view that this process stores."""
@@ -146,8 +151,14 @@ class NamedWrites(TorchDispatchMode):  # type: ignore[misc]
         self._uninitialized: dict[int, Any] = {}  # storages of results computed from tensors that no code had written
         for name, tensor in tensors.items():
             if id(tensor) not in self._by_id:  # a tied parameter has the stream of the name that was registered first
-                named = self._by_id[id(tensor)] = NamedTensor(name, tensor)
-                self._by_storage.setdefault(_storage_of(named.local), []).append(named)
+                self._register(name, tensor)
+
+    def _register(self, name: str, tensor: torch.Tensor) -> NamedTensor:
+        named = self._by_id[id(tensor)] = NamedTensor(name, tensor)
+        if _storage_of(named.local) not in self._uninitialized:
+            named.writer = self._writer or None  # memory that the running code has assigned
+        self._by_storage.setdefault(_storage_of(named.local), []).append(named)
+        return named
 
     @contextmanager
     def running(self, writer: str, module: str) -> Iterator[None]:
@@ -163,7 +174,7 @@ class NamedWrites(TorchDispatchMode):  # type: ignore[misc]
     def writer_of(self, tensor: torch.Tensor) -> str | None:
         """Return the code that wrote to a tensor last, or None if no code did."""
         named = self._by_id.get(id(tensor))
-        if named is not None and (named.is_sharded or _storage_of(tensor) == _storage_of(named.local)):
+        if named is not None and not named.has_new_memory():
             return named.writer
         return None if _storage_of(tensor) in self._uninitialized else "assignment"
 
@@ -179,11 +190,12 @@ class NamedWrites(TorchDispatchMode):  # type: ignore[misc]
 
     def write_trunc_normal(self, tensor: torch.Tensor, mean: float, std: float, a: float, b: float) -> bool:
         """Fill a tensor from a truncated normal distribution, or return False if fastkaiming cannot."""
-        found = self._find(tensor)
-        distribution = recorded_distribution(RecordingTensor.trunc_normal_, tensor, (mean, std, a, b))
-        if found is None or distribution is None:
-            return False
-        self._postpone(found[0], Write(None, found[1], (), distribution))
+        with _disable_current_modes():  # this method is not called by the dispatcher, which disables the mode
+            found = self._find(tensor)
+            distribution = recorded_distribution(RecordingTensor.trunc_normal_, tensor, (mean, std, a, b))
+            if found is None or distribution is None:
+                return False
+            self._postpone(found[0], Write(None, found[1], (), distribution))
         return True
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -195,6 +207,12 @@ class NamedWrites(TorchDispatchMode):  # type: ignore[misc]
         tensors = [each for each in pytree.tree_leaves((args, kwargs)) if isinstance(each, torch.Tensor)]
         is_view = not func._schema.is_mutable and any(result.alias_info for result in func._schema.returns)
         sharded = next((named for named, _ in filter(None, map(self._find, tensors)) if named.is_sharded), None)
+        if func is aten.constant_pad_nd.default and target is not None and not any(args[1]):
+            func, args = (
+                aten.clone.default,
+                (target[0].tensor,),
+            )  # transformers pads the biases of tied layers, by nothing
+            tensors = [*args]
         if sharded is not None and (is_view or func in _FACTORIES):
             return self._describe(func, args, kwargs, sharded, is_view)
         if any(isinstance(each, ShardedView) for each in tensors):
@@ -306,6 +324,8 @@ class NamedWrites(TorchDispatchMode):  # type: ignore[misc]
             return None
         named = self._by_id.get(id(value))
         if named is not None:
+            if named.has_new_memory():
+                named = self._register(named.name, value)
             return named, named.whole
         for named in self._by_storage.get(_storage_of(value), []):
             begin, position = named.local.storage_offset(), value.storage_offset()

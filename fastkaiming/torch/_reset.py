@@ -94,7 +94,7 @@ def reset_module_(
     streams = generator_from(_tensors.seed_from_generator(rng) if isinstance(rng, torch.Generator) else rng)
     writes = NamedWrites(tensors, streams)
     with torch.no_grad():
-        with _restored_generator(), _active(writes):
+        with _restored_generator(), _without_ties(module), _active(writes):
             _reset(module, writes)
         tensors = _named_tensors(module)  # the code may have tied weights
         writes.perform_postponed([*tensors.values()], threads)
@@ -122,6 +122,30 @@ def _restored_generator() -> Iterator[None]:
         yield
     finally:
         torch.default_generator.set_state(state)
+
+
+@contextmanager
+def _without_ties(module: nn.Module) -> Iterator[None]:
+    """Replace all but the first occurrence of a tied parameter by tensors without memory, which code writes to in vain.
+
+    In a constructor, parameters are tied after the layers have been initialized, and the first layer's values remain.
+    """
+    seen: set[int] = set()
+    replaced: list[tuple[nn.Module, str, nn.Parameter, nn.Parameter]] = []
+    for each in module.modules():
+        for name, parameter in [*each._parameters.items()]:
+            if parameter is not None and id(parameter) in seen:
+                no_memory = torch.empty(parameter.shape, dtype=parameter.dtype, device="meta")
+                placeholder = nn.Parameter(no_memory, requires_grad=False)
+                each._parameters[name] = placeholder
+                replaced.append((each, name, parameter, placeholder))
+            seen.add(id(parameter))
+    try:
+        yield
+    finally:
+        for each, name, parameter, placeholder in replaced:
+            if each._parameters.get(name) is placeholder:  # otherwise the code has tied it again
+                each._parameters[name] = parameter
 
 
 @contextmanager
@@ -172,7 +196,7 @@ def _call(module: nn.Module, method: str, path: str, writes: NamedWrites, *args:
     """Call a method of a module if it exists and can be called with these arguments."""
     function: Any = getattr(module, method, None)
     if _takes(function, *args):
-        with writes.running(f"{_class_name(module)}.{method}", path), _assigned_parametrizations(module):
+        with writes.running(f"{_original_class(module).__name__}.{method}", path), _assigned_parametrizations(module):
             function(*args)
 
 
@@ -204,8 +228,10 @@ def _takes(function: Any, *args: nn.Module) -> bool:
     return len(required) == len(args) and all(each.kind in kinds for each in required)
 
 
-def _class_name(module: nn.Module) -> str:
-    return type(module).__name__
+def _original_class(module: nn.Module) -> type:
+    """Return the class of a module, without the class that ``fully_shard`` derives from it."""
+    fsdp = sys.modules.get("torch.distributed.fsdp")
+    return next(kind for kind in type(module).__mro__ if fsdp is None or not issubclass(kind, fsdp.FSDPModule))
 
 
 def _is_transformers_model(module: nn.Module) -> bool:
@@ -217,7 +243,7 @@ def _is_transformers_model(module: nn.Module) -> bool:
 def _transformers_model(model: Any, paths: Mapping[nn.Module, str], writes: NamedWrites) -> Iterator[None]:
     """Prepare a model of transformers for a new initialization: clear its marks of what has been initialized.
 
-    In the block, torch's generator is seeded for each module that ``_init_weights`` initializes.
+    In the ``with`` block, torch's generator is seeded for each module that ``_init_weights`` initializes.
     """
     if not _is_transformers_model(model):
         yield
@@ -228,11 +254,13 @@ def _transformers_model(model: Any, paths: Mapping[nn.Module, str], writes: Name
     inner_models = [each for each in model.modules() if _is_transformers_model(each)]
     for inner in inner_models:
         inner._init_weights = _seeded(inner, paths, writes)
+        # transformers skips some modules of a class that is not its own, and the one that fully_shard derives is not.
+        inner.is_custom_code = _original_class(inner).is_custom_code  # type: ignore[attr-defined]
     try:
         yield
     finally:
         for inner in inner_models:
-            del inner._init_weights
+            del inner._init_weights, inner.is_custom_code
 
 
 def _seeded(model: Any, paths: Mapping[nn.Module, str], writes: NamedWrites) -> Callable[[nn.Module], None]:
@@ -240,7 +268,7 @@ def _seeded(model: Any, paths: Mapping[nn.Module, str], writes: NamedWrites) -> 
     init_weights = model._init_weights
 
     def init_weights_of(module: nn.Module) -> None:
-        with writes.running(f"{_class_name(model)}._init_weights", paths[module]):
+        with writes.running(f"{_original_class(model).__name__}._init_weights", paths[module]):
             init_weights(module)
 
     return init_weights_of

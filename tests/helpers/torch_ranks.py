@@ -8,6 +8,7 @@ each case that passes.
 
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -200,7 +201,8 @@ def state_after_reset(net: nn.Module) -> dict[str, torch.Tensor]:
     """Reset a module whose memory holds NaN, and return its whole tensors."""
     net.to_empty(device="cpu")
     for tensor in (*net.parameters(), *net.buffers()):
-        (tensor.to_local() if isinstance(tensor, DTensor) else tensor).detach().fill_(torch.nan)
+        local = (tensor.to_local() if isinstance(tensor, DTensor) else tensor).detach()
+        local.fill_(torch.nan if local.is_floating_point() else 77)
     fk_torch.reset_module_(net, rng=6)
     return {
         name: tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
@@ -218,10 +220,31 @@ def reset(ranks: int) -> None:
     parallelize_module(parallel, mesh["tensor"], {"up": ColwiseParallel(), "down": RowwiseParallel()})
     fully_shard(parallel, mesh=mesh["data"])
     for net in (sharded, parallel):
-        state = state_after_reset(net)
-        assert state.keys() == expected.keys()
-        for name, tensor in state.items():
-            assert torch.equal(tensor, expected[name]), name
+        assert_same_state(state_after_reset(net), expected)
+
+
+def assert_same_state(state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    assert state.keys() == expected.keys()
+    for name, tensor in state.items():
+        assert torch.equal(tensor, expected[name]), name
+
+
+def reset_transformers(ranks: int) -> None:
+    """Reset models with tied weights, padding rows and modules without parameters of their own."""
+    if find_spec("transformers") is None:
+        return
+    import transformers
+
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2}
+    configs = [
+        transformers.BertConfig(**sizes, vocab_size=50, max_position_embeddings=16),
+        transformers.T5Config(d_model=32, d_ff=48, num_layers=1, num_heads=2, d_kv=16, vocab_size=50),
+    ]
+    for config, kind in zip(configs, ("BertForMaskedLM", "T5ForConditionalGeneration"), strict=True):
+        with torch.device("meta"):
+            unsharded, sharded = (getattr(transformers, kind)(config) for _ in range(2))
+        fully_shard(sharded, mesh=init_device_mesh("cpu", (ranks,)))
+        assert_same_state(state_after_reset(sharded), state_after_reset(unsharded))
 
 
 CASES: dict[str, Callable[[int], None]] = {
@@ -233,6 +256,7 @@ CASES: dict[str, Callable[[int], None]] = {
     "fsdp": fsdp,
     "fsdp_and_tensor_parallelism": fsdp_and_tensor_parallelism,
     "reset": reset,
+    "reset_transformers": reset_transformers,
 }
 
 

@@ -186,13 +186,13 @@ def test_generator_of_torch_is_restored() -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_tied_parameters_have_the_stream_of_the_first_name() -> None:
+def test_tied_parameters_are_initialized_by_the_layer_that_has_the_first_name() -> None:
     model = nn.ModuleDict({"embedding": nn.Embedding(6, 4), "head": nn.Linear(4, 6, bias=False)})
     model["head"].weight = model["embedding"].weight
     report = fk_torch.reset_module_(model, 7)
     assert report.shared == {"head.weight": "embedding.weight"}
-    bound = 4**-0.5  # the Linear is reset after the Embedding, as its constructor runs later
-    assert np.array_equal(model["embedding"].weight.detach().numpy(), uniform((6, 4), bound, "embedding.weight"))
+    assert model["head"].weight is model["embedding"].weight
+    assert np.array_equal(model["embedding"].weight.detach().numpy(), fk.normal((6, 4), rng=key("embedding.weight")))
 
 
 def test_tensors_that_no_code_initializes_raise_an_error_or_are_kept() -> None:
@@ -229,6 +229,16 @@ def test_assigned_memory_and_new_tensors_count() -> None:
     assert fk_torch.reset_module_(layer, 7).filled == {"weight": "assignment", "other": "assignment"}
     assert layer.weight.tolist() == [0.0] * 3
     assert torch.isfinite(layer.other).all()
+
+
+def test_memory_that_code_assigns_is_filled() -> None:
+    def reset_parameters(layer: Any) -> None:
+        nn.init.zeros_(layer.weight)
+        layer.weight.data = torch.empty(4, 3)
+        nn.init.normal_(layer.weight)
+
+    values = reset(Layer(reset_parameters, weight=(4, 3)))
+    assert np.array_equal(values["weight"], fk.normal((4, 3), rng=key("weight")))
 
 
 def test_methods_that_require_arguments_are_not_called() -> None:
