@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache, partial
+from inspect import signature
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +24,7 @@ from fastkaiming.checkpoint._dtypes import DTYPES, Dtype, dtype_from_name
 from fastkaiming.checkpoint._recipes import Recipe, Rule, TensorSpec
 from fastkaiming.distributions import Distribution
 from fastkaiming.initializers import _model
-from fastkaiming.initializers._fans import Fans, fans
+from fastkaiming.initializers._fans import Fans, fans, torch_layout
 from fastkaiming.initializers._model import warn_about_unused
 
 _UNITS = {
@@ -75,8 +76,8 @@ class Tensor(NamedTuple):
 
     @property
     def fans(self) -> Fans | None:
-        """The fan_in and fan_out under the rule; None for tensors with fewer than two axes."""
-        return fans_of_rule(self.rule, self.shape) if len(self.shape) > 1 else None
+        """The fan_in and fan_out under the rule; None with fewer than two axes, or if their meaning is not known."""
+        return fans_of_rule(self.rule, self.shape)
 
     @property
     def distribution(self) -> Distribution | None:
@@ -181,7 +182,7 @@ def plan(
     >>> from fastkaiming import checkpoint
     >>> planned = checkpoint.plan({"tensors": {"fc.weight": [64, 32], "fc.bias": [64]}}, dtype="bfloat16")
     >>> [(tensor.name, tensor.rule, tensor.nbytes) for tensor in planned.tensors]
-    [('fc.bias', 'zeros', 128), ('fc.weight', 'kaiming_normal', 4096)]
+    [('fc.bias', 'zeros', 128), ('fc.weight', "kaiming_normal(layout='OI')", 4096)]
     """
     planned = make_plan(source, seed, dtype, rules, max_shard_size)
     warn_about_unused(planned.unused, planned.recipe.tensors)
@@ -233,10 +234,10 @@ def _resolve_tensors(
         if explicit is None and default_pattern == "*" and needs_rule:
             without_rule.append(name)
     if without_rule:
-        example = f"{'*' + without_rule[0].rpartition('.')[2]!r:.60} = 'ones'"
-        names = _model.quote_names(without_rule)
+        names = _model.quote_names(without_rule, [recipe.tensors[name].shape for name in without_rule])
         raise ValueError(
-            f"tensors with fewer than two axes must have a rule, for example {example}, got none for {names}"
+            f"tensors with fewer than two axes must have a rule if their names do not determine one, got none for "
+            f"{names}: add a rule whose pattern matches them"
         )
     return tensors, _model.unused_patterns(rules, patterns)
 
@@ -275,11 +276,30 @@ def distribution_of_rule(rule: str, shape: tuple[int, ...], dtype: Dtype) -> Dis
     return distribution_of(filler_of_rule(rule), empty, rng=0, global_shape=global_shape, index=index)
 
 
-def fans_of_rule(rule: str, shape: tuple[int, ...]) -> Fans:
-    """Return the fans of a shape, counted with the layout, groups and transposed arguments of a rule."""
+def layout_of_rule(rule: str, shape: tuple[int, ...]) -> str | None:
+    """Return the layout by which a rule reads the axes of a shape.
+
+    The result is None if the shape has fewer than two axes. It is also None if it has more than two and the rule does
+    not depend on fans, because the rule does not say then what they mean.
+    """
     filler = filler_of_rule(rule)
+    if len(shape) < 2 or (len(shape) > 2 and "layout" not in signature(filler).parameters):
+        return None
+    arguments = _fan_arguments(filler)
+    return arguments.get("layout") or torch_layout(arguments.get("transposed", False))
+
+
+def fans_of_rule(rule: str, shape: tuple[int, ...]) -> Fans | None:
+    """Return the fans of a shape, counted with the layout, groups and transposed arguments of a rule.
+
+    The result is None if :func:`layout_of_rule` is None.
+    """
+    return None if layout_of_rule(rule, shape) is None else fans(shape, **_fan_arguments(filler_of_rule(rule)))
+
+
+def _fan_arguments(filler: _model.Filler) -> dict[str, Any]:
     keywords = filler.keywords if isinstance(filler, partial) else {}
-    return fans(shape, **{name: keywords[name] for name in ("layout", "groups", "transposed") if name in keywords})
+    return {name: keywords[name] for name in ("layout", "groups", "transposed") if name in keywords}
 
 
 # ---- the file and the offset of each tensor ----

@@ -145,7 +145,7 @@ def stored_tensors(out_dir: str | Path) -> Iterator[StoredTensor]:
     >>> with tempfile.TemporaryDirectory() as out_dir:
     ...     report = checkpoint.write({"tensors": {"fc.weight": [64, 32], "fc.bias": [64]}}, out_dir, seed=7)
     ...     {tensor.name: (tensor.array.shape, tensor.rule) for tensor in checkpoint.stored_tensors(out_dir)}
-    {'fc.bias': ((64,), 'zeros'), 'fc.weight': ((64, 32), 'kaiming_normal')}
+    {'fc.bias': ((64,), 'zeros'), 'fc.weight': ((64, 32), "kaiming_normal(layout='OI')")}
     """
     for path in _checkpoint_files(Path(out_dir)):
         _, file = _expected_content(path)

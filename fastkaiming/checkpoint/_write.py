@@ -76,7 +76,8 @@ def write(
         Patterns and rules as in :func:`fastkaiming.init_`. Each rule is a string, or a table with ``init`` and
         ``dtype``. These rules replace the rules of the recipe. The ``init`` of a single tensor takes precedence over
         all rules. A tensor that no rule matches is filled by the default of its layer, as in
-        :func:`fastkaiming.torch.init_module_`, or else by ``fastkaiming.DEFAULT_RULES``.
+        :func:`fastkaiming.torch.init_module_`, or else by ``fastkaiming.DEFAULT_RULES``. These need a rule for a tensor
+        with three or more axes whose layer is not known, as in every recipe and header.
     max_shard_size : int or str, default "5GB"
         The maximum size of the tensors in a file. GB means 10**9 bytes, and GiB 2**30 bytes. A larger tensor has a
         file of its own.

@@ -14,31 +14,47 @@ HELP = "show the fans, gain, std and density of an initializer for a shape, and 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
-    add_array_arguments(parser)
+    add_array_arguments(parser, "kaiming_normal")
 
 
 def run(options: argparse.Namespace) -> int:
     """Print the description of the initializer."""
     dtype = _dtypes.dtype_from_name("--dtype", options.dtype)
     distribution = _plan.distribution_of_rule(options.init, options.shape, dtype)
+    layout = _plan.layout_of_rule(options.init, options.shape)
+    fans = _plan.fans_of_rule(options.init, options.shape)
     with _output.json_output(options.json) as result:
-        result |= _fans(options)
+        if layout is not None and fans is not None:
+            result |= {"layout": layout, **fans._asdict()}
         result |= {"distribution": repr(distribution), "mean": distribution.mean, "std": distribution.std}
         result |= {"low": _finite_or_none(distribution.low), "high": _finite_or_none(distribution.high)}
         if result.get("fan_in"):
             result["gain"] = distribution.std * math.sqrt(result["fan_in"])
         result["density"] = density(distribution)
         result["shares"] = shares(distribution)
+        notes = {"gain": "   std * sqrt(fan_in)", "layout": f"   {axes(layout or '', options.shape)}"}
         for name, value in list(result.items())[:-1]:
-            note = "   std * sqrt(fan_in)" if name == "gain" else ""
-            print(f"{name:<12} {_output.format_value(value)}{note}")
+            print(f"{name:<12} {_output.format_value(value)}{notes.get(name, '')}")
         print()
         _output.table(result["shares"])
     return 0
 
 
-def _fans(options: argparse.Namespace) -> dict[str, int]:
-    return _plan.fans_of_rule(options.init, options.shape)._asdict() if len(options.shape) > 1 else {}
+_MEANINGS = {"O": "outputs", "I": "inputs", "B": "batch", "*": "receptive field"}
+
+
+def axes(layout: str, shape: tuple[int, ...]) -> str:
+    """Return the meaning and the size of each axis under a layout.
+
+    >>> axes("OI*", (64, 3, 7, 7))
+    'outputs 64, inputs 3, receptive field 7x7'
+    """
+    before, star, after = layout.partition("*")
+    end = len(shape) - len(after)
+    sizes = [*map(str, shape[: len(before)]), *["x".join(map(str, shape[len(before) : end])) or "1"] * len(star)]
+    sizes += map(str, shape[end:])
+    named = zip(layout, sizes, strict=True)
+    return ", ".join(f"{_MEANINGS[letter]} {size}" for letter, size in named if size != "1" or letter != "*")
 
 
 def _finite_or_none(bound: float) -> float | None:

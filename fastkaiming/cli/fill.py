@@ -14,6 +14,7 @@ from fastkaiming import _validation
 from fastkaiming._fill.context import combined_progress
 from fastkaiming.checkpoint import _dtypes, _file_writer, _plan
 from fastkaiming.cli import _output
+from fastkaiming.initializers import DEFAULT_RULES
 
 HELP = "fill one array of any size, and write it to a .npy file or a raw binary file"
 
@@ -27,7 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="the new file, in NumPy's format if its name ends in .npy, and raw otherwise; a .npy file does not record "
         "dtypes such as bfloat16, so load it with np.load(OUT).view(ml_dtypes.bfloat16)",
     )
-    add_array_arguments(parser)
+    add_array_arguments(parser, DEFAULT_RULES["*"])  # which reads two axes: with more, --init has to name them
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="the seed (default: 0)")
     parser.add_argument(
         "--name",
@@ -36,14 +37,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_array_arguments(parser: argparse.ArgumentParser) -> None:
+def add_array_arguments(parser: argparse.ArgumentParser, default_init: str) -> None:
     """Add the arguments that describe an array."""
     parser.add_argument("shape", type=shape, metavar="SHAPE", help="the shape, for example 4096x1024")
     parser.add_argument(
         "--init",
-        default="kaiming_normal",
+        default=default_init,
         metavar="RULE",
-        help='the initializer, for example "normal(std=0.02)" (default: kaiming_normal)',
+        help=f'the initializer, for example "normal(std=0.02)" (default: {default_init})',
     )
     parser.add_argument(
         "--dtype", default="float32", metavar="NAME", help="the dtype: float32, bfloat16, ... (default: float32)"

@@ -20,6 +20,13 @@ MODES: Mapping[str, Callable[[Callable[[str], float]], float]] = {
 }
 
 
+# For messages about weights whose axes are not known.
+LAYOUT_CHOICES = (
+    "layout='BOI' for a batch of matrices, such as experts, with the outputs before the inputs, layout='BIO' with the "
+    "inputs before the outputs, or layout='OI*' for a convolution of torch"
+)
+
+
 class Fans(NamedTuple):
     """The fans of a layer.
 
@@ -92,11 +99,16 @@ def select_fan(
     return selected(_fan_function(shape, *layout_and_groups)) if fan is None else _validation.positive("fan", fan)
 
 
+def torch_layout(transposed: bool) -> str:
+    """Return the layout of torch's weights, which is the default."""
+    return "IO*" if transposed else "OI*"
+
+
 def _check_layout(layout: str | None, groups: int, transposed: bool) -> tuple[str, str, int]:
     """Return the layout, the letter of the axis that contains all groups, and the number of groups, all checked."""
     grouped_axis = "I" if _validation.flag("transposed", transposed) else "O"
     if layout is None:
-        layout = "IO*" if transposed else "OI*"
+        layout = torch_layout(transposed)
     letters = _validation.text("layout", layout).replace("B", "")
     if "".join(sorted(letters)) not in ("IO", "*IO"):
         raise ValueError(
@@ -113,7 +125,8 @@ def _fan_function(shape: tuple[int, ...], layout: str, grouped_axis: str, groups
     before, star, after = layout.partition("*")
     letters = before + star * (len(shape) - len(before) - len(after)) + after
     if len(letters) != len(shape):
-        raise ValueError(f"layout {layout!r} must name every axis of the shape, got {shape}")
+        hint = "" if star or len(letters) > len(shape) else f"; use {LAYOUT_CHOICES}"
+        raise ValueError(f"layout {layout!r} must name every axis of the shape, got {shape}{hint}")
 
     sizes = dict.fromkeys("IO*B", 1)
     for letter, size in zip(letters, shape, strict=True):

@@ -29,7 +29,7 @@ DEFAULT_RULES: Mapping[str, str] = {
     "*running_var": "ones",
     "*norm*": "ones",
     "*embed*": "normal(std=0.02)",
-    "*": "kaiming_normal",
+    "*": "kaiming_normal(layout='OI')",  # not for three or more axes, because their meaning is not known
 }
 
 
@@ -53,17 +53,20 @@ class InitReport:
     Attributes
     ----------
     filled : dict of str to str
-        For each name, the pattern of the rule that filled its memory.
+        For each name, the pattern of the rule that applied to its memory.
     shared : dict of str to str
         If several names refer to the same memory, it is filled once, under the name that sorts first. This maps each of
         the other names to that name.
     unused : tuple of str
         The patterns of rules that filled no array.
+    kept : tuple of str
+        The names whose values were left unchanged. For a module, these are parameters and persistent buffers.
     """
 
     filled: Mapping[str, str]
     shared: Mapping[str, str]
     unused: tuple[str, ...]
+    kept: tuple[str, ...] = ()
 
 
 def init_(
@@ -89,7 +92,10 @@ def init_(
         rule is the name of an initializer, with or without arguments (``"kaiming_uniform(nonlinearity='tanh')"``), or a
         function that is called with the array and ``rng=key``; ``"keep"`` leaves the array unchanged. By default
         (``DEFAULT_RULES``), biases are filled with zeros, arrays with ``norm`` in their names with ones, arrays with
-        ``embed`` in their names by ``normal(std=0.02)``, and all others by ``kaiming_normal``.
+        ``embed`` in their names by ``normal(std=0.02)``, and all others by ``kaiming_normal``, which requires that they
+        have two axes, outputs before inputs. The default rules raise an error for other arrays with three or more axes,
+        because they may belong to a convolution or to a batch of matrices, such as experts. A rule of your own without
+        a layout, such as ``"kaiming_normal"``, reads these axes as torch does, as those of a convolution.
     threads : int, optional
         The maximum number of threads, as in :func:`fill_`. Arrays with fastkaiming's initializers are filled in one
         parallel region. Other functions are called afterwards, one at a time.
@@ -140,7 +146,8 @@ def init_(
     unused = unused_patterns(fillers, chosen)
     if rules is not None:
         warn_about_unused(unused, chosen)
-    return InitReport(chosen, shared, unused)
+    kept = tuple(name for name, pattern in chosen.items() if is_keep(fillers[pattern]))
+    return InitReport(chosen, shared, unused, kept)
 
 
 class FillTask(NamedTuple):
@@ -338,7 +345,10 @@ def _fill(task: FillTask, out: Any, key: Key, shard: Mapping[str, Any]) -> None:
         raise
 
 
-def quote_names(names: Sequence[str]) -> str:
-    """Return the names in quotes, or the first five of them and the number of the others."""
-    shown = ", ".join(f"{name!r:.60}" for name in names[:5])
+def quote_names(names: Sequence[str], shapes: Sequence[tuple[int, ...]] | None = None) -> str:
+    """Return the names in quotes, with their shapes if given, or the first five of them and how many others exist."""
+    quoted = [f"{name!r:.120}" for name in names[:5]]
+    if shapes is not None:
+        quoted = [f"{name} of shape {shape}" for name, shape in zip(quoted, shapes[:5], strict=True)]
+    shown = ", ".join(quoted)
     return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown

@@ -97,7 +97,15 @@ INVALID_RECIPES: dict[str, tuple[dict[str, Any], str]] = {
         {"rules": {"*": "kaiming_normal"}, "tensors": {"a": [2]}},
         "tensor 'a', by the rule 'kaiming",
     ),
-    "no fans": ({"tensors": {"a": [2]}}, "fewer than two axes must have a rule"),
+    "no fans": ({"tensors": {"a": [2]}}, r"fewer than two axes must have a rule.*got none for 'a' of shape \(2,\)"),
+    "unknown axes": (
+        {"tensors": {"conv.weight": [8, 4, 3, 3]}},
+        r"tensor 'conv.weight', .*\(8, 4, 3, 3\).*layout='BOI'.*layout='BIO'.*layout='OI\*'",
+    ),
+    "unknown axes and default rules": (
+        {"rules": dict(fk.DEFAULT_RULES), "tensors": {"experts": [8, 4, 3]}},
+        r"tensor 'experts', .*\(8, 4, 3\).*layout='BOI'.*layout='BIO'.*layout='OI\*'",
+    ),
     "axes": ({"tensors": {"a": [1] * 33}}, "tensors.'a' must have at most 32 axes, got 33"),
     "huge number": ({"tensors": {"a": [10**9000]}}, "tensors.'a' must be a list of integers"),
     "number for a name": ({"tensors": {1: [2, 2]}}, "a name must be a str, not int 1"),
@@ -154,6 +162,14 @@ def test_index_must_name_files_in_its_directory(tmp_path: Path, file: Any) -> No
         checkpoint.write(index, tmp_path / "out")
     with pytest.raises(ValueError, match=r"weight_map.'a' must name a safetensors file beside it"):
         checkpoint.verify(tmp_path)
+
+
+def test_header_does_not_say_what_three_axes_mean(tmp_path: Path) -> None:
+    path = safetensors_file(tmp_path / "a.safetensors", {"w": entry(shape=(2, 3, 4), offsets=(0, 96))}, bytes(96))
+    with pytest.raises(ValueError, match=r"tensor 'w', .*\(2, 3, 4\).*layout='BOI'.*layout='BIO'.*layout='OI\*'"):
+        checkpoint.plan(path)
+    plan = checkpoint.plan(path, rules={"*": "kaiming_normal(layout='BOI')"})
+    assert [tensor.distribution.std for tensor in plan.tensors if tensor.distribution] == [(2 / 4) ** 0.5]
 
 
 def test_source_must_be_a_regular_file(tmp_path: Path) -> None:

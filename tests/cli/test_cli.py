@@ -132,6 +132,44 @@ def test_explain_prints_fans_moments_and_density(capsys: pytest.CaptureFixture[s
     assert density == pytest.approx(fk.TruncatedNormal(low=1.0, high=2.0).pdf(1.5), rel=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("init", "layout", "fans", "axes"),
+    [
+        ("kaiming_normal", "OI*", (512 * 128, 8 * 128), "outputs 8, inputs 512, receptive field 128"),
+        ("kaiming_normal(layout='BOI')", "BOI", (128, 512), "batch 8, outputs 512, inputs 128"),
+        ("kaiming_normal(layout='BIO')", "BIO", (512, 128), "batch 8, inputs 512, outputs 128"),
+        ("xavier_normal(transposed=True)", "IO*", (8 * 128, 512 * 128), "inputs 8, outputs 512, receptive field 128"),
+    ],
+)
+def test_explain_says_how_it_reads_the_axes(
+    init: str, layout: str, fans: tuple[int, int], axes: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = run_json(capsys, "explain", "8x512x128", "--init", init)
+    assert (result["layout"], result["fan_in"], result["fan_out"]) == (layout, *fans)
+    assert cli.main(["explain", "8x512x128", "--init", init]) == 0
+    assert f"layout       {layout}   {axes}\n" in capsys.readouterr().out
+
+
+def test_explain_shows_no_fans_if_the_axes_are_not_known(capsys: pytest.CaptureFixture[str]) -> None:
+    """An initializer that does not depend on the fans does not say what the axes mean."""
+    assert not {"layout", "fan_in", "gain"} & run_json(capsys, "explain", "8x5x4", "--init", "normal").keys()
+    result = run_json(capsys, "explain", "8x4", "--init", "normal(std=0.5)")
+    assert (result["layout"], result["fan_in"], result["gain"]) == ("OI*", 4, 1.0)
+
+
+def test_dry_run_shows_no_fans_if_the_axes_are_not_known(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "recipe.json").write_text(json.dumps({"tensors": {"a": {"shape": [8, 5, 4], "init": "normal"}}}))
+    row = run_json(capsys, "checkpoint", tmp_path / "recipe.json", tmp_path / "out", "--dry-run")["tensors"][0]
+    assert (row["fan_in"], row["fan_out"]) == (None, None)
+
+
+def test_fill_needs_a_layout_for_three_axes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "a.npy"
+    assert "(8, 5, 4); use layout='BOI'" in run_error(capsys, "fill", out, "8x5x4")
+    run_json(capsys, "fill", out, "8x5x4", "--init", "kaiming_normal(layout='BOI')")
+    assert np.array_equal(np.load(out), fk.normal((8, 5, 4), std=0.5**0.5, rng=0))
+
+
 def test_plot_writes_figures_and_reports(tmp_path: Path, recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
     out = tmp_path / "out"

@@ -214,3 +214,24 @@ def test_rule_keep_leaves_the_array_unchanged() -> None:
     assert np.array_equal(params["head"], fk.kaiming_normal((4, 5), rng=fk.Generator(7).key("head")))
     with pytest.raises(ValueError, match="the rule 'frozen' must not set rng"):
         fk.init_(params, rules={"frozen": "keep(rng=3)", "*": "zeros"})
+
+
+def test_rule_of_the_user_without_a_layout_reads_three_or_more_axes_as_torch_does() -> None:
+    """The axes are those of a convolution: outputs, inputs, and the receptive field."""
+    out = marked((6, 4, 3, 3))
+    fk.init_({"w": out}, rng=5, rules={"*": "kaiming_normal"})
+    assert same(out, fk.normal((6, 4, 3, 3), std=(2 / 36) ** 0.5, rng=stream(5, "w")))
+
+
+def test_default_rules_without_fans_apply_to_any_number_of_axes() -> None:
+    params = {"pos_embed": marked((1, 5, 4)), "norm": marked((4, 1, 1)), "experts.bias": marked((3, 2, 2))}
+    fk.init_(params, rng=5)
+    assert same(params["pos_embed"], fk.normal((1, 5, 4), std=0.02, rng=stream(5, "pos_embed")))
+    assert same(params["norm"], np.ones((4, 1, 1), np.float32))
+    assert same(params["experts.bias"], np.zeros((3, 2, 2), np.float32))
+
+
+def test_report_lists_the_names_that_were_kept() -> None:
+    params = {"frozen": np.ones((3, 4), np.float32), "head": np.empty((4, 5), np.float32)}
+    assert fk.init_(params, rules={"frozen": "keep", "*": "kaiming_normal"}).kept == ("frozen",)
+    assert fk.init_({"head": params["head"]}).kept == ()

@@ -77,6 +77,20 @@ REFUSED: dict[str, tuple[Callable[[], Any], Any, Any, type[Exception], str]] = {
         ValueError,
         r"array 'w', by the rule '\*': fans need a shape of at least two axes, got \(3,\)",
     ),
+    "three axes, by default": (
+        lambda: {"a": marked((3, 3)), "experts.w": marked((8, 5, 4))},
+        0,
+        None,
+        ValueError,
+        r"array 'experts.w', by the rule '\*': .*\(8, 5, 4\).*layout='BOI'.*layout='BIO'.*layout='OI\*'",
+    ),
+    "four axes, by the default rules after another one": (
+        lambda: {"a": marked((3, 3)), "w": marked((8, 5, 3, 3))},
+        0,
+        {"a": "zeros", **fk.DEFAULT_RULES},
+        ValueError,
+        r"array 'w', by the rule '\*': .*\(8, 5, 3, 3\).*layout='BOI'.*layout='BIO'.*layout='OI\*'",
+    ),
     "no matching rule": (
         lambda: {f"w{i}": marked((3, 3)) for i in range(7)},
         0,
