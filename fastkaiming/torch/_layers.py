@@ -14,6 +14,7 @@ from torch.nn.utils.parametrize import ParametrizationList, type_before_parametr
 from torch.nn.utils.weight_norm import WeightNorm
 
 from fastkaiming.initializers._model import DEFAULT_RULES, Filler, first_matches, parse_rule
+from fastkaiming.torch._stacked import STACKED_LAYERS, declared_rules
 
 
 class Rule(NamedTuple):
@@ -58,7 +59,7 @@ def _weight_rule(weight: str) -> Callable[[Any], dict[str, str]]:
 
 _matrix, _norm, _embedding = _weight_rule("kaiming_normal"), _weight_rule("ones"), _weight_rule(EMBEDDING_RULE)
 
-_LAYERS: Mapping[str, Callable[[Any], dict[str, str]]] = {
+_LAYERS: Mapping[str, Callable[[Any], Mapping[str, str]]] = {
     f"{kind.__module__}.{kind.__qualname__}": rules
     for kind, rules in (
         (nn.Linear, _matrix),
@@ -75,11 +76,23 @@ _LAYERS: Mapping[str, Callable[[Any], dict[str, str]]] = {
         (nn.RNNCellBase, _recurrent),
         (nn.PReLU, _weight_rule("constant(0.25)")),
     )
-} | {"transformers.pytorch_utils.Conv1D": _weight_rule("kaiming_normal(layout='IO')")}
+} | {"transformers.pytorch_utils.Conv1D": _weight_rule("kaiming_normal(layout='IO')"), **STACKED_LAYERS}
+
+# The number of axes of a weight, for the layers whose rules take the fans from a shape without naming its axes. If the
+# weight of a subclass has another number, what its axes mean is not known.
+_WEIGHT_AXES: tuple[tuple[type, Callable[[Any], int]], ...] = (
+    (nn.Linear, lambda _layer: 2),
+    (nn.Bilinear, lambda _layer: 3),
+    (_ConvNd, lambda layer: 2 + len(layer.kernel_size)),
+)
 
 
 def standard_rules(module: nn.Module) -> dict[str, Rule | None]:
-    """Return the rule of each parameter: that of its layer, or else the default rule for its name."""
+    """Return the rule of each parameter: that of its layer, or else the default rule for its name.
+
+    The rule is None if nothing is known about a parameter: its layer is not known, its name matches only the last
+    default rule, and it does not have two axes.
+    """
     rules: dict[str, Rule | None] = {}
     layers = dict(module.named_modules(remove_duplicate=False))
     for path, layer in layers.items():
@@ -94,11 +107,10 @@ def standard_rules(module: nn.Module) -> dict[str, Rule | None]:
 
 
 def _standard_rule(qualified: str, owner: Any, owner_name: str, layer: Any, name: str) -> Rule | None:
-    """Return the rule of one parameter.
+    """Return the rule of one parameter, or None if none is known.
 
     If ``layer`` is a parametrization, the parameter ``name`` is one of the tensors from which it computes the parameter
-    ``owner_name`` of the layer ``owner``. The result is None if the parametrization has several tensors and no rule for
-    them is known.
+    ``owner_name`` of the layer ``owner``. No rule is known if it computes it from several tensors.
     """
     kind = type_before_parametrizations(owner)
     filler = _norm_filler(layer, name)
@@ -106,13 +118,31 @@ def _standard_rule(qualified: str, owner: Any, owner_name: str, layer: Any, name
         return Rule(f"{kind.__name__}: norms of the directions", filler)
     if layer is not owner and name != ("original1" if isinstance(layer[0], _WeightNorm) else "original"):
         return None
-    known = next((_LAYERS[key](owner) for key in map(_qualified, kind.__mro__) if key in _LAYERS), {})
+    axes = _number_of_axes(layer._parameters[name])
+    known = _known_rules(owner, kind, axes)
     for candidate in (owner_name, owner_name.removesuffix("_orig"), owner_name.removesuffix("_v")):
         pattern = first_matches([candidate], known)[candidate]
         if pattern is not None:
             return _rule_from_text(kind, known[pattern])
-    text = DEFAULT_RULES[str(first_matches([qualified], DEFAULT_RULES)[qualified])]
-    return _rule_from_text(kind, text)
+    pattern = str(first_matches([qualified], DEFAULT_RULES)[qualified])
+    return None if pattern == "*" and axes not in (2, None) else _rule_from_text(kind, DEFAULT_RULES[pattern])
+
+
+def _known_rules(layer: Any, kind: type, axes: int | None) -> Mapping[str, str]:
+    """Return the rules of a layer by patterns of parameter names; ``kind`` is its class before parametrizations.
+
+    ``axes`` is the number of axes of the parameter that needs a rule.
+    """
+    by_class = next((_LAYERS[key](layer) for key in map(_qualified, kind.__mro__) if key in _LAYERS), {})
+    expected = next((count(layer) for base, count in _WEIGHT_AXES if isinstance(layer, base)), axes)
+    if axes not in (expected, None):
+        by_class = {name: rule for name, rule in by_class.items() if name != "weight"}
+    return {**by_class, **declared_rules(layer)}
+
+
+def _number_of_axes(parameter: torch.Tensor) -> int | None:
+    """Return the number of axes, or None if the parameter has no shape yet."""
+    return None if nn.parameter.is_lazy(parameter) else parameter.dim()
 
 
 def _rule_from_text(kind: type, text: str) -> Rule:

@@ -7,8 +7,8 @@ from torch import nn
 
 from fastkaiming import _validation
 from fastkaiming.initializers import _shared_memory
+from fastkaiming.initializers._fans import LAYOUT_CHOICES
 from fastkaiming.initializers._model import (
-    DEFAULT_RULES,
     Filler,
     FillTask,
     InitReport,
@@ -23,7 +23,14 @@ from fastkaiming.initializers._model import (
 )
 from fastkaiming.rng import Rng
 from fastkaiming.torch import _tensors
-from fastkaiming.torch._layers import EMBEDDING_RULE, NormFiller, Rule, padding_rows, parse_filler, standard_rules
+from fastkaiming.torch._layers import (
+    EMBEDDING_RULE,
+    NormFiller,
+    Rule,
+    padding_rows,
+    parse_filler,
+    standard_rules,
+)
 from fastkaiming.torch._tensors import Region
 
 
@@ -47,6 +54,8 @@ def init_module_(
     Linear, Bilinear                     weights ``kaiming_normal``
     Conv, ConvTranspose                  weights ``kaiming_normal``, with fans that account for groups and transposition
     Conv1D of transformers               weights ``kaiming_normal``, with inputs as the first axis
+    experts of transformers, and other   weights ``kaiming_normal``, with the fans of one expert, in the orientation of
+    layers of it with stacked weights    the layer
     Embedding, EmbeddingBag              ``normal(std=0.02)``, and zeros in the row of ``padding_idx``
     LayerNorm, RMSNorm, GroupNorm        weights ones
     BatchNorm, InstanceNorm              weights ones
@@ -59,7 +68,9 @@ def init_module_(
 
     All other biases of these layers are zeros. A subclass of a layer uses the rules of the layer for the parameters
     that it inherits. Its other parameters, and the parameters of other layers, are filled according to
-    :data:`fastkaiming.DEFAULT_RULES`. In a weight normalization, the directions are filled like the weight itself, and
+    :data:`fastkaiming.DEFAULT_RULES`, whose last rule is ``kaiming_normal`` for parameters with two axes. With fewer or
+    more axes, a parameter that no other rule matches needs a rule in ``rules``: what its axes mean is not known. In a
+    weight normalization, the directions are filled like the weight itself, and
     the magnitudes are set to their norms. Buffers, such as the running statistics of BatchNorm, are not changed.
     Parameters that do not require gradients are filled, unless their rule is ``"keep"``.
 
@@ -112,10 +123,10 @@ def init_module_(
     parameters: dict[str, torch.Tensor] = dict(module.named_parameters(remove_duplicate=False))
     names = _tied_names(parameters)
     user_rules, layer_rules = parse_rules({} if rules is None else rules), standard_rules(module)
-    chosen = {name: _choose_rule(all_names, user_rules, layer_rules) for name, all_names in names.items()}
-    filled = [name for name, rule in chosen.items() if not is_keep(rule.filler)]
+    found = {name: _choose_rule(names[name], user_rules, layer_rules) for name in names}
+    filled = [name for name, rule in found.items() if rule is None or not is_keep(rule.filler)]
     regions = {name: _regions(name, parameters[name]) for name in filled}
-    _check_fans(chosen, parameters)
+    chosen = _known_rules(found, parameters)
     names = _merge_shared_memory(names, regions)
     jobs = [
         FillTask(name, chosen[name].label, chosen[name].filler, parameters[name], regions[name])
@@ -194,9 +205,11 @@ def _cannot_fill(name: str, parameter: torch.Tensor) -> Exception:
 
 
 def _choose_rule(
-    names: Sequence[str], user_rules: Mapping[str, Filler], layer_rules: Mapping[str, Rule | None]
-) -> Rule:
-    """Return the first user rule that matches any name of a parameter, or else the rule of its layer.
+    names: Sequence[str],
+    user_rules: Mapping[str, Filler],
+    layer_rules: Mapping[str, Rule | None],
+) -> Rule | None:
+    """Return the first user rule that matches any name of a parameter, or else the rule of its layer, if there is one.
 
     If several layers share the parameter, the rule of an embedding takes precedence, because the output layer of a
     language model often shares the weight of the embedding.
@@ -206,21 +219,23 @@ def _choose_rule(
         pattern = min(matches, key=list(user_rules).index)
         return Rule(pattern, user_rules[pattern])
     rules = [rule for rule in map(layer_rules.__getitem__, names) if rule is not None]
-    if not rules:
-        raise ValueError(f"parameter {names[0]!r} of a parametrization must have a rule in rules, got none")
-    return next((rule for rule in rules if rule.filler is parse_filler(EMBEDDING_RULE)), rules[0])
+    return next((rule for rule in rules if rule.filler is parse_filler(EMBEDDING_RULE)), rules[0] if rules else None)
 
 
-def _check_fans(chosen: Mapping[str, Rule], parameters: Mapping[str, torch.Tensor]) -> None:
-    """Raise one error for all parameters that would be filled by the last default rule but have no fans."""
-    last = parse_filler(DEFAULT_RULES["*"])
-    unmatched = [name for name, rule in chosen.items() if rule.filler is last and parameters[name].dim() < 2]
-    if unmatched:
-        example = {"*" + unmatched[0].rpartition(".")[2]: "ones"}
+def _known_rules(found: Mapping[str, Rule | None], parameters: Mapping[str, torch.Tensor]) -> dict[str, Rule]:
+    """Return the rules, or raise one error for all parameters for which none is known."""
+    unknown = [name for name, rule in found.items() if rule is None]
+    if unknown:
+        shapes = quote_names(unknown, [tuple(parameters[name].shape) for name in unknown])
+        layouts = ""
+        if any(parameters[name].dim() > 2 for name in unknown):
+            layouts = f"; a rule that depends on the fans must say what three or more axes mean: {LAYOUT_CHOICES}"
         raise ValueError(
-            f"parameters with fewer than two axes must have a rule, for example rules={example}, got none for "
-            f"{quote_names(unmatched)}"
+            "parameters must have a rule if neither their layers nor their names determine one, got none for "
+            f"{shapes}: add rules for them, or call reset_module_, which runs the initialization of the module's "
+            f"authors{layouts}"
         )
+    return {name: rule for name, rule in found.items() if rule is not None}
 
 
 def _zero_row(regions: Sequence[Region], row: int) -> None:
