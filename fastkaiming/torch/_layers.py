@@ -179,6 +179,28 @@ def _norm_filler(layer: Any, name: str) -> NormFiller | None:
     return None
 
 
+# The attributes in which layers of torch store the numbers of their units.
+_SIZES = (
+    *("in_features", "out_features", "in1_features", "in2_features", "in_channels", "out_channels", "num_embeddings"),
+    *("embedding_dim", "num_features", "num_channels", "normalized_shape", "input_size", "hidden_size", "embed_dim"),
+)
+
+
+def parameters_without_units(module: nn.Module) -> set[str]:
+    """Return the names of parameters without elements: those of layers that were created with a size of 0."""
+    return {
+        f"{path}.{name}" if path else name
+        for path, layer in module.named_modules(remove_duplicate=False)
+        if any(_is_zero(getattr(layer, size, None)) for size in _SIZES)
+        for name, _ in layer.named_parameters(remove_duplicate=False)
+    }
+
+
+def _is_zero(size: object) -> bool:
+    """Return whether a size, or one of the sizes in a tuple, is 0."""
+    return 0 in size if isinstance(size, tuple) else type(size) is int and size == 0
+
+
 def padding_rows(module: nn.Module) -> Iterable[tuple[str, int]]:
     """Yield the qualified name of the weight and the padding row of each embedding that has a padding row."""
     for path, layer in module.named_modules():

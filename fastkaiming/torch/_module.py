@@ -23,11 +23,13 @@ from fastkaiming.initializers._model import (
 )
 from fastkaiming.rng import Rng
 from fastkaiming.torch import _tensors
+from fastkaiming.torch._fillable import fillable_regions
 from fastkaiming.torch._layers import (
     EMBEDDING_RULE,
     NormFiller,
     Rule,
     padding_rows,
+    parameters_without_units,
     parse_filler,
     standard_rules,
 )
@@ -125,7 +127,8 @@ def init_module_(
     user_rules, layer_rules = parse_rules({} if rules is None else rules), standard_rules(module)
     found = {name: _choose_rule(names[name], user_rules, layer_rules) for name in names}
     filled = [name for name, rule in found.items() if rule is None or not is_keep(rule.filler)]
-    regions = {name: _regions(name, parameters[name]) for name in filled}
+    empty = parameters_without_units(module)
+    regions = {name: fillable_regions(name, parameters[name], may_be_empty=name in empty) for name in filled}
     chosen = _known_rules(found, parameters)
     names = _merge_shared_memory(names, regions)
     jobs = [
@@ -171,34 +174,6 @@ def _merge_shared_memory(
         first = firsts.setdefault(shared.get(name, name), name)
         merged.setdefault(first, []).extend(all_names)
     return merged
-
-
-def _regions(name: str, parameter: torch.Tensor) -> Sequence[Region]:
-    regions = _tensors.memory_regions(parameter)
-    if regions is None or parameter.is_meta:
-        raise _cannot_fill(name, parameter)
-    return regions
-
-
-def _cannot_fill(name: str, parameter: torch.Tensor) -> Exception:
-    """Return the error that says why a parameter cannot be filled."""
-    if isinstance(parameter, nn.parameter.UninitializedTensorMixin):
-        return TypeError(f"parameter {name!r} must have a shape: first run a forward pass of its lazy module")
-    if parameter.is_meta:
-        return ValueError(
-            f"parameter {name!r} must have memory, got the meta device: call to_empty(device='cpu') first"
-        )
-    if parameter.is_inference() and not torch.is_inference_mode_enabled():
-        return ValueError(f"parameter {name!r} must not be an inference tensor outside of torch.inference_mode()")
-    if parameter.dtype in _tensors.DTYPES and parameter.is_cpu and parameter.layout is torch.strided:
-        return ValueError(
-            f"parameter {name!r} must not overlap itself, got strides {parameter.stride()} "
-            f"for shape {tuple(parameter.shape)}"
-        )
-    return TypeError(
-        f"parameter {name!r} must be a dense tensor on the CPU of dtype float32, float64, float16 or bfloat16, "
-        f"or have the rule 'keep', got a {type(parameter).__name__} of {parameter.dtype} on {parameter.device}"
-    )
 
 
 # ---- the choice of a rule ----
