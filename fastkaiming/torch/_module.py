@@ -23,7 +23,8 @@ from fastkaiming.initializers._model import (
 )
 from fastkaiming.rng import Rng
 from fastkaiming.torch import _tensors
-from fastkaiming.torch._fillable import fillable_regions
+from fastkaiming.torch._buffers import BufferDefault, default_buffers, persistent_buffers
+from fastkaiming.torch._fillable import check_memory, fillable_regions
 from fastkaiming.torch._layers import (
     EMBEDDING_RULE,
     NormFiller,
@@ -35,15 +36,22 @@ from fastkaiming.torch._layers import (
 )
 from fastkaiming.torch._tensors import Region
 
+# The rule of a parameter that does not require gradients and that no pattern of the user matches.
+_FROZEN = Rule("requires_grad=False", parse_filler("keep"))
+
 
 def init_module_(
     module: nn.Module,
     rng: Rng | torch.Generator = 0,
     rules: Rules | None = None,
     *,
+    buffers: bool = False,
     threads: int | None = None,
 ) -> InitReport:
-    """Fill every parameter of a module in place, each from the stream of its qualified name.
+    """Fill every parameter of a module in place by rules, each from the stream of its qualified name.
+
+    Use this function for an initialization of your own. To run the initialization that the authors of a model chose,
+    for example after ``to_empty()``, use :func:`reset_module_` instead.
 
     The values of a parameter depend only on the seed and on its name, shape, dtype and rule. They do not depend on
     other parameters or on how a DTensor is sharded: every rank fills its local part of the same whole tensor.
@@ -71,41 +79,52 @@ def init_module_(
     All other biases of these layers are zeros. A subclass of a layer uses the rules of the layer for the parameters
     that it inherits. Its other parameters, and the parameters of other layers, are filled according to
     :data:`fastkaiming.DEFAULT_RULES`, whose last rule is ``kaiming_normal`` for parameters with two axes. With fewer or
-    more axes, a parameter that no other rule matches needs a rule in ``rules``: what its axes mean is not known. In a
-    weight normalization, the directions are filled like the weight itself, and
-    the magnitudes are set to their norms. Buffers, such as the running statistics of BatchNorm, are not changed.
-    Parameters that do not require gradients are filled, unless their rule is ``"keep"``.
+    more axes, a parameter that no other rule matches needs a rule in ``rules``: what its axes mean is not known. The
+    default rules do not know which parameters have to start at a special value, such as ``lora_B`` of a LoRA adapter,
+    which has to start at zero: pass rules for them.
 
-    A tied parameter is filled from the stream of the name that was registered first. A pattern of ``rules`` applies if
-    it matches any of the names. If no pattern does, the default rule of an Embedding takes precedence over those of
-    other layers.
+    A parameter that does not require gradients is kept as it is unless a pattern of ``rules`` matches it. A tied
+    parameter is filled from the stream of the name that was registered first. A pattern of ``rules`` applies if it
+    matches any of the names. If no pattern does, the default rule of an Embedding takes precedence over those of other
+    layers.
+
+    In a weight normalization, the directions are filled like the weight itself, and the magnitudes are set to their
+    norms. Buffers are not changed by default.
 
     Parameters
     ----------
     module : torch.nn.Module
         The module. Its parameters must be CPU tensors or DTensors of dtype float32, float64, float16 or bfloat16,
-        unless their rule is ``"keep"``.
+        unless they are kept.
     rng : int, Generator, numpy.random.Generator or torch.Generator, default 0
         The seed, or a generator that provides it. Every rank of a sharded module must pass the same seed. A Generator
         provides the same seed at every call; a torch.Generator provides a new one.
     rules : mapping or sequence of pairs, optional
         Patterns of qualified names and their rules, as in :func:`fastkaiming.init_`. If a rule is a function, it is
-        called with the parameter and with ``rng=``, a :class:`fastkaiming.Key`.
+        called with the parameter and with ``rng=``, a :class:`fastkaiming.Key`. A rule such as ``"kaiming_normal"``
+        without a layout reads three or more axes as torch does, as those of a convolution.
+    buffers : bool, default False
+        If True, set the buffers of torch's layers to the values of a new layer: the running statistics of BatchNorm and
+        InstanceNorm. Use this after ``to_empty()``, which leaves any values in the memory. Other buffers are never
+        changed.
     threads : int, optional
         The maximum number of threads, as in :func:`fastkaiming.fill_`.
 
     Returns
     -------
     InitReport
-        The rule of each parameter, the tied names, and the patterns of rules that filled no parameter.
+        The rule of each parameter and of each buffer that was set, the tied names, the patterns of rules that filled no
+        parameter, and the parameters and persistent buffers that were kept.
 
     Raises
     ------
     TypeError
         If ``module`` is not a module, if an argument has the wrong type, or if a parameter is not on the CPU, has
-        another dtype, or is uninitialized and has no shape yet. No parameter is changed.
+        another dtype, is sparse, nested or of a tensor subclass, or is uninitialized and has no shape yet. No parameter
+        is changed.
     ValueError
-        If a parameter is on the meta device, overlaps itself, or has no suitable rule. No parameter is changed.
+        If a parameter is on the meta device, has no elements although its layer has units, has no memory, is a DTensor
+        of partial sums, overlaps itself, or has no suitable rule. No parameter is changed.
 
     Warns
     -----
@@ -122,15 +141,16 @@ def init_module_(
     """
     if not isinstance(module, nn.Module):
         raise TypeError(f"module must be a torch.nn.Module, not {_validation.describe(module)}")
+    sets_buffers = _validation.flag("buffers", buffers)
     parameters: dict[str, torch.Tensor] = dict(module.named_parameters(remove_duplicate=False))
     names = _tied_names(parameters)
     user_rules, layer_rules = parse_rules({} if rules is None else rules), standard_rules(module)
-    found = {name: _choose_rule(names[name], user_rules, layer_rules) for name in names}
+    found = {name: _choose_rule(names[name], parameters[name], user_rules, layer_rules) for name in names}
     filled = [name for name, rule in found.items() if rule is None or not is_keep(rule.filler)]
     empty = parameters_without_units(module)
     regions = {name: fillable_regions(name, parameters[name], may_be_empty=name in empty) for name in filled}
     chosen = _known_rules(found, parameters)
-    names = _merge_shared_memory(names, regions)
+    names = _merge_shared_memory(names, regions, {n: parameters[n] for n in names if chosen[n] is _FROZEN})
     jobs = [
         FillTask(name, chosen[name].label, chosen[name].filler, parameters[name], regions[name])
         for name in filled
@@ -140,19 +160,27 @@ def init_module_(
     first_of = {name: first for first, all_names in names.items() for name in all_names}
     padding = [(first_of[name], row) for name, row in padding_rows(module) if name in first_of]
     rows = [(regions[name], row) for name, row in padding if chosen[name].filler is parse_filler(EMBEDDING_RULE)]
+    defaults = [*default_buffers(module)] if sets_buffers else []
+    _check_buffers(defaults)
     try:
         with torch.no_grad():
             seed = _tensors.seed_from_generator(rng) if isinstance(rng, torch.Generator) else rng
             run_fill_tasks(jobs, seed, threads)
             for embedding_regions, row in rows:
                 _zero_row(embedding_regions, row)
+            for default in defaults:
+                default.buffer.fill_(default.value)
     finally:  # a function in the rules may raise after other parameters have been filled
         torch.autograd.graph.increment_version([parameters[job.name] for job in jobs])
-    rule_of = {name: chosen[first_of[name]].label for name in parameters}
+    rule_of = {name: chosen[first].label for name, first in first_of.items() if chosen[first] is not _FROZEN}
     unused = unused_patterns(user_rules, rule_of)
     warn_about_unused(unused, parameters)
+    written = {default.name: default.label for default in defaults}
+    kept = [name for name in parameters if is_keep(chosen[first_of[name]].filler)]
+    kept += [name for name in persistent_buffers(module) if name not in written]
     shared = {name: first for name, first in first_of.items() if name != first}
-    return InitReport(rule_of, shared, unused)
+    filled_by = {name: rule_of[name] for name in parameters if name in rule_of}
+    return InitReport({**filled_by, **written}, shared, unused, tuple(kept))
 
 
 def _tied_names(parameters: Mapping[str, torch.Tensor]) -> dict[str, list[str]]:
@@ -164,15 +192,21 @@ def _tied_names(parameters: Mapping[str, torch.Tensor]) -> dict[str, list[str]]:
 
 
 def _merge_shared_memory(
-    names: Mapping[str, list[str]], regions: Mapping[str, Sequence[Region]]
+    names: Mapping[str, list[str]], regions: Mapping[str, Sequence[Region]], frozen: Mapping[str, torch.Tensor]
 ) -> dict[str, list[str]]:
-    """Return ``names`` with the parameters that are views of the same memory merged into one entry."""
-    shared = _shared_memory.find_shared({name: each[0].memory for name, each in regions.items() if each})
+    """Return ``names`` with the parameters that are views of the same memory merged into one entry.
+
+    ``regions`` is the memory of the parameters to be filled. A parameter in ``frozen`` changes nevertheless if it is a
+    view of such memory.
+    """
+    kept = {name: _tensors.memory_regions(parameter) or () for name, parameter in frozen.items()}
+    memory = {name: each[0].memory for name, each in {**regions, **kept}.items() if each}
+    shared = _shared_memory.find_shared(memory)
     merged: dict[str, list[str]] = {}
     firsts: dict[str, str] = {}
-    for name, all_names in names.items():
+    for name in sorted(names, key=frozen.__contains__):
         first = firsts.setdefault(shared.get(name, name), name)
-        merged.setdefault(first, []).extend(all_names)
+        merged.setdefault(first, []).extend(names[name])
     return merged
 
 
@@ -181,6 +215,7 @@ def _merge_shared_memory(
 
 def _choose_rule(
     names: Sequence[str],
+    parameter: torch.Tensor,
     user_rules: Mapping[str, Filler],
     layer_rules: Mapping[str, Rule | None],
 ) -> Rule | None:
@@ -193,6 +228,8 @@ def _choose_rule(
     if matches:
         pattern = min(matches, key=list(user_rules).index)
         return Rule(pattern, user_rules[pattern])
+    if not parameter.requires_grad:
+        return _FROZEN
     rules = [rule for rule in map(layer_rules.__getitem__, names) if rule is not None]
     return next((rule for rule in rules if rule.filler is parse_filler(EMBEDDING_RULE)), rules[0] if rules else None)
 
@@ -211,6 +248,12 @@ def _known_rules(found: Mapping[str, Rule | None], parameters: Mapping[str, torc
             f"authors{layouts}"
         )
     return {name: rule for name, rule in found.items() if rule is not None}
+
+
+def _check_buffers(defaults: Sequence[BufferDefault]) -> None:
+    """Raise an error if a buffer that is to be written has no memory."""
+    for default in defaults:
+        check_memory(f"buffer {default.name!r}", default.buffer)
 
 
 def _zero_row(regions: Sequence[Region], row: int) -> None:
