@@ -13,6 +13,7 @@ try:
     import torch
 
     from fastkaiming.torch._layers import standard_rules
+    from fastkaiming.torch._parametrizations import computed_names
 except ModuleNotFoundError as error:
     raise _validation.missing_dependency_error("torch", "torch", error) from error
 
@@ -20,9 +21,10 @@ except ModuleNotFoundError as error:
 def from_module(module: torch.nn.Module) -> Recipe:
     """Return the tensors in a module's state_dict: parameters and persistent buffers, tied tensors only once.
 
-    Each tensor has the default rule of its layer in :func:`fastkaiming.torch.init_module_`.
+    Each tensor has the default rule of its layer in :func:`fastkaiming.torch.init_module_`. What a parametrization
+    computes from other tensors has none.
     """
-    layer_rules = standard_rules(module)
+    layer_rules, computed = standard_rules(module), computed_names(module)
     specs: dict[str, TensorSpec] = {}
     seen: set[int] = set()
     for name, tensor in module.state_dict(keep_vars=True).items():
@@ -33,7 +35,7 @@ def from_module(module: torch.nn.Module) -> Recipe:
         rule = layer_rules.get(name)
         layer_init = None if rule is None else rule.text
         stored_dtype = dtype_from_name(f"module: {name!r}", tensor.dtype)
-        specs[name] = TensorSpec(tuple(tensor.shape), layer_init=layer_init, stored_dtype=stored_dtype)
+        specs[name] = TensorSpec(tuple(tensor.shape), None, None, layer_init, stored_dtype, name in computed)
     return Recipe(specs)
 
 

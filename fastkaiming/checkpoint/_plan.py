@@ -222,6 +222,7 @@ def _resolve_tensors(
     default_patterns = _model.first_matches(recipe.tensors, _model.DEFAULT_RULES)
     tensors: list[Tensor] = []
     without_rule: list[str] = []
+    computed: list[str] = []
     for name, spec in recipe.tensors.items():
         matched, default_pattern = patterns[name], str(default_patterns[name])
         dtype = _choose_dtype(spec, None if matched is None else rules[matched].dtype, recipe, requested_dtype)
@@ -233,6 +234,13 @@ def _resolve_tensors(
         needs_rule = len(spec.shape) < 2 and 0 not in spec.shape and dtype.is_fillable
         if explicit is None and default_pattern == "*" and needs_rule:
             without_rule.append(name)
+        if matched is None and spec.is_computed and dtype.is_fillable:
+            computed.append(name)
+    if computed:
+        raise ValueError(
+            "tensors must have a rule, because a parametrization computes them from other tensors, got none for "
+            f"{_model.quote_names(computed)}"
+        )
     if without_rule:
         names = _model.quote_names(without_rule, [recipe.tensors[name].shape for name in without_rule])
         raise ValueError(

@@ -20,6 +20,7 @@ class TensorSpec(NamedTuple):
     init: str | None = None  # the initializer of this tensor, which takes precedence over all rules
     layer_init: str | None = None  # the default initializer of its layer, which applies if no rule matches
     stored_dtype: Dtype | None = None  # the dtype in the source, which applies if nothing else gives a dtype
+    is_computed: bool = False  # whether its layer computes it from other tensors, so that no default rule fits
 
 
 class Rule(NamedTuple):

@@ -1,7 +1,6 @@
 """The default rules of ``init_module_`` for the parameters of torch's layers."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -11,9 +10,9 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils.parametrizations import _WeightNorm
 from torch.nn.utils.parametrize import ParametrizationList, type_before_parametrizations
-from torch.nn.utils.weight_norm import WeightNorm
 
 from fastkaiming.initializers._model import DEFAULT_RULES, Filler, first_matches, parse_rule
+from fastkaiming.torch._parametrizations import norm_filler
 from fastkaiming.torch._stacked import STACKED_LAYERS, declared_rules
 
 
@@ -113,7 +112,7 @@ def _standard_rule(qualified: str, owner: Any, owner_name: str, layer: Any, name
     ``owner_name`` of the layer ``owner``. No rule is known if it computes it from several tensors.
     """
     kind = type_before_parametrizations(owner)
-    filler = _norm_filler(layer, name)
+    filler = norm_filler(layer, name)
     if filler is not None:
         return Rule(f"{kind.__name__}: norms of the directions", filler)
     if layer is not owner and name != ("original1" if isinstance(layer[0], _WeightNorm) else "original"):
@@ -151,32 +150,6 @@ def _rule_from_text(kind: type, text: str) -> Rule:
 
 def _qualified(kind: type) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
-
-
-@dataclass(frozen=True)
-class NormFiller:
-    """Fills the magnitudes of a weight normalization with the norms of its directions.
-
-    The normalized weight then equals the directions, which the rule of the layer has filled.
-    """
-
-    directions: torch.Tensor
-    axis: int
-
-    def __call__(self, magnitudes: torch.Tensor, rng: object) -> None:  # noqa: ARG002
-        """Fill the magnitudes; ``rng`` is not used."""
-        magnitudes.copy_(torch.norm_except_dim(self.directions, 2, self.axis))
-
-
-def _norm_filler(layer: Any, name: str) -> NormFiller | None:
-    """Return the filler of a parameter that holds the magnitudes of either of torch's two weight normalizations."""
-    if isinstance(layer, ParametrizationList):
-        is_magnitude = isinstance(layer[0], _WeightNorm) and name == "original0"
-        return NormFiller(layer.original1, layer[0].dim) if is_magnitude else None
-    for hook in layer._forward_pre_hooks.values():
-        if isinstance(hook, WeightNorm) and name == f"{hook.name}_g":
-            return NormFiller(getattr(layer, f"{hook.name}_v"), hook.dim)
-    return None
 
 
 # The attributes in which layers of torch store the numbers of their units.

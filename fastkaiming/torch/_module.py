@@ -1,11 +1,13 @@
 """``init_module_``: fills every parameter of a module according to its qualified name and its layer."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import nn
 
 from fastkaiming import _validation
+from fastkaiming._fill.fill import distribution_of
 from fastkaiming.initializers import _shared_memory
 from fastkaiming.initializers._fans import LAYOUT_CHOICES
 from fastkaiming.initializers._model import (
@@ -14,6 +16,7 @@ from fastkaiming.initializers._model import (
     InitReport,
     Rules,
     first_matches,
+    is_deferrable,
     is_keep,
     parse_rules,
     quote_names,
@@ -27,13 +30,13 @@ from fastkaiming.torch._buffers import BufferDefault, default_buffers, persisten
 from fastkaiming.torch._fillable import check_memory, fillable_regions
 from fastkaiming.torch._layers import (
     EMBEDDING_RULE,
-    NormFiller,
     Rule,
     padding_rows,
     parameters_without_units,
     parse_filler,
     standard_rules,
 )
+from fastkaiming.torch._parametrizations import Derived, NormFiller, derived_tensors
 from fastkaiming.torch._tensors import Region
 
 # The rule of a parameter that does not require gradients and that no pattern of the user matches.
@@ -88,8 +91,12 @@ def init_module_(
     matches any of the names. If no pattern does, the default rule of an Embedding takes precedence over those of other
     layers.
 
-    In a weight normalization, the directions are filled like the weight itself, and the magnitudes are set to their
-    norms. Buffers are not changed by default.
+    The parametrizations of :mod:`torch.nn.utils` give the weights that their names promise. With ``weight_norm``, the
+    directions are filled like the weight itself, and the magnitudes are set to their norms. With ``orthogonal``, the
+    weight is the orthogonal factor of the values of the rule, or, with ``use_trivialization=False``, the result of its
+    map for these values. With ``spectral_norm``, the vectors of the power iteration are computed from the new weight,
+    so that the largest singular value is 1 at once. torch computes these factors and vectors, and their last bits may
+    depend on the machine. Other buffers are not changed by default.
 
     Parameters
     ----------
@@ -105,8 +112,8 @@ def init_module_(
         without a layout reads three or more axes as torch does, as those of a convolution.
     buffers : bool, default False
         If True, set the buffers of torch's layers to the values of a new layer: the running statistics of BatchNorm and
-        InstanceNorm. Use this after ``to_empty()``, which leaves any values in the memory. Other buffers are never
-        changed.
+        InstanceNorm, and the vectors of ``spectral_norm`` also for a weight that is kept. Use this after
+        ``to_empty()``, which leaves any values in the memory. Other buffers are never changed.
     threads : int, optional
         The maximum number of threads, as in :func:`fastkaiming.fill_`.
 
@@ -124,7 +131,8 @@ def init_module_(
         is changed.
     ValueError
         If a parameter is on the meta device, has no elements although its layer has units, has no memory, is a DTensor
-        of partial sums, overlaps itself, or has no suitable rule. No parameter is changed.
+        of partial sums, overlaps itself, or has no suitable rule; or if a combination of parametrizations is not
+        supported. No parameter is changed.
 
     Warns
     -----
@@ -160,14 +168,18 @@ def init_module_(
     first_of = {name: first for first, all_names in names.items() for name in all_names}
     padding = [(first_of[name], row) for name, row in padding_rows(module) if name in first_of]
     rows = [(regions[name], row) for name, row in padding if chosen[name].filler is parse_filler(EMBEDDING_RULE)]
+    derived = [*_derived_of(module, [name for name in first_of if first_of[name] in regions], sets_buffers)]
+    _check_divided(derived, {name: chosen[first] for name, first in first_of.items()}, parameters)
     defaults = [*default_buffers(module)] if sets_buffers else []
-    _check_buffers(defaults)
+    _check_buffers(module, derived, defaults)
     try:
         with torch.no_grad():
             seed = _tensors.seed_from_generator(rng) if isinstance(rng, torch.Generator) else rng
             run_fill_tasks(jobs, seed, threads)
             for embedding_regions, row in rows:
                 _zero_row(embedding_regions, row)
+            for each in derived:
+                each.compute()
             for default in defaults:
                 default.buffer.fill_(default.value)
     finally:  # a function in the rules may raise after other parameters have been filled
@@ -175,7 +187,8 @@ def init_module_(
     rule_of = {name: chosen[first].label for name, first in first_of.items() if chosen[first] is not _FROZEN}
     unused = unused_patterns(user_rules, rule_of)
     warn_about_unused(unused, parameters)
-    written = {default.name: default.label for default in defaults}
+    written = {name: each.label for each in derived for name in each.buffers}
+    written |= {default.name: default.label for default in defaults}
     kept = [name for name in parameters if is_keep(chosen[first_of[name]].filler)]
     kept += [name for name in persistent_buffers(module) if name not in written]
     shared = {name: first for name, first in first_of.items() if name != first}
@@ -250,10 +263,55 @@ def _known_rules(found: Mapping[str, Rule | None], parameters: Mapping[str, torc
     return {name: rule for name, rule in found.items() if rule is not None}
 
 
-def _check_buffers(defaults: Sequence[BufferDefault]) -> None:
+# ---- parametrizations and buffers ----
+
+
+def _derived_of(module: nn.Module, filled: Sequence[str], sets_buffers: bool) -> Iterator[Derived]:
+    """Yield what parametrizations have to compute: from filled parameters, or their buffers if these are to be set.
+
+    Raise ValueError if a parametrization does not support that its parameter is filled.
+    """
+    names = set(filled)
+    for each in derived_tensors(module):
+        if names.intersection(each.parameters):
+            if each.unsupported is not None:
+                raise ValueError(each.unsupported)
+            yield each
+        elif sets_buffers and each.buffers and not each.rewrites:
+            yield each
+
+
+def _check_divided(
+    derived: Sequence[Derived], rules: Mapping[str, Rule], parameters: Mapping[str, torch.Tensor]
+) -> None:
+    """Raise ValueError if a rule fills a parameter with zeros that a normalization divides by its norm."""
+    for each in derived:
+        if each.divided is not None and _is_constant_zero(rules[each.divided].filler, parameters[each.divided]):
+            rule = rules[each.divided].label
+            raise ValueError(
+                f"parameter {each.divided!r} must not be filled with zeros, because a normalization divides it by its "
+                f"norm, got the rule {rule!r}"
+            )
+
+
+def _is_constant_zero(filler: Filler, parameter: torch.Tensor) -> bool:
+    if is_keep(filler) or not is_deferrable(filler) or parameter.numel() == 0:
+        return False
+    empty = np.empty((0,) * parameter.dim(), np.float32)
+    index = (slice(0),) * parameter.dim()
+    try:
+        distribution = distribution_of(filler, empty, rng=0, global_shape=tuple(parameter.shape), index=index)
+    except (TypeError, ValueError):  # the fill raises it again and names the parameter
+        return False
+    return distribution.mean == distribution.std == 0
+
+
+def _check_buffers(module: nn.Module, derived: Sequence[Derived], defaults: Sequence[BufferDefault]) -> None:
     """Raise an error if a buffer that is to be written has no memory."""
-    for default in defaults:
-        check_memory(f"buffer {default.name!r}", default.buffer)
+    buffers = dict(module.named_buffers())
+    written = {name: buffers[name] for each in derived for name in each.buffers if name in buffers}
+    for name, buffer in (written | {default.name: default.buffer for default in defaults}).items():
+        check_memory(f"buffer {name!r}", buffer)
 
 
 def _zero_row(regions: Sequence[Region], row: int) -> None:

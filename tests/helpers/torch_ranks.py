@@ -247,6 +247,31 @@ def reset_transformers(ranks: int) -> None:
         assert_same_state(state_after_reset(sharded), state_after_reset(unsharded))
 
 
+def parametrized_net() -> nn.Module:
+    parametrizations = torch.nn.utils.parametrizations
+    with torch.device("meta"):
+        return nn.Sequential(
+            parametrizations.spectral_norm(nn.Linear(12, 14)),
+            torch.nn.utils.spectral_norm(nn.Linear(12, 14)),
+            parametrizations.orthogonal(nn.Linear(12, 14)),
+            parametrizations.orthogonal(nn.Linear(14, 12), use_trivialization=False),
+            parametrizations.weight_norm(nn.Linear(12, 14)),
+        )
+
+
+def parametrized(ranks: int) -> None:
+    unsharded, sharded = parametrized_net(), parametrized_net()
+    fully_shard(sharded, mesh=init_device_mesh("cpu", (ranks,)))
+    for net in (unsharded, sharded):
+        net.to_empty(device="cpu")
+        fk_torch.init_module_(net, rng=5)
+    expected = unsharded.state_dict()
+    assert {"2.parametrizations.weight.0.base", "1.weight_u"} < expected.keys()
+    for name, tensor in sharded.state_dict().items():
+        whole = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+        assert torch.allclose(whole, expected[name], atol=1e-5), name
+
+
 CASES: dict[str, Callable[[int], None]] = {
     "functions": functions,
     "accelerated": accelerated,
@@ -257,6 +282,7 @@ CASES: dict[str, Callable[[int], None]] = {
     "fsdp_and_tensor_parallelism": fsdp_and_tensor_parallelism,
     "reset": reset,
     "reset_transformers": reset_transformers,
+    "parametrized": parametrized,
 }
 
 

@@ -13,7 +13,7 @@ pytest.importorskip("fastkaiming.torch")
 
 CASES = [
     *("functions", "accelerated", "tensor_without_axes", "rank_outside_the_mesh", "inconsistent_placement"),
-    *("fsdp", "fsdp_and_tensor_parallelism", "reset", "reset_transformers"),
+    *("fsdp", "fsdp_and_tensor_parallelism", "reset", "reset_transformers", "parametrized"),
 ]
 
 
