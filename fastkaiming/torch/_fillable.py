@@ -104,7 +104,7 @@ def _subclass_error(subject: str, tensor: torch.Tensor) -> TypeError:
 
 def _has_storage(tensor: torch.Tensor) -> bool:
     try:
-        return tensor.numel() == 0 or tensor.untyped_storage().data_ptr() != 0
+        return bool(tensor.numel() == 0 or tensor.untyped_storage().data_ptr() != 0)
     except (RuntimeError, NotImplementedError):  # a wrapper has an invalid storage or none
         return False
 

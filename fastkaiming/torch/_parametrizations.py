@@ -138,7 +138,7 @@ def _nothing() -> None:
     """Compute nothing, because the weight is computed from its parameters at each access."""
 
 
-@torch.no_grad()
+@torch.no_grad()  # type: ignore[untyped-decorator]
 def _set_attribute(layer: nn.Module, name: str, compute: Callable[[nn.Module], torch.Tensor]) -> None:
     """Set the attribute that a hook computes before each call of the layer, so that it can be read at once.
 
@@ -151,7 +151,7 @@ def _set_attribute(layer: nn.Module, name: str, compute: Callable[[nn.Module], t
 # ---- spectral normalization ----
 
 
-@torch.no_grad()
+@torch.no_grad()  # type: ignore[untyped-decorator]
 def restart_power_iteration(layer: Any, name: str) -> None:
     """Compute the vectors of a spectral normalization from the current weight.
 
@@ -188,6 +188,11 @@ def restart_power_iteration(layer: Any, name: str) -> None:
         each = parametrizations[index]
         if isinstance(each, _SpectralNorm) and "_u" in each._buffers:
             _compute_singular_vectors(each._reshape_weight_to_matrix(*values), each._u, each._v)
+
+
+def has_spectral_norm(layer: Any, name: str) -> bool:
+    """Return True if a parametrized tensor has the parametrization ``spectral_norm`` with vectors."""
+    return any(isinstance(each, _SpectralNorm) and "_u" in each._buffers for each in layer.parametrizations[name])
 
 
 def _originals(parametrizations: Any) -> tuple[torch.Tensor, ...]:
@@ -228,7 +233,7 @@ def _unit(vector: torch.Tensor) -> torch.Tensor:
 # ---- orthogonal parametrization ----
 
 
-@torch.no_grad()
+@torch.no_grad()  # type: ignore[untyped-decorator]
 def _make_orthogonal(parametrization: Any, parametrizations: Any) -> None:
     """Let an orthogonal parametrization represent the orthogonal factor of its parameter.
 

@@ -16,6 +16,7 @@ from fastkaiming.rng import Rng
 from fastkaiming.torch import _tensors
 from fastkaiming.torch._accelerate import accelerate
 from fastkaiming.torch._named_writes import NamedWrites, active_writes
+from fastkaiming.torch._parametrizations import has_spectral_norm, restart_power_iteration
 
 
 def reset_module_(
@@ -214,6 +215,8 @@ def _assigned_parametrizations(module: nn.Module) -> Iterator[None]:
         values = {name: getattr(module, name) for name in module.parametrizations}
     for name, value in values.items():
         setattr(module, name, value)
+        if has_spectral_norm(module, name):
+            restart_power_iteration(module, name)
 
 
 def _takes(function: Any, *args: nn.Module) -> bool:

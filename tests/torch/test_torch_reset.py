@@ -273,13 +273,16 @@ def test_method_for_each_module_is_applied_to_all_of_them() -> None:
     assert np.array_equal(model[0].weight.detach().numpy(), fk.normal((4, 8), std=0.02, rng=key("0.weight")))
 
 
-@pytest.mark.parametrize("parametrization", ["weight_norm", "orthogonal"])
+@pytest.mark.parametrize("parametrization", ["weight_norm", "orthogonal", "spectral_norm"])
 def test_parametrized_layers_are_reset(parametrization: str) -> None:
     layer = getattr(nn.utils.parametrizations, parametrization)(nn.Linear(8, 6))
     reset(layer)
     weight = layer.weight.detach().numpy()
     if parametrization == "orthogonal":
         np.testing.assert_allclose(weight @ weight.T, np.eye(6), atol=1e-5)
+    elif parametrization == "spectral_norm":
+        layer.eval()
+        assert np.linalg.norm(layer.weight.detach().numpy(), 2) == pytest.approx(1.0, abs=1e-3)
     else:
         assert 0.1 < abs(weight).max() <= 8**-0.5
 
