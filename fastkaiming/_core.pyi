@@ -68,6 +68,7 @@ class EntryPoint:
         key_from: Callable[[Any], Any],
         key_type: type,
         context: ContextVar[Any],
+        add_name: Callable[[BaseException, str], None],
         tensor_types: tuple[type, ...] = (),
         storage_of: Callable[[Any], object] | None = None,
         exchange: object = None,
@@ -81,6 +82,7 @@ class EntryPoint:
         global_shape: Any,
         index: Any,
         threads: Any,
+        function: str | None = None,
     ) -> _T: ...
     def fill_by_shape(
         self,
@@ -91,6 +93,7 @@ class EntryPoint:
         global_shape: Any,
         index: Any,
         threads: Any,
+        function: str | None = None,
     ) -> _T: ...
 
 def span(array: Any) -> tuple[int, int]: ...

@@ -4,11 +4,13 @@
 cdef enum:
     MAX_TEMPLATES = 4096
 
+cdef object _float64 = float64, _ndarray = ndarray  # every fill uses them, and a global name is looked up in a dict
+
 
 cdef int _type_code(arg) noexcept:
     """Return a number for the type of an argument that can be a part of a cache key, or 0 for any other type."""
     kind = type(arg)
-    if kind is float or kind is float64:
+    if kind is float or kind is _float64:
         return 1
     if arg is None:
         return 2
@@ -41,6 +43,9 @@ cdef class EntryPoint:
         Return a seed or a key. A key has the type `key_type` and the attributes `seed` and `stream`.
     context
         A ContextVar whose value is None, or an object with the attributes `progress` and `deferred`.
+    add_name(error, function)
+        Put the name of the public function that was called before the message of an error. If the argument `function`
+        of a fill is None, messages stay as they are.
     tensor_types, storage_of, exchange
         Tensor types whose memory is accessed by DLPack, a function that returns the owner of a tensor's memory, and
         the capsule `__dlpack_c_exchange_api__` of these types. NumPy arrays are accessed by the buffer protocol.
@@ -48,7 +53,7 @@ cdef class EntryPoint:
     If `prepare` returns no template, nothing is filled and None is returned.
     """
 
-    cdef object prepare, check_memory, shape_of, shard_offset, threads_for, key_from, key_type, context
+    cdef object prepare, check_memory, shape_of, shard_offset, threads_for, key_from, key_type, context, add_name
     cdef tuple tensor_types
     cdef object storage_of, capsule
     cdef const DLPackExchangeAPI *exchange
@@ -56,7 +61,7 @@ cdef class EntryPoint:
     cdef object templates  # a dict: its methods are thread-safe without the GIL
 
     def __init__(self, prepare, check_memory, shape_of, shard_offset, threads_for, uint64_t min_parallel_bytes,
-                 key_from, key_type, context, tensor_types=(), storage_of=None, exchange=None):
+                 key_from, key_type, context, add_name, tensor_types=(), storage_of=None, exchange=None):
         self.prepare = prepare
         self.check_memory = check_memory
         self.shape_of = shape_of
@@ -66,6 +71,7 @@ cdef class EntryPoint:
         self.key_from = key_from
         self.key_type = key_type
         self.context = context
+        self.add_name = add_name
         self.tensor_types = tensor_types
         self.storage_of = storage_of
         if exchange is not None:
@@ -77,20 +83,39 @@ cdef class EntryPoint:
                 self.exchange = NULL
         self.templates = {}
 
-    def fill(self, out, distribution_factory, tuple factory_args, rng, global_shape, index, threads):
+    def fill(self, out, distribution_factory, tuple factory_args, rng, global_shape, index, threads, function=None):
         """Fill an array from `distribution_factory(*factory_args)` and return it."""
-        return self.fill_from(out, distribution_factory, factory_args, False, rng, global_shape, index, threads)
+        return self.fill_from(out, distribution_factory, factory_args, False, rng, global_shape, index, threads,
+                              function)
 
-    def fill_by_shape(self, out, distribution_factory, tuple factory_args, rng, global_shape, index, threads):
+    def fill_by_shape(self, out, distribution_factory, tuple factory_args, rng, global_shape, index, threads,
+                      function=None):
         """Fill an array from `distribution_factory(shape, *factory_args)` and return it.
 
         The shape is that of the whole tensor.
         """
-        return self.fill_from(out, distribution_factory, factory_args, True, rng, global_shape, index, threads)
+        return self.fill_from(out, distribution_factory, factory_args, True, rng, global_shape, index, threads,
+                              function)
 
     cdef object fill_from(self, out, distribution_factory, tuple factory_args, bint by_shape, rng, global_shape, index,
-                          threads):
+                          threads, function):
         cdef Plan plan = Plan.__new__(Plan)
+        cdef int max_threads
+        try:
+            max_threads = self.make_plan(plan, out, distribution_factory, factory_args, by_shape, rng, global_shape,
+                                         index, threads)
+        except (TypeError, ValueError) as error:
+            if function is not None:
+                self.add_name(error, function)
+            raise
+        if max_threads == 0:
+            return None
+        self.run_or_defer(plan, max_threads)
+        return out
+
+    cdef int make_plan(self, Plan plan, out, distribution_factory, tuple factory_args, bint by_shape, rng, global_shape,
+                       index, threads) except -1:
+        """Check all arguments and complete the plan; return the maximum number of threads, or 0 to fill nothing."""
         cdef uint64_t first = 0
         cdef int max_threads = 1
         array, steps, template = out, None, None
@@ -101,7 +126,7 @@ cdef class EntryPoint:
         if template is None:
             array, template = self.prepare(out, distribution_factory, factory_args, by_shape, global_shape)
             if template is None:
-                return None
+                return 0
             if cache_key is not None:
                 self.add_to_cache(cache_key, template)
             plan.acquire(array)
@@ -117,8 +142,7 @@ cdef class EntryPoint:
         if plan.tensor is not None and plan.sampled_bytes >= self.min_parallel_bytes:
             plan.storage = self.storage_of(plan.tensor)  # a callback may replace the tensor's memory
         self.set_key(plan, rng)
-        self.run_or_defer(plan, max_threads)
-        return out
+        return max_threads
 
     cdef object acquire_and_make_cache_key(self, Plan plan, out, distribution_factory, tuple factory_args,
                                            bint by_shape, global_shape):
@@ -132,7 +156,7 @@ cdef class EntryPoint:
             dtype = plan.acquire_tensor(self.exchange, out)
             if dtype == 0:
                 return None
-        elif type(out) is ndarray or isinstance(out, ndarray):
+        elif type(out) is _ndarray or isinstance(out, _ndarray):
             try:
                 plan.acquire(out)
             except ValueError:  # it is read-only

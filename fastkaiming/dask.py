@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from fastkaiming import _validation
+from fastkaiming._errors import named
 from fastkaiming.initializers import _basic, _kaiming, _variance_scaling
 
 try:
@@ -71,7 +72,8 @@ def _lazy(in_place: Callable[..., Any]) -> Lazy:
             raise TypeError(f"{name}() {error}; it takes {', '.join(lazy_signature.parameters)}") from None
         bound.apply_defaults()
         shape, dtype, chunks, rng = (bound.arguments.pop(each) for each in ("shape", "dtype", "chunks", "rng"))
-        return _array(in_place, bound.arguments, shape, dtype, chunks, rng)
+        with named(name):
+            return _array(in_place, bound.arguments, shape, dtype, chunks, rng)
 
     own = [each for each in lazy_signature.parameters if each not in {"shape", "dtype", "chunks", "rng"}]
     lazy.__name__ = lazy.__qualname__ = name

@@ -56,7 +56,7 @@ def progress(callback: Callback) -> Iterator[None]:
     60000 60000
     """
     if not callable(callback):
-        raise TypeError(f"callback must be callable, not {_validation.describe(callback)}")
+        raise TypeError(f"progress: callback must be callable, not {_validation.describe(callback)}")
 
     def report(done: int, total: int) -> None:
         with _changed_context(progress=None):  # otherwise, fills that the callback starts would call it again

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from fastkaiming import _core, _validation
+from fastkaiming import _core, _errors, _validation
 from fastkaiming._fill import buffers, dtypes, shards
 from fastkaiming._fill.buffers import Target
 from fastkaiming._fill.context import defer_to, fill_context
@@ -118,7 +118,7 @@ def fill_(
     True
     """
     distribution_factory, factory_args = _factory_and_args(distribution)
-    return fill(out, distribution_factory, factory_args, rng, global_shape, index, threads)
+    return fill(out, distribution_factory, factory_args, rng, global_shape, index, threads, "fill_")
 
 
 def fill_part(out: NDArray[Any], distribution: Distribution, key: Key, offset: shards.ShardOffset) -> None:
@@ -204,12 +204,14 @@ def make_entry_point(
         key_from=key_from,
         key_type=Key,
         context=fill_context,
+        add_name=_errors.add_name,
         **tensors,
     )
 
 
 _entry_point = make_entry_point(_prepare, key_from)
-# Both take (out, distribution_factory, factory_args, rng, global_shape, index, threads). The distribution is
+# Both take (out, distribution_factory, factory_args, rng, global_shape, index, threads, function). The distribution is
 # distribution_factory(*factory_args) in fill, and distribution_factory(global shape, *factory_args) in fill_by_shape.
+# Error messages begin with the name of the public function, which is the last argument.
 fill = _entry_point.fill
 fill_by_shape = _entry_point.fill_by_shape

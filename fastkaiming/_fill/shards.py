@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from fastkaiming import _validation
+from fastkaiming._errors import named
 
 
 class ShardOffset(NamedTuple):
@@ -111,11 +112,12 @@ def shard_slices(shape: int | Sequence[int], parts: int, axis: int = 0) -> list[
     >>> np.array_equal(np.concatenate(shards), fk.kaiming_normal((10, 4), rng=42))
     True
     """
-    sizes = _validation.shape("shape", shape)
-    parts = _validation.integer("parts", parts, 1, _validation.MAX_ELEMENTS)
-    if not sizes:
-        raise ValueError(f"shape must have at least one axis, got {sizes}")
-    axis = _validation.integer("axis", axis, -len(sizes), len(sizes) - 1) % len(sizes)
+    with named("shard_slices"):
+        sizes = _validation.shape("shape", shape)
+        parts = _validation.integer("parts", parts, 1, _validation.MAX_ELEMENTS)
+        if not sizes:
+            raise ValueError(f"shape must have at least one axis, got {sizes}")
+        axis = _validation.integer("axis", axis, -len(sizes), len(sizes) - 1) % len(sizes)
     length, longer_parts = divmod(sizes[axis], parts)
     ends = [part * length + min(part, longer_parts) for part in range(parts + 1)]
     whole = tuple(slice(0, size) for size in sizes)

@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from fastkaiming import _validation
+from fastkaiming._errors import named
 from fastkaiming._system.cgroups import control_groups
 
 MAX_THREADS = 1024
@@ -84,7 +85,8 @@ def set_num_threads(n: int | None) -> None:
     >>> fk.set_num_threads(None)
     """
     global _limit
-    _limit = None if n is None else _validation.integer("n", n, 1, MAX_THREADS, "an integer or None")
+    with named("set_num_threads"):
+        _limit = None if n is None else _validation.integer("n", n, 1, MAX_THREADS, "an integer or None")
 
 
 def threads_for_fill(threads: int | None, nbytes: int) -> int:

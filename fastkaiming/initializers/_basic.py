@@ -60,7 +60,7 @@ def uniform_(
     >>> bool((abs(noise) < 1.0).all())
     True
     """
-    return fill(out, Uniform, (low, high), rng, global_shape, index, threads)
+    return fill(out, Uniform, (low, high), rng, global_shape, index, threads, "uniform_")
 
 
 def normal_(
@@ -104,7 +104,7 @@ def normal_(
     >>> bool((noise == fk.normal(1000, std=0.02, rng=42)).all())  # the same seed, the same values
     True
     """
-    return fill(out, Normal, (mean, std), rng, global_shape, index, threads)
+    return fill(out, Normal, (mean, std), rng, global_shape, index, threads, "normal_")
 
 
 def trunc_normal_(
@@ -157,7 +157,7 @@ def trunc_normal_(
     >>> float(abs(embeddings).max()) <= float(np.float32(0.04))
     True
     """
-    return fill(out, _truncated_normal, (mean, std, a, b), rng, global_shape, index, threads)
+    return fill(out, _truncated_normal, (mean, std, a, b), rng, global_shape, index, threads, "trunc_normal_")
 
 
 def _truncated_normal(mean: float, std: float, a: float, b: float) -> TruncatedNormal:
@@ -201,7 +201,7 @@ def constant_(
     >>> fk.constant_(np.empty(3, np.float32), 0.5)
     array([0.5, 0.5, 0.5], dtype=float32)
     """
-    return fill(out, _constant, (val,), rng, global_shape, index, threads)
+    return fill(out, _constant, (val,), rng, global_shape, index, threads, "constant_")
 
 
 def _constant(val: float) -> Uniform:
@@ -241,7 +241,7 @@ def zeros_(
     >>> fk.zeros_(np.empty(3, np.float32))
     array([0., 0., 0.], dtype=float32)
     """
-    return fill(out, _constant, (0.0,), rng, global_shape, index, threads)
+    return fill(out, _constant, (0.0,), rng, global_shape, index, threads, "zeros_")
 
 
 def ones_(
@@ -276,4 +276,4 @@ def ones_(
     >>> fk.ones_(np.empty(3, np.float32))
     array([1., 1., 1.], dtype=float32)
     """
-    return fill(out, _constant, (1.0,), rng, global_shape, index, threads)
+    return fill(out, _constant, (1.0,), rng, global_shape, index, threads, "ones_")

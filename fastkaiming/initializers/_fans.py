@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from fastkaiming import _validation
+from fastkaiming._errors import named
 
 MODES: Mapping[str, Callable[[Callable[[str], float]], float]] = {
     "fan_in": lambda fan: fan("I"),
@@ -86,8 +87,9 @@ def fans(shape: int | Sequence[int], layout: str | None = None, groups: int = 1,
     >>> fk.fans((32, 1, 3, 3), groups=32)  # depthwise
     Fans(fan_in=9, fan_out=9)
     """
-    fan = _fan_function(_validation.shape("shape", shape), *_check_layout(layout, groups, transposed))
-    return Fans(fan("I"), fan("O"))
+    with named("fans"):
+        fan = _fan_function(_validation.shape("shape", shape), *_check_layout(layout, groups, transposed))
+        return Fans(fan("I"), fan("O"))
 
 
 def select_fan(

@@ -7,6 +7,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, cast
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from fastkaiming._errors import add_name
 from fastkaiming._fill.fill import empty
 from fastkaiming.initializers import _basic, _kaiming, _variance_scaling
 
@@ -24,13 +25,17 @@ class FunctionalVariant(Protocol[P]):
 
 def _functional_variant(in_place: Callable[Concatenate[Any, P], Any]) -> FunctionalVariant[P]:
     """Return the functional variant of an in-place initializer, with its own signature and docstring."""
+    name = in_place.__name__.removesuffix("_")
 
     def variant(
         shape: int | Sequence[int], dtype: DTypeLike = np.float32, *args: P.args, **kwargs: P.kwargs
     ) -> NDArray[Any]:
-        return cast("NDArray[Any]", in_place(empty(shape, dtype), *args, **kwargs))
+        try:
+            return cast("NDArray[Any]", in_place(empty(shape, dtype), *args, **kwargs))
+        except (TypeError, ValueError) as error:
+            add_name(error, name)
+            raise
 
-    name = in_place.__name__.removesuffix("_")
     own_parameters = list(signature(variant).parameters.values())[:2]
     shared_parameters = list(signature(in_place).parameters.values())[1:]
     variant.__name__ = variant.__qualname__ = name

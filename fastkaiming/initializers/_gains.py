@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from fastkaiming import _core, _validation
+from fastkaiming._errors import named
 from fastkaiming.distributions._quadrature import expected_square
 
 Nonlinearity: TypeAlias = str | Callable[[Any], Any]
@@ -73,7 +74,8 @@ def calculate_gain(nonlinearity: Nonlinearity, param: float | None = None) -> fl
     >>> round(fk.calculate_gain(lambda z: max(z, 0.0)), 10)
     1.4142135624
     """
-    return gain_of(nonlinearity) if param is None else gain_of(nonlinearity, "param", param, param)
+    with named("calculate_gain"):
+        return gain_of(nonlinearity) if param is None else gain_of(nonlinearity, "param", param, param)
 
 
 @_core.in_default_environment

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 
 from fastkaiming import _core, _validation
+from fastkaiming._errors import named
 from fastkaiming._fill.buffers import Target
 from fastkaiming._fill.fill import fill_by_shape
 from fastkaiming.distributions import Distribution
@@ -78,11 +79,12 @@ def kaiming(
     >>> fk.kaiming((4, 4, 3, 64), "uniform", nonlinearity="linear", layout="*IO")
     Uniform(low=-0.25, high=0.25)
     """
-    shape = _validation.shape("shape", shape)
-    chosen = kaiming_distribution(shape, distribution, a, mode, nonlinearity, gain, fan, layout, groups, transposed)
-    if chosen is None:
-        raise ValueError(f"{mode} must not be 0, got shape {shape}")
-    return chosen
+    with named("kaiming"):
+        shape = _validation.shape("shape", shape)
+        chosen = kaiming_distribution(shape, distribution, a, mode, nonlinearity, gain, fan, layout, groups, transposed)
+        if chosen is None:
+            raise ValueError(f"{mode} must not be 0, got shape {shape}")
+        return chosen
 
 
 @_core.in_default_environment
@@ -164,7 +166,7 @@ def kaiming_normal_(
     True
     """
     factory_args = ("normal", a, mode, nonlinearity, gain, fan, layout, groups, transposed)
-    return fill_by_shape(out, kaiming_distribution, factory_args, rng, global_shape, index, threads)
+    return fill_by_shape(out, kaiming_distribution, factory_args, rng, global_shape, index, threads, "kaiming_normal_")
 
 
 def kaiming_uniform_(
@@ -221,4 +223,4 @@ def kaiming_uniform_(
     True
     """
     factory_args = ("uniform", a, mode, nonlinearity, gain, fan, layout, groups, transposed)
-    return fill_by_shape(out, kaiming_distribution, factory_args, rng, global_shape, index, threads)
+    return fill_by_shape(out, kaiming_distribution, factory_args, rng, global_shape, index, threads, "kaiming_uniform_")

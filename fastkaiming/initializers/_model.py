@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeAlias, cast
 
 from numpy.typing import NDArray
 
-from fastkaiming import _validation
+from fastkaiming import _errors, _validation
 from fastkaiming._fill import buffers
 from fastkaiming._fill.context import deferred_fills
 from fastkaiming.initializers import _basic, _kaiming, _shared_memory, _variance_scaling
@@ -132,17 +132,18 @@ def init_(
     >>> np.array_equal(params["fc.weight"], alone)
     True
     """
-    arrays = _check_arrays(params)
-    fillers = parse_rules(DEFAULT_RULES if rules is None else rules)
-    shared = _shared_memory.find_shared(arrays)
-    chosen = _choose_patterns(arrays, fillers)
-    chosen = {name: chosen[shared.get(name, name)] for name in chosen}
-    tasks = [
-        FillTask(name, pattern, fillers[pattern], params[name], ((arrays[name], {}),))
-        for name, pattern in chosen.items()
-        if name not in shared
-    ]
-    run_fill_tasks(tasks, rng, threads)
+    with _errors.named("init_"):
+        arrays = _check_arrays(params)
+        fillers = parse_rules(DEFAULT_RULES if rules is None else rules)
+        shared = _shared_memory.find_shared(arrays)
+        chosen = _choose_patterns(arrays, fillers)
+        chosen = {name: chosen[shared.get(name, name)] for name in chosen}
+        tasks = [
+            FillTask(name, pattern, fillers[pattern], params[name], ((arrays[name], {}),))
+            for name, pattern in chosen.items()
+            if name not in shared
+        ]
+        run_fill_tasks(tasks, rng, threads)
     unused = unused_patterns(fillers, chosen)
     if rules is not None:
         warn_about_unused(unused, chosen)
@@ -337,12 +338,18 @@ def _fill(task: FillTask, out: Any, key: Key, shard: Mapping[str, Any]) -> None:
         task.filler(out, rng=key, **shard)
     except (TypeError, ValueError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
-        raise kind(f"array {task.name!r}, by the rule {task.rule!r}: {error}") from error
+        reason = _errors.without_name(error, _name_of(task.filler))
+        raise kind(f"array {task.name!r}, by the rule {task.rule!r}: {reason}") from error
     except OSError as error:
         if error.errno == errno.EFAULT:
             message = f"array {task.name!r}, by the rule {task.rule!r}: {error.strerror}"
             raise OSError(errno.EFAULT, message) from error
         raise
+
+
+def _name_of(filler: Filler) -> str:
+    """Return the name of the function that a filler calls."""
+    return getattr(filler.func if isinstance(filler, partial) else filler, "__name__", "")
 
 
 def quote_names(names: Sequence[str], shapes: Sequence[tuple[int, ...]] | None = None) -> str:

@@ -80,7 +80,7 @@ def variance_scaling_(
     True
     """
     factory_args = (distribution, 1.0, scale, mode, fan, layout, groups, transposed)
-    return fill_by_shape(out, variance_scaling_distribution, factory_args, rng, global_shape, index, threads)
+    return fill_by_shape(out, scaled_distribution, factory_args, rng, global_shape, index, threads, "variance_scaling_")
 
 
 def xavier_normal_(
@@ -133,7 +133,7 @@ def xavier_normal_(
     True
     """
     factory_args = ("normal", gain, 1.0, "fan_avg", fan, layout, groups, transposed)
-    return fill_by_shape(out, variance_scaling_distribution, factory_args, rng, global_shape, index, threads)
+    return fill_by_shape(out, scaled_distribution, factory_args, rng, global_shape, index, threads, "xavier_normal_")
 
 
 def xavier_uniform_(
@@ -185,7 +185,7 @@ def xavier_uniform_(
     True
     """
     factory_args = ("uniform", gain, 1.0, "fan_avg", fan, layout, groups, transposed)
-    return fill_by_shape(out, variance_scaling_distribution, factory_args, rng, global_shape, index, threads)
+    return fill_by_shape(out, scaled_distribution, factory_args, rng, global_shape, index, threads, "xavier_uniform_")
 
 
 def lecun_normal_(
@@ -235,7 +235,7 @@ def lecun_normal_(
     True
     """
     factory_args = ("truncated_normal", 1.0, 1.0, "fan_in", fan, layout, groups, transposed)
-    return fill_by_shape(out, variance_scaling_distribution, factory_args, rng, global_shape, index, threads)
+    return fill_by_shape(out, scaled_distribution, factory_args, rng, global_shape, index, threads, "lecun_normal_")
 
 
 def lecun_uniform_(
@@ -283,7 +283,7 @@ def lecun_uniform_(
     True
     """
     factory_args = ("uniform", 1.0, 1.0, "fan_in", fan, layout, groups, transposed)
-    return fill_by_shape(out, variance_scaling_distribution, factory_args, rng, global_shape, index, threads)
+    return fill_by_shape(out, scaled_distribution, factory_args, rng, global_shape, index, threads, "lecun_uniform_")
 
 
 def he_normal_(
@@ -337,7 +337,7 @@ def he_normal_(
     True
     """
     factory_args = ("normal", 0.0, mode, "relu", None, fan, layout, groups, transposed)
-    return fill_by_shape(out, kaiming_distribution, factory_args, rng, global_shape, index, threads)
+    return fill_by_shape(out, kaiming_distribution, factory_args, rng, global_shape, index, threads, "he_normal_")
 
 
 def he_uniform_(
@@ -390,11 +390,11 @@ def he_uniform_(
     True
     """
     factory_args = ("uniform", 0.0, mode, "relu", None, fan, layout, groups, transposed)
-    return fill_by_shape(out, kaiming_distribution, factory_args, rng, global_shape, index, threads)
+    return fill_by_shape(out, kaiming_distribution, factory_args, rng, global_shape, index, threads, "he_uniform_")
 
 
 @_core.in_default_environment
-def variance_scaling_distribution(
+def scaled_distribution(
     shape: tuple[int, ...],
     family: str,
     gain: float,

@@ -13,8 +13,10 @@ from jax.sharding import NamedSharding, PartitionSpec
 from numpy.typing import NDArray
 
 from fastkaiming import _validation
+from fastkaiming._errors import named
 from fastkaiming._fill import dtypes
-from fastkaiming._fill.fill import fill_
+from fastkaiming._fill.fill import fill_, fill_part
+from fastkaiming._fill.shards import WHOLE
 from fastkaiming.distributions import Distribution
 from fastkaiming.rng import Generator, Key, key_from
 
@@ -81,16 +83,17 @@ class Initializer:
             If JAX's own initializer raises this error. A ValueError is also raised if a scale is negative, if the
             distribution would overflow or underflow the dtype, or if the key does not have two or four words.
         """
-        result = self.eval_shape(key, shape, dtype, out_sharding)
-        if dtypes.format_of_dtype(result.dtype) is None:
-            return self.jax_initializer()(key, shape, **self._keywords(dtype, out_sharding))
-        distribution = self.distribution(result.shape)
-        _check_range(distribution, result.dtype)
-        words = _key_words(key)
-        if isinstance(words, jax.core.Tracer):
-            return _host_callback(distribution, result.shape, result.dtype, result.sharding)(words)
-        values = _make_array(distribution, _key(words), result.shape, result.dtype, _key_sharding(words))
-        return values if result.sharding is None else jax.sharding.reshard(values, result.sharding)
+        with named(self.jax_function.__name__):
+            result = self.eval_shape(key, shape, dtype, out_sharding)
+            if dtypes.format_of_dtype(result.dtype) is None:
+                return self.jax_initializer()(key, shape, **self._keywords(dtype, out_sharding))
+            distribution = self.distribution(result.shape)
+            _check_range(distribution, result.dtype)
+            words = _key_words(key)
+            if isinstance(words, jax.core.Tracer):
+                return _host_callback(distribution, result.shape, result.dtype, result.sharding)(words)
+            values = _make_array(distribution, _key(words), result.shape, result.dtype, _key_sharding(words))
+            return values if result.sharding is None else jax.sharding.reshard(values, result.sharding)
 
     def eval_shape(self, key: Any, shape: Sequence[int], dtype: Any, out_sharding: Any = None) -> jax.ShapeDtypeStruct:
         """Return the shape, dtype and (on a mesh with explicit axes) sharding of the result of JAX's initializer."""
@@ -121,7 +124,7 @@ def _jitted_jax_initializer(
 
 def _check_range(distribution: Distribution, dtype: np.dtype[Any]) -> None:
     """Raise ValueError if the dtype cannot represent the distribution, before anything is filled or compiled."""
-    fill_(np.empty(0, dtype), distribution, rng=0)
+    fill_part(np.empty(0, dtype), distribution, Key(0), WHOLE)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -208,20 +211,22 @@ def make(
     >>> kernel.sharding == columns
     True
     """
-    if sharding is not None and not isinstance(sharding, jax.sharding.Sharding):
-        raise TypeError(f"sharding must be a jax.sharding.Sharding or None, not {_validation.describe(sharding)}")
-    if not isinstance(rng, jax.Array | np.ndarray | Generator | np.random.Generator | None):
-        rng = key_from(rng)  # raises an error if it has the wrong type; the state of generators is used only below
-    is_jax_key = isinstance(rng, jax.Array | np.ndarray)
-    jax_key = rng if is_jax_key else jax.random.key(0)  # JAX's initializer is traced with a key in any case
-    distribution, result = _evaluate(initializer, jax_key, shape, dtype)
-    array_dtype = dtypes.check_dtype("dtype", result.dtype)
-    _check_range(distribution, array_dtype)
-    _check_sharding(result.shape, sharding)
-    words = _key_words(jax_key)
-    if isinstance(words, jax.core.Tracer):
-        raise TypeError("make() cannot be traced, for example by jax.jit: call the initializer instead")
-    return _make_array(distribution, _key(words) if is_jax_key else key_from(rng), result.shape, array_dtype, sharding)
+    with named("make"):
+        if sharding is not None and not isinstance(sharding, jax.sharding.Sharding):
+            raise TypeError(f"sharding must be a jax.sharding.Sharding or None, not {_validation.describe(sharding)}")
+        if not isinstance(rng, jax.Array | np.ndarray | Generator | np.random.Generator | None):
+            rng = key_from(rng)  # raises an error if it has the wrong type; the state of generators is used only below
+        is_jax_key = isinstance(rng, jax.Array | np.ndarray)
+        jax_key = rng if is_jax_key else jax.random.key(0)  # JAX's initializer is traced with a key in any case
+        distribution, result = _evaluate(initializer, jax_key, shape, dtype)
+        array_dtype = dtypes.check_dtype("dtype", result.dtype)
+        _check_range(distribution, array_dtype)
+        _check_sharding(result.shape, sharding)
+        words = _key_words(jax_key)
+        if isinstance(words, jax.core.Tracer):
+            raise TypeError("a call cannot be traced, for example by jax.jit: call the initializer instead")
+        key = _key(words) if is_jax_key else key_from(rng)
+        return _make_array(distribution, key, result.shape, array_dtype, sharding)
 
 
 def _evaluate(

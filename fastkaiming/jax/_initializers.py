@@ -16,7 +16,7 @@ except ModuleNotFoundError as error:
 
 from fastkaiming.distributions import Distribution, Normal, TruncatedNormal, Uniform
 from fastkaiming.initializers._fans import MODES
-from fastkaiming.initializers._variance_scaling import variance_scaling_distribution
+from fastkaiming.initializers._variance_scaling import scaled_distribution
 from fastkaiming.jax._arrays import Initializer
 
 Axes: TypeAlias = int | Sequence[int]
@@ -76,7 +76,7 @@ def _variance(
     inputs, outputs, batch = (_size(shape, axes) for axes in (in_axis, out_axis, batch_axis))
     field = math.prod(shape) / inputs / outputs / batch
     fan = MODES[mode]({"I": inputs * field, "O": outputs * field}.__getitem__)
-    chosen = variance_scaling_distribution(shape, distribution, 1.0, float(scale), "fan_in", fan, None, 1, False)
+    chosen = scaled_distribution(shape, distribution, 1.0, float(scale), "fan_in", fan, None, 1, False)
     return cast("Distribution", chosen)  # it is None only for a fan of 0, for which JAX has raised an error
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from fastkaiming import _validation
+from fastkaiming._errors import named
 from fastkaiming._fill.fill import distribution_of
 from fastkaiming.initializers import _shared_memory
 from fastkaiming.initializers._fans import LAYOUT_CHOICES
@@ -147,6 +148,15 @@ def init_module_(
     >>> init_module_(model, rng=42, rules={"0.weight": "kaiming_uniform(nonlinearity='tanh')"}).filled["0.bias"]
     'Linear: zeros'
     """
+    with named("init_module_"):
+        report = _init_module(module, rng, rules, buffers, threads)
+    warn_about_unused(report.unused, dict(module.named_parameters(remove_duplicate=False)))
+    return report
+
+
+def _init_module(
+    module: nn.Module, rng: Rng | torch.Generator, rules: Rules | None, buffers: bool, threads: int | None
+) -> InitReport:
     if not isinstance(module, nn.Module):
         raise TypeError(f"module must be a torch.nn.Module, not {_validation.describe(module)}")
     sets_buffers = _validation.flag("buffers", buffers)
@@ -186,7 +196,6 @@ def init_module_(
         torch.autograd.graph.increment_version([parameters[job.name] for job in jobs])
     rule_of = {name: chosen[first].label for name, first in first_of.items() if chosen[first] is not _FROZEN}
     unused = unused_patterns(user_rules, rule_of)
-    warn_about_unused(unused, parameters)
     written = {name: each.label for each in derived for name in each.buffers}
     written |= {default.name: default.label for default in defaults}
     kept = [name for name in parameters if is_keep(chosen[first_of[name]].filler)]

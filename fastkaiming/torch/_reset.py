@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from fastkaiming import _validation
+from fastkaiming._errors import named
 from fastkaiming.initializers._model import InitReport, first_matches, generator_from, quote_names
 from fastkaiming.rng import Rng
 from fastkaiming.torch import _tensors
@@ -86,20 +87,21 @@ def reset_module_(
     >>> reset_module_(layer, rng=42).filled
     {'weight': 'Linear.reset_parameters', 'bias': 'Linear.reset_parameters'}
     """
-    if not isinstance(module, nn.Module):
-        raise TypeError(f"module must be a torch.nn.Module, not {_validation.describe(module)}")
-    patterns = [_validation.text("a pattern in keep", each) for each in ([keep] if isinstance(keep, str) else keep)]
-    tensors = _named_tensors(module)
-    for name, tensor in tensors.items():
-        _check_memory(name, tensor)
-    streams = generator_from(_tensors.seed_from_generator(rng) if isinstance(rng, torch.Generator) else rng)
-    writes = NamedWrites(tensors, streams)
-    with torch.no_grad():
-        with _restored_generator(), _without_ties(module), _active(writes):
-            _reset(module, writes)
-        tensors = _named_tensors(module)  # the code may have tied weights
-        writes.perform_postponed([*tensors.values()], threads)
-    return _report(tensors, writes, patterns)
+    with named("reset_module_"):
+        if not isinstance(module, nn.Module):
+            raise TypeError(f"module must be a torch.nn.Module, not {_validation.describe(module)}")
+        patterns = [_validation.text("a pattern in keep", each) for each in ([keep] if isinstance(keep, str) else keep)]
+        tensors = _named_tensors(module)
+        for name, tensor in tensors.items():
+            _check_memory(name, tensor)
+        streams = generator_from(_tensors.seed_from_generator(rng) if isinstance(rng, torch.Generator) else rng)
+        writes = NamedWrites(tensors, streams)
+        with torch.no_grad():
+            with _restored_generator(), _without_ties(module), _active(writes):
+                _reset(module, writes)
+            tensors = _named_tensors(module)  # the code may have tied weights
+            writes.perform_postponed([*tensors.values()], threads)
+        return _report(tensors, writes, patterns)
 
 
 def _named_tensors(module: nn.Module) -> dict[str, torch.Tensor]:

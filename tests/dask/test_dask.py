@@ -271,6 +271,22 @@ def test_bad_arguments_raise_errors_when_the_array_is_created(
         lazy.kaiming_normal(**{"shape": (3, 4), **arguments})
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_errors_name_the_function(name: str) -> None:
+    function = getattr(lazy, name)
+    for arguments, message in (
+        ({"dtype": int}, "dtype must be float32, "),
+        ({"rng": "7"}, "rng must be None, an integer, "),
+        ({"shape": (4, 2.5)}, "shape[1] must be an integer, not float 2.5"),
+    ):
+        with pytest.raises(TypeError) as raised:
+            function(**{"shape": (4, 6), **arguments})
+        assert str(raised.value).startswith(f"{name}: {message}")
+    wrong = {"uniform": {"low": 2.0}, "normal": {"std": -1.0}, "trunc_normal": {"std": -1.0}}.get(name, {"fan": -1.0})
+    with pytest.raises(ValueError, match=f"^{name}: (low|std|fan) must "):
+        function((4, 6), **wrong)
+
+
 def test_missing_shape_raises_type_error() -> None:
     with pytest.raises(TypeError, match=r"normal\(\) missing a required argument: 'shape'"):
         lazy.normal()

@@ -193,7 +193,7 @@ def overlapping(floats: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
 def test_array_that_overlaps_itself_raises(name: str) -> None:
     memory, generator = guarded(4000), fk.Generator(0)
     out = overlapping(memory.view(np.float32))[name]
-    message = f"out must not overlap itself, got strides {out.strides} for shape {out.shape} of {out.dtype}"
+    message = f"normal_: out must not overlap itself, got strides {out.strides} for shape {out.shape} of {out.dtype}"
     with pytest.raises(ValueError) as refusal:  # noqa: PT011
         fk.normal_(out, rng=generator)
     assert str(refusal.value) == message
@@ -294,7 +294,7 @@ def test_read_only_memory_of_old_dlpack_versions_raises(kind: type[Exporter]) ->
     memory, generator = np.zeros((4, 6), np.float32), fk.Generator(0)
     with pytest.raises(
         ValueError,
-        match=rf"^out must be writable, but NumPy \S+ imports its type {kind.__name__} by DLPack as read-only",
+        match=rf"^normal_: out must be writable, but NumPy \S+ imports its type {kind.__name__} by DLPack as read-only",
     ):
         fk.normal_(kind(memory), rng=generator)
     assert not memory.any()

@@ -303,7 +303,7 @@ def test_distribution_that_does_not_fit_the_format_raises(name: str, distributio
     out.view(np.uint8)[...] = 0xA5
     with pytest.raises(ValueError) as refusal:  # noqa: PT011
         fk.fill_(out, distribution, rng=generator)
-    assert str(refusal.value).startswith(message)
+    assert str(refusal.value).startswith(f"fill_: {message}")
     assert (out.view(np.uint8) == 0xA5).all()
     assert generator.next_key().stream == 1
 

@@ -85,7 +85,7 @@ def test_callable_nonlinearity_is_called_at_every_fill() -> None:
 
 @pytest.mark.parametrize("nothing", [None, 0, 0.0, "", (), [], {}])
 def test_none_is_not_a_distribution(nothing: Any) -> None:
-    with pytest.raises(TypeError, match=r"^distribution must be a Normal, Uniform or TruncatedNormal, not "):
+    with pytest.raises(TypeError, match=r"^fill_: distribution must be a Normal, Uniform or TruncatedNormal, not "):
         fk.fill_(np.empty(3, np.float32), nothing)
 
 

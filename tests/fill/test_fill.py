@@ -62,7 +62,7 @@ def test_invalid_out_raises_and_is_not_written(make: Callable[[], Any], error: t
     before = np.array(out).tobytes()
     with pytest.raises(error) as refusal:
         fk.fill_(out, fk.Normal(), rng=generator)
-    assert str(refusal.value).startswith(message)
+    assert str(refusal.value).startswith(f"fill_: {message}")
     assert np.array(out).tobytes() == before
     assert generator.next_key().stream == 1
 
@@ -149,7 +149,7 @@ def test_invalid_argument_raises_and_writes_and_takes_nothing(
     defaults: dict[str, Any] = {"distribution": fk.Normal(), "rng": generator}
     with pytest.raises(error) as refusal:
         fk.fill_(out, **(defaults | arguments))
-    assert str(refusal.value).startswith(message)
+    assert str(refusal.value).startswith(f"fill_: {message}")
     assert (out.view(np.uint8) == MARK).all()
     assert generator.next_key().stream == 1
 

@@ -99,7 +99,7 @@ def test_a_grouped_layer_has_the_fans_of_one_of_its_groups(groups: int, outputs:
 def test_fans_rejects_invalid_arguments(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error) as refusal:
         fk.fans(**({"shape": (4, 6, 3)} | arguments))
-    assert str(refusal.value).startswith(message)
+    assert str(refusal.value).startswith(f"fans: {message}")
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_gain(nonlinearity: str, param: Any, gain: float) -> None:
 def test_gain_rejects_invalid_arguments(nonlinearity: Any, param: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error) as refusal:
         fk.calculate_gain(nonlinearity, param)
-    assert str(refusal.value).startswith(message)
+    assert str(refusal.value).startswith(f"calculate_gain: {message}")
 
 
 IMPORT_IN_A_FOREIGN_ROUNDING_MODE = """

@@ -144,7 +144,7 @@ def test_kaiming_raises_before_anything_is_written(
     out, generator = marked(), fk.Generator(0)
     with pytest.raises(error) as refusal:
         kaiming(out, **({"rng": generator} | arguments))
-    assert str(refusal.value).startswith(message)
+    assert str(refusal.value).startswith(f"{kaiming.__name__}: {message}")
     assert (out.view(np.uint8) == MARK).all()
     assert generator.next_key().stream == 1
 
@@ -173,7 +173,7 @@ def test_parameters_that_do_not_fit_the_dtype_raise(
     out, generator = marked(), fk.Generator(0)
     with pytest.raises(ValueError) as refusal:  # noqa: PT011
         fill(out, **arguments, rng=generator)
-    assert str(refusal.value).startswith(message)
+    assert str(refusal.value).startswith(f"{fill.__name__}: {message}")
     assert (out.view(np.uint8) == MARK).all()
     assert generator.next_key().stream == 1
 
@@ -207,7 +207,7 @@ def test_invalid_out_raises_as_in_fill(
     before = np.array(out)
     with pytest.raises(error) as refusal:
         fill(out)
-    assert str(refusal.value).startswith(message)
+    assert str(refusal.value).startswith(f"{fill.__name__}: {message}")
     assert np.array_equal(out, before, equal_nan=out.dtype.kind == "f" if isinstance(out, np.ndarray) else False)
 
 
@@ -253,7 +253,7 @@ def test_kaiming_rejects_unknown_families() -> None:
 def test_kaiming_overflow_message_states_gain_and_fan(family: str, gain: float, fan: float) -> None:
     with pytest.raises(ValueError, match="must not overflow") as refusal:
         fk.kaiming((4, 4), family, gain=gain, fan=fan)
-    expected = f"gain / sqrt(fan) must not overflow {family}, got gain={gain} and fan={float(fan)}"
+    expected = f"kaiming: gain / sqrt(fan) must not overflow {family}, got gain={gain} and fan={float(fan)}"
     assert str(refusal.value) == expected
 
 
@@ -319,7 +319,7 @@ def test_functional_variant_rejects_invalid_arguments(
     generator = fk.Generator(0)
     with pytest.raises(error) as refusal:
         variant(shape, dtype, rng=generator)
-    assert str(refusal.value).startswith(message)
+    assert str(refusal.value).startswith(f"{variant.__name__}: {message}")
     assert generator.next_key().stream == 1
 
 
@@ -355,5 +355,5 @@ def test_values_do_not_depend_on_the_rounding_mode(columns: int) -> None:
 
 @pytest.mark.parametrize(("dtype", "shown"), [(0.2, "float 0.2"), (4, "int 4"), ("bfloat17", "str 'bfloat17'")])
 def test_invalid_dtype_raises(dtype: Any, shown: str) -> None:
-    with pytest.raises(TypeError, match=f"^{DTYPES}{shown}$"):
+    with pytest.raises(TypeError, match=f"^kaiming_normal: {DTYPES}{shown}$"):
         fk.kaiming_normal((3, 4), dtype)

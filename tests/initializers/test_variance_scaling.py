@@ -195,23 +195,23 @@ def test_invalid_arguments_raise_before_anything_is_written(
     out, generator = np.full((4, 6), -7.0, np.float32), fk.Generator(0)
     with pytest.raises(error) as refusal:
         fill(out, **({"rng": generator} | arguments))
-    assert str(refusal.value).startswith(message)
+    assert str(refusal.value).startswith(f"{fill.__name__}: {message}")
     assert (out == -7.0).all()
     assert generator.next_key().stream == 1
 
 
 @pytest.mark.parametrize("fill", [*FAMILY, fk.trunc_normal_])
 def test_invalid_out_raises_as_in_fill(fill: Fill) -> None:
-    with pytest.raises(TypeError, match=r"^out must be "):
+    with pytest.raises(TypeError, match=rf"^{fill.__name__}: out must be "):
         fill([[1.0]])
-    with pytest.raises(TypeError, match=r"^out must be "):
+    with pytest.raises(TypeError, match=rf"^{fill.__name__}: out must be "):
         fill(np.empty((4, 6), np.int32))
 
 
 @pytest.mark.parametrize("fill", FAMILY)
 def test_needs_two_axes_unless_the_fan_is_given(plans: Plans, fill: Fill) -> None:
     bias = np.empty(24, np.float32)
-    with pytest.raises(ValueError, match=r"^fans need a shape of at least two axes, got \(24,\)$"):
+    with pytest.raises(ValueError, match=rf"^{fill.__name__}: fans need a shape of at least two axes, got \(24,\)$"):
         fill(bias)
     assert fill(bias, fan=4) is bias
     assert len(plans) == 1

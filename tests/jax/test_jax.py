@@ -168,12 +168,12 @@ def test_shape_can_be_a_list() -> None:
     ],
 )
 def test_arguments_that_only_fastkaiming_rejects_raise_value_error(initializer: Any, dtype: Any, message: str) -> None:
-    generator = fk.Generator(7)
-    with pytest.raises(ValueError, match=message):
+    generator, name = fk.Generator(7), repr(initializer).partition("(")[0]
+    with pytest.raises(ValueError, match=f"^{name}: .*{message}"):
         initializer(KEY, SHAPE, dtype)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=f"^make: .*{message}"):
         fk_jax.make(initializer, generator, SHAPE, dtype)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=f"^{name}: .*{message}"):
         jax.jit(lambda key: initializer(key, SHAPE, dtype))(KEY)
     assert generator.next_key().stream == 1  # nothing was taken
 
@@ -267,14 +267,18 @@ def test_make_accepts_every_kind_of_rng() -> None:
         (
             (jax_init.he_normal(), 0, SHAPE),
             TypeError,
-            "initializer must be an initializer of fastkaiming.jax, .* not func",
+            "^make: initializer must be an initializer of fastkaiming.jax, .* not func",
         ),
-        ((fk.Normal(0.0, 1.0), "0", SHAPE), TypeError, "rng must be None, an integer, .* not str '0'"),
-        ((fk.Normal(0.0, 1.0), -1, SHAPE), ValueError, "rng must be an integer from 0"),
-        ((fk.Normal(0.0, 1.0), 0, SHAPE, None, "x"), TypeError, "sharding must be a .*Sharding or None, not str 'x'"),
-        ((fk.Normal(0.0, 1.0), 0, SHAPE, np.int32), TypeError, "dtype must be float32, .* not int32"),
-        ((fk.Normal(0.0, 1.0), SHAPE, KEY), TypeError, r"rng must be None, an integer, .* not tuple \(48, 80\)"),
-        ((fk_jax.he_normal(), 0, (3,)), ValueError, "Can't compute input and output sizes of a 1-dimensional"),
+        ((fk.Normal(0.0, 1.0), "0", SHAPE), TypeError, "^make: rng must be None, an integer, .* not str '0'"),
+        ((fk.Normal(0.0, 1.0), -1, SHAPE), ValueError, "^make: rng must be an integer from 0"),
+        (
+            (fk.Normal(0.0, 1.0), 0, SHAPE, None, "x"),
+            TypeError,
+            "^make: sharding must be a .*Sharding or None, not str 'x'",
+        ),
+        ((fk.Normal(0.0, 1.0), 0, SHAPE, np.int32), TypeError, "^make: dtype must be float32, .* not int32"),
+        ((fk.Normal(0.0, 1.0), SHAPE, KEY), TypeError, r"^make: rng must be None, an integer, .* not tuple \(48, 80\)"),
+        ((fk_jax.he_normal(), 0, (3,)), ValueError, "^Can't compute input and output sizes of a 1-dimensional"),
     ],
 )
 def test_make_raises_errors_for_bad_arguments(arguments: tuple[Any, ...], kind: type[Exception], message: str) -> None:
@@ -287,7 +291,7 @@ def test_make_cannot_be_traced(rng: Any) -> None:
     def made(key: Any) -> Any:
         return fk_jax.make(fk_jax.normal(), {"key": key, "closed": KEY}.get(rng, rng), SHAPE)
 
-    with pytest.raises(TypeError, match=r"make\(\) cannot be traced, for example by .*: call the initializer"):
+    with pytest.raises(TypeError, match=r"^make: a call cannot be traced, for example by .*: call the initializer"):
         jax.jit(made)(KEY)
 
 

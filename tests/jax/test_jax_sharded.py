@@ -99,7 +99,7 @@ def waited(parts):
 
 _arrays.fill_, jax.block_until_ready = fill, waited
 make(glorot_uniform(), 42, SHAPE, sharding=NamedSharding(mesh, P("x")))
-assert events == ["fill", *["fill", 2] * 4], events  # the first fill has no elements and checks the range
+assert events == ["fill", 2] * 4, events
 """
     result = python(PRELUDE + program, **EIGHT)
     assert result.returncode == 0, result.stderr
@@ -124,7 +124,7 @@ expected, found, longer = (
             NamedSharding(mesh, P(None, "x"))),
 )
 assert found == expected and found is not None, (found, expected)
-assert longer.startswith("sharding must have at most 1 axes for shape (64,), got P"), longer
+assert longer.startswith("make: sharding must have at most 1 axes for shape (64,), got P"), longer
 assert generator.next_key() == fk.Key(7, 1)
 """
     result = python(PRELUDE + program, **EIGHT)
