@@ -59,7 +59,7 @@ class Plan:
 class EntryPoint:
     def __init__(
         self,
-        prepare: Callable[[Any, Any, tuple[Any, ...], bool, Any], tuple[Any, Template | None]],
+        prepare: Callable[[Any, Any, tuple[Any, ...], bool, Any, str | None], tuple[Any, Template | None]],
         check_memory: Callable[[Any], None],
         shape_of: Callable[[Any], tuple[int, ...]],
         shard_offset: Callable[[tuple[int, ...], Any, Any], tuple[int, tuple[int, ...] | None, Any]],

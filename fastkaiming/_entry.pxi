@@ -31,7 +31,7 @@ cdef class EntryPoint:
     cached, so that the second of two equal fills runs no Python code. The first fill, and unusual arguments, are
     handled by the functions that are passed to the constructor:
 
-    prepare(out, distribution_factory, factory_args, by_shape, global_shape)
+    prepare(out, distribution_factory, factory_args, by_shape, global_shape, function)
         Check the factory's arguments and the memory; return the memory as an array, and the template or None.
     check_memory(array)
         Raise an exception if the memory must not be written to.
@@ -103,7 +103,7 @@ cdef class EntryPoint:
         cdef int max_threads
         try:
             max_threads = self.make_plan(plan, out, distribution_factory, factory_args, by_shape, rng, global_shape,
-                                         index, threads)
+                                         index, threads, function)
         except (TypeError, ValueError) as error:
             if function is not None:
                 self.add_name(error, function)
@@ -114,7 +114,7 @@ cdef class EntryPoint:
         return out
 
     cdef int make_plan(self, Plan plan, out, distribution_factory, tuple factory_args, bint by_shape, rng, global_shape,
-                       index, threads) except -1:
+                       index, threads, function) except -1:
         """Check all arguments and complete the plan; return the maximum number of threads, or 0 to fill nothing."""
         cdef uint64_t first = 0
         cdef int max_threads = 1
@@ -124,7 +124,7 @@ cdef class EntryPoint:
         if cache_key is not None:
             template = self.templates.get(cache_key)
         if template is None:
-            array, template = self.prepare(out, distribution_factory, factory_args, by_shape, global_shape)
+            array, template = self.prepare(out, distribution_factory, factory_args, by_shape, global_shape, function)
             if template is None:
                 return 0
             if cache_key is not None:

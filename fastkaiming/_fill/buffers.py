@@ -5,32 +5,41 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fastkaiming import _validation
+from fastkaiming import _hints, _validation
 from fastkaiming._fill import dtypes
 
 Target = TypeVar("Target")
 
 
-def array(out: Any) -> NDArray[Any]:
-    """Return ``out`` as an array: the array itself, or a new one that shares its memory."""
+def array(out: Any, function: str | None) -> NDArray[Any]:
+    """Return ``out`` as an array: the array itself, or a new one that shares its memory.
+
+    ``function`` is the name of the public function that fills it.
+    """
     if isinstance(out, np.ndarray):
         return out
     if hasattr(type(out), "__dlpack__"):
-        return _from_dlpack(out)
+        return _from_dlpack(out, function)
     try:
         return np.asarray(memoryview(out))
     except TypeError:
         raise TypeError(
-            "out must be a NumPy array or support the buffer protocol or DLPack, not " + _validation.describe(out)
+            f"out must be a NumPy array or support the buffer protocol or DLPack, not {_validation.describe(out)}"
+            f"{_hints.for_out(out, function)}"
         ) from None
 
 
-def _from_dlpack(out: Any) -> NDArray[Any]:
+def _from_dlpack(out: Any, function: str | None) -> NDArray[Any]:
     try:
         imported = np.from_dlpack(out)
+        if imported.flags.owndata and imported.size:
+            raise BufferError("it has no memory of its own")  # NumPy has allocated new memory for the array
+        if _hints.is_from(out, "torch") and out.is_neg():
+            raise BufferError("its memory holds the negatives of its elements")
     except (BufferError, RuntimeError, TypeError, ValueError) as error:
         raise TypeError(
-            f"out must export CPU memory to NumPy by DLPack, but its type {type(out).__name__} does not: {error}"
+            f"out must export CPU memory to NumPy by DLPack, but its type {type(out).__name__} does not: "
+            f"{str(error).rstrip('.')}{_hints.for_out(out, function)}"
         ) from error
     return imported if imported.flags.writeable else _writable_array(out, imported)
 
@@ -47,7 +56,8 @@ def _writable_array(out: Any, imported: NDArray[Any]) -> NDArray[Any]:
     if converted.__array_interface__ == same_but_writable:
         return converted
     kind, version = type(out).__name__, np.__version__
-    raise ValueError(f"out must be writable, but NumPy {version} imports its type {kind} by DLPack as read-only")
+    hint = _hints.for_out(out, None) if _hints.is_of_jax(out) else ""
+    raise ValueError(f"out must be writable, but NumPy {version} imports its type {kind} by DLPack as read-only{hint}")
 
 
 def format_of(memory: NDArray[Any]) -> dtypes.Format:
@@ -61,7 +71,8 @@ def format_of(memory: NDArray[Any]) -> dtypes.Format:
 def check_memory(memory: NDArray[Any]) -> None:
     """Raise ValueError if an array is read-only or if its elements overlap in memory."""
     if not memory.flags.writeable:
-        raise ValueError(f"out must be writable, got a read-only array of shape {memory.shape}")
+        hint = _hints.for_out(memory, None) if _hints.is_of_jax(memory) else ""
+        raise ValueError(f"out must be writable, got a read-only array of shape {memory.shape}{hint}")
     if not memory.flags.c_contiguous and _overlaps_itself(memory):
         raise ValueError(
             f"out must not overlap itself, got strides {memory.strides} for shape {memory.shape} of {memory.dtype}"

@@ -164,18 +164,19 @@ def _prepare(
     factory_args: tuple[Any, ...],
     by_shape: bool,
     global_shape: Any,
+    function: str | None,
 ) -> tuple[NDArray[Any], _core.Template]:
     """Check the factory's arguments and the memory of a fill; return the memory and a template for the core.
 
     A factory that depends on the shape returns None if a fan is 0.
     """
     if by_shape:
-        shape = buffers.array(out).shape if global_shape is None else _check_global_shape(global_shape)
+        shape = buffers.array(out, function).shape if global_shape is None else _check_global_shape(global_shape)
         factory_args = (shape, *factory_args)
     distribution: Any = distribution_factory(*factory_args)
     if distribution is None and by_shape:
         distribution = _EMPTY_DISTRIBUTION
-    memory = buffers.array(out)
+    memory = buffers.array(out, function)
     stored_format = buffers.format_of(memory)
     buffers.check_memory(memory)
     return memory, template(distribution, memory.dtype, stored_format)

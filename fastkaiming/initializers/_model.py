@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeAlias, cast
 
 from numpy.typing import NDArray
 
-from fastkaiming import _errors, _validation
+from fastkaiming import _errors, _hints, _validation
 from fastkaiming._fill import buffers
 from fastkaiming._fill.context import deferred_fills
 from fastkaiming.initializers import _basic, _kaiming, _shared_memory, _variance_scaling
@@ -192,14 +192,15 @@ def run_fill_tasks(tasks: Sequence[FillTask], rng: Rng, threads: int | None) -> 
 
 def _check_arrays(params: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
     if not isinstance(params, Mapping):
-        raise TypeError(f"params must be a mapping of names to arrays, not {_validation.describe(params)}")
+        hint = _hints.for_out(params, "init_") if _hints.is_from(params, "torch") else ""
+        raise TypeError(f"params must be a mapping of names to arrays, not {_validation.describe(params)}{hint}")
     arrays = {}
     for name, out in params.items():
         try:
-            arrays[_validation.text("a name in params", name)] = buffers.array(out)
+            arrays[_validation.text("a name in params", name)] = buffers.array(out, "init_")
         except (TypeError, ValueError) as error:
             kind = TypeError if isinstance(error, TypeError) else ValueError
-            raise kind(f"array {name!r}: {error}; flatten nested mappings first") from error
+            raise kind(f"array {name!r}: {error}") from error
     return arrays
 
 

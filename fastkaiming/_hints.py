@@ -1,0 +1,87 @@
+"""Hints: the ends of error messages that say what to do instead.
+
+A hint begins with a colon. It is empty if nothing is known about the value. The classes of other libraries are
+recognized by their modules, so that none of these libraries is imported.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+
+_IN_PLACE_ONLY = ("constant_", "fill_", "ones_", "zeros_")  # have no functional variants
+_IN_TORCH = (  # functions with the same names in fastkaiming.torch
+    *("constant_", "normal_", "ones_", "trunc_normal_", "uniform_", "zeros_"),
+    *("kaiming_normal_", "kaiming_uniform_", "xavier_normal_", "xavier_uniform_"),
+)
+_CALLS_IN_TORCH: Mapping[str | None, str] = {
+    **{name: f": call {name} of fastkaiming.torch" for name in _IN_TORCH},
+    "he_normal_": ": call kaiming_normal_ of fastkaiming.torch with nonlinearity='relu'",
+    "he_uniform_": ": call kaiming_uniform_ of fastkaiming.torch with nonlinearity='relu'",
+    "init_": ": call init_module_ of fastkaiming.torch",
+}
+_INTEGERS_OF_TORCH = {"bfloat16": "uint16", "float8_e4m3fn": "uint8", "float8_e5m2": "uint8"}
+
+
+def is_from(value: object, *libraries: str) -> bool:
+    """Return whether the class of an object, or a class that it inherits from, belongs to one of these libraries."""
+    return any(str(base.__module__).partition(".")[0] in libraries for base in type(value).__mro__)
+
+
+def for_out(out: Any, function: str | None) -> str:
+    """Return how to fill an object that is not an array, or whose memory NumPy cannot access."""
+    if is_from(out, "torch"):
+        return for_tensor(out, function) if hasattr(out, "dtype") else _CALLS_IN_TORCH["init_"]
+    if is_of_jax(out):
+        return ": arrays of JAX cannot be modified, so call an initializer of fastkaiming.jax, which returns a new one"
+    if is_from(out, "dask"):
+        return ": call an initializer of fastkaiming.dask, which returns a lazy array"
+    if isinstance(out, Mapping):
+        return (
+            ": flatten nested mappings first" if function == "init_" else ": call init_ to fill each array of a mapping"
+        )
+    if function in _IN_PLACE_ONLY or not _is_shape(out):
+        return ": pass a NumPy array, such as numpy.empty(shape, numpy.float32)"
+    return f": call {str(function).removesuffix('_')} for a new array of this shape"
+
+
+def is_of_jax(value: Any) -> bool:
+    """Return whether an object is an array or a key of JAX, or a view of the memory of one."""
+    while isinstance(value, np.ndarray | memoryview):
+        value = value.base if isinstance(value, np.ndarray) else value.obj
+    return is_from(value, "jax", "jaxlib")
+
+
+def _is_shape(value: Any) -> bool:
+    sizes = value if isinstance(value, Sequence) else [value]
+    return all(isinstance(size, int) for size in sizes)
+
+
+def for_tensor(tensor: Any, function: str | None) -> str:
+    """Return how to fill a tensor of torch whose memory NumPy cannot access."""
+    name = str(tensor.dtype).removeprefix("torch.")
+    if hasattr(tensor, "materialize"):
+        return ": it has no shape yet, so run a forward pass of its lazy module first"
+    if tensor.device.type not in ("cpu", "meta"):
+        return (
+            f": fastkaiming.torch leaves tensors on {tensor.device} to torch, so fill a tensor on the CPU and copy it"
+        )
+    if str(tensor.layout) != "torch.strided" or name not in ("float32", "float64", "float16", *_INTEGERS_OF_TORCH):
+        return f": fastkaiming.torch does not fill {tensor.dtype} ({tensor.layout}) either"
+    if _has_no_memory(tensor):
+        return ": it has no memory, so allocate it first"
+    if function in _CALLS_IN_TORCH and not name.startswith("float8"):
+        return _CALLS_IN_TORCH[function]
+    array = "out.detach()" if tensor.requires_grad or name in _INTEGERS_OF_TORCH else ""
+    if name in _INTEGERS_OF_TORCH:
+        array += f".view(torch.{_INTEGERS_OF_TORCH[name]}).numpy().view(ml_dtypes.{name})"
+    return f": pass {array}" if array else ""
+
+
+def _has_no_memory(tensor: Any) -> bool:
+    if tensor.is_meta:
+        return True
+    with suppress(NotImplementedError):  # a transform of torch.func has replaced the tensor
+        return bool(tensor.numel() > 0 and tensor.untyped_storage().nbytes() == 0)
+    return False
