@@ -4,6 +4,7 @@ A hint begins with a colon. It is empty if nothing is known about the value. The
 recognized by their modules, so that none of these libraries is imported.
 """
 
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -44,6 +45,40 @@ def for_out(out: Any, function: str | None) -> str:
     if function in _IN_PLACE_ONLY or not _is_shape(out):
         return ": pass a NumPy array, such as numpy.empty(shape, numpy.float32)"
     return f": call {str(function).removesuffix('_')} for a new array of this shape"
+
+
+def for_rng(rng: Any) -> str:
+    """Return what to pass as ``rng`` instead of a source of randomness of another library."""
+    if is_of_jax(rng):
+        return ": call an initializer of fastkaiming.jax, which takes keys of JAX, or pass an integer seed"
+    if is_from(rng, "torch") and hasattr(rng, "initial_seed"):
+        return ": call a function of fastkaiming.torch, which takes generator=, or pass generator.initial_seed()"
+    if isinstance(rng, np.random.SeedSequence):
+        return ": pass numpy.random.default_rng(sequence) or int(sequence.generate_state(1, numpy.uint64)[0])"
+    if isinstance(rng, np.random.BitGenerator):
+        return ": pass numpy.random.Generator(bit_generator)"
+    if isinstance(rng, np.random.RandomState) or rng is np.random:
+        return ": pass numpy.random.default_rng(seed) or an integer"
+    if is_from(rng, "random") or rng is sys.modules.get("random"):
+        return ": pass an integer, such as random.getrandbits(64)"
+    if isinstance(rng, type) or rng is np.random.default_rng:
+        return f": pass what it returns, for example {rng.__name__}(seed)"
+    if isinstance(rng, str):
+        is_number = rng.isascii() and rng.isdigit()
+        return f": pass int({rng!r})" if is_number else ": pass Generator(seed).key(name) for the stream of a name"
+    if isinstance(rng, float | np.floating) and rng.is_integer():
+        return f": pass {int(rng)}"
+    return _for_integers(rng)
+
+
+def _for_integers(rng: Any) -> str:
+    """Return what to pass instead of several integers."""
+    if isinstance(rng, np.ndarray) and rng.dtype.kind in "iu" and rng.ndim == 1:
+        could_be_key = rng.dtype == np.uint32 and rng.size in (2, 4)
+        key = ", or call an initializer of fastkaiming.jax if the array is a key of JAX" if could_be_key else ""
+        return f": pass numpy.random.default_rng(array){key}"
+    is_sequence = isinstance(rng, list | tuple) and _is_shape(rng)
+    return ": pass numpy.random.default_rng(sequence)" if is_sequence else ""
 
 
 def is_of_jax(value: Any) -> bool:

@@ -8,7 +8,7 @@ import math
 import operator
 import reprlib
 import struct
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from numbers import Real
 from typing import Any
 
@@ -34,20 +34,28 @@ _short = _Short().repr
 
 
 def describe(value: object) -> str:
-    """Return the type and the shortened repr of a value, for the message of a TypeError."""
-    return f"{type(value).__name__} {_short(value)}"
+    """Return the type and the shortened repr of a value in one line, for the message of a TypeError."""
+    return f"{type(value).__name__} {' '.join(_short(value).split())}"
 
 
-def integer(name: str, value: Any, low: int, high: int, accepted_types: str = "an integer") -> int:
+def integer(
+    name: str,
+    value: Any,
+    low: int,
+    high: int,
+    accepted_types: str = "an integer",
+    hint_for: Callable[[Any], str] = lambda _: "",
+) -> int:
     """Return an integer with low <= value <= high. NumPy integers are accepted; bool and float are not.
 
-    ``accepted_types`` describes all types that the argument may have, for the message of a TypeError.
+    ``accepted_types`` describes all types that the argument may have, for the message of a TypeError. ``hint_for``
+    returns the end of that message for a value.
     """
     if type(value) is int and low <= value <= high:
         return value
     number = _index(value)
     if number is None:
-        raise TypeError(f"{name} must be {accepted_types}, not {describe(value)}")
+        raise TypeError(f"{name} must be {accepted_types}, not {describe(value)}{hint_for(value)}")
     if not low <= number <= high:
         raise ValueError(f"{name} must be an integer from {low} to {high}, got {_short(number)}")
     return number

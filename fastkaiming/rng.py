@@ -14,7 +14,7 @@ from typing import Any, TypeAlias, Union, final
 import numpy as np
 from numpy.typing import NDArray
 
-from fastkaiming import _core, _validation
+from fastkaiming import _core, _hints, _validation
 
 _MAX_UINT64 = 2**64 - 1  # the largest seed, stream number and word number
 _FIRST_STREAM = 1  # the first stream of a generator; an integer seed uses stream 0
@@ -255,7 +255,7 @@ def key_from(rng: Rng) -> Key:
     if isinstance(rng, np.random.Generator):
         return Key(int(rng.integers(_MAX_UINT64, dtype=np.uint64, endpoint=True)))
     kinds = "None, an integer, a Key, a Generator or a numpy.random.Generator"
-    return _unchecked_key(_validation.integer("rng", rng, 0, _MAX_UINT64, kinds), 0)
+    return _unchecked_key(_validation.integer("rng", rng, 0, _MAX_UINT64, kinds, _hints.for_rng), 0)
 
 
 def _entropy() -> int:

@@ -27,7 +27,7 @@ def tensors(torch: Any) -> dict[str, tuple[Callable[[], Any], str, str]]:
     from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.testing._internal.two_tensor import TwoTensor
 
-    class Subclass(torch.Tensor):  # type: ignore[name-defined, misc]
+    class Subclass(torch.Tensor):  # type: ignore[misc]
         pass
 
     def zeros(**options: Any) -> Any:
@@ -236,7 +236,7 @@ def test_module_and_mapping_of_parameters() -> None:
 def test_arrays_of_jax() -> None:
     jax = pytest.importorskip("jax")
     array, key = jax.numpy.zeros(SHAPE), jax.random.key(1)
-    converted = np.asarray(array)
+    converted: Any = np.asarray(array)
     hint = ": arrays of JAX cannot be modified, so call an initializer of fastkaiming.jax, which returns a new one"
     for out in (array, converted, converted.T, converted[1:], memoryview(converted)):
         message = message_of(lambda out=out: fk.kaiming_normal_(out, rng=1), ValueError)  # type: ignore[misc]
