@@ -98,7 +98,10 @@ def select_fan(
     """Return ``fan`` if it is given, or else the fan that ``mode`` selects; all arguments are checked in both cases."""
     selected = MODES[_validation.choice("mode", mode, MODES)]
     layout_and_groups = _check_layout(layout, groups, transposed)
-    return selected(_fan_function(shape, *layout_and_groups)) if fan is None else _validation.positive("fan", fan)
+    if fan is not None:
+        return _validation.positive("fan", fan)
+    hint = ": pass fan=, or call a function that needs no fan, such as zeros_ or normal_"
+    return selected(_fan_function(shape, *layout_and_groups, hint))
 
 
 def torch_layout(transposed: bool) -> str:
@@ -120,10 +123,15 @@ def _check_layout(layout: str | None, groups: int, transposed: bool) -> tuple[st
     return layout, grouped_axis, _validation.integer("groups", groups, 1, _validation.MAX_ELEMENTS)
 
 
-def _fan_function(shape: tuple[int, ...], layout: str, grouped_axis: str, groups: int) -> Callable[[str], int]:
-    """Return a function that computes the fan of the axis "I" or "O". ``groups`` divides the fan of one of them."""
+def _fan_function(
+    shape: tuple[int, ...], layout: str, grouped_axis: str, groups: int, hint: str = ""
+) -> Callable[[str], int]:
+    """Return a function that computes the fan of the axis "I" or "O". ``groups`` divides the fan of one of them.
+
+    ``hint`` is the end of the message of the error for a shape without fans.
+    """
     if len(shape) < 2:
-        raise ValueError(f"fans need a shape of at least two axes, got {shape}")
+        raise ValueError(f"fans need a shape of at least two axes, got {shape}{hint}")
     before, star, after = layout.partition("*")
     letters = before + star * (len(shape) - len(before) - len(after)) + after
     if len(letters) != len(shape):

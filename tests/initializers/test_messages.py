@@ -11,6 +11,7 @@ import pytest
 import fastkaiming as fk
 
 IN_PLACE = sorted(name for name in fk.__all__ if name.endswith("_") and not name.startswith("_") and name != "init_")
+WITH_FAN = [name for name in IN_PLACE if "fan" in inspect.signature(getattr(fk, name)).parameters]
 FUNCTIONAL = [name.removesuffix("_") for name in IN_PLACE if name.removesuffix("_") in fk.__all__]
 NO_THREADS = "threads must be an integer from 1 to 1024, got 0"
 OTHERS: dict[str, tuple[Callable[[], object], str]] = {
@@ -127,3 +128,26 @@ def test_errors_keep_their_traceback_and_have_no_context() -> None:
         fk.normal((3, 4), std=-1.0)
     assert raised.value.__context__ is None
     assert raised.traceback[-1].frame.code.name == "not_negative"
+
+
+# ---- shapes without fans ----
+
+
+@pytest.mark.parametrize("shape", [(), (5,), (0,)])
+@pytest.mark.parametrize("name", WITH_FAN)
+def test_error_of_a_shape_without_fans_names_fan(name: str, shape: tuple[int, ...]) -> None:
+    message = (
+        f"fans need a shape of at least two axes, got {shape}: "
+        "pass fan=, or call a function that needs no fan, such as zeros_ or normal_"
+    )
+    in_place, functional = getattr(fk, name), getattr(fk, name.removesuffix("_"))
+    assert message_of(lambda: in_place(weights(shape)), ValueError) == f"{name}: {message}"
+    assert message_of(lambda: functional(shape), ValueError) == f"{name.removesuffix('_')}: {message}"
+    assert in_place(weights(shape), fan=3).shape == shape
+    assert functional(shape, fan=3).shape == shape
+
+
+def test_error_of_kaiming_names_fan_but_that_of_fans_does_not() -> None:
+    message = message_of(lambda: fk.kaiming(5), ValueError)
+    assert message.startswith("kaiming: fans need a shape of at least two axes, got (5,): pass fan=, ")
+    assert message_of(lambda: fk.fans(5), ValueError) == "fans: fans need a shape of at least two axes, got (5,)"

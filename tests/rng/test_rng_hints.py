@@ -17,7 +17,7 @@ WORDS = ": pass numpy.random.default_rng(array), or call an initializer of fastk
 def message_of(rng: Any) -> str:
     """Return the message of the error that every kind of function raises for an ``rng``."""
     weights: Any = np.zeros((3, 4), np.float32)
-    calls = {
+    calls: dict[str, Any] = {
         "kaiming_normal_": lambda: fk.kaiming_normal_(weights, rng=rng),
         "kaiming_normal": lambda: fk.kaiming_normal((3, 4), rng=rng),
         "fill_": lambda: fk.fill_(weights, fk.Normal(), rng=rng),
