@@ -5,8 +5,9 @@ recognized by their modules, so that none of these libraries is imported.
 """
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
+from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,13 @@ _CALLS_IN_TORCH: Mapping[str | None, str] = {
     "he_normal_": ": call kaiming_normal_ of fastkaiming.torch with nonlinearity='relu'",
     "he_uniform_": ": call kaiming_uniform_ of fastkaiming.torch with nonlinearity='relu'",
     "init_": ": call init_module_ of fastkaiming.torch",
+}
+# The names of nonlinearities in other libraries, in lower case and without other characters.
+_OTHER_NAMES = {
+    **dict.fromkeys(("identity", "none"), "linear"),
+    **dict.fromkeys(("lrelu", "prelu", "rrelu"), "leaky_relu"),
+    **dict.fromkeys(("gelunew", "gelupytorchtanh"), "gelu_tanh"),
+    "logistic": "sigmoid",
 }
 _INTEGERS_OF_TORCH = {"bfloat16": "uint16", "float8_e4m3fn": "uint8", "float8_e5m2": "uint8"}
 
@@ -45,6 +53,41 @@ def for_out(out: Any, function: str | None) -> str:
     if function in _IN_PLACE_ONLY or not _is_shape(out):
         return ": pass a NumPy array, such as numpy.empty(shape, numpy.float32)"
     return f": call {str(function).removesuffix('_')} for a new array of this shape"
+
+
+def did_you_mean(name: str, options: Collection[str]) -> str:
+    """Return a question that names the option that a name resembles."""
+    similar = _similar_option(name, options)
+    return "" if similar is None else f"; did you mean {similar!r}?"
+
+
+def _similar_option(name: str, options: Collection[str]) -> str | None:
+    by_letters = {_letters(option): option for option in options}
+    by_letters |= {other: option for other, option in _OTHER_NAMES.items() if option in options}
+    close = get_close_matches(_letters(name.rpartition(".")[2]), by_letters, n=1, cutoff=0.84)
+    return by_letters[close[0]] if close else None
+
+
+def _letters(name: str) -> str:
+    return "".join(filter(str.isalnum, name)).lower()
+
+
+def for_function_of_torch(function: Any, options: Collection[str], slope: str) -> str | None:
+    """Return what to pass instead of a nonlinearity of torch, or None if the function is not from torch.
+
+    ``options`` are the names of nonlinearities, and ``slope`` is the name of the argument for their parameter.
+    """
+    kind = function if isinstance(function, type) else type(function)
+    if not any(str(each.__module__).partition(".")[0] == "torch" for each in (function, *kind.__mro__)):
+        return None
+    name = getattr(function, "__name__", kind.__name__)
+    if getattr(function, "approximate", None) == "tanh":
+        name += "_tanh"
+    similar = _similar_option(name, options)
+    if similar is None:
+        return ": pass lambda z: function(torch.from_numpy(z)).detach().numpy()"
+    number = getattr(function, {"leaky_relu": "negative_slope", "elu": "alpha"}.get(similar, ""), None)
+    return f"; did you mean {similar!r}?" if number is None else f"; did you mean {similar!r} with {slope}={number}?"
 
 
 def for_rng(rng: Any) -> str:

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from fastkaiming import _hints
+
 MAX_ELEMENTS = 2**64
 
 _bytes_of = struct.Struct("d").pack
@@ -132,10 +134,11 @@ def text(name: str, value: Any) -> str:
     return value
 
 
-def choice(name: str, value: Any, options: Collection[str]) -> str:
-    """Return a str that is among the options."""
+def choice(name: str, value: Any, options: Collection[str], hint: str = "") -> str:
+    """Return a str that is among the options. ``hint`` ends the error message for a str that resembles none of them."""
     if text(name, value) not in options:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, options))}, got {value!r}")
+        hint = _hints.did_you_mean(value, options) or hint
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, options))}, got {value!r}{hint}")
     return str(value)
 
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
-from fastkaiming import _core, _validation
+from fastkaiming import _core, _hints, _validation
 from fastkaiming._errors import named
 from fastkaiming.distributions._quadrature import expected_square
 
@@ -82,8 +82,9 @@ def calculate_gain(nonlinearity: Nonlinearity, param: float | None = None) -> fl
 def gain_of(nonlinearity: Nonlinearity, name: str = "param", slope: float = LEAKY_SLOPE, alpha: float = 1.0) -> float:
     """Return the gain of a nonlinearity; ``name`` is the name of the slope or alpha in the caller's signature."""
     if not isinstance(nonlinearity, str):
-        return _gain_of_callable(nonlinearity)
-    gain = _GAINS[_validation.choice("nonlinearity", nonlinearity, _GAINS)]
+        return _gain_of_callable(nonlinearity, name)
+    hint = ": for another nonlinearity, pass a function"
+    gain = _GAINS[_validation.choice("nonlinearity", nonlinearity, _GAINS, hint)]
     if gain is not None:
         return gain
     if nonlinearity == "elu":
@@ -91,10 +92,17 @@ def gain_of(nonlinearity: Nonlinearity, name: str = "param", slope: float = LEAK
     return math.sqrt(2.0 / (1.0 + squared_slope(name, slope)))
 
 
-def _gain_of_callable(nonlinearity: Callable[[Any], Any]) -> float:
+def _gain_of_callable(nonlinearity: Callable[[Any], Any], slope: str) -> float:
     if not callable(nonlinearity):
         raise TypeError(f"nonlinearity must be a str or a callable, not {_validation.describe(nonlinearity)}")
-    square = expected_square("nonlinearity", nonlinearity)
+    try:
+        square = expected_square("nonlinearity", nonlinearity)
+    except Exception as error:
+        hint = _hints.for_function_of_torch(nonlinearity, _GAINS, slope)
+        if hint is None:
+            raise
+        shown = _validation.describe(nonlinearity)
+        raise TypeError(f"nonlinearity must be a function of NumPy arrays or floats, not {shown}{hint}") from error
     if not square:
         raise ValueError(f"nonlinearity must not be 0 everywhere, got {nonlinearity!r}")
     return 1.0 / math.sqrt(square)

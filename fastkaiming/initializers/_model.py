@@ -6,7 +6,6 @@ import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from fnmatch import translate
 from functools import lru_cache, partial
 from inspect import signature
@@ -239,8 +238,7 @@ def parse_rule(pattern: str, text: str) -> Filler:
         raise invalid_rule("be the name of an initializer or a call of one, such as normal(std=0.02)")
     name, argument_nodes, keyword_nodes = call
     if name.removesuffix("_") not in _INITIALIZERS_BY_NAME:
-        similar = get_close_matches(name, _INITIALIZERS_BY_NAME, n=1)
-        hint = f"; did you mean {similar[0]!r}?" if similar else ""
+        hint = _hints.did_you_mean(name, _INITIALIZERS_BY_NAME)
         raise invalid_rule(f"name one of {', '.join(sorted(_INITIALIZERS_BY_NAME))}", hint)
     try:
         arguments = [ast.literal_eval(node) for node in argument_nodes]

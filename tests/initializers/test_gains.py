@@ -150,7 +150,7 @@ class Absent:
     ],
 )
 def test_gain_of_an_invalid_callable_raises(function: Any, error: type[Exception], message: str) -> None:
-    calls = {
+    calls: dict[str, Callable[[], object]] = {
         "calculate_gain: ": lambda: fk.calculate_gain(function),
         "kaiming: ": lambda: fk.kaiming((3, 3), nonlinearity=function),
     }

@@ -13,6 +13,7 @@ import fastkaiming as fk
 IN_PLACE = sorted(name for name in fk.__all__ if name.endswith("_") and not name.startswith("_") and name != "init_")
 WITH_FAN = [name for name in IN_PLACE if "fan" in inspect.signature(getattr(fk, name)).parameters]
 FUNCTIONAL = [name.removesuffix("_") for name in IN_PLACE if name.removesuffix("_") in fk.__all__]
+OF_ARRAYS = "nonlinearity must be a function of NumPy arrays or floats, not "
 NO_THREADS = "threads must be an integer from 1 to 1024, got 0"
 OTHERS: dict[str, tuple[Callable[[], object], str]] = {
     "calculate_gain": (lambda: fk.calculate_gain("leaky_relu", math.nan), "param must be finite, got nan"),
@@ -151,3 +152,100 @@ def test_error_of_kaiming_names_fan_but_that_of_fans_does_not() -> None:
     message = message_of(lambda: fk.kaiming(5), ValueError)
     assert message.startswith("kaiming: fans need a shape of at least two axes, got (5,): pass fan=, ")
     assert message_of(lambda: fk.fans(5), ValueError) == "fans: fans need a shape of at least two axes, got (5,)"
+
+
+# ---- names in other spellings ----
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        *(("ReLU", "relu"), ("RELU", "relu"), ("nn.ReLU", "relu"), ("torch.nn.ReLU", "relu"), ("relu ", "relu")),
+        *(("LeakyReLU", "leaky_relu"), ("leaky-relu", "leaky_relu"), ("leakyrelu", "leaky_relu")),
+        *(("lrelu", "leaky_relu"), ("GELU", "gelu"), ("Swish", "swish"), ("SiLU", "silu"), ("Tanh", "tanh")),
+        *(("gelu_new", "gelu_tanh"), ("gelu_pytorch_tanh", "gelu_tanh"), ("GELUTanh", "gelu_tanh")),
+        *(("Sigmoid", "sigmoid"), ("SELU", "selu"), ("ELU", "elu"), ("Mish", "mish"), ("Softplus", "softplus")),
+        *(("identity", "linear"), ("none", "linear"), ("Linear", "linear"), ("logistic", "sigmoid")),
+        *(("Conv2d", "conv2d"), ("ConvTranspose2d", "conv_transpose2d"), ("conv2D", "conv2d")),
+        *(("sigmiod", "sigmoid"), ("leaky_rellu", "leaky_relu")),
+    ],
+)
+def test_nonlinearity_in_another_spelling(name: str, meant: str) -> None:
+    calls: dict[str, Callable[[], object]] = {
+        "kaiming_normal_": lambda: fk.kaiming_normal_(weights(), nonlinearity=name),
+        "kaiming_uniform": lambda: fk.kaiming_uniform((3, 4), nonlinearity=name),
+        "kaiming": lambda: fk.kaiming((3, 4), nonlinearity=name),
+        "calculate_gain": lambda: fk.calculate_gain(name),
+    }
+    for function, call in calls.items():
+        message = message_of(call, ValueError)
+        assert message.startswith(f"{function}: nonlinearity must be one of 'linear', ")
+        assert message.endswith(f", got {name!r}; did you mean {meant!r}?")
+    assert fk.calculate_gain(meant) > 0
+
+
+def test_unknown_nonlinearity() -> None:
+    for name in ("sine", "hardswish", "softmax", ""):
+        message = message_of(lambda name=name: fk.calculate_gain(name), ValueError)  # type: ignore[misc]
+        assert message.endswith(f"'swish', 'softplus', got {name!r}: for another nonlinearity, pass a function")
+
+
+@pytest.mark.parametrize(
+    ("call", "meant"),
+    [
+        (lambda: fk.kaiming_normal_(weights(), mode="FAN_IN"), "fan_in"),
+        (lambda: fk.kaiming_normal_(weights(), mode="fanout"), "fan_out"),
+        (lambda: fk.variance_scaling_(weights(), mode="fan-avg"), "fan_avg"),
+        (lambda: fk.variance_scaling_(weights(), distribution="Normal"), "normal"),
+        (lambda: fk.kaiming((3, 4), "truncated-normal"), "truncated_normal"),
+        (lambda: fk.kaiming((3, 4), "unifrom"), "uniform"),
+    ],
+)
+def test_mode_or_distribution_in_another_spelling(call: Callable[[], object], meant: str) -> None:
+    assert message_of(call, ValueError).endswith(f"; did you mean {meant!r}?")
+
+
+def test_name_that_resembles_none_of_the_options() -> None:
+    assert message_of(lambda: fk.kaiming((3, 4), mode="sum"), ValueError).endswith("'fan_geo_avg', got 'sum'")
+
+
+def torch_nonlinearities(torch: Any) -> list[tuple[Any, str]]:
+    nn, functional = torch.nn, torch.nn.functional
+    return [
+        *((nonlinearity, "; did you mean 'relu'?") for nonlinearity in (nn.ReLU, nn.ReLU(), torch.relu)),
+        *((nonlinearity, "; did you mean 'relu'?") for nonlinearity in (functional.relu, nn.functional.relu_)),
+        *((nonlinearity, "; did you mean 'gelu'?") for nonlinearity in (nn.GELU, nn.GELU(), functional.gelu)),
+        *((nonlinearity, "; did you mean 'silu'?") for nonlinearity in (nn.SiLU(), functional.silu)),
+        *((nonlinearity, "; did you mean 'tanh'?") for nonlinearity in (nn.Tanh(), torch.tanh, functional.tanh)),
+        *((nonlinearity, "; did you mean 'sigmoid'?") for nonlinearity in (nn.Sigmoid(), torch.sigmoid)),
+        *((nonlinearity, "; did you mean 'linear'?") for nonlinearity in (nn.Identity, nn.Linear, nn.Linear(3, 4))),
+        (nn.GELU(approximate="tanh"), "; did you mean 'gelu_tanh'?"),
+        (nn.LeakyReLU(0.2), "; did you mean 'leaky_relu' with a=0.2?"),
+        (functional.leaky_relu, "; did you mean 'leaky_relu'?"),
+        (nn.ELU(alpha=0.5), "; did you mean 'elu' with a=0.5?"),
+        *(
+            (nonlinearity, ": pass lambda z: function(torch.from_numpy(z)).detach().numpy()")
+            for nonlinearity in (functional.hardswish, nn.Softmax(0), nn.Hardtanh, nn.Sequential(nn.ReLU()))
+        ),
+    ]
+
+
+def test_nonlinearity_of_torch() -> None:
+    torch = pytest.importorskip("torch")
+    for nonlinearity, hint in torch_nonlinearities(torch):
+        message = message_of(
+            lambda f=nonlinearity: fk.kaiming_normal_(weights(), nonlinearity=f),  # type: ignore[misc]
+            TypeError,
+        )
+        assert message.startswith(f"kaiming_normal_: {OF_ARRAYS}{type(nonlinearity).__name__} ")
+        assert message.endswith(hint)
+    message = message_of(lambda: fk.calculate_gain(torch.nn.LeakyReLU(0.2)), TypeError)
+    assert message.startswith(f"calculate_gain: {OF_ARRAYS}LeakyReLU ")
+    assert message.endswith("; did you mean 'leaky_relu' with param=0.2?")
+
+
+def test_nonlinearities_that_accept_arrays_are_still_evaluated() -> None:
+    torch, jax = pytest.importorskip("torch"), pytest.importorskip("jax")
+    expected = math.sqrt(2)
+    for nonlinearity in (jax.nn.relu, lambda z: torch.relu(torch.from_numpy(z)).numpy()):
+        assert fk.calculate_gain(nonlinearity) == pytest.approx(expected, rel=1e-6)
