@@ -1,6 +1,11 @@
-"""The name of the public function that was called, at the beginning of the message of an error."""
+"""Errors that name the public function that was called."""
 
+from collections.abc import Mapping
+from inspect import Signature
 from types import TracebackType
+from typing import Any
+
+from fastkaiming import _hints
 
 _PACKAGE = __name__.partition(".")[0]
 
@@ -34,6 +39,19 @@ def add_name(error: BaseException, function: str) -> None:
 def without_name(error: BaseException, function: str) -> str:
     """Return the message of an error without the name of a function."""
     return str(error).removeprefix(f"{function}: ")
+
+
+def call_error(
+    function: str, signature: Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> TypeError | None:
+    """Return the error of a call whose arguments do not fit the signature, or None if they fit."""
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        unknown = next((name for name in kwargs if name not in signature.parameters), None)
+        reason = error if unknown is None else f"got an unexpected keyword argument {unknown!r}"
+        return TypeError(f"{function}() {reason}{_hints.for_call(function, signature.parameters, unknown)}")
+    return None
 
 
 def _is_from_this_package(error: BaseException) -> bool:

@@ -23,13 +23,32 @@ _CALLS_IN_TORCH: Mapping[str | None, str] = {
     "he_uniform_": ": call kaiming_uniform_ of fastkaiming.torch with nonlinearity='relu'",
     "init_": ": call init_module_ of fastkaiming.torch",
 }
-# The names of nonlinearities in other libraries, in lower case and without other characters.
+# Names of nonlinearities and dtypes in other libraries, in lower case and without other characters.
 _OTHER_NAMES = {
     **dict.fromkeys(("identity", "none"), "linear"),
     **dict.fromkeys(("lrelu", "prelu", "rrelu"), "leaky_relu"),
     **dict.fromkeys(("gelunew", "gelupytorchtanh"), "gelu_tanh"),
+    **{f"fp{bits}": f"float{bits}" for bits in (16, 32, 64)},
+    "bf16": "bfloat16",
     "logistic": "sigmoid",
 }
+# For names of arguments in other libraries: the argument here, and another one that a function with it also has.
+_OTHER_ARGUMENTS: Sequence[tuple[str, str, tuple[str, ...]]] = (
+    ("rng", "rng", ("seed", "key", "generator", "random_state", "random_seed", "rngs", "rng_key")),
+    ("low", "high", ("a", "lower", "minval", "min", "from")),
+    ("high", "low", ("b", "upper", "maxval", "max", "to")),
+    ("a", "b", ("low", "lower", "minval", "min", "from")),
+    ("b", "a", ("high", "upper", "maxval", "max", "to")),
+    ("a", "nonlinearity", ("negative_slope", "slope", "alpha", "param")),
+    ("mean", "std", ("loc", "mu")),
+    ("std", "mean", ("scale", "stddev", "sigma")),
+    ("nonlinearity", "a", ("activation", "act")),
+    ("layout", "groups", ("in_axis", "out_axis", "batch_axis")),
+    ("mode", "mode", ("fan_mode",)),
+    ("distribution", "mode", ("dist", "family")),
+    ("shape", "dtype", ("size",)),
+    ("threads", "threads", ("num_threads", "n_threads", "n_jobs")),
+)
 _INTEGERS_OF_TORCH = {"bfloat16": "uint16", "float8_e4m3fn": "uint8", "float8_e5m2": "uint8"}
 
 
@@ -68,8 +87,58 @@ def _similar_option(name: str, options: Collection[str]) -> str | None:
     return by_letters[close[0]] if close else None
 
 
+def for_text(text: str, arguments: Mapping[str, Collection[str]]) -> str:
+    """Return which argument takes a text that was passed as a number.
+
+    ``arguments`` has the options of each argument, which is a format string such as ``"mode={!r}"``.
+    """
+    for argument, options in arguments.items():
+        similar = _similar_option(text, options)
+        if similar is not None:
+            return f": pass {argument.format(similar)}"
+    return ""
+
+
 def _letters(name: str) -> str:
     return "".join(filter(str.isalnum, name)).lower()
+
+
+def for_call(function: str, parameters: Collection[str], unknown: str | None) -> str:
+    """Return the parameters of a function that was called with other ones, and which of them replaces an unknown one.
+
+    The name of the function is that of a functional variant or of a similar function, which has no parameter ``out``.
+    """
+    hint = "; it takes " + ", ".join(parameters)
+    if unknown is None:
+        return hint
+    if unknown in ("out", "tensor", "array"):
+        return f"{hint}; call {function}_ to fill an existing array"
+    for argument, companion, others in _OTHER_ARGUMENTS:
+        if unknown in others and argument in parameters and companion in parameters:
+            return f"{hint}; did you mean {argument!r}?"
+    return hint + did_you_mean(unknown, parameters)
+
+
+def for_shape(value: Any, function: str | None) -> str:
+    """Return what to pass as a shape. ``function`` is the name of the functional variant that was called, if any."""
+    if is_of_jax(value) and (type(value).__name__ == "PRNGKeyArray" or _could_be_key(value)):
+        return ": call an initializer of fastkaiming.jax, which takes keys of JAX"
+    if isinstance(value, type | np.dtype) or (isinstance(value, str) and "float" in value):
+        return ": pass the shape before the dtype"
+    if isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype.kind in "iu":
+        return ": pass tuple(shape)"
+    if hasattr(value, "shape"):
+        return ": pass its shape" + (f", or call {function}_ to fill it" if function else "")
+    return ""
+
+
+def for_dtype(value: Any, names: Collection[str], function: str | None) -> str:
+    """Return what to pass as a dtype. ``function`` is the name of the functional variant that was called, if any."""
+    similar = did_you_mean(str(value), names) if isinstance(value, str) or is_from(value, "torch") else ""
+    if similar or not function or is_from(value, "torch"):
+        return similar
+    arguments = "pass the shape as one tuple, and the arguments after dtype by their names"
+    return f": dtype is the second argument of {function}, so {arguments}"
 
 
 def for_function_of_torch(function: Any, options: Collection[str], slope: str) -> str | None:
@@ -117,11 +186,15 @@ def for_rng(rng: Any) -> str:
 def _for_integers(rng: Any) -> str:
     """Return what to pass instead of several integers."""
     if isinstance(rng, np.ndarray) and rng.dtype.kind in "iu" and rng.ndim == 1:
-        could_be_key = rng.dtype == np.uint32 and rng.size in (2, 4)
-        key = ", or call an initializer of fastkaiming.jax if the array is a key of JAX" if could_be_key else ""
+        key = ", or call an initializer of fastkaiming.jax if the array is a key of JAX" if _could_be_key(rng) else ""
         return f": pass numpy.random.default_rng(array){key}"
     is_sequence = isinstance(rng, list | tuple) and _is_shape(rng)
     return ": pass numpy.random.default_rng(sequence)" if is_sequence else ""
+
+
+def _could_be_key(array: Any) -> bool:
+    """Return whether an array has the dtype and the shape of the words of a key of JAX."""
+    return bool(array.dtype == np.uint32 and array.shape in ((2,), (4,)))
 
 
 def is_of_jax(value: Any) -> bool:

@@ -8,7 +8,8 @@ import math
 import operator
 import reprlib
 import struct
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from numbers import Real
 from typing import Any
 
@@ -95,9 +96,22 @@ def _without_negative_zero(number: float) -> float:
     return 0.0 if _bytes_of(number) == _NEGATIVE_ZERO else number
 
 
+def reject_text(name: str, value: Any, arguments: Mapping[str, Collection[str]]) -> None:
+    """Raise TypeError for a str in the place of a number.
+
+    ``arguments`` are the arguments that take a str: see ``_hints.for_text``.
+    """
+    if isinstance(value, str):
+        raise _not_real(name, value, _hints.for_text(value, arguments))
+
+
+def _not_real(name: str, value: Any, hint: str = "") -> TypeError:
+    return TypeError(f"{name} must be a real number, not {describe(value)}{hint}")
+
+
 def _real(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} must be a real number, not {describe(value)}")
+        raise _not_real(name, value)
     try:
         return float(value)
     except OverflowError:
@@ -142,10 +156,14 @@ def choice(name: str, value: Any, options: Collection[str], hint: str = "") -> s
     return str(value)
 
 
-def shape(name: str, value: Any) -> tuple[int, ...]:
-    """Return a shape as a tuple, from an integer or a sequence of integers as in NumPy."""
+def shape(name: str, value: Any, function: str | None = None) -> tuple[int, ...]:
+    """Return a shape as a tuple, from an integer or a sequence of integers as in NumPy.
+
+    ``function`` is the name of the functional variant whose argument it is.
+    """
     if not isinstance(value, Sequence) or isinstance(value, str | bytes):
-        value = (integer(name, value, 0, MAX_ELEMENTS, "an integer or a sequence of integers"),)
+        kinds = "an integer or a sequence of integers"
+        value = (integer(name, value, 0, MAX_ELEMENTS, kinds, partial(_hints.for_shape, function=function)),)
     sizes = tuple(integer(f"{name}[{axis}]", size, 0, MAX_ELEMENTS) for axis, size in enumerate(value))
     if math.prod(size for size in sizes if size) > MAX_ELEMENTS:
         raise ValueError(f"{name} must hold at most 2**64 elements, got {sizes}")

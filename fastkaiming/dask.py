@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from fastkaiming import _validation
-from fastkaiming._errors import named
+from fastkaiming._errors import call_error, named
 from fastkaiming.initializers import _basic, _kaiming, _variance_scaling
 
 try:
@@ -66,10 +66,10 @@ def _lazy(in_place: Callable[..., Any]) -> Lazy:
     lazy_signature = _signature(in_place)
 
     def lazy(*args: Any, **kwargs: Any) -> da.Array:
-        try:
-            bound = lazy_signature.bind(*args, **kwargs)
-        except TypeError as error:
-            raise TypeError(f"{name}() {error}; it takes {', '.join(lazy_signature.parameters)}") from None
+        misfit = call_error(name, lazy_signature, args, kwargs)
+        if misfit is not None:
+            raise misfit
+        bound = lazy_signature.bind(*args, **kwargs)
         bound.apply_defaults()
         shape, dtype, chunks, rng = (bound.arguments.pop(each) for each in ("shape", "dtype", "chunks", "rng"))
         with named(name):
@@ -146,8 +146,9 @@ def _array(
     rng: Rng,
 ) -> da.Array:
     """Check all arguments and return the lazy array, so that errors are raised here and not in a task."""
-    shape = _validation.shape("shape", shape)
-    meta = empty([0] * len(shape), dtype)
+    name = in_place.__name__.removesuffix("_")
+    shape = _validation.shape("shape", shape, name)
+    meta = empty([0] * len(shape), dtype, name)
     dtype = meta.dtype
     fill = partial(_fill_chunk, in_place=in_place, arguments=arguments, shape=shape, dtype=dtype)
     fill([slice(0, 0)] * len(shape), key=Key(0))  # an empty chunk, for which the initializer checks its arguments
@@ -162,7 +163,7 @@ def _array(
         axes,
         ArraySliceDep(chunk_sizes),
         axes,
-        name=f"{in_place.__name__.removesuffix('_')}-{token}",
+        name=f"{name}-{token}",
         dtype=dtype,
         meta=meta,
         align_arrays=False,

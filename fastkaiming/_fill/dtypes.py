@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from fastkaiming import _core, _validation
+from fastkaiming import _core, _hints, _validation
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,12 +72,17 @@ def format_of_dtype(dtype: np.dtype[Any]) -> Format | None:
     return None if dtype.fields else _FORMATS.get(dtype.name)
 
 
-def check_dtype(name: str, value: DTypeLike) -> np.dtype[Any]:
-    """Return a supported dtype, or raise TypeError."""
+def check_dtype(name: str, value: DTypeLike, function: str | None = None) -> np.dtype[Any]:
+    """Return a supported dtype, or raise TypeError.
+
+    ``function`` is the name of the functional variant whose argument it is.
+    """
     try:
         checked = None if value is None else np.dtype(value)
     except (TypeError, ValueError, SyntaxError):
-        hint = "; import ml_dtypes, which defines it, first" if isinstance(value, str) and value in _FORMATS else ""
+        hint = _hints.for_dtype(value, _FORMATS, function)
+        if isinstance(value, str) and value in _FORMATS:
+            hint = "; import ml_dtypes, which defines it, first"
         raise TypeError(f"{name} must be {NAMES}, not {_validation.describe(value)}{hint}") from None
     if checked is None or format_of_dtype(checked) is None:
         raise TypeError(f"{name} must be {NAMES}, not {checked}")

@@ -136,10 +136,10 @@ def distribution_of(initializer: Callable[..., object], empty_part: NDArray[Any]
     return distribution
 
 
-def empty(shape: int | Sequence[int], dtype: DTypeLike) -> NDArray[Any]:
-    """Return a new array of a supported dtype, with uninitialized values."""
-    checked = dtypes.check_dtype("dtype", dtype)
-    sizes = _validation.shape("shape", shape)
+def empty(shape: int | Sequence[int], dtype: DTypeLike, function: str) -> NDArray[Any]:
+    """Return a new array of a supported dtype, with uninitialized values, for a function that returns a new array."""
+    sizes = _validation.shape("shape", shape, function)
+    checked = dtypes.check_dtype("dtype", dtype, function)
     try:
         return np.empty(sizes, checked)
     except ValueError:

@@ -1,17 +1,19 @@
 """The functional variants of the initializers, which return new arrays: the same names without the underscore."""
 
 from collections.abc import Callable, Sequence
-from inspect import Signature, signature
+from inspect import Parameter, Signature, signature
 from typing import Any, Concatenate, ParamSpec, Protocol, cast
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from fastkaiming._errors import add_name
+from fastkaiming._errors import add_name, call_error
 from fastkaiming._fill.fill import empty
 from fastkaiming.initializers import _basic, _kaiming, _variance_scaling
 
 P = ParamSpec("P")
+
+_NOT_GIVEN: Any = object()
 
 
 class FunctionalVariant(Protocol[P]):
@@ -28,18 +30,24 @@ def _functional_variant(in_place: Callable[Concatenate[Any, P], Any]) -> Functio
     name = in_place.__name__.removesuffix("_")
 
     def variant(
-        shape: int | Sequence[int], dtype: DTypeLike = np.float32, *args: P.args, **kwargs: P.kwargs
+        shape: int | Sequence[int] = _NOT_GIVEN, dtype: DTypeLike = np.float32, *args: P.args, **kwargs: P.kwargs
     ) -> NDArray[Any]:
         try:
-            return cast("NDArray[Any]", in_place(empty(shape, dtype), *args, **kwargs))
+            return cast("NDArray[Any]", in_place(empty(shape, dtype, name), *args, **kwargs))
         except (TypeError, ValueError) as error:
+            given = () if shape is _NOT_GIVEN else (shape, dtype, *args)
+            misfit = call_error(name, own_signature, given, kwargs)
+            if misfit is not None:
+                raise misfit from None
             add_name(error, name)
             raise
 
-    own_parameters = list(signature(variant).parameters.values())[:2]
+    shape, dtype = list(signature(variant).parameters.values())[:2]
     shared_parameters = list(signature(in_place).parameters.values())[1:]
+    own_parameters = [shape.replace(default=Parameter.empty), dtype, *shared_parameters]
+    own_signature = Signature(own_parameters, return_annotation=NDArray[Any])
     variant.__name__ = variant.__qualname__ = name
-    variant.__signature__ = Signature([*own_parameters, *shared_parameters], return_annotation=NDArray[Any])  # type: ignore[attr-defined]
+    variant.__signature__ = own_signature  # type: ignore[attr-defined]
     variant.__doc__ = f"""Return a new array that is filled by :func:`{name}_`.
 
     Parameters

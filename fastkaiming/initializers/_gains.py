@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 from fastkaiming import _core, _hints, _validation
 from fastkaiming._errors import named
 from fastkaiming.distributions._quadrature import expected_square
+from fastkaiming.initializers._fans import MODES
 
 Nonlinearity: TypeAlias = str | Callable[[Any], Any]
 
@@ -106,6 +107,17 @@ def _gain_of_callable(nonlinearity: Callable[[Any], Any], slope: str) -> float:
     if not square:
         raise ValueError(f"nonlinearity must not be 0 everywhere, got {nonlinearity!r}")
     return 1.0 / math.sqrt(square)
+
+
+def reject_text_as_slope(slope: Any) -> None:
+    """Raise TypeError if the second argument of the Kaiming initializers is a str, which another argument takes."""
+    _validation.reject_text("a", slope, {"mode={!r}": MODES, "nonlinearity={!r}": _GAINS})
+
+
+def given_gain(gain: Any) -> float:
+    """Return a gain that was passed as a number."""
+    _validation.reject_text("gain", gain, {"gain=calculate_gain({!r})": _GAINS})
+    return _validation.not_negative("gain", gain)
 
 
 def squared_slope(name: str, slope: float) -> float:

@@ -102,9 +102,10 @@ def kaiming_distribution(
 ) -> Distribution | None:
     """Return the distribution with mean 0 and standard deviation gain / sqrt(fan), or None if the fan is 0."""
     _validation.choice("distribution", family, FAMILIES)
+    _gains.reject_text_as_slope(a)
     default_gain = _gains.gain_of(nonlinearity, "a", a)
     _gains.squared_slope("a", a)  # checked even if the nonlinearity has no slope
-    gain = default_gain if gain is None else _validation.not_negative("gain", gain)
+    gain = default_gain if gain is None else _gains.given_gain(gain)
     fan = _fans.select_fan(shape, mode, fan, layout, groups, transposed)
     if not fan:
         return None

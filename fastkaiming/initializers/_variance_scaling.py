@@ -12,7 +12,7 @@ from fastkaiming._fill.buffers import Target
 from fastkaiming._fill.fill import fill_by_shape
 from fastkaiming.distributions import Distribution
 from fastkaiming.distributions._families import FAMILIES, centered
-from fastkaiming.initializers import _fans
+from fastkaiming.initializers import _fans, _gains
 from fastkaiming.initializers._kaiming import kaiming_distribution
 from fastkaiming.rng import Rng
 
@@ -407,7 +407,8 @@ def scaled_distribution(
 ) -> Distribution | None:
     """Return the distribution with mean 0 and standard deviation gain * sqrt(scale / fan), or None if the fan is 0."""
     _validation.choice("distribution", family, FAMILIES)
-    gain, scale = _validation.not_negative("gain", gain), _validation.not_negative("scale", scale)
+    _validation.reject_text("scale", scale, {"mode={!r}": _fans.MODES, "distribution={!r}": FAMILIES})
+    gain, scale = _gains.given_gain(gain), _validation.not_negative("scale", scale)
     fan = _fans.select_fan(shape, mode, fan, layout, groups, transposed)
     if not fan:
         return None

@@ -292,8 +292,14 @@ def test_missing_shape_raises_type_error() -> None:
         lazy.normal()
 
 
+def test_argument_of_another_library() -> None:
+    takes = r"it takes shape, dtype, mean, std, chunks, rng; did you mean 'rng'\?$"
+    with pytest.raises(TypeError, match=rf"^normal\(\) got an unexpected keyword argument 'seed'; {takes}"):
+        lazy.normal((3, 4), seed=2)
+
+
 def test_misspelt_argument_error_lists_the_arguments() -> None:
-    takes = r"it takes shape, dtype, mean, std, chunks, rng$"
+    takes = r"it takes shape, dtype, mean, std, chunks, rng; did you mean 'chunks'\?$"
     with pytest.raises(TypeError, match=rf"^normal\(\) got an unexpected keyword argument 'chunk'; {takes}"):
         lazy.normal((3, 4), chunk=2)
 

@@ -354,7 +354,15 @@ def test_values_do_not_depend_on_the_rounding_mode(columns: int) -> None:
     assert np.array_equal(got, expected)
 
 
-@pytest.mark.parametrize(("dtype", "shown"), [(0.2, "float 0.2"), (4, "int 4"), ("bfloat17", "str 'bfloat17'")])
+@pytest.mark.parametrize(
+    ("dtype", "shown"),
+    [
+        (0.2, "float 0.2: dtype is the second argument of kaiming_normal, so .*"),
+        (4, "int 4: dtype is the second argument of kaiming_normal, so .*"),
+        ("bfloat17", r"str 'bfloat17'; did you mean 'bfloat16'\?"),
+        ("complex64", "complex64"),
+    ],
+)
 def test_invalid_dtype_raises(dtype: Any, shown: str) -> None:
     with pytest.raises(TypeError, match=f"^kaiming_normal: {DTYPES}{shown}$"):
         fk.kaiming_normal((3, 4), dtype)
