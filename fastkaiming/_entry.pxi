@@ -23,6 +23,7 @@ cdef int _type_code(arg) noexcept:
     return 0
 
 
+@cython.final
 cdef class EntryPoint:
     """The entry point of every fill.
 

@@ -63,6 +63,7 @@ cdef class Template:
         self.plan.store = <fk_store>store
 
 
+@cython.final
 @cython.freelist(8)
 @cython.no_gc  # a plan cannot be part of a reference cycle
 cdef class Plan:
