@@ -25,6 +25,7 @@ from fastkaiming import _validation
 from fastkaiming.torch._initializers import RecordingTensor, make_try_fill, try_fill, try_fill_trunc_normal
 from fastkaiming.torch._named_writes import active_writes
 from fastkaiming.torch._tensors import is_fillable
+from fastkaiming.torch._warnings import with_warning_at_caller
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -242,6 +243,7 @@ def _make_initializer(original: Any) -> Any:
     The replaced methods would suffice, but the Python code of torch's function takes longer than a small fill.
     """
     try_fill_with = make_try_fill(original)
+    original = with_warning_at_caller(original)
 
     @wraps(original)
     def function(tensor: Any, *args: Any, **kwargs: Any) -> Any:
@@ -258,6 +260,7 @@ def _make_trunc_normal(original: Any) -> Any:
 
     ``trunc_normal_`` itself is not replaced, because other modules may have imported it by name.
     """
+    original = with_warning_at_caller(original)
 
     @wraps(original)
     def function(tensor: Any, *args: Any, **kwargs: Any) -> Any:

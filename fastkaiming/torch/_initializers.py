@@ -22,6 +22,7 @@ from fastkaiming._fill.kernel_params import kernel_params
 from fastkaiming.distributions import Distribution, Normal, TruncatedNormal, Uniform
 from fastkaiming.torch import _tensors
 from fastkaiming.torch._tensors import is_fillable
+from fastkaiming.torch._warnings import DISTANT_MEAN, has_distant_mean, warn_at_caller, with_warning_at_caller
 
 Function = Callable[..., Any]
 
@@ -201,15 +202,16 @@ def make_try_fill(torch_function: Function) -> Callable[[torch.Tensor, tuple[Any
 def _make_initializer(torch_function: Function) -> Function:
     """Return a function with the signature of an initializer of torch that fills from fastkaiming's streams."""
     try_fill_with = make_try_fill(torch_function)
+    call_torch = with_warning_at_caller(torch_function)
 
     @set_public_module
     @wraps(torch_function)
     def initializer(tensor: Any, *args: Any, **kwargs: Any) -> Any:
         if is_compiling() or not is_fillable(tensor):
-            return torch_function(tensor, *args, **kwargs)
+            return call_torch(tensor, *args, **kwargs)
         if has_torch_function_variadic(tensor):
             return handle_torch_function(initializer, (tensor,), tensor, *args, **kwargs)
-        return tensor if try_fill_with(tensor, args, kwargs) else torch_function(tensor, *args, **kwargs)
+        return tensor if try_fill_with(tensor, args, kwargs) else call_torch(tensor, *args, **kwargs)
 
     return initializer
 
@@ -221,7 +223,7 @@ xavier_normal_ = _make_initializer(init.xavier_normal_)
 kaiming_uniform_ = _make_initializer(init.kaiming_uniform_)
 kaiming_normal_ = _make_initializer(init.kaiming_normal_)
 
-_torch_trunc_normal = init.trunc_normal_
+_torch_trunc_normal = with_warning_at_caller(init.trunc_normal_)
 
 
 @set_public_module
@@ -251,21 +253,9 @@ def try_fill_trunc_normal(
     """Fill a tensor, warn as torch does and return True, or return False if torch has to fill it."""
     numbers = (mean, std, a, b)
     if (
-        _has_distant_mean(*numbers)
+        has_distant_mean(*numbers)
         and _tensors.memory_regions(tensor) is not None
         and recorded_distribution(RecordingTensor.trunc_normal_, tensor, numbers)
     ):
-        warnings.warn(
-            "mean is more than 2 std from [a, b] in nn.init.trunc_normal_. "
-            "The distribution of values may be incorrect.",
-            stacklevel=3,
-        )
+        warn_at_caller(DISTANT_MEAN)
     return try_fill(RecordingTensor.trunc_normal_, tensor, numbers, {}, generator)
-
-
-def _has_distant_mean(mean: Any, std: Any, a: Any, b: Any) -> bool:
-    """Return True if the mean is so far from [a, b] that torch warns."""
-    try:
-        return bool(mean < a - 2 * std or mean > b + 2 * std)
-    except (TypeError, ValueError):  # not numbers: torch's own function raises the error
-        return False
