@@ -113,10 +113,15 @@ def for_call(function: str, parameters: Collection[str], unknown: str | None) ->
         return hint
     if unknown in ("out", "tensor", "array"):
         return f"{hint}; call {function}_ to fill an existing array"
+    return hint + for_argument(unknown, parameters)
+
+
+def for_argument(name: str, parameters: Collection[str]) -> str:
+    """Return a question that names the parameter to which an argument of another library corresponds."""
     for argument, companion, others in _OTHER_ARGUMENTS:
-        if unknown in others and argument in parameters and companion in parameters:
-            return f"{hint}; did you mean {argument!r}?"
-    return hint + did_you_mean(unknown, parameters)
+        if name in others and argument in parameters and companion in parameters:
+            return f"; did you mean {argument!r}?"
+    return did_you_mean(name, parameters)
 
 
 def for_shape(value: Any, function: str | None) -> str:

@@ -43,6 +43,7 @@ _INITIALIZERS_BY_NAME: Mapping[str, Filler] = {"keep": keep} | {
     if name.endswith("_") and not name.startswith("_")
 }
 _INITIALIZERS = tuple(_INITIALIZERS_BY_NAME.values())
+_RESERVED = ("rng", "global_shape", "index", "threads")  # arguments that rules must not set
 
 
 @dataclass(frozen=True)
@@ -248,12 +249,17 @@ def parse_rule(pattern: str, text: str) -> Filler:
     if len(keywords) < len(keyword_nodes):
         raise invalid_rule("pass each keyword argument once, without **")
     function = _INITIALIZERS_BY_NAME[name.removesuffix("_")]
+    parameters = signature(function).parameters
+    allowed = [parameter for parameter in parameters if parameter not in _RESERVED]
     try:
         given = signature(function).bind(None, *arguments, **keywords).arguments
     except TypeError as error:
-        raise TypeError(f"the rule {pattern!r:.60} has arguments that do not fit, got {text!r:.100}: {error}") from None
+        unknown = next((keyword for keyword in keywords if keyword not in parameters), None)
+        hint = "" if unknown is None else _hints.for_argument(unknown, allowed)
+        problem = f"has arguments that do not fit, got {text!r:.100}: {error}{hint}"
+        raise TypeError(f"the rule {pattern!r:.60} {problem}") from None
     numbers = dict(list(given.items())[1:])
-    for reserved in ("rng", "global_shape", "index", "threads"):
+    for reserved in _RESERVED:
         if reserved in numbers:
             raise invalid_rule(f"not set {reserved}")
     return partial(function, **numbers)

@@ -214,3 +214,22 @@ def test_text_in_the_place_of_a_number(
 def test_gain_that_the_hint_names_works() -> None:
     expected = fk.kaiming_normal((3, 4), gain=2**0.5, rng=1)
     assert np.array_equal(fk.kaiming_normal((3, 4), gain=fk.calculate_gain("relu"), rng=1), expected)
+
+
+# ---- rules ----
+
+
+@pytest.mark.parametrize(
+    ("rule", "end"),
+    [
+        ("uniform(a=-1, b=1)", "got an unexpected keyword argument 'a'; did you mean 'low'?"),
+        ("normal(stddev=0.02)", "got an unexpected keyword argument 'stddev'; did you mean 'std'?"),
+        ("kaiming_uniform_(slope=0.1)", "got an unexpected keyword argument 'slope'; did you mean 'a'?"),
+        ("normal(sdt=2)", "got an unexpected keyword argument 'sdt'"),
+        ("normal(seed=2)", "got an unexpected keyword argument 'seed'"),
+    ],
+)
+def test_keywords_in_rules(rule: str, end: str) -> None:
+    weights: Any = np.zeros((3, 4), np.float32)
+    message = message_of(lambda: fk.init_({"w": weights}, rules={"*": rule}))
+    assert message == f"init_: the rule '*' has arguments that do not fit, got {rule!r}: {end}"
