@@ -37,8 +37,8 @@ _OTHER_ARGUMENTS: Sequence[tuple[str, str, tuple[str, ...]]] = (
     ("rng", "rng", ("seed", "key", "generator", "random_state", "random_seed", "rngs", "rng_key")),
     ("low", "high", ("a", "lower", "minval", "min", "from")),
     ("high", "low", ("b", "upper", "maxval", "max", "to")),
-    ("a", "b", ("low", "lower", "minval", "min", "from")),
-    ("b", "a", ("high", "upper", "maxval", "max", "to")),
+    ("a", "b", ("low", "minval", "min", "from")),
+    ("b", "a", ("high", "maxval", "max", "to")),
     ("a", "nonlinearity", ("negative_slope", "slope", "alpha", "param")),
     ("mean", "std", ("loc", "mu")),
     ("std", "mean", ("scale", "stddev", "sigma")),
@@ -60,7 +60,7 @@ def is_from(value: object, *libraries: str) -> bool:
 def for_out(out: Any, function: str | None) -> str:
     """Return how to fill an object that is not an array, or whose memory NumPy cannot access."""
     if is_from(out, "torch"):
-        return for_tensor(out, function) if hasattr(out, "dtype") else _CALLS_IN_TORCH["init_"]
+        return _for_tensor(out, function) if hasattr(out, "untyped_storage") else _CALLS_IN_TORCH["init_"]
     if is_of_jax(out):
         return ": arrays of JAX cannot be modified, so call an initializer of fastkaiming.jax, which returns a new one"
     if is_from(out, "dask"):
@@ -118,6 +118,8 @@ def for_call(function: str, parameters: Collection[str], unknown: str | None) ->
 
 def for_argument(name: str, parameters: Collection[str]) -> str:
     """Return a question that names the parameter to which an argument of another library corresponds."""
+    if name in ("lower", "upper") and "b" in parameters:  # JAX multiplies these bounds by the standard deviation
+        return f"; pass {'a' if name == 'lower' else 'b'}={name} * std"
     for argument, companion, others in _OTHER_ARGUMENTS:
         if name in others and argument in parameters and companion in parameters:
             return f"; did you mean {argument!r}?"
@@ -214,7 +216,7 @@ def _is_shape(value: Any) -> bool:
     return all(isinstance(size, int) for size in sizes)
 
 
-def for_tensor(tensor: Any, function: str | None) -> str:
+def _for_tensor(tensor: Any, function: str | None) -> str:
     """Return how to fill a tensor of torch whose memory NumPy cannot access."""
     name = str(tensor.dtype).removeprefix("torch.")
     if hasattr(tensor, "materialize"):

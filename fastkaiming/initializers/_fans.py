@@ -100,7 +100,7 @@ def select_fan(
     layout_and_groups = _check_layout(layout, groups, transposed)
     if fan is not None:
         return _validation.positive("fan", fan)
-    hint = ": pass fan=, or call a function that needs no fan, such as zeros_ or normal_"
+    hint = ": pass fan=, or use zeros_ or normal_"
     return selected(_fan_function(shape, *layout_and_groups, hint))
 
 

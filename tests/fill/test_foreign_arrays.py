@@ -222,6 +222,7 @@ def test_tensors_that_numpy_can_access_are_still_filled() -> None:
 def test_module_and_mapping_of_parameters() -> None:
     torch = pytest.importorskip("torch")
     layer: Any = torch.nn.Linear(3, 4)
+    layer.dtype, layer.device = torch.float32, torch.device("cpu")  # as models of transformers have
     hint = ": call init_module_ of fastkaiming.torch"
     assert message_of(lambda: fk.kaiming_normal_(layer)).endswith(hint)
     assert message_of(lambda: fk.init_(layer)).endswith(hint)

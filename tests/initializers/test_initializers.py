@@ -184,7 +184,7 @@ def test_kaiming_needs_two_axes(kaiming: Callable[..., Any], shape: tuple[int, .
     out = marked((24,))[: math.prod(shape)].reshape(shape)
     with pytest.raises(ValueError, match="fans need a shape of at least two axes") as refusal:
         kaiming(out)
-    hint = ": pass fan=, or call a function that needs no fan, such as zeros_ or normal_"
+    hint = ": pass fan=, or use zeros_ or normal_"
     assert str(refusal.value).endswith(f"got {shape}{hint}")
     assert (out.view(np.uint32) == 0x01010101 * MARK).all()  # an array without axes has no view of other sizes
 

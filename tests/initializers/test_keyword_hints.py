@@ -45,8 +45,8 @@ def test_keywords_for_rng(name: str, keyword: str) -> None:
     [
         *(("uniform", keyword, "low") for keyword in ("a", "minval", "lower", "min", "from")),
         *(("uniform", keyword, "high") for keyword in ("b", "maxval", "upper", "max", "to", "hight")),
-        *(("trunc_normal", keyword, "a") for keyword in ("low", "lower", "minval")),
-        *(("trunc_normal", keyword, "b") for keyword in ("high", "upper", "maxval")),
+        *(("trunc_normal", keyword, "a") for keyword in ("low", "minval")),
+        *(("trunc_normal", keyword, "b") for keyword in ("high", "maxval")),
         *(("normal", keyword, "mean") for keyword in ("loc", "mu")),
         *(("normal", keyword, "std") for keyword in ("scale", "stddev", "sigma")),
         *(("trunc_normal", keyword, "std") for keyword in ("scale", "stddev")),
@@ -76,6 +76,16 @@ def test_keywords_without_a_counterpart(name: str, keyword: str) -> None:
     takes = ", ".join(inspect.signature(function).parameters)
     message = message_of(lambda: function((3, 4), **{keyword: 1}))
     assert message == f"{name}() got an unexpected keyword argument {keyword!r}; it takes {takes}"
+
+
+@pytest.mark.parametrize(("keyword", "hint"), [("lower", "; pass a=lower * std"), ("upper", "; pass b=upper * std")])
+def test_keywords_for_bounds_in_units_of_std(keyword: str, hint: str) -> None:
+    """JAX multiplies these bounds by std, but fastkaiming and torch do not."""
+    message = message_of(lambda: fk.trunc_normal((3, 4), **{keyword: 2.0}))  # type: ignore[arg-type]
+    assert message.endswith("; it takes shape, dtype, mean, std, a, b, rng, global_shape, index, threads" + hint)
+    jax = pytest.importorskip("jax.nn").initializers
+    values = jax.truncated_normal(stddev=0.1, lower=-1.0, upper=1.0)(pytest.importorskip("jax").random.key(0), (1000,))
+    assert 0.09 < abs(values).max() < 0.12
 
 
 @pytest.mark.parametrize("keyword", ["out", "tensor", "array"])

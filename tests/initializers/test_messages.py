@@ -139,7 +139,7 @@ def test_errors_keep_their_traceback_and_have_no_context() -> None:
 def test_error_of_a_shape_without_fans_names_fan(name: str, shape: tuple[int, ...]) -> None:
     message = (
         f"fans need a shape of at least two axes, got {shape}: "
-        "pass fan=, or call a function that needs no fan, such as zeros_ or normal_"
+        "pass fan=, or use zeros_ or normal_"
     )
     in_place, functional = getattr(fk, name), getattr(fk, name.removesuffix("_"))
     assert message_of(lambda: in_place(weights(shape)), ValueError) == f"{name}: {message}"

@@ -177,7 +177,7 @@ def test_reason_is_true(kind: str) -> None:
     for rules in ({}, {"layer.w": "normal"}):
         module = nn.ModuleDict({"first": nn.Linear(3, 3), "layer": nn.ParameterDict({"w": make()})})
         before = module["first"].weight.detach().clone()
-        with pytest.raises(error, match=f"^parameter 'layer.w' {message}"):
+        with pytest.raises(error, match=f"^init_module_: parameter 'layer.w' {message}"):
             fk_torch.init_module_(module, rules=rules)
         assert torch.equal(module["first"].weight, before)
         report = fk_torch.init_module_(module, rules={"layer.w": "keep"})
@@ -202,7 +202,7 @@ def test_layers_with_empty_data_are_not_reported_as_filled(kind: str, empty: Cal
     module = LAYERS[kind]()
     for parameter in module.parameters():
         empty(parameter)
-    with pytest.raises(ValueError, match=r"^parameter '.*' must have .*elements.*, got shape \(0,\)"):
+    with pytest.raises(ValueError, match=r"^init_module_: parameter '.*' must have .*elements.*, got shape \(0,\)"):
         fk_torch.init_module_(module)
 
 

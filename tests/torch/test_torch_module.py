@@ -389,5 +389,10 @@ def test_errors_are_raised_before_anything_is_written(
     assert all(np.array_equal(values(module.state_dict()[name]), before) for name, before in state.items())
 
 
+def test_error_of_reset_module_names_it() -> None:
+    with pytest.raises(TypeError, match=r"^reset_module_: module must be a torch\.nn\.Module, not int 3$"):
+        fk_torch.reset_module_(3)
+
+
 def is_plain(parameter: Any) -> bool:
     return type(parameter) is torch.Tensor and not parameter.is_meta and not parameter.is_complex()
