@@ -1,7 +1,7 @@
 """Hints: the ends of error messages that say what to do instead.
 
-A hint begins with a colon. It is empty if nothing is known about the value. The classes of other libraries are
-recognized by their modules, so that none of these libraries is imported.
+A hint begins with a colon or a semicolon. It is empty if nothing is known about the value. The classes of other
+libraries are recognized by their modules, so that none of these libraries is imported.
 """
 
 import sys
@@ -154,7 +154,8 @@ def for_function_of_torch(function: Any, options: Collection[str], slope: str) -
     ``options`` are the names of nonlinearities, and ``slope`` is the name of the argument for their parameter.
     """
     kind = function if isinstance(function, type) else type(function)
-    if not any(str(each.__module__).partition(".")[0] == "torch" for each in (function, *kind.__mro__)):
+    modules = [str(getattr(each, "__module__", None)) for each in (function, *kind.__mro__)]
+    if not any(module.partition(".")[0] == "torch" for module in modules):
         return None
     name = getattr(function, "__name__", kind.__name__)
     if getattr(function, "approximate", None) == "tanh":
@@ -183,9 +184,9 @@ def for_rng(rng: Any) -> str:
     if isinstance(rng, type) or rng is np.random.default_rng:
         return f": pass what it returns, for example {rng.__name__}(seed)"
     if isinstance(rng, str):
-        is_number = rng.isascii() and rng.isdigit()
+        is_number = rng.isascii() and rng.isdigit() and len(rng) <= len(str(2**64))
         return f": pass int({rng!r})" if is_number else ": pass Generator(seed).key(name) for the stream of a name"
-    if isinstance(rng, float | np.floating) and rng.is_integer():
+    if isinstance(rng, float | np.floating) and 0 <= rng < 2**64 and rng.is_integer():
         return f": pass {int(rng)}"
     return _for_integers(rng)
 
@@ -231,10 +232,11 @@ def _for_tensor(tensor: Any, function: str | None) -> str:
         return ": it has no memory, so allocate it first"
     if function in _CALLS_IN_TORCH and not name.startswith("float8"):
         return _CALLS_IN_TORCH[function]
-    array = "out.detach()" if tensor.requires_grad or name in _INTEGERS_OF_TORCH else ""
+    if type(tensor).__name__ == "DTensor":
+        return ": pass out.to_local() with global_shape= and index="
     if name in _INTEGERS_OF_TORCH:
-        array += f".view(torch.{_INTEGERS_OF_TORCH[name]}).numpy().view(ml_dtypes.{name})"
-    return f": pass {array}" if array else ""
+        return f": pass out.detach().view(torch.{_INTEGERS_OF_TORCH[name]}).numpy().view(ml_dtypes.{name})"
+    return ": pass out.detach()" if tensor.requires_grad else ": fill another tensor and copy it by out.copy_(other)"
 
 
 def _has_no_memory(tensor: Any) -> bool:

@@ -27,6 +27,8 @@ def tensors(torch: Any) -> dict[str, tuple[Callable[[], Any], str, str]]:
     from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.testing._internal.two_tensor import TwoTensor
 
+    make_two_tensor: Any = TwoTensor
+
     class Subclass(torch.Tensor):  # type: ignore[misc]
         pass
 
@@ -52,7 +54,7 @@ def tensors(torch: Any) -> dict[str, tuple[Callable[[], Any], str, str]]:
         "computed with gradients": (lambda: zeros(requires_grad=True) * 2, "Tensor", adapter),
         "a negative view": (lambda: torch._neg_view(zeros()), "Tensor", adapter),
         "a subclass of bfloat16": (lambda: zeros(dtype=torch.bfloat16).as_subclass(Subclass), "Subclass", adapter),
-        "a subclass of several tensors": (lambda: TwoTensor(zeros(), zeros()), "TwoTensor", adapter),
+        "a subclass of several tensors": (lambda: make_two_tensor(zeros(), zeros()), "TwoTensor", adapter),
         "a fake tensor": (fake, "FakeTensor", adapter),
         "nested": (lambda: torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)]), "Tensor", adapter),
         "freed": (freed, "Tensor", "it has no memory, so allocate it first"),
@@ -158,21 +160,35 @@ def test_hint_for_float32_with_gradients_is_to_detach_it_if_the_adapter_has_no_s
     assert np.array_equal(out.detach().numpy(), fk.lecun_normal(SHAPE, rng=1))
 
 
+def test_hint_for_a_negative_view_if_the_adapter_has_no_such_function() -> None:
+    torch = pytest.importorskip("torch")
+    out = torch._neg_view(torch.zeros(SHAPE))
+    assert message_of(lambda: fk.lecun_normal_(out)).endswith(": fill another tensor and copy it by out.copy_(other)")
+    out.copy_(fk.lecun_normal_(torch.zeros(SHAPE), rng=1))
+    assert np.array_equal(out.resolve_neg().numpy(), fk.lecun_normal(SHAPE, rng=1))
+
+
 def test_sharded_tensor_is_not_silently_left_unchanged() -> None:
     torch = pytest.importorskip("torch")
     import torch.distributed as distributed
+    from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.tensor import Shard, distribute_tensor
     from torch.testing._internal.distributed.fake_pg import FakeStore
 
     distributed.init_process_group("fake", rank=0, world_size=2, store=FakeStore())
     try:
-        mesh = distributed.init_device_mesh("cpu", (2,))
+        mesh = init_device_mesh("cpu", (2,))
         tensor = distribute_tensor(torch.zeros(SHAPE), mesh, [Shard(0)])
         message = message_of(lambda: fk.kaiming_normal_(tensor, rng=1))
+        other_message = message_of(lambda: fk.lecun_normal_(tensor, rng=1))
+        shard: dict[str, Any] = {"global_shape": SHAPE, "index": fk.shard_slices(SHAPE, 2)[0]}
+        fk.lecun_normal_(tensor.to_local(), rng=1, **shard)
+        assert np.array_equal(tensor.to_local().numpy(), fk.lecun_normal(SHAPE, rng=1)[:2])
     finally:
         distributed.destroy_process_group()
     assert message.startswith("kaiming_normal_: " + NO_MEMORY.format("DTensor"))
     assert message.endswith(": call kaiming_normal_ of fastkaiming.torch")
+    assert other_message.endswith(": pass out.to_local() with global_shape= and index=")
 
 
 def test_tensor_of_another_device() -> None:

@@ -197,11 +197,12 @@ def test_warning_within_a_decorated_function_points_at_the_call() -> None:
 def distribute() -> Iterator[Callable[[Any], Any]]:
     """Return a function that shards a tensor over two processes, of which only this one exists."""
     import torch.distributed as distributed
+    from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.tensor import Shard, distribute_tensor
     from torch.testing._internal.distributed.fake_pg import FakeStore
 
     distributed.init_process_group("fake", rank=0, world_size=2, store=FakeStore())
-    mesh = distributed.init_device_mesh("cpu", (2,))
+    mesh = init_device_mesh("cpu", (2,))
     yield lambda tensor: distribute_tensor(tensor, mesh, [Shard(0)])
     distributed.destroy_process_group()
 
