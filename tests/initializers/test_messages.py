@@ -137,10 +137,7 @@ def test_errors_keep_their_traceback_and_have_no_context() -> None:
 @pytest.mark.parametrize("shape", [(), (5,), (0,)])
 @pytest.mark.parametrize("name", WITH_FAN)
 def test_error_of_a_shape_without_fans_names_fan(name: str, shape: tuple[int, ...]) -> None:
-    message = (
-        f"fans need a shape of at least two axes, got {shape}: "
-        "pass fan=, or use zeros_ or normal_"
-    )
+    message = f"fans need a shape of at least two axes, got {shape}: pass fan=, or use zeros_ or normal_"
     in_place, functional = getattr(fk, name), getattr(fk, name.removesuffix("_"))
     assert message_of(lambda: in_place(weights(shape)), ValueError) == f"{name}: {message}"
     assert message_of(lambda: functional(shape), ValueError) == f"{name.removesuffix('_')}: {message}"

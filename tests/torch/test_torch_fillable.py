@@ -256,7 +256,7 @@ def test_reason_is_true_for_dtensors(mesh: Any) -> None:
     check(
         torch.ones(3, 3),
         tensor.Partial(),
-        r"^parameter 'layer.w' must not be a DTensor of partial sums, got the placements .*Partial.*: redistribute it",
+        r"^init_module_: parameter 'layer.w' must not be a DTensor of partial sums, got the placements .*Partial.*: redistribute it",
     )
     check(
         torch.ones(3, 3),
@@ -283,5 +283,5 @@ def test_reason_is_true_for_dtensors(mesh: Any) -> None:
     check(
         torch.ones(3, 3, device="meta"),
         tensor.Shard(0),
-        r"^parameter 'layer.w' must have memory, got the meta device",
+        r"^init_module_: parameter 'layer.w' must have memory, got the meta device",
     )
