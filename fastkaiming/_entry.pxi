@@ -175,10 +175,15 @@ cdef class EntryPoint:
             shape = plan.shape() if global_shape is None else self.shape_of(global_shape)
         return distribution_factory, factory_args, kinds, dtype, shape
 
-    cdef int add_to_cache(self, cache_key, template) except -1:
+    cdef int add_to_cache(self, tuple cache_key, template) except -1:
+        """Add a template to the cache, which must not keep objects of the caller alive."""
+        distribution_factory, factory_args, kinds, dtype, shape = cache_key
+        if getattr(dtype, "metadata", None) is not None:
+            return 0
         if len(self.templates) >= MAX_TEMPLATES:
             self.templates.clear()
-        self.templates.setdefault(cache_key, template)
+        factory_args = tuple([float(arg) if type(arg) is float64 else arg for arg in factory_args])
+        self.templates.setdefault((distribution_factory, factory_args, kinds, dtype, shape), template)
         return 0
 
     cdef int set_key(self, Plan plan, rng) except -1:

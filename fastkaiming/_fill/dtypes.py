@@ -63,13 +63,19 @@ def is_fillable_dtype(name: str) -> bool:
     return name in _FORMATS
 
 
-@lru_cache(maxsize=64)
 def format_of_dtype(dtype: np.dtype[Any]) -> Format | None:
-    """Return the format of a dtype in either byte order, or None if the dtype is not supported.
+    """Return the format of a dtype in either byte order, or None if the dtype is not supported."""
+    scalar_type: Any = dtype.type
+    return None if dtype.fields else _format_of_type(scalar_type)
 
-    Formats are found by the name of the dtype, so that ml_dtypes need not be imported.
+
+@lru_cache(maxsize=64)
+def _format_of_type(scalar_type: Any) -> Format | None:
+    """Return the format of the dtype of a scalar type. A dtype itself may have metadata, which the cache would keep.
+
+    Formats are found by name, so that ml_dtypes need not be imported.
     """
-    return None if dtype.fields else _FORMATS.get(dtype.name)
+    return _FORMATS.get(np.dtype(scalar_type).name)
 
 
 def check_dtype(name: str, value: DTypeLike, function: str | None = None) -> np.dtype[Any]:

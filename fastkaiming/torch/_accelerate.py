@@ -1,31 +1,24 @@
 """The context manager ``accelerate()``, within which fastkaiming performs torch's in-place random fills.
 
 torch's Python code fills tensors by calling their methods ``normal_`` and ``uniform_``. While any ``with`` block is
-open, these methods are replaced. A replacement calls the original method unless it is called within a block. A
-TorchDispatchMode could intercept the fills as well, but it would slow down every operation in the block by some
-microseconds, and it would also intercept ``torch.randn``.
+open, these methods are replaced. A TorchDispatchMode could intercept the fills as well, but it would slow down every
+operation in the block by some microseconds, and it would also intercept ``torch.randn``.
 """
 
 import inspect
 import os
 import threading
 from collections.abc import Callable
-from contextlib import suppress
-from contextvars import ContextVar, Token
-from functools import wraps
-from types import TracebackType
+from functools import partial, partialmethod, wraps
+from types import MethodType, TracebackType, WrapperDescriptorType
 from typing import Any, TypeVar, overload
 
-import torch
-from torch.compiler import is_compiling
-from torch.nn import init
-from torch.overrides import handle_torch_function, has_torch_function_variadic
+from torch.compiler import is_dynamo_compiling
 
 from fastkaiming import _validation
-from fastkaiming.torch._initializers import RecordingTensor, make_try_fill, try_fill, try_fill_trunc_normal
-from fastkaiming.torch._named_writes import active_writes
-from fastkaiming.torch._tensors import is_fillable
-from fastkaiming.torch._warnings import with_warning_at_caller
+from fastkaiming.torch import _replacements
+from fastkaiming.torch._blocks import Block, forget_left_blocks, innermost_open, open_blocks
+from fastkaiming.torch._checkpointing import checkpoint_patches
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -34,32 +27,40 @@ class Acceleration:
     """The return value of :func:`accelerate`: a context manager that is also a decorator."""
 
     def __init__(self) -> None:
-        self._token: Token[Acceleration | None] | None = None  # set while the block is open
-
-    def enclosing(self) -> "Acceleration | None":
-        """Return the block within which this one was entered, or None."""
-        block = None if self._token is None else self._token.old_value
-        return block if isinstance(block, Acceleration) else None
+        self._block: Block | None = None  # set while the block is open
 
     def __enter__(self) -> None:
-        _enter(self)
-        self._token = _innermost.set(self)
+        if is_dynamo_compiling():  # torch performs the fills of compiled code, and it cannot compile the lock
+            return
+        with _lock:
+            if self._block in open_blocks:
+                raise RuntimeError(
+                    "a block of accelerate() must be exited before it is entered again: call accelerate() for a new "
+                    "block"
+                )
+            block = Block()
+            open_blocks.add(block)
+            self._block = block
+            _replace_or_restore()
+        block.begin()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        token, self._token = self._token, None
-        assert token is not None
-        _leave(self)
-        with suppress(ValueError):  # exited in a different context than entered, for example by an async fixture
-            _innermost.reset(token)
+        if is_dynamo_compiling():
+            return
+        block, self._block = self._block, None
+        assert block is not None
+        with _lock:
+            open_blocks.discard(block)  # a forked child may have removed it already
+            _replace_or_restore()
+        forget_left_blocks()
 
     def __call__(self, function: F) -> F:
         """Return a function that calls the given one within a new block."""
         if not callable(function) or isinstance(function, type):
             raise TypeError(f"accelerate() must decorate a function, not {_validation.describe(function)}")
-        runs_later = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
-        if any(kind(function) for kind in runs_later):
+        if _runs_later(function):
             raise TypeError(
                 f"accelerate() must decorate a function that is not a generator or coroutine function, got "
                 f"{_validation.describe(function)}: use a with block inside it instead"
@@ -67,10 +68,26 @@ class Acceleration:
 
         @wraps(function)
         def accelerated(*args: Any, **kwargs: Any) -> Any:
-            with Acceleration():
-                return function(*args, **kwargs)
+            return _run_in_block(function, *args, **kwargs)
 
         return accelerated  # type: ignore[return-value]
+
+
+def _runs_later(function: Any) -> bool:
+    """Return True if the body of a function runs after the call, as those of generators and coroutines do."""
+    if isinstance(function, partial | partialmethod):
+        return _runs_later(function.func)
+    if isinstance(function, staticmethod | MethodType):
+        return _runs_later(function.__func__)
+    kinds = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
+    call = inspect.getattr_static(type(function), "__call__", None)
+    is_python_code = call is not None and not isinstance(call, WrapperDescriptorType)
+    return any(kind(function) for kind in kinds) or (is_python_code and _runs_later(call))
+
+
+def _run_in_block(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    with Acceleration():
+        return function(*args, **kwargs)
 
 
 @overload
@@ -82,9 +99,9 @@ def accelerate(function: Callable[..., Any] | None = None) -> Any:
 
     Within the block, fastkaiming performs the fills of the tensor methods ``normal_`` and ``uniform_``. This covers
     everything in torch, in other libraries and in your own code that calls them: the constructors of :mod:`torch.nn`,
-    the functions of :mod:`torch.nn.init`, and transformers' models that are created from a configuration.
-    ``torch.nn.init.trunc_normal_`` is replaced as well. Each fill takes one seed from its ``generator`` argument, or
-    from the generator that ``torch.manual_seed`` seeds; this seed determines all values.
+    the functions of :mod:`torch.nn.init`, and transformers' models that are created from a configuration. The functions
+    of :mod:`torch.nn.init` have the values of those of :mod:`fastkaiming.torch`. Each fill takes one seed from its
+    ``generator`` argument, or from the generator that ``torch.manual_seed`` seeds; this seed determines all values.
 
     torch performs all other fills:
 
@@ -93,16 +110,24 @@ def accelerate(function: Callable[..., Any] | None = None) -> Any:
     - fills that autograd records, or that a transform of :mod:`torch.func`, a tracer or another TorchDispatchMode
       observes;
     - functions that create a tensor or fill one given as ``out=``, such as ``torch.randn``;
-    - fills that do not call the two methods, such as ``torch.ops.aten.normal_``.
+    - fills that do not call the two methods of a tensor, such as ``torch.ops.aten.normal_`` and
+      ``torch.Tensor.normal_(tensor)``;
+    - fills of code that is compiled by ``torch.compile``, except with the backend ``"eager"``, which calls the methods.
 
     Other threads are not affected, unless they run in a copy of the block's context, as with ``asyncio.to_thread``. A
-    forked child process keeps only the blocks that the forking thread is in. Blocks can be nested.
+    forked child process keeps only the blocks that the forking thread is in. Blocks can be nested, and left in any
+    order.
+
+    If ``torch.utils.checkpoint`` computes a function again during the backward pass, it does so within a block if and
+    only if the forward pass of the function ran within one. Other implementations of activation checkpointing do not;
+    decorate the function that they call twice.
 
     Parameters
     ----------
     function : callable, optional
-        The function to decorate; ``@accelerate`` is the same as ``@accelerate()``. Generator and coroutine functions
-        cannot be decorated, because their bodies run after the call has returned. Use a ``with`` block inside them.
+        The function or callable object to decorate; ``@accelerate`` is the same as ``@accelerate()``. Generator and
+        coroutine functions, and objects that call such a function, cannot be decorated, because their bodies run after
+        the call has returned. Use a ``with`` block inside them.
 
     Returns
     -------
@@ -113,7 +138,7 @@ def accelerate(function: Callable[..., Any] | None = None) -> Any:
     Raises
     ------
     TypeError
-        If the decorated object is not a function, or if it is a generator or coroutine function.
+        If the decorated object is not callable, or is a class or a generator or coroutine function.
 
     Examples
     --------
@@ -127,42 +152,21 @@ def accelerate(function: Callable[..., Any] | None = None) -> Any:
     return Acceleration() if function is None else Acceleration()(function)
 
 
-_innermost: ContextVar[Acceleration | None] = ContextVar("fastkaiming.torch.innermost", default=None)
-_open_blocks: dict[Acceleration, int] = {}  # maps each block to the thread that entered it
+_PATCHES = (*_replacements.PATCHES, *checkpoint_patches(_run_in_block))
 # A signal handler or a finalizer may need the lock while the code that it interrupts, in the same thread, holds it.
 _lock = threading.RLock()
-
-
-def _is_active() -> bool:
-    return _innermost.get() in _open_blocks  # a copy of a block's context can outlive the block
-
-
-def _enter(block: Acceleration) -> None:
-    with _lock:
-        if block in _open_blocks:
-            raise RuntimeError(
-                "a block of accelerate() must be exited before it is entered again: call accelerate() for a new block"
-            )
-        _open_blocks[block] = threading.get_ident()
-        _replace_or_restore()
-
-
-def _leave(block: Acceleration) -> None:
-    with _lock:
-        _open_blocks.pop(block, None)  # a forked child may have removed it already
-        _replace_or_restore()
 
 
 def _replace_or_restore() -> None:
     """Replace torch's functions if any block is open, and restore them otherwise."""
     while True:
-        is_any_open = bool(_open_blocks)
+        is_any_open = bool(open_blocks)
         for patch in _PATCHES:
             if is_any_open:
                 patch.apply()
             else:
                 patch.undo()
-        if is_any_open == bool(_open_blocks):  # otherwise a signal handler has entered or left a block meanwhile
+        if is_any_open == bool(open_blocks):  # otherwise a signal handler has entered or left a block meanwhile
             return
 
 
@@ -176,114 +180,16 @@ def _drop_blocks_of_other_threads() -> None:
     global _lock
     _lock = threading.RLock()
     kept = set()
-    block = _innermost.get()
-    while block is not None and block not in kept:
+    block = innermost_open()
+    while block is not None:
         kept.add(block)
         block = block.enclosing()
     thread = threading.get_ident()
-    for block, entered_by in list(_open_blocks.items()):
-        if entered_by != thread and block not in kept:
-            del _open_blocks[block]
+    for block in list(open_blocks):
+        if block.thread != thread and block not in kept:
+            open_blocks.discard(block)
     _replace_or_restore()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_drop_blocks_of_other_threads)
-
-
-class _Patch:
-    """An attribute of torch and its replacement; an attribute that other code has replaced is left unchanged."""
-
-    def __init__(self, owner: Any, name: str, make_replacement: Callable[[Any], Any]) -> None:
-        self.owner, self.name = owner, name
-        self.is_inherited = name not in vars(owner)
-        self.original = getattr(owner, name)
-        self.replacement = make_replacement(self.original)
-
-    def apply(self) -> None:
-        if getattr(self.owner, self.name) is self.original:
-            setattr(self.owner, self.name, self.replacement)
-
-    def undo(self) -> None:
-        if getattr(self.owner, self.name) is not self.replacement:
-            return
-        if self.is_inherited:
-            with suppress(AttributeError):  # a signal handler may have left a block meanwhile
-                delattr(self.owner, self.name)
-        else:
-            setattr(self.owner, self.name, self.original)
-
-
-def _make_method(record: Callable[..., Any]) -> Callable[[Any], Any]:
-    """Return a function that makes the replacement of a tensor method; ``record`` records the method's distribution."""
-
-    def make_replacement(original: Any) -> Any:
-        @wraps(original)
-        def method(self: Any, *args: Any, generator: torch.Generator | None = None, **kwargs: Any) -> Any:
-            if is_compiling() or not _is_active() or not is_fillable(self):
-                return original(self, *args, generator=generator, **kwargs)
-            if has_torch_function_variadic(self):
-                return handle_torch_function(method, (self,), self, *args, generator=generator, **kwargs)
-            if not _is_recorded_by_autograd(self) and try_fill(record, self, args, kwargs, generator):
-                return self
-            return original(self, *args, generator=generator, **kwargs)
-
-        return method
-
-    return make_replacement
-
-
-def _is_recorded_by_autograd(tensor: torch.Tensor) -> bool:
-    return bool(tensor.requires_grad and torch.is_grad_enabled())
-
-
-def _make_initializer(original: Any) -> Any:
-    """Return the replacement of a function of torch.nn.init.
-
-    The replaced methods would suffice, but the Python code of torch's function takes longer than a small fill.
-    """
-    try_fill_with = make_try_fill(original)
-    original = with_warning_at_caller(original)
-
-    @wraps(original)
-    def function(tensor: Any, *args: Any, **kwargs: Any) -> Any:
-        can_fill = (
-            not is_compiling() and _is_active() and is_fillable(tensor) and not has_torch_function_variadic(tensor)
-        )
-        return tensor if can_fill and try_fill_with(tensor, args, kwargs) else original(tensor, *args, **kwargs)
-
-    return function
-
-
-def _make_trunc_normal(original: Any) -> Any:
-    """Return the replacement of the private function that ``torch.nn.init.trunc_normal_`` calls.
-
-    ``trunc_normal_`` itself is not replaced, because other modules may have imported it by name.
-    """
-    original = with_warning_at_caller(original)
-
-    @wraps(original)
-    def function(tensor: Any, *args: Any, **kwargs: Any) -> Any:
-        writes = active_writes.get()
-        if writes is not None and writes.write_trunc_normal(tensor, *args[:4]):
-            return tensor
-        if is_compiling() or not _is_active() or not is_fillable(tensor):
-            return original(tensor, *args, **kwargs)
-        if not _is_recorded_by_autograd(tensor) and try_fill_trunc_normal(tensor, *args, **kwargs):
-            return tensor
-        return original(tensor, *args, **kwargs)
-
-    return function
-
-
-_PATCHES = (
-    _Patch(torch.Tensor, "normal_", _make_method(RecordingTensor.normal_)),
-    _Patch(torch.Tensor, "uniform_", _make_method(RecordingTensor.uniform_)),
-    _Patch(init, "_no_grad_trunc_normal_", _make_trunc_normal),
-    _Patch(init, "uniform_", _make_initializer),
-    _Patch(init, "normal_", _make_initializer),
-    _Patch(init, "xavier_uniform_", _make_initializer),
-    _Patch(init, "xavier_normal_", _make_initializer),
-    _Patch(init, "kaiming_uniform_", _make_initializer),
-    _Patch(init, "kaiming_normal_", _make_initializer),
-)

@@ -2,9 +2,9 @@
 
 import sys
 from collections.abc import Sequence
-from functools import lru_cache
 from itertools import pairwise, product
 from typing import Any, TypeAlias
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -62,17 +62,31 @@ def _placement_on_axis(placement: Any, axis: int) -> Any:
     return Shard(0)
 
 
-@lru_cache(maxsize=1024)
+_MAX_CACHED = 1024  # for each mesh
+# The coordinate is part of the key, because meshes with the same ranks compare equal even if they belong to different
+# process groups. The cache does not keep a mesh alive.
+_cached_slices: WeakKeyDictionary[Any, dict[tuple[Any, ...], list[tuple[slice, slice]]]] = WeakKeyDictionary()
+
+
 def _contiguous_slices(
-    mesh: Any, _coordinate: tuple[int, ...], placements: tuple[Any, ...], size: int
+    mesh: Any, coordinate: tuple[int, ...], placements: tuple[Any, ...], size: int
 ) -> list[tuple[slice, slice]]:
     """Return pairs of slices, one for each run of consecutive indices in this rank's part of an axis.
 
-    The first slice of a pair is the position in the local part, the second is the position in the whole axis. A single
-    offset does not describe every placement, because some give a rank several runs; therefore the indices themselves
-    are distributed. The coordinate is part of the cache key, because meshes with the same ranks compare equal even if
-    they belong to different process groups.
+    The first slice of a pair is the position in the local part, the second is the position in the whole axis.
     """
+    cached = _cached_slices.setdefault(mesh, {})
+    key = (coordinate, placements, size)
+    slices = cached.get(key)
+    if slices is None:
+        if len(cached) >= _MAX_CACHED:
+            cached.clear()
+        slices = cached[key] = _find_contiguous_slices(mesh, placements, size)
+    return slices
+
+
+def _find_contiguous_slices(mesh: Any, placements: tuple[Any, ...], size: int) -> list[tuple[slice, slice]]:
+    # A single offset does not describe every placement, because some give a rank several runs.
     from torch.distributed.tensor import distribute_tensor
 
     indices = distribute_tensor(torch.arange(size), mesh, placements, src_data_rank=None).to_local().cpu().numpy()

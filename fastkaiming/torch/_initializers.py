@@ -5,14 +5,16 @@ and fills nothing. Formulas, defaults and errors are therefore torch's. If fastk
 represent the distribution, torch's function fills it.
 """
 
+import math
 import warnings
 from collections.abc import Callable, Mapping
 from functools import lru_cache, wraps
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.compiler import is_compiling
+from torch.compiler import is_dynamo_compiling
 from torch.nn import init
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
@@ -21,7 +23,7 @@ from fastkaiming._fill import fill
 from fastkaiming._fill.kernel_params import kernel_params
 from fastkaiming.distributions import Distribution, Normal, TruncatedNormal, Uniform
 from fastkaiming.torch import _tensors
-from fastkaiming.torch._tensors import is_fillable
+from fastkaiming.torch._tensors import PLAIN_TYPES, is_fillable
 from fastkaiming.torch._warnings import DISTANT_MEAN, has_distant_mean, warn_at_caller, with_warning_at_caller
 
 Function = Callable[..., Any]
@@ -46,20 +48,43 @@ class RecordingTensor:
         """Return the size of an axis."""
         return int(self.shape[axis])
 
-    def normal_(self, mean: float = 0.0, std: float = 1.0, *, generator: None = None) -> None:  # noqa: ARG002
+    def normal_(self, mean: Any = 0.0, std: Any = 1.0, *, generator: None = None) -> None:  # noqa: ARG002
         """Record a normal distribution."""
-        self.distribution = Normal(mean, std)
+        self.distribution = Normal(_as_float(mean), _as_float(std))
 
-    def uniform_(self, *bounds: float, generator: None = None, **kwargs: float) -> None:  # noqa: ARG002
+    def uniform_(self, *bounds: Any, generator: None = None, **kwargs: Any) -> None:  # noqa: ARG002
         """Record a uniform distribution."""
         positional = dict(zip(tuple(_UNIFORM_DEFAULTS)[: len(bounds)], bounds, strict=True))
-        low, high = (_UNIFORM_DEFAULTS | positional | kwargs).values()
+        low, high = map(_as_float, (_UNIFORM_DEFAULTS | positional | kwargs).values())
         if high - low <= _tensors.format_of(self.dtype).largest:  # torch raises an error if the difference is larger
             self.distribution = Uniform(low, high)
 
-    def trunc_normal_(self, mean: float, std: float, a: float, b: float) -> None:
+    def trunc_normal_(self, *numbers: Any) -> None:
         """Record a truncated normal distribution, or none if ``std`` is 0, because torch divides by it."""
+        _check_trunc_normal(*numbers)
+        mean, std, a, b = map(_as_float, numbers)
         self.distribution = TruncatedNormal(mean, std, a, b) if std > 0 else None
+
+
+def _check_trunc_normal(mean: Any, std: Any, a: Any, b: Any) -> None:
+    """Raise an error if torch does, which computes with the arguments as they are."""
+    for bound in (a, b):
+        math.erf((bound - mean) / std / math.sqrt(2.0))
+
+
+def _as_float(value: Any) -> float:
+    """Return the number that torch reads from an argument, or raise TypeError if torch may not accept it."""
+    if isinstance(value, float):
+        return float.__float__(value)  # torch does not call __float__ of a subclass
+    if isinstance(value, int):
+        return int.__float__(value)
+    if isinstance(value, torch.Tensor):
+        with torch._C.DisableTorchFunction():  # torch does not call __torch_function__ of a number
+            if not value.dim() and not value.requires_grad:
+                return float(value.item())
+    if isinstance(value, np.bool_ | np.integer | np.floating):
+        return float(value)
+    raise TypeError(f"not a number: {value}")
 
 
 def try_fill(
@@ -67,19 +92,23 @@ def try_fill(
     tensor: torch.Tensor,
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
-    generator: torch.Generator | None,
+    generator: torch.Generator | None = None,
 ) -> bool:
     """Fill a tensor and return True, or leave it unchanged and return False if torch has to fill it.
 
-    The distribution is the one that ``record(recorder, *args, **kwargs)`` records in a :class:`RecordingTensor`.
+    The distribution is the one that ``record(recorder, *args, **kwargs)`` records in a :class:`RecordingTensor`. The
+    generator may be among the keyword arguments.
     """
+    if kwargs:
+        kwargs = dict(kwargs)
+        generator = kwargs.pop("generator", generator)
+        if kwargs:
+            record, args = _bind_keywords(record, tuple(kwargs)), (*args, *kwargs.values())
     if generator is not None and not isinstance(generator, torch.Generator):
         return False
-    if kwargs:
-        record, args = _bind_keywords(record, tuple(kwargs)), (*args, *kwargs.values())
     filled = True
     try:
-        if type(tensor) in _tensors.PLAIN_TYPES:
+        if type(tensor) in PLAIN_TYPES:
             filled = _fill(tensor, record, args, generator, None, None, None) is not None
         else:
             filled = _fill_dtensor(tensor, recorded_distribution(record, tensor, args), generator)
@@ -134,7 +163,7 @@ def _new_distribution(record: Function, shape: torch.Size, dtype: torch.dtype, *
 
 
 _IMMUTABLE = (float, int, str, bool, type(None))
-# typed=True, because True equals 1, but torch does not accept True as a number.
+# typed=True, because True equals 1, but calculate_gain does not accept True as a slope.
 _cached_distribution = lru_cache(maxsize=4096, typed=True)(_new_distribution)
 
 
@@ -153,7 +182,7 @@ def _prepare(
 _fill = fill.make_entry_point(
     _prepare,
     _tensors.seed_from_generator,
-    tensor_types=_tensors.PLAIN_TYPES,
+    tensor_types=PLAIN_TYPES,
     storage_of=torch.Tensor.untyped_storage,
     exchange=getattr(torch.Tensor, "__dlpack_c_exchange_api__", None),
 ).fill_by_shape
@@ -180,38 +209,27 @@ def deprecated(function: Function) -> Function:
     return initializer
 
 
-def make_try_fill(torch_function: Function) -> Callable[[torch.Tensor, tuple[Any, ...], Mapping[str, Any]], bool]:
-    """Return a function that takes the arguments of an initializer of torch and passes them to :func:`try_fill`."""
-    max_args = torch_function.__code__.co_argcount - 2  # without the tensor, which is first, and the generator, last
-
-    def try_fill_with(tensor: torch.Tensor, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
-        if len(args) > max_args:
-            return (
-                len(args) == max_args + 1
-                and "generator" not in kwargs
-                and try_fill(torch_function, tensor, args[:max_args], kwargs, args[max_args])
-            )
-        if "generator" in kwargs:
-            others = dict(kwargs)
-            return try_fill(torch_function, tensor, args, others, others.pop("generator"))
-        return try_fill(torch_function, tensor, args, kwargs, None)
-
-    return try_fill_with
-
-
 def _make_initializer(torch_function: Function) -> Function:
     """Return a function with the signature of an initializer of torch that fills from fastkaiming's streams."""
-    try_fill_with = make_try_fill(torch_function)
     call_torch = with_warning_at_caller(torch_function)
+    max_args = torch_function.__code__.co_argcount - 2  # without the tensor, which is first, and the generator, last
 
     @set_public_module
     @wraps(torch_function)
     def initializer(tensor: Any, *args: Any, **kwargs: Any) -> Any:
-        if is_compiling() or not is_fillable(tensor):
+        if is_dynamo_compiling() or not is_fillable(tensor):
             return call_torch(tensor, *args, **kwargs)
         if has_torch_function_variadic(tensor):
             return handle_torch_function(initializer, (tensor,), tensor, *args, **kwargs)
-        return tensor if try_fill_with(tensor, args, kwargs) else call_torch(tensor, *args, **kwargs)
+        if len(args) <= max_args:
+            is_filled = try_fill(torch_function, tensor, args, kwargs)
+        else:
+            is_filled = (
+                len(args) == max_args + 1
+                and "generator" not in kwargs
+                and try_fill(torch_function, tensor, args[:max_args], kwargs, args[max_args])
+            )
+        return tensor if is_filled else call_torch(tensor, *args, **kwargs)
 
     return initializer
 
@@ -238,7 +256,7 @@ def trunc_normal_(
 ) -> Any:
     """Fill a tensor from a truncated normal distribution, as torch.nn.init.trunc_normal_ does."""
     numbers = (mean, std, a, b)
-    if is_compiling() or not is_fillable(tensor):
+    if is_dynamo_compiling() or not is_fillable(tensor):
         return _torch_trunc_normal(tensor, *numbers, generator=generator)
     if has_torch_function_variadic(tensor):
         return handle_torch_function(trunc_normal_, (tensor,), tensor, *numbers, generator=generator)

@@ -28,6 +28,8 @@ PLAIN_TYPES = (torch.Tensor, torch.nn.Parameter)
 _dispatch_modes = torch._C._len_torch_dispatch_stack
 _function_modes = torch._C._len_torch_function_stack
 _is_tracing = torch._C._is_tracing
+_is_inference_mode = torch.is_inference_mode_enabled
+_innermost_transform = _functorch.peek_interpreter_stack
 
 _thread_local = threading.local()
 
@@ -46,16 +48,12 @@ def is_fillable(tensor: Any) -> bool:
         and tensor.is_cpu
         and not _dispatch_modes()
         and (not _function_modes() or not _len_torch_dispatch_stack_pre_dispatch())
-        and _functorch.peek_interpreter_stack() is None
+        and _innermost_transform() is None
         and forward_ad._current_level < 0
         and not _is_tracing()
         and not tensor.is_neg()  # the memory would hold the negatives of the values
-        and not _is_read_only(tensor)
+        and not (tensor.is_inference() and not _is_inference_mode())  # it must not be written to
     )
-
-
-def _is_read_only(tensor: torch.Tensor) -> bool:
-    return tensor.is_inference() and not torch.is_inference_mode_enabled()
 
 
 def memory_regions(tensor: torch.Tensor) -> Sequence[Region] | None:
@@ -80,7 +78,7 @@ def _view(memory: NDArray[Any], index: tuple[Any, ...]) -> NDArray[Any]:
 
 def _memory(tensor: torch.Tensor) -> NDArray[Any] | None:
     dtype = DTYPES.get(tensor.dtype)
-    if dtype is None or not tensor.is_cpu or _is_read_only(tensor):
+    if dtype is None or not tensor.is_cpu or (tensor.is_inference() and not _is_inference_mode()):
         return None
     try:
         data = tensor.data

@@ -301,9 +301,9 @@ def test_unsupported_tensors_are_filled_by_torch(kind: str) -> None:
 
 def test_meta_tensors_are_never_passed_to_try_fill(monkeypatch: pytest.MonkeyPatch) -> None:
     """try_fill would request their memory, and torch takes a millisecond to raise the error."""
-    from fastkaiming.torch import _accelerate, _initializers
+    from fastkaiming.torch import _initializers, _replacements
 
-    for module in (_accelerate, _initializers):
+    for module in (_initializers, _replacements):
         monkeypatch.setattr(module, "try_fill", lambda *_: pytest.fail("called"))
     for name, settings, _ in FILLS:
         getattr(fk_torch, name)(torch.empty(3, 3, device="meta"), **settings)

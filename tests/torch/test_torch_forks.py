@@ -14,6 +14,8 @@ import contextvars
 import torch
 import fastkaiming.torch as init
 
+files = ["_accelerate.py", "_blocks.py", "_replacements.py"]
+
 def current_methods():
     inherited = [vars(torch.Tensor).get(name) for name in ("normal_", "uniform_")]
     return [*inherited, torch.nn.init._no_grad_trunc_normal_]
@@ -59,9 +61,9 @@ def test_fork_is_safe_while_threads_open_blocks() -> None:
 @pytest.mark.extended
 def test_fork_is_safe_at_every_line_of_another_thread() -> None:
     program = f"""{BLOCKS}
-fork_at_every_line(open_and_leave_a_block, ["_accelerate.py"], fill_in_and_outside_of_blocks)
+fork_at_every_line(open_and_leave_a_block, files, fill_in_and_outside_of_blocks)
 with init.accelerate():  # the child keeps this block while another thread opens and leaves its own
-    fork_at_every_line(open_and_leave_a_block, ["_accelerate.py"], fill_in_a_block)
+    fork_at_every_line(open_and_leave_a_block, files, fill_in_a_block)
 check_that_torch_is_restored()
 """
     result = python(program)
@@ -77,11 +79,11 @@ def handle(line):
     fill_in_a_block()
     lines.append(line)
 
-call_at_every_line(open_and_leave_a_block, ["_accelerate.py"], handle)
+call_at_every_line(open_and_leave_a_block, files, handle)
 check_that_torch_is_restored()
-call_at_every_line(fill_in_and_outside_of_blocks, ["_accelerate.py"], handle)
+call_at_every_line(fill_in_and_outside_of_blocks, files, handle)
 with init.accelerate():
-    call_at_every_line(fill_in_a_block, ["_accelerate.py"], handle)
+    call_at_every_line(fill_in_a_block, files, handle)
     assert seeded() == block_values
 check_that_torch_is_restored()
 print(len(lines) > 10)
@@ -105,11 +107,12 @@ def enter_a_block_at(number):
 
     reached, block = 0, init.accelerate()
     context = contextvars.copy_context()
-    context.run(call_at_every_line, open_and_leave_a_block, ["_accelerate.py"], enter)
+    context.run(call_at_every_line, open_and_leave_a_block, files, enter)
     if reached < number:
         return False
     assert current_methods() == replaced
-    block.__exit__(None, None, None)
+    assert context.run(seeded) == block_values
+    context.run(block.__exit__, None, None, None)
     check_that_torch_is_restored()
     return True
 
@@ -138,7 +141,7 @@ def fork(line):
             fill_in_a_block()
 
 try:
-    call_at_every_line(fill_in_and_outside_of_blocks, ["_accelerate.py"], fork)
+    call_at_every_line(fill_in_and_outside_of_blocks, files, fork)
     check_that_torch_is_restored()
     fill_in_and_outside_of_blocks()
 except BaseException:
