@@ -71,7 +71,7 @@ def reset_module_(
     Raises
     ------
     TypeError
-        If an argument has the wrong type.
+        If an argument has the wrong type, or a parameter is uninitialized and has no shape yet. Nothing is changed.
     ValueError
         If a tensor is not in the memory of the CPU. Nothing is changed then. Also if no code of the module initializes
         a tensor that no pattern of ``keep`` matches, after all others have been initialized; and if the code applies an
@@ -90,6 +90,8 @@ def reset_module_(
     with named("reset_module_"):
         if not isinstance(module, nn.Module):
             raise TypeError(f"module must be a torch.nn.Module, not {_validation.describe(module)}")
+        if not isinstance(keep, Sequence):
+            raise TypeError(f"keep must be a string or a sequence of strings, not {_validation.describe(keep)}")
         patterns = [_validation.text("a pattern in keep", each) for each in ([keep] if isinstance(keep, str) else keep)]
         tensors = _named_tensors(module)
         for name, tensor in tensors.items():
@@ -111,7 +113,7 @@ def _named_tensors(module: nn.Module) -> dict[str, torch.Tensor]:
 
 def _check_memory(name: str, tensor: torch.Tensor) -> None:
     if isinstance(tensor, nn.parameter.UninitializedTensorMixin):
-        raise ValueError(f"parameter {name!r} must have a shape: first run a forward pass of its lazy module")
+        raise TypeError(f"parameter {name!r} must have a shape: first run a forward pass of its lazy module")
     if tensor.is_meta:
         raise ValueError(f"parameter {name!r} must have memory, got the meta device: call to_empty(device='cpu') first")
     if not tensor.is_cpu:
@@ -216,7 +218,11 @@ def _assigned_parametrizations(module: nn.Module) -> Iterator[None]:
         yield
         values = {name: getattr(module, name) for name in module.parametrizations}
     for name, value in values.items():
-        setattr(module, name, value)
+        parametrizations: Any = module.parametrizations[name]
+        if any(hasattr(each, "right_inverse") for each in parametrizations):
+            setattr(module, name, value)
+        else:  # then the original has the values that the layer had when the parametrization was registered
+            parametrizations.original.copy_(value)
         if has_spectral_norm(module, name):
             restart_power_iteration(module, name)
 

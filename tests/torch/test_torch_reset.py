@@ -287,6 +287,20 @@ def test_parametrized_layers_are_reset(parametrization: str) -> None:
         assert 0.1 < abs(weight).max() <= 8**-0.5
 
 
+def test_original_of_a_parametrization_without_inverse_has_the_values_of_the_layer() -> None:
+    class Symmetric(nn.Module):  # type: ignore[misc,name-defined]
+        def forward(self, matrix: Any) -> Any:
+            return matrix.triu() + matrix.triu(1).T
+
+    layer = nn.Linear(32, 32)
+    nn.utils.parametrize.register_parametrization(layer, "weight", Symmetric())
+    fk_torch.reset_module_(with_nan(layer), 7)
+    original = layer.parametrizations.weight.original.detach().numpy()
+    assert 0.9 * 32**-0.5 < abs(original).max() <= 32**-0.5
+    assert not np.array_equal(original, original.T)
+    assert np.array_equal(layer.weight.detach().numpy(), layer.weight.detach().numpy().T)
+
+
 def test_seeds_of_all_kinds() -> None:
     expected = reset(nn.Linear(8, 4))["weight"]
     for rng in (fk.Generator(7), np.int64(7)):
@@ -305,8 +319,9 @@ def test_seeds_of_all_kinds() -> None:
     [
         (3, {}, TypeError, "module must be a torch.nn.Module, not int 3"),
         (nn.Linear(3, 2, device="meta"), {}, ValueError, "parameter 'weight' must have memory, got the meta device"),
-        (nn.LazyLinear(3), {}, ValueError, "parameter 'weight' must have a shape"),
+        (nn.LazyLinear(3), {}, TypeError, "parameter 'weight' must have a shape"),
         (nn.Linear(3, 2), {"rng": fk.Key(1)}, TypeError, "rng must be None, an integer"),
+        (nn.Linear(3, 2), {"keep": 3}, TypeError, "keep must be a string or a sequence of strings, not int 3"),
         (nn.Linear(3, 2), {"keep": [3]}, TypeError, "a pattern in keep must be a str, not int 3"),
     ],
 )
