@@ -20,18 +20,23 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastkaiming._fill.context import deferred_fills
+from fastkaiming._fill.context import deferred_fills, report_filled
 from fastkaiming.checkpoint import _os_files
 from fastkaiming.checkpoint._headers import MAX_FILE_BYTES
 from fastkaiming.checkpoint._plan import File, Tensor, filler_of_rule
 from fastkaiming.rng import Key
 
 BUFFER_BYTES = 64 << 20  # of each of the two buffers; a multiple of every element size and disk block size
-_DISK_BLOCK_BYTES = 4096  # a multiple of the block sizes of disks
+DISK_BLOCK_BYTES = 4096  # a multiple of the block sizes of disks
+_EXISTS = "another run has written the file, which is not overwritten"
 _TEMPORARY_SUFFIX_LENGTH = len(".0123456789abcdef.partial")
 Region = tuple[slice, ...]
 Bytes = NDArray[np.uint8]
 KeyFunction = Callable[[str], Key]  # maps the name of a tensor to its key
+
+
+class _TakenError(FileExistsError):
+    """Another run has written a file, or has removed its temporary file."""
 
 
 class ElementRange(NamedTuple):
@@ -100,27 +105,63 @@ def discard(reserved: Sequence[ReservedFile]) -> None:
                 each.temporary_path.unlink(missing_ok=True)
 
 
-def write_files(key_for: KeyFunction, reserved: Sequence[ReservedFile], threads: int | None = None) -> None:
-    """Write files whose space is reserved, and rename each to its final name when it is complete."""
-    buffers = [_page_aligned_buffer([each.file for each in reserved]) for _ in range(2)]
+def write_files(
+    key_for: KeyFunction,
+    reserved: Sequence[ReservedFile],
+    threads: int | None = None,
+    *,
+    keep_whole: bool = False,
+    buffer_bytes: int | None = None,
+) -> list[str]:
+    """Write files, give each its final name when it is complete, and return the names of those that were kept.
+
+    If ``keep_whole`` is true, a file that another run or an earlier attempt has completed is kept, and it is an error
+    otherwise. The two buffers have ``buffer_bytes`` bytes each, or BUFFER_BYTES.
+    """
+    nbytes = min(buffer_bytes or BUFFER_BYTES, max((each.file.nbytes for each in reserved), default=1))
+    buffers = [_page_aligned_buffer(nbytes) for _ in range(2)]
+    kept: list[str] = []
     with ThreadPoolExecutor(1) as writer:
         for each in reserved:
-            _write_file(key_for, each, buffers, writer, threads)
+            if keep_whole and is_whole(each.path, each.file):
+                report_filled(each.file.sampled_elements)
+                kept.append(each.file.name)
+                continue
+            try:
+                _write_file(key_for, each, buffers, writer, threads)
+            except _TakenError:
+                if not (keep_whole and is_whole(each.path, each.file)):
+                    raise
+                kept.append(each.file.name)
+    return kept
+
+
+def is_whole(path: Path, file: File) -> bool:
+    """Return whether a file has the size and the header of a planned one.
+
+    The header records the identity of the checkpoint, and a file gets its final name only when all of its bytes are on
+    the disk, so its values need not be read.
+    """
+    try:
+        with path.open("rb") as opened:
+            return path.stat().st_size == file.nbytes and opened.read(len(file.header)) == file.header
+    except FileNotFoundError:
+        return False
 
 
 def _write_file(
     key_for: KeyFunction, reserved: ReservedFile, buffers: list[Bytes], writer: ThreadPoolExecutor, threads: int | None
 ) -> None:
-    file, process = reserved.file, os.getpid()
+    file, process, nbytes = reserved.file, os.getpid(), len(buffers[0])
     writes: list[Future[None]] = [writer.submit(lambda: None) for _ in buffers]
     with _descriptors(reserved) as (direct, cached):
         try:
-            for begin in range(0, file.nbytes, BUFFER_BYTES):
+            for begin in range(0, file.nbytes, nbytes):
                 writes.append(writes.pop(0))
                 buffers.append(buffers.pop(0))
                 with _errors_with_path(reserved.path):
                     writes[-1].result()  # the buffer can be filled again when its last write is complete
-                buffer = buffers[-1][: min(BUFFER_BYTES, file.nbytes - begin)]
+                buffer = buffers[-1][: min(nbytes, file.nbytes - begin)]
                 fill_buffer(buffer, file, begin, key_for, threads)
                 writes[-1] = writer.submit(_write_buffer, direct, cached, buffer, begin)
             with _errors_with_path(reserved.path):
@@ -132,7 +173,8 @@ def _write_file(
                 for each in writes:
                     each.exception()  # wait, so that no write can use a descriptor after it is closed
     with _errors_with_path(reserved.path):
-        reserved.temporary_path.replace(reserved.path)  # after closing, because Windows cannot rename an open file
+        # After closing, because Windows cannot rename an open file
+        _os_files.rename_exclusively(reserved.temporary_path, reserved.path)
         _os_files.sync_directory(reserved.path.parent)
 
 
@@ -143,7 +185,9 @@ def _errors_with_path(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError:
         reason = "its temporary file is missing: another run has taken over, or somebody removed it"
-        raise FileExistsError(errno.EEXIST, reason, str(path)) from None
+        raise _TakenError(errno.EEXIST, reason, str(path)) from None
+    except FileExistsError:
+        raise _TakenError(errno.EEXIST, _EXISTS, str(path)) from None
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from None
 
@@ -165,9 +209,8 @@ def _descriptors(reserved: ReservedFile) -> Iterator[tuple[int, int]]:
             os.close(descriptor)
 
 
-def _page_aligned_buffer(files: Sequence[File]) -> Bytes:
+def _page_aligned_buffer(nbytes: int) -> Bytes:
     """Return memory that begins at a page boundary, which direct writes require: open(2), O_DIRECT."""
-    nbytes = min(BUFFER_BYTES, max((file.nbytes for file in files), default=1))
     if hasattr(mmap, "MAP_PRIVATE"):  # Linux does not use huge pages for shared mappings by default
         memory = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     else:
@@ -216,7 +259,7 @@ def element_ranges(file: File, begin: int, end: int) -> Iterator[ElementRange]:
 
 
 def _write_buffer(direct: int, cached: int, data: Bytes, offset: int) -> None:
-    nbytes = len(data) // _DISK_BLOCK_BYTES * _DISK_BLOCK_BYTES  # direct writes need whole blocks: open(2), O_DIRECT
+    nbytes = len(data) // DISK_BLOCK_BYTES * DISK_BLOCK_BYTES  # direct writes need whole blocks: open(2), O_DIRECT
     try:
         _write_all(direct, data[:nbytes].data, offset)
     except OSError as error:
@@ -232,17 +275,31 @@ def _write_all(descriptor: int, view: memoryview, offset: int) -> None:
         view, offset = view[written:], offset + written
 
 
+def remove_damaged(path: Path, examined: os.stat_result) -> None:
+    """Remove a damaged file, but not a whole one with which another run has replaced it after it was examined."""
+    aside = temporary_name(path)
+    try:
+        path.rename(aside)
+        status = aside.stat()
+        if not os.path.samestat(status, examined) or status.st_mtime_ns != examined.st_mtime_ns:
+            _os_files.rename_exclusively(aside, path)
+    except (FileNotFoundError, FileExistsError):
+        pass  # another run has removed the damaged file, or has already written the file
+    aside.unlink(missing_ok=True)
+
+
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a small file under a temporary name and rename it, so that no reader sees an incomplete file."""
+    """Write a new small file under a temporary name and rename it, so that no reader sees an incomplete file."""
     temporary_path = temporary_name(path)
     try:
         with os.fdopen(_os_files.create(temporary_path), "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        temporary_path.replace(path)
+        with _errors_with_path(path):
+            _os_files.rename_exclusively(temporary_path, path)
     except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from None
+        raise type(error)(error.errno, error.strerror, str(path)) from None
     finally:
         temporary_path.unlink(missing_ok=True)
     _os_files.sync_directory(path.parent)

@@ -1,11 +1,17 @@
 """File operations of POSIX and Linux, with replacements for systems that lack a call."""
 
+import ctypes
+import errno
 import os
+import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from numpy import uint8
 from numpy.typing import NDArray
+
+_AT_FDCWD, _RENAME_NOREPLACE = -100, 1  # linux/fcntl.h, linux/fs.h
 
 # Windows cannot read or write at an offset in one call, so a seek and an access share this lock. Windows has no fork
 # either, so a child process can never inherit the lock while another thread holds it.
@@ -32,6 +38,53 @@ def _flags(flags: int, *names: str) -> int:
     for name in ("O_CLOEXEC", "O_NOINHERIT", "O_BINARY", *names):
         flags |= getattr(os, name, 0)
     return flags
+
+
+def rename_exclusively(old: Path, new: Path) -> None:
+    """Rename a file, but raise FileExistsError if the new name exists; a plain rename would replace that file.
+
+    Not every file system has hard links, and not every system can rename exclusively. Without either, another program
+    could create the new name between the check and the rename.
+    """
+    try:
+        os.link(old, new)
+    except FileNotFoundError:
+        raise
+    except FileExistsError:
+        if not _is_same_file(old, new):  # it is the same if a network file system lost its reply and tried again
+            raise
+    except (AttributeError, OSError):
+        if not _renamed_by_kernel(old, new):
+            if os.path.lexists(new):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(new)) from None
+            os.rename(old, new)  # noqa: PTH104 - Path.rename does the same
+        return
+    old.unlink(missing_ok=True)
+
+
+def _is_same_file(first: Path, second: Path) -> bool:
+    try:
+        return first.samefile(second)
+    except FileNotFoundError:
+        return False
+
+
+def _renamed_by_kernel(old: Path, new: Path) -> bool:
+    """Rename a file exclusively; return False if the system or the file system cannot do that."""
+    rename = _exclusive_rename()
+    if rename is None:
+        return False
+    if rename(_AT_FDCWD, os.fsencode(old), _AT_FDCWD, os.fsencode(new), _RENAME_NOREPLACE) == 0:
+        return True
+    error = ctypes.get_errno()
+    if error in {errno.EEXIST, errno.ENOENT}:
+        raise OSError(error, os.strerror(error), str(new))
+    return False
+
+
+def _exclusive_rename() -> Callable[..., int] | None:
+    """Return renameat2(2), which Linux has."""
+    return getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None) if sys.platform == "linux" else None
 
 
 def reserve(descriptor: int, nbytes: int) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 
 from fastkaiming import _core, _validation
 from fastkaiming._fill.fill import distribution_of
-from fastkaiming.checkpoint import _headers, _recipes, _sources
+from fastkaiming.checkpoint import _headers, _identity, _recipes, _sources
 from fastkaiming.checkpoint._dtypes import DTYPES, Dtype, dtype_from_name
 from fastkaiming.checkpoint._recipes import Recipe, Rule, TensorSpec
 from fastkaiming.distributions import Distribution
@@ -39,8 +39,6 @@ _UNITS = {
     "TIB": 2**40,
 }
 SINGLE_FILE_NAME = "model.safetensors"
-# The keys of the file metadata. They are part of the file format and must not change.
-SEED_KEY, STREAM_VERSION_KEY, RULES_KEY = "fastkaiming.seed", "fastkaiming.stream_version", "fastkaiming.rules"
 
 
 class Tensor(NamedTuple):
@@ -86,6 +84,11 @@ class Tensor(NamedTuple):
             return None
         return distribution_of_rule(self.rule, self.shape, self.dtype)
 
+    @property
+    def row(self) -> _identity.Row:
+        """What determines the values of the tensor, apart from the seed."""
+        return self.name, self.dtype.name, self.shape, self.rule
+
 
 class File(NamedTuple):
     """A planned file of a checkpoint.
@@ -123,6 +126,8 @@ class Plan:
     ----------
     seed : int
         The seed of the checkpoint; each tensor has the key ``Generator(seed).key(name)``.
+    identity : str
+        A digest of the whole plan, which each file records.
     files : tuple of File
         The files, with the tensors in each.
     index : bytes or None
@@ -134,6 +139,7 @@ class Plan:
     """
 
     seed: int
+    identity: str
     files: tuple[File, ...]
     index: bytes | None
     recipe: Recipe
@@ -203,10 +209,11 @@ def make_plan(source: Any, seed: Any, dtype: Any, rules: Any, max_shard_size: An
             raise type(error)(f"{os.fspath(source)}: {error}") from None
         raise
     limit = _parse_size("max_shard_size", max_shard_size)
-    groups = _split_into_shards(tensors, limit)
+    groups = [_sorted_tensors(group) for group in _split_into_shards(tensors, limit)]
+    identity = _identity.digest(seed, ((tensor.row for tensor in group) for group in groups))
     names = _file_names(len(groups))
-    files = tuple(_build_file(name, group, seed) for name, group in zip(names, groups, strict=True))
-    return Plan(seed, files, _index_json(files, tensors) if len(files) > 1 else None, recipe, unused)
+    files = tuple(_build_file(name, group, seed, identity) for name, group in zip(names, groups, strict=True))
+    return Plan(seed, identity, files, _index_json(files, tensors) if len(files) > 1 else None, recipe, unused)
 
 
 # ---- the rule and the dtype of each tensor ----
@@ -346,8 +353,12 @@ def _file_names(count: int) -> list[str]:
     return [f"model-{number:05d}-of-{count:05d}.safetensors" for number in range(1, count + 1)]
 
 
-def _build_file(name: str, group: Sequence[Tensor], seed: int) -> File:
-    in_order = sorted(group, key=lambda tensor: (-tensor.dtype.sort_rank, tensor.name.encode()))
+def _sorted_tensors(group: Sequence[Tensor]) -> list[Tensor]:
+    """Return the tensors of a file in the order of the safetensors library."""
+    return sorted(group, key=lambda tensor: (-tensor.dtype.sort_rank, tensor.name.encode()))
+
+
+def _build_file(name: str, in_order: Sequence[Tensor], seed: int, identity: str) -> File:
     entries: dict[str, _headers.Entry] = {}
     by_rule: dict[str, list[str]] = {}
     end = 0
@@ -357,9 +368,10 @@ def _build_file(name: str, group: Sequence[Tensor], seed: int) -> File:
         end += tensor.nbytes
     metadata = {
         "format": "pt",  # transformers does not load files without it
-        SEED_KEY: str(seed),
-        STREAM_VERSION_KEY: str(_core.STREAM_VERSION),
-        RULES_KEY: json.dumps(by_rule, separators=(",", ":"), ensure_ascii=False),
+        _identity.SEED_KEY: str(seed),
+        _identity.STREAM_VERSION_KEY: str(_core.STREAM_VERSION),
+        _identity.IDENTITY_KEY: identity,
+        _identity.RULES_KEY: json.dumps(by_rule, separators=(",", ":"), ensure_ascii=False),
     }
     header = _headers.encode_header(entries, metadata)
     with_offsets = (tensor._replace(begin=len(header) + entries[tensor.name].begin) for tensor in in_order)

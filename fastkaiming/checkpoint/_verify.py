@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastkaiming import _core
 from fastkaiming._fill.context import combined_progress, report_filled
 from fastkaiming._system.threads import get_num_threads
-from fastkaiming.checkpoint import _file_writer, _headers, _os_files, _parse, _plan, _sources
+from fastkaiming.checkpoint import _file_writer, _headers, _identity, _os_files, _parse, _sources
 from fastkaiming.checkpoint._file_writer import Bytes
+from fastkaiming.checkpoint._identity import Recorded
 from fastkaiming.checkpoint._plan import File, Tensor
 from fastkaiming.distributions import Distribution
 from fastkaiming.rng import Generator
@@ -100,7 +100,8 @@ def verify(out_dir: str | Path) -> Verification:
     FileNotFoundError
         If there is no checkpoint in ``out_dir``, or if a file that the index lists is missing.
     ValueError
-        If a file is not a valid safetensors file, was not written by fastkaiming, or has another stream version.
+        If a file is not a valid safetensors file, was not written by fastkaiming, has another stream version, or
+        belongs to another checkpoint than the other files of the directory.
 
     Examples
     --------
@@ -111,10 +112,10 @@ def verify(out_dir: str | Path) -> Verification:
     ...     checkpoint.verify(out_dir)
     Verification(files=1, tensors=2, nbytes=8448, difference=None)
     """
-    contents = [(path, *_expected_content(path)) for path in _checkpoint_files(Path(out_dir))]
-    files = [file for _, _, file in contents]
+    contents = _checkpoint_contents(Path(out_dir))
+    files = [each.file for each in contents]
     with combined_progress(sum(file.sampled_elements for file in files)):
-        differences = (first_difference(path, seed, file) for path, seed, file in contents)
+        differences = (first_difference(path, recorded.seed, file) for path, recorded, file in contents)
         difference = next((each for each in differences if each is not None), None)
     nbytes = sum(tensor.nbytes for file in files for tensor in file.tensors)
     return Verification(len(files), sum(len(file.tensors) for file in files), nbytes, difference)
@@ -147,8 +148,7 @@ def stored_tensors(out_dir: str | Path) -> Iterator[StoredTensor]:
     ...     {tensor.name: (tensor.array.shape, tensor.rule) for tensor in checkpoint.stored_tensors(out_dir)}
     {'fc.bias': ((64,), 'zeros'), 'fc.weight': ((64, 32), "kaiming_normal(layout='OI')")}
     """
-    for path in _checkpoint_files(Path(out_dir)):
-        _, file = _expected_content(path)
+    for path, _, file in _checkpoint_contents(Path(out_dir)):
         with path.open("rb") as opened:
             mapped = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
         for tensor in file.tensors:
@@ -254,43 +254,69 @@ def _read_fully(descriptor: int, buffer: Bytes, offset: int) -> int:
 # ---- the expected content of the files, from their headers ----
 
 
-def _checkpoint_files(path: Path) -> list[Path]:
+class _Content(NamedTuple):
+    """A file, what it records about its checkpoint, and its expected content."""
+
+    path: Path
+    recorded: Recorded
+    file: File
+
+
+def _checkpoint_contents(path: Path) -> list[_Content]:
+    """Return the expected content of each file of a checkpoint, after checking that the files belong together."""
     if not path.is_dir():
         if path.exists() and path.suffix != ".safetensors":
             raise ValueError(f"{path}: it must be a directory of safetensors files, or one of them")
-        return [path]
-    index = path / _sources.INDEX_NAME
+        return [_expected_content(path)]
+    contents = [_expected_content(each) for each in _files_of_directory(path)]
+    first = contents[0]
+    for each in contents:
+        if each.recorded != first.recorded:
+            reason = _identity.difference(each.recorded, first.recorded, first.path.name)
+            raise ValueError(f"{each.path}: it belongs to another checkpoint than {first.path.name}: {reason}")
+    identity = _identity.digest(
+        first.recorded.seed, ((tensor.row for tensor in each.file.tensors) for each in contents)
+    )
+    if identity != first.recorded.identity:
+        raise ValueError(
+            f"{path}: the headers of its files must give the identity {first.recorded.identity:.64}, got {identity}: "
+            "a file is missing, or a header was changed"
+        )
+    return contents
+
+
+def _files_of_directory(directory: Path) -> list[Path]:
+    found = sorted(directory.glob("*.safetensors"))
+    index = directory / _sources.INDEX_NAME
     if not index.exists():
-        found = sorted(path.glob("*.safetensors"))
         if not found:
-            raise FileNotFoundError(f"{path}: a checkpoint must have safetensors files, got none")
+            raise FileNotFoundError(f"{directory}: a checkpoint must have safetensors files, got none")
         if any("-of-" in each.name for each in found):
-            raise FileNotFoundError(f"{index}: a checkpoint of several files must have an index, got none")
+            raise FileNotFoundError(
+                f"{index}: a checkpoint of several files must have an index, got none; the run that completes the last "
+                "file writes it"
+            )
         return found
     table = _parse.check_table(str(index), _parse.read_document(index))
     shards = _sources.tensors_by_shard(index, table.get("weight_map"))
     for name, tensors in shards.items():
-        if not (path / name).exists():
+        if not (directory / name).exists():
             raise FileNotFoundError(f"{index}: it lists {name}, which does not exist")
-        differing = sorted(_headers.read_header(path / name).tensors.keys() ^ set(tensors))
+        differing = sorted(_headers.read_header(directory / name).tensors.keys() ^ set(tensors))
         if differing:
             raise ValueError(f"{index}: weight_map must name the tensors of {name}, but differs in {differing[0]!r}")
-    return [path / name for name in sorted(shards)]
+    for each in found:
+        if each.name not in shards:
+            raise ValueError(f"{each}: it is not in {index.name}, so it does not belong to this checkpoint")
+    return found
 
 
-def _expected_content(path: Path) -> tuple[int, File]:
-    """Return the seed of a file and its expected content, as its header describes them."""
+def _expected_content(path: Path) -> _Content:
+    """Return the content of a file as its header describes it."""
     header = _headers.read_header(path)
-    version = header.metadata.get(_plan.STREAM_VERSION_KEY)
-    if version is None:
-        raise ValueError(f"{path}: {_headers.METADATA_KEY} must contain {_plan.STREAM_VERSION_KEY}, got none")
-    if version != str(_core.STREAM_VERSION):
-        raise ValueError(f"{path}: its stream version must be {_core.STREAM_VERSION}, got {version!r:.60}")
-    field = f"{path}: {_headers.METADATA_KEY}"
-    seed = header.metadata.get(_plan.SEED_KEY, "")
-    if not seed.isascii() or not seed.isdigit() or len(seed) > 20 or int(seed) >= 2**64:
-        raise ValueError(f"{field}.{_plan.SEED_KEY} must be an integer from 0 to 2**64 - 1, got {seed!r:.60}")
-    rule_of = _rules_by_tensor(f"{field}.{_plan.RULES_KEY}", header)
+    recorded = _identity.recorded(path, header)
+    field = f"{path}: {_headers.METADATA_KEY}.{_identity.RULES_KEY}"
+    rule_of = _rules_by_tensor(field, header)
     in_order = sorted(header.tensors.items(), key=lambda item: item[1].begin)
     tensors = tuple(
         Tensor(name, entry.dtype, entry.shape, rule_of[name], header.data_start + entry.begin)
@@ -302,13 +328,13 @@ def _expected_content(path: Path) -> tuple[int, File]:
         try:
             _ = tensor.distribution
         except (TypeError, ValueError) as error:
-            raise ValueError(f"{field}.{_plan.RULES_KEY}: tensor {tensor.name!r}: {error}") from None
+            raise ValueError(f"{field}: tensor {tensor.name!r}: {error}") from None
     with path.open("rb") as file:
-        return int(seed), File(path.name, file.read(header.data_start), tensors)
+        return _Content(path, recorded, File(path.name, file.read(header.data_start), tensors))
 
 
 def _rules_by_tensor(field: str, header: _headers.Header) -> Mapping[str, str]:
-    text = header.metadata.get(_plan.RULES_KEY, "").encode(errors="replace")
+    text = header.metadata.get(_identity.RULES_KEY, "").encode(errors="replace")
     table = _parse.check_table(field, _parse.parse(field, text))
     if not all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in table.values()):
         raise ValueError(f"{field} must have a list of tensor names for each rule, got {table!r:.60}")

@@ -1,19 +1,31 @@
 """``write``: writes the files of a plan to a directory, without losing other files or leaving incomplete ones."""
 
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from glob import escape
 from pathlib import Path
 from typing import Any
 
 from fastkaiming import _validation
-from fastkaiming._fill.context import combined_progress, report_filled
-from fastkaiming.checkpoint import _file_writer, _os_files, _plan, _sources, _verify
-from fastkaiming.checkpoint._file_writer import ReservedFile
+from fastkaiming._fill.context import combined_progress
+from fastkaiming.checkpoint import (
+    _cluster,
+    _directory_lock,
+    _file_writer,
+    _headers,
+    _identity,
+    _os_files,
+    _plan,
+    _sources,
+    _verify,
+)
 from fastkaiming.checkpoint._plan import File, Plan
 from fastkaiming.initializers._model import warn_about_unused
 from fastkaiming.rng import Generator
+
+_COMPLETE = "complete"
 
 
 @dataclass(frozen=True)
@@ -128,26 +140,29 @@ def write(
     files = plan.files if part is None else _files_of_part(plan.files, part)
     _validation.flag("resume", resume)
     if dask is not None:
-        _check_client(dask)
+        _cluster.check_client(dask)
     directory = Path(out_dir)
     new_directories = [each for each in (directory, *directory.parents) if not each.exists()]
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        _check_directory(directory, plan, files, resume)
-        for path in _temporary_files(directory, plan, files):
-            path.unlink(missing_ok=True)
-        with combined_progress(sum(file.sampled_elements for file in files)):
-            kept = tuple(
-                file.name for file in files if (directory / file.name).exists() and _is_complete(directory, plan, file)
-            )
-            missing = [file for file in files if file.name not in kept]
-            _write_missing(directory, plan, missing, dask)
+        _check_directory(directory, plan, files, resume)  # a run that would fail does not take the lock from others
+        with _directory_lock.locked(directory, plan.identity) as lock_entry:
+            _check_directory(directory, plan, files, resume)
+            for path in _temporary_files(directory, plan, files):
+                if not resume:
+                    raise FileExistsError(
+                        f"{path}: another run was killed here or is still running; resume=True (--resume) takes over"
+                    )
+                path.unlink(missing_ok=True)
+            with combined_progress(sum(file.sampled_elements for file in files)):
+                kept = _write_files(directory, plan, files, resume, dask, lock_entry)
+            _finish(directory, plan)
     finally:
         with suppress(OSError):  # rmdir fails for a directory that is not empty, which is kept
             for each in new_directories:
                 each.rmdir()
     tensors = sum(len(file.tensors) for file in files)
-    return Report(tuple(file.name for file in files), kept, tensors, sum(file.nbytes for file in files))
+    in_order = tuple(file.name for file in files if file.name in kept)
+    return Report(tuple(file.name for file in files), in_order, tensors, sum(file.nbytes for file in files))
 
 
 def _files_of_part(files: Sequence[File], part: Any) -> Sequence[File]:
@@ -157,33 +172,23 @@ def _files_of_part(files: Sequence[File], part: Any) -> Sequence[File]:
     return files[_validation.integer("k of part (k, n)", part[0], 1, parts) - 1 :: parts]
 
 
-def _check_client(dask: Any) -> None:
-    try:
-        from distributed import Client
-    except ModuleNotFoundError as error:
-        raise _validation.missing_dependency_error("dask", "dask", error) from error
-    if not isinstance(dask, Client):
-        raise TypeError(f"dask must be a distributed.Client or None, not {_validation.describe(dask)}")
-
-
 def _check_directory(directory: Path, plan: Plan, files: Sequence[File], resume: bool) -> None:
-    """Raise FileExistsError if a directory holds other weights, or, without ``resume``, files that would be written."""
+    """Raise FileExistsError if a directory holds other weights, or, without ``resume``, files that would be written.
+
+    The files of other parts are checked, too: a part must belong to the same checkpoint.
+    """
     planned = {file.name: file for file in plan.files}
     to_write = {file.name for file in files}
     for path in sorted(directory.glob("*.safetensors")):
         _os_files.check_regular_file(path)
         if path.name not in planned:
             raise FileExistsError(f"{path}: out_dir must not hold another checkpoint")
+        reason = _difference(path, plan, planned[path.name])
+        if reason is not None:
+            raise FileExistsError(f"{path}: it belongs to another checkpoint or is damaged: {reason}")
         if path.name in to_write and not resume:
             raise FileExistsError(
                 f"{path}: the file exists; resume=True (--resume) keeps the complete files of this checkpoint"
-            )
-        if path.name in to_write and not _has_header(path, planned[path.name]):
-            raise FileExistsError(f"{path}: its header differs, so it belongs to another checkpoint or is damaged")
-    if not resume:
-        for path in _temporary_files(directory, plan, files):
-            raise FileExistsError(
-                f"{path}: another run was killed here or is still running; resume=True (--resume) takes over"
             )
     index = directory / _sources.INDEX_NAME
     _os_files.check_regular_file(index)
@@ -203,45 +208,72 @@ def _temporary_files(directory: Path, plan: Plan, files: Sequence[File]) -> list
     return [path for path, name in found.items() if name not in other_parts]
 
 
-def _has_header(path: Path, file: File) -> bool:
-    with path.open("rb") as opened:
-        return opened.read(len(file.header)) == file.header
-
-
-def _is_complete(directory: Path, plan: Plan, file: File) -> bool:
-    path = directory / file.name
-    return path.stat().st_size == file.nbytes and _verify.first_difference(path, plan.seed, file) is None
-
-
-def _write_missing(directory: Path, plan: Plan, files: Sequence[File], client: Any) -> None:
-    reserved = _file_writer.reserve(directory.resolve(), files)
+def _difference(path: Path, plan: Plan, file: File) -> str | None:
+    """Return the reason why a file does not have its planned header, or None if it has it."""
     try:
+        with path.open("rb") as opened:
+            if opened.read(len(file.header)) == file.header:
+                return None
+        found = _identity.recorded(path, _headers.read_header(path))
+    except FileNotFoundError:
+        return None  # another run of this checkpoint has removed the damaged file
+    except ValueError as error:
+        return str(error).removeprefix(f"{path}: ")
+    if found.identity == plan.identity:
+        return "its header has other bytes than that of this run"
+    return _identity.difference(found, _identity.Recorded(plan.seed, plan.identity), "this run")
+
+
+def _write_files(
+    directory: Path, plan: Plan, files: Sequence[File], resume: bool, client: Any, lock_entry: Path
+) -> set[str]:
+    """Write the files that are missing or damaged, and return the names of the others."""
+    examined = {file.name: _examine(directory / file.name, plan.seed, file) for file in files}
+    missing = [file for file in files if examined[file.name] is not _COMPLETE]
+    reserved = _file_writer.reserve(directory.resolve(), missing)
+    kept = {name for name, state in examined.items() if state is _COMPLETE}
+    try:
+        for name, state in examined.items():
+            if isinstance(state, os.stat_result):
+                _file_writer.remove_damaged(directory / name, state)
         if client is None:
-            _file_writer.write_files(Generator(plan.seed).key, reserved)
+            kept.update(_file_writer.write_files(Generator(plan.seed).key, reserved, keep_whole=resume))
         else:
-            _write_on_cluster(plan.seed, reserved, client)
+            _cluster.write_files(plan.seed, reserved, client, lock_entry.resolve())
     finally:
         _file_writer.discard(reserved)
-    if plan.index is not None:
-        _file_writer.write_atomically(directory / _sources.INDEX_NAME, plan.index)
-    for companion in plan.recipe.companions:
-        if not (directory / companion.name).exists():
-            _file_writer.write_atomically(directory / companion.name, companion.read_bytes())
+    return kept
 
 
-def _write_on_cluster(seed: int, reserved: Sequence[ReservedFile], client: Any) -> None:
-    """Write each file in a task of its own on a cluster; if a task fails, the others are cancelled."""
-    from distributed import as_completed
-
-    file_of = dict(zip(client.map(partial(_write_one, seed), reserved, pure=False), reserved, strict=True))
+def _examine(path: Path, seed: int, file: File) -> os.stat_result | str | None:
+    """Return _COMPLETE if a file has its planned content, the status of a damaged file, or None if it is missing."""
     try:
-        for future in as_completed(file_of):
-            future.result()
-            report_filled(file_of[future].file.sampled_elements)
-            future.release()  # otherwise Dask would run the task again if its worker died
-    finally:
-        client.cancel(list(file_of))
+        status = path.stat()
+        is_complete = status.st_size == file.nbytes and _verify.first_difference(path, seed, file) is None
+        return _COMPLETE if is_complete else status
+    except FileNotFoundError:
+        return None
 
 
-def _write_one(seed: int, reserved: ReservedFile) -> None:
-    _file_writer.write_files(Generator(seed).key, [reserved], threads=1)
+def _finish(directory: Path, plan: Plan) -> None:
+    """Write the index if all files are complete, which the run finds that completes the last one."""
+    if not all(_file_writer.is_whole(directory / file.name, file) for file in plan.files):
+        return
+    small_files = {companion.name: companion.read_bytes() for companion in plan.recipe.companions}
+    if plan.index is not None:
+        small_files[_sources.INDEX_NAME] = plan.index
+    for name, data in small_files.items():
+        _write_once(directory / name, data)
+        for path in _file_writer.temporary_files(directory, escape(name)):
+            path.unlink(missing_ok=True)  # of a killed run, or of another part, which does not need it any more
+    _directory_lock.remove(directory, plan.identity)
+
+
+def _write_once(path: Path, data: bytes) -> None:
+    """Write a small file that all parts write with the same content."""
+    try:
+        if not path.exists():
+            _file_writer.write_atomically(path, data)
+    except FileExistsError:
+        if not path.exists() or path.read_bytes() != data:
+            raise

@@ -265,18 +265,18 @@ def test_one_buffer_is_filled_while_another_is_written(tmp_path: Path, monkeypat
 )
 def test_files_are_synced_before_they_are_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     events: list[str] = []
-    fsync, replace = os.fsync, Path.replace
+    fsync, link = os.fsync, os.link
 
     def synced(descriptor: int) -> None:
         events.append(f"sync {Path(f'/proc/self/fd/{descriptor}').readlink().suffix}")
         fsync(descriptor)
 
-    def renamed(partial: Path, path: Path) -> Path:
+    def renamed(partial: Path, path: Path) -> None:
         events.append(f"rename to {path.suffix}")
-        return replace(partial, path)
+        link(partial, path)
 
     monkeypatch.setattr(os, "fsync", synced)
-    monkeypatch.setattr(Path, "replace", renamed)
+    monkeypatch.setattr(os, "link", renamed)
     report = checkpoint.write(RECIPE, tmp_path, max_shard_size=SHARD_SIZE)
     one_file = ["sync .partial", "rename to .safetensors", "sync "]  # the last one syncs the directory
     assert events == [*one_file * len(report.files), "sync .partial", "rename to .json", "sync "]

@@ -335,7 +335,7 @@ def test_resume_continues_after_kill(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 def test_interrupt_leaves_no_incomplete_files(tmp_path: Path) -> None:
-    (tmp_path / "recipe.json").write_text(json.dumps({"tensors": {f"{n}": [4096, 4096] for n in range(64)}}))
+    (tmp_path / "recipe.json").write_text(json.dumps({"tensors": {f"{n:02}": [4096, 4096] for n in range(64)}}))
     # Set the handler explicitly, because background jobs inherit an ignored SIGINT.
     program = (
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); from fastkaiming import cli"

@@ -1,0 +1,70 @@
+"""Writes the files of a checkpoint in tasks on a Dask cluster, whose workers share the file system."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from fastkaiming import _validation
+from fastkaiming._fill.context import report_filled
+from fastkaiming.checkpoint import _file_writer
+from fastkaiming.checkpoint._file_writer import BUFFER_BYTES, DISK_BLOCK_BYTES, ReservedFile
+from fastkaiming.rng import Generator
+
+
+def check_client(client: Any) -> None:
+    """Raise an error unless ``client`` is a client whose results can be waited for."""
+    try:
+        from distributed import Client
+    except ModuleNotFoundError as error:
+        raise _validation.missing_dependency_error("dask", "dask", error) from error
+    if not isinstance(client, Client):
+        raise TypeError(f"dask must be a distributed.Client or None, not {_validation.describe(client)}")
+    if client.asynchronous:
+        raise ValueError(
+            "dask must be a client that blocks, got one with asynchronous=True: the event loop of such a client cannot "
+            "run while this function waits for the workers"
+        )
+
+
+def write_files(seed: int, reserved: Sequence[ReservedFile], client: Any, lock_entry: Path) -> None:
+    """Write each file in a task of its own; if a task fails, the others are cancelled.
+
+    ``lock_entry`` is a path in the directory that only a worker that shares the file system can see.
+    """
+    from distributed import as_completed
+
+    for worker, is_visible in client.run(lock_entry.exists, on_error="ignore").items():
+        _check_visible(is_visible, worker, lock_entry)
+    tasks = client.map(partial(_write_file, seed, lock_entry), reserved, pure=False)
+    file_of = dict(zip(tasks, reserved, strict=True))
+    try:
+        for future in as_completed(file_of):
+            future.result()
+            report_filled(file_of[future].file.sampled_elements)
+            future.release()  # otherwise Dask would run the task again if its worker died
+    finally:
+        client.cancel(list(file_of))
+
+
+def _write_file(seed: int, lock_entry: Path, reserved: ReservedFile) -> None:
+    """Write one file; Dask repeats this task if its worker dies, even after the file was completed.
+
+    The threads of a worker run that many tasks at a time, so they share the memory for the buffers of one run.
+    """
+    from distributed import get_worker
+
+    worker = get_worker()
+    _check_visible(lock_entry.exists() or _file_writer.is_whole(*reserved[1::-1]), worker.address, lock_entry)
+    share = BUFFER_BYTES // worker.state.nthreads // DISK_BLOCK_BYTES * DISK_BLOCK_BYTES
+    _file_writer.write_files(
+        Generator(seed).key, [reserved], threads=1, keep_whole=True, buffer_bytes=max(share, DISK_BLOCK_BYTES)
+    )
+
+
+def _check_visible(is_visible: bool, worker: str, lock_entry: Path) -> None:
+    if not is_visible:
+        raise FileNotFoundError(
+            f"{lock_entry.parents[1]}: the worker {worker} cannot see the files of this directory; all workers must "
+            "share its file system"
+        )

@@ -1,0 +1,130 @@
+"""A lock on a directory that all runs of one checkpoint share, and that no run of another checkpoint can hold.
+
+The lock is a directory with one entry for each run that holds it. The name of an entry begins with the identity of the
+checkpoint. Three operations of file systems are atomic, also over a network, and make this work: a directory with an
+entry is renamed only if no directory with entries has the new name, a file is created only if its directory exists,
+and a directory is removed only if it is empty.
+"""
+
+import errno
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+LOCK_NAME = ".fastkaiming.lock"
+_ATTEMPTS = 200
+_PAUSE_SECONDS = 0.001
+# Windows and directories with the sticky bit report that they deny access if a lock with entries has the new name.
+_OCCUPIED = {errno.EEXIST, errno.ENOTEMPTY, errno.EACCES, errno.EPERM}
+
+
+@contextmanager
+def locked(directory: Path, identity: str) -> Iterator[Path]:
+    """Create a directory if it does not exist, hold its lock in the ``with`` block, and yield the entry of this run.
+
+    Raise FileExistsError if a run of another checkpoint holds the lock.
+    """
+    entry, process = _acquire(directory, identity), os.getpid()
+    try:
+        yield entry
+    finally:
+        if os.getpid() == process:  # a child that a progress callback forked does not release its parent's lock
+            _release(entry)
+
+
+def remove(directory: Path, identity: str) -> None:
+    """Remove the entries of all runs of a complete checkpoint, including killed ones.
+
+    The lock is no longer needed, because the files record the identity and are not overwritten.
+    """
+    for lock in directory.glob(f"{LOCK_NAME}*"):
+        with suppress(OSError):  # another run may remove the same names
+            for entry in lock.iterdir():
+                if lock.name != LOCK_NAME or _identity_of(entry) == identity:
+                    entry.unlink(missing_ok=True)
+            lock.rmdir()
+
+
+def _acquire(directory: Path, identity: str) -> Path:
+    error: OSError | None = None
+    for _ in range(_ATTEMPTS):
+        try:
+            _create_directory(directory)
+            entry = _create_lock(directory, identity) or _join_lock(directory / LOCK_NAME, identity)
+            if entry is not None:
+                return entry
+        except FileNotFoundError as missing:  # another run has removed the directory or the lock after it failed
+            error = missing
+        time.sleep(_PAUSE_SECONDS)
+    raise error or FileExistsError(
+        f"{directory / LOCK_NAME}: runs of several checkpoints are using this directory, or they were killed; if they "
+        "were killed, remove this lock"
+    )
+
+
+def _create_directory(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        if directory.exists():
+            raise
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(directory)) from None
+
+
+def _create_lock(directory: Path, identity: str) -> Path | None:
+    """Create the lock with an entry for this run, or return None if the lock exists."""
+    lock, token = directory / LOCK_NAME, secrets.token_hex(8)
+    prepared, name = directory / f"{LOCK_NAME}.{token}", f"{identity}.{token}"
+    prepared.mkdir()
+    try:
+        (prepared / name).touch(exist_ok=False)
+        with suppress(OSError):
+            lock.rmdir()  # a lock without entries is held by no run; Windows cannot rename a directory to its name
+        prepared.rename(lock)
+        return lock / name
+    except OSError as error:
+        (prepared / name).unlink(missing_ok=True)
+        with suppress(OSError):
+            prepared.rmdir()
+        if error.errno not in _OCCUPIED:
+            raise
+        return None
+
+
+def _join_lock(lock: Path, identity: str) -> Path | None:
+    """Add an entry to a lock, or return None if it must be tried again because another run is adding or removing one.
+
+    A run whose lock another checkpoint takes over between the two looks at the entries finds that out at the second
+    look, because the new holder had its entry from the beginning.
+    """
+    holders = _identities(lock)
+    if holders and identity not in holders:
+        raise FileExistsError(
+            f"{lock}: another checkpoint is being written to this directory (its seed, rules, names, shapes, dtypes or "
+            "max_shard_size differ), or a run was killed; if it was killed, remove this lock"
+        )
+    if holders != {identity}:
+        return None
+    entry = lock / f"{identity}.{secrets.token_hex(8)}"
+    entry.touch(exist_ok=False)
+    if _identities(lock) == {identity}:
+        return entry
+    _release(entry)
+    return None
+
+
+def _release(entry: Path) -> None:
+    entry.unlink(missing_ok=True)
+    with suppress(OSError):  # the lock has entries of other runs, or another run has removed it
+        entry.parent.rmdir()
+
+
+def _identities(lock: Path) -> set[str]:
+    return {_identity_of(entry) for entry in lock.iterdir()}
+
+
+def _identity_of(entry: Path) -> str:
+    return entry.name.partition(".")[0]
