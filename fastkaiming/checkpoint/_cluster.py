@@ -8,7 +8,7 @@ from typing import Any
 from fastkaiming import _validation
 from fastkaiming._fill.context import report_filled
 from fastkaiming.checkpoint import _file_writer
-from fastkaiming.checkpoint._file_writer import BUFFER_BYTES, DISK_BLOCK_BYTES, ReservedFile
+from fastkaiming.checkpoint._file_writer import DISK_BLOCK_BYTES, ReservedFile
 from fastkaiming.rng import Generator
 
 
@@ -56,7 +56,7 @@ def _write_file(seed: int, lock_entry: Path, reserved: ReservedFile) -> None:
 
     worker = get_worker()
     _check_visible(lock_entry.exists() or _file_writer.is_whole(*reserved[1::-1]), worker.address, lock_entry)
-    share = BUFFER_BYTES // worker.state.nthreads // DISK_BLOCK_BYTES * DISK_BLOCK_BYTES
+    share = _file_writer.BUFFER_BYTES // worker.state.nthreads // DISK_BLOCK_BYTES * DISK_BLOCK_BYTES
     _file_writer.write_files(
         Generator(seed).key, [reserved], threads=1, keep_whole=True, buffer_bytes=max(share, DISK_BLOCK_BYTES)
     )

@@ -27,12 +27,13 @@ def locked(directory: Path, identity: str) -> Iterator[Path]:
 
     Raise FileExistsError if a run of another checkpoint holds the lock.
     """
-    entry, process = _acquire(directory, identity), os.getpid()
+    entry, process = directory / LOCK_NAME / f"{identity}.{secrets.token_hex(8)}", os.getpid()
     try:
+        _acquire(directory, entry)
         yield entry
     finally:
         if os.getpid() == process:  # a child that a progress callback forked does not release its parent's lock
-            _release(entry)
+            _remove_entry(entry)
 
 
 def remove(directory: Path, identity: str) -> None:
@@ -48,21 +49,20 @@ def remove(directory: Path, identity: str) -> None:
             lock.rmdir()
 
 
-def _acquire(directory: Path, identity: str) -> Path:
-    error: OSError | None = None
+def _acquire(directory: Path, entry: Path) -> None:
+    error: OSError = FileExistsError(
+        f"{entry.parent}: runs of several checkpoints are using this directory, or they were killed; if they were "
+        "killed, remove this lock"
+    )
     for _ in range(_ATTEMPTS):
         try:
             _create_directory(directory)
-            entry = _create_lock(directory, identity) or _join_lock(directory / LOCK_NAME, identity)
-            if entry is not None:
-                return entry
+            if _create_lock(entry) or _join_lock(entry):
+                return
         except FileNotFoundError as missing:  # another run has removed the directory or the lock after it failed
             error = missing
         time.sleep(_PAUSE_SECONDS)
-    raise error or FileExistsError(
-        f"{directory / LOCK_NAME}: runs of several checkpoints are using this directory, or they were killed; if they "
-        "were killed, remove this lock"
-    )
+    raise error
 
 
 def _create_directory(directory: Path) -> None:
@@ -74,49 +74,47 @@ def _create_directory(directory: Path) -> None:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(directory)) from None
 
 
-def _create_lock(directory: Path, identity: str) -> Path | None:
-    """Create the lock with an entry for this run, or return None if the lock exists."""
-    lock, token = directory / LOCK_NAME, secrets.token_hex(8)
-    prepared, name = directory / f"{LOCK_NAME}.{token}", f"{identity}.{token}"
-    prepared.mkdir()
+def _create_lock(entry: Path) -> bool:
+    """Create the lock with an entry for this run, or return False if the lock exists."""
+    lock = entry.parent
+    prepared = lock.with_name(f"{LOCK_NAME}{entry.suffix}") / entry.name
+    prepared.parent.mkdir()
     try:
-        (prepared / name).touch(exist_ok=False)
+        prepared.touch()
         with suppress(OSError):
             lock.rmdir()  # a lock without entries is held by no run; Windows cannot rename a directory to its name
-        prepared.rename(lock)
-        return lock / name
+        prepared.parent.rename(lock)
     except OSError as error:
-        (prepared / name).unlink(missing_ok=True)
-        with suppress(OSError):
-            prepared.rmdir()
         if error.errno not in _OCCUPIED:
             raise
-        return None
+        return False
+    finally:
+        _remove_entry(prepared)
+    return True
 
 
-def _join_lock(lock: Path, identity: str) -> Path | None:
-    """Add an entry to a lock, or return None if it must be tried again because another run is adding or removing one.
+def _join_lock(entry: Path) -> bool:
+    """Add an entry to the lock, or return False if another run is adding or removing one at the same time.
 
-    A run whose lock another checkpoint takes over between the two looks at the entries finds that out at the second
-    look, because the new holder had its entry from the beginning.
+    If another checkpoint takes over the lock between the two looks at its entries, the second look shows that, because
+    the lock of the new holder has had an entry from the beginning.
     """
-    holders = _identities(lock)
+    identity, holders = _identity_of(entry), _identities(entry.parent)
     if holders and identity not in holders:
         raise FileExistsError(
-            f"{lock}: another checkpoint is being written to this directory (its seed, rules, names, shapes, dtypes or "
-            "max_shard_size differ), or a run was killed; if it was killed, remove this lock"
+            f"{entry.parent}: another checkpoint is being written to this directory (its seed, rules, names, shapes, "
+            "dtypes or max_shard_size differ), or a run was killed; if it was killed, remove this lock"
         )
     if holders != {identity}:
-        return None
-    entry = lock / f"{identity}.{secrets.token_hex(8)}"
-    entry.touch(exist_ok=False)
-    if _identities(lock) == {identity}:
-        return entry
-    _release(entry)
-    return None
+        return False
+    entry.touch()
+    if _identities(entry.parent) == {identity}:
+        return True
+    _remove_entry(entry)
+    return False
 
 
-def _release(entry: Path) -> None:
+def _remove_entry(entry: Path) -> None:
     entry.unlink(missing_ok=True)
     with suppress(OSError):  # the lock has entries of other runs, or another run has removed it
         entry.parent.rmdir()

@@ -1,12 +1,11 @@
 """``write``: writes the files of a plan to a directory, without losing other files or leaving incomplete ones."""
 
-import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastkaiming import _validation
 from fastkaiming._fill.context import combined_progress
@@ -25,7 +24,8 @@ from fastkaiming.checkpoint._plan import File, Plan
 from fastkaiming.initializers._model import warn_about_unused
 from fastkaiming.rng import Generator
 
-_COMPLETE = "complete"
+if TYPE_CHECKING:
+    import os
 
 
 @dataclass(frozen=True)
@@ -228,14 +228,23 @@ def _write_files(
     directory: Path, plan: Plan, files: Sequence[File], resume: bool, client: Any, lock_entry: Path
 ) -> set[str]:
     """Write the files that are missing or damaged, and return the names of the others."""
-    examined = {file.name: _examine(directory / file.name, plan.seed, file) for file in files}
-    missing = [file for file in files if examined[file.name] is not _COMPLETE]
-    reserved = _file_writer.reserve(directory.resolve(), missing)
-    kept = {name for name, state in examined.items() if state is _COMPLETE}
+    kept: set[str] = set()
+    damaged: dict[Path, os.stat_result] = {}
+    for file in files:
+        path = directory / file.name
+        try:
+            status = path.stat()
+            if status.st_size == file.nbytes and _verify.first_difference(path, plan.seed, file) is None:
+                kept.add(file.name)
+            else:
+                damaged[path] = status
+        except FileNotFoundError:
+            if path.exists():  # the error comes from a progress callback
+                raise
+    reserved = _file_writer.reserve(directory.resolve(), [file for file in files if file.name not in kept])
     try:
-        for name, state in examined.items():
-            if isinstance(state, os.stat_result):
-                _file_writer.remove_damaged(directory / name, state)
+        for path, status in damaged.items():
+            _file_writer.remove_damaged(path, status)
         if client is None:
             kept.update(_file_writer.write_files(Generator(plan.seed).key, reserved, keep_whole=resume))
         else:
@@ -243,16 +252,6 @@ def _write_files(
     finally:
         _file_writer.discard(reserved)
     return kept
-
-
-def _examine(path: Path, seed: int, file: File) -> os.stat_result | str | None:
-    """Return _COMPLETE if a file has its planned content, the status of a damaged file, or None if it is missing."""
-    try:
-        status = path.stat()
-        is_complete = status.st_size == file.nbytes and _verify.first_difference(path, seed, file) is None
-        return _COMPLETE if is_complete else status
-    except FileNotFoundError:
-        return None
 
 
 def _finish(directory: Path, plan: Plan) -> None:
@@ -271,9 +270,11 @@ def _finish(directory: Path, plan: Plan) -> None:
 
 def _write_once(path: Path, data: bytes) -> None:
     """Write a small file that all parts write with the same content."""
-    try:
-        if not path.exists():
+    if not path.exists():
+        try:
             _file_writer.write_atomically(path, data)
-    except FileExistsError:
-        if not path.exists() or path.read_bytes() != data:
-            raise
+        except FileExistsError:
+            if not path.exists():
+                raise
+    if path.read_bytes() != data:
+        raise FileExistsError(f"{path}: another run has written the file with other content")

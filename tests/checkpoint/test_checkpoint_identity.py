@@ -1,5 +1,6 @@
 """All files of a checkpoint record its identity: a mixture of two checkpoints is neither written nor verified."""
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from fastkaiming import checkpoint, cli
-from fastkaiming.checkpoint import _file_writer, _os_files
+from fastkaiming.checkpoint import _file_writer, _os_files, _recipes
 
 TENSORS: dict[str, Any] = {f"{name}.weight": [64, 64] for name in "abcd"}
 SOURCE: dict[str, Any] = {"dtype": "bfloat16", "tensors": TENSORS, "rules": {"*": "kaiming_normal"}}
@@ -250,6 +251,22 @@ def test_resumed_run_keeps_a_file_of_the_same_checkpoint_that_appears_meanwhile(
     )
     assert write(tmp_path / "out", resume=True).kept == report.files[:2]
     assert contents(tmp_path / "out") == contents(tmp_path / "expected")
+
+
+def test_config_that_appears_meanwhile_must_be_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The weights are those of both configs, but one config.json cannot belong to two models."""
+    (tmp_path / "config.json").write_text('{"rope_theta": 1}')
+    recipe = _recipes.recipe_from_table("source", SOURCE)
+    recipe = dataclasses.replace(recipe, companions=(tmp_path / "config.json",))
+    for number, text in enumerate(['{"rope_theta": 1}', '{"rope_theta": 2}']):
+        out = tmp_path / str(number)
+        interrupt_writing(monkeypatch, lambda out=out, text=text: (out / "config.json").write_text(text))
+        if number == 0:
+            checkpoint.write(recipe, out)
+        else:
+            with pytest.raises(FileExistsError, match=r"config\.json: another run has written the file with other"):
+                checkpoint.write(recipe, out)
+        assert (out / "config.json").read_text() == text
 
 
 def test_damaged_file_that_another_run_repairs_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
