@@ -22,8 +22,8 @@ def check_client(client: Any) -> None:
         raise TypeError(f"dask must be a distributed.Client or None, not {_validation.describe(client)}")
     if client.asynchronous:
         raise ValueError(
-            "dask must be a client that blocks, got one with asynchronous=True: the event loop of such a client cannot "
-            "run while this function waits for the workers"
+            "dask must be a client that blocks, got one with asynchronous=True: its event loop cannot run while this "
+            "function waits for the workers; call it on another thread, for example by asyncio.to_thread"
         )
 
 

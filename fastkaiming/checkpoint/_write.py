@@ -37,7 +37,8 @@ class Report:
     files : tuple of str
         The names of all files of this call, including those that were kept.
     kept : tuple of str
-        The names of the files that were already complete and were kept.
+        The names of the files that were already complete and were kept, or, with ``resume``, that another run of the
+        same checkpoint completed in the meantime.
     tensors : int
         The number of tensors in the files.
     nbytes : int
@@ -94,14 +95,16 @@ def write(
         The maximum size of the tensors in a file. GB means 10**9 bytes, and GiB 2**30 bytes. A larger tensor has a
         file of its own.
     part : tuple of int, optional
-        ``(k, n)`` writes the k-th of n parts, with k from 1 to n: every n-th file from the k-th on, and the index,
-        which is the same in all parts.
+        ``(k, n)`` writes the k-th of n parts, with k from 1 to n: every n-th file from the k-th on. All parts must be
+        parts of the same checkpoint. Whichever part completes the last file writes the index.
     resume : bool, default False
         If True, keep the complete files of this checkpoint, which have the same header and the same values, and write
-        the others. If another run is still writing the same files, that run raises an error and this one continues.
+        the others. If another run is still writing the same files of this checkpoint, that run raises an error and this
+        one continues, or this one keeps the files that the other has completed.
     dask : distributed.Client, optional
-        A client of a Dask cluster, whose workers write the files, each with one thread. All workers must share the
-        file system of ``out_dir``.
+        A client of a Dask cluster, whose workers write the files: each thread of a worker writes one file at a time.
+        The buffers of all threads of a worker take 128 MiB together. All workers must share the file system of
+        ``out_dir``. If a worker dies, the other workers write its files again.
 
     Returns
     -------
@@ -116,7 +119,8 @@ def write(
         If the source is invalid, an initializer rejects a tensor, or an argument has an invalid value. The message
         names the file and the field, and nothing is written.
     FileExistsError
-        If ``out_dir`` holds a checkpoint; with ``resume``, if it holds a different checkpoint.
+        If ``out_dir`` holds a checkpoint; with ``resume`` or ``part``, if it holds a file of a different checkpoint.
+        The same holds if another run is writing one.
     OSError
         If the directory is not writable, or if the disk does not have enough space. The space for all files is
         reserved before any value is generated.

@@ -38,8 +38,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-shard-size", default="5GB", metavar="SIZE", help="the maximum size of a file (default: 5GB)"
     )
-    parser.add_argument("--part", type=_parse_part, metavar="K/N", help="write only the K-th of N parts")
-    parser.add_argument("--resume", action="store_true", help="keep complete files of an earlier run")
+    parser.add_argument("--part", type=_parse_part, metavar="K/N", help="write only the K-th of N parts of the files")
+    parser.add_argument(
+        "--resume", action="store_true", help="keep complete files of an earlier run of this checkpoint"
+    )
     parser.add_argument("--dry-run", action="store_true", help="list all tensors without writing files")
 
 

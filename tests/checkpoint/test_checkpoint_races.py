@@ -19,8 +19,15 @@ EXPECTED = {
     "one seed, resumed": {"[0, 0] complete", "[0, 2] complete"},
     "parts": {"[0, 0, 0] complete"},
     "parts of two seeds": {"[0, 2] incomplete"},
-    # A run with another seed raises an error, and the killed run is resumed; or it was killed before it began to write.
-    "kill": {"[2, 0] complete", "[0] complete"},
+    "a part, resumed beside the others": {"[0, 0, 0] complete"},
+    # Groups of runs one after the other. The first group is what started together with the killed run.
+    "kill": {"[[], [0]] complete"},
+    # The other seed raises an error, or the run was killed before it locked the directory.
+    "kill, another seed": {"[[], [2], [0]] complete", "[[], [0], [2]] complete"},
+    "kill, two resumed": {"[[], [0, 0]] complete", "[[], [0, 2]] complete"},
+    "kill, another seed at once": {"[[2], [0]] complete", "[[0], [2]] complete"},
+    "kill a part": {"[[0, 0], [0]] complete"},
+    "kill a part, resume all": {"[[0, 0], [0]] complete"},
 }
 
 

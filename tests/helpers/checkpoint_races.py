@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastkaiming import checkpoint
 from fastkaiming.checkpoint import _headers
@@ -35,6 +35,28 @@ SCENARIOS: dict[str, Sequence[Run]] = {
     "one seed, resumed": [{"seed": 1, "resume": True}, {"seed": 1, "resume": True}],
     "parts": [{"seed": 1, "part": (number, 3)} for number in (1, 2, 3)],
     "parts of two seeds": [{"seed": seed, "part": (seed, 2)} for seed in (1, 2)],
+    "a part, resumed beside the others": [
+        {"seed": 1, "part": (number, 3), "resume": number == 2} for number in (1, 2, 3)
+    ],
+}
+
+
+class KillScenario(NamedTuple):
+    """Runs that start together, of which the first one is killed, and groups of runs that follow one another."""
+
+    together: Sequence[Run]
+    later: Sequence[Sequence[Run]]
+
+
+RESUMED: Run = {"seed": 1, "resume": True}
+PARTS = SCENARIOS["parts"]
+KILL_SCENARIOS = {
+    "kill": KillScenario([{"seed": 1}], [[RESUMED]]),
+    "kill, another seed": KillScenario([{"seed": 1}], [[{"seed": 2}], [RESUMED]]),
+    "kill, two resumed": KillScenario([{"seed": 1}], [[RESUMED, RESUMED]]),
+    "kill, another seed at once": KillScenario([{"seed": 1}, {"seed": 2}], [[RESUMED]]),
+    "kill a part": KillScenario(PARTS, [[RESUMED | {"part": (1, 3)}]]),
+    "kill a part, resume all": KillScenario(PARTS, [[RESUMED]]),
 }
 
 
@@ -87,46 +109,49 @@ def new_directory() -> Iterator[Path]:
         yield Path(parent) / "out" / "model"
 
 
+def start_together(directory: Path, runs: Sequence[Run]) -> list[int]:
+    """Start runs at the same instant, and return the IDs of their processes."""
+    start = time.monotonic() + 0.01
+
+    def run_at_start(arguments: Run) -> int:
+        while time.monotonic() < start:
+            pass
+        return run(directory, arguments)
+
+    return [forked(partial(run_at_start, each)) for each in runs]
+
+
 def race(runs: Sequence[Run]) -> str:
-    """Start runs at the same instant, and return their exit codes and the state of the directory."""
+    """Return the exit codes of runs that start at the same instant, and the state of the directory."""
     with new_directory() as directory:
-        start = time.monotonic() + 0.01
-
-        def run_at_start(arguments: Run) -> int:
-            while time.monotonic() < start:
-                pass
-            return run(directory, arguments)
-
-        children = [forked(partial(run_at_start, each)) for each in runs]
-        codes = sorted(exit_code(child) for child in children)
+        codes = sorted(map(exit_code, start_together(directory, runs)))
         return f"{codes} {state(directory)}"
 
 
-def kill(others: Sequence[Run], seconds: float) -> str:
-    """Kill a run after some time, start other runs, resume it, and return what became of all that."""
+def kill(scenario: KillScenario, seconds: float) -> str:
+    """Kill the first of some runs, and return the exit codes of the other ones and of later runs, and the state."""
     with new_directory() as directory:
-        child = forked(partial(run, directory, {"seed": 1}))
+        killed, *others = start_together(directory, scenario.together)
         time.sleep(seconds)
-        os.kill(child, signal.SIGKILL)
-        exit_code(child)
-        codes = [exit_code(forked(partial(run, directory, each))) for each in others]
-        if DONE not in codes:  # otherwise, the killed run had not written anything that another seed must not mix with
-            codes.append(exit_code(forked(partial(run, directory, {"seed": 1, "resume": True}))))
+        os.kill(killed, signal.SIGKILL)
+        exit_code(killed)
+        codes = [sorted(map(exit_code, others))]
+        codes.extend(sorted(map(exit_code, start_together(directory, runs))) for runs in scenario.later)
         return f"{codes} {state(directory)}"
 
 
 def longest_run() -> float:
+    """Return the time from the start to the end of a run, with the time until it starts."""
     with new_directory() as directory:
         start = time.monotonic()
-        exit_code(forked(partial(run, directory, {"seed": 1})))
+        exit_code(*start_together(directory, [{"seed": 1}]))
         return time.monotonic() - start
 
 
 def main(scenario: str, rounds: int) -> None:
-    if scenario == "kill":
-        seconds = longest_run()
-        delays = random.Random(rounds)
-        outcomes = Counter(kill([{"seed": 2}], delays.uniform(0, seconds)) for _ in range(rounds))
+    if scenario in KILL_SCENARIOS:
+        seconds, delays = longest_run(), random.Random(rounds)
+        outcomes = Counter(kill(KILL_SCENARIOS[scenario], delays.uniform(0, seconds)) for _ in range(rounds))
     else:
         outcomes = Counter(race(SCENARIOS[scenario]) for _ in range(rounds))
     print(json.dumps(outcomes))

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 out, platform, *missing = sys.argv[1:]
-system_open, system_replace = os.open, os.replace
+system_open, system_link, system_unlink = os.open, os.link, os.unlink
 
 class Map(mmap.mmap):
     madvise = property()  # makes hasattr() return False
@@ -33,10 +33,17 @@ def open_no_directory(path, *how):
         raise PermissionError(13, "Permission denied", path)
     return system_open(path, *how)
 
-def replace_if_closed(old, new):
+def assert_closed(path):
     opened = [os.readlink(entry) for entry in os.scandir("/proc/self/fd") if os.path.exists(entry)]
-    assert str(old) not in opened, old
-    system_replace(old, new)
+    assert os.path.abspath(path) not in opened, path
+
+def link_if_closed(old, new):
+    assert_closed(old)
+    system_link(old, new)
+
+def unlink_if_closed(path):
+    assert_closed(path)
+    system_unlink(path)
 
 for name in missing:
     module, attribute = name.split(".")
@@ -44,7 +51,7 @@ for name in missing:
         delattr(sys.modules[module], attribute)
 os.process_cpu_count = os.cpu_count  # as in CPython 3.13 without sched_getaffinity
 if platform == "win32":
-    os.open, os.replace, mmap.mmap = open_no_directory, replace_if_closed, Map
+    os.open, os.link, os.unlink, mmap.mmap = open_no_directory, link_if_closed, unlink_if_closed, Map
 sys.platform = platform
 
 import fastkaiming as fk
