@@ -275,13 +275,21 @@ def _write_all(descriptor: int, view: memoryview, offset: int) -> None:
         view, offset = view[written:], offset + written
 
 
+def is_unchanged(path: Path, examined: os.stat_result) -> bool:
+    """Return whether a path is still that of a file whose status was read before."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(status, examined) and status.st_mtime_ns == examined.st_mtime_ns
+
+
 def remove_damaged(path: Path, examined: os.stat_result) -> None:
     """Remove a damaged file, but not a whole one with which another run has replaced it after it was examined."""
     aside = temporary_name(path)
     try:
         path.rename(aside)
-        status = aside.stat()
-        if not os.path.samestat(status, examined) or status.st_mtime_ns != examined.st_mtime_ns:
+        if not is_unchanged(aside, examined):
             _os_files.rename_exclusively(aside, path)
     except (FileNotFoundError, FileExistsError):
         pass  # another run has removed the damaged file, or has already written the file

@@ -238,12 +238,15 @@ def _write_files(
         path = directory / file.name
         try:
             status = path.stat()
+        except FileNotFoundError:
+            continue
+        try:
             if status.st_size == file.nbytes and _verify.first_difference(path, plan.seed, file) is None:
                 kept.add(file.name)
             else:
                 damaged[path] = status
         except FileNotFoundError:
-            if path.exists():  # the error comes from a progress callback
+            if _file_writer.is_unchanged(path, status):  # the error comes from a progress callback
                 raise
     reserved = _file_writer.reserve(directory.resolve(), [file for file in files if file.name not in kept])
     try:

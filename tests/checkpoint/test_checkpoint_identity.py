@@ -253,6 +253,21 @@ def test_resumed_run_keeps_a_file_of_the_same_checkpoint_that_appears_meanwhile(
     assert contents(tmp_path / "out") == contents(tmp_path / "expected")
 
 
+def test_file_that_appears_while_files_are_examined_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "out").mkdir()
+    report = write(tmp_path / "expected")
+    name, stat = report.files[1], Path.stat
+
+    def appears_after_the_first_look(path: Path, **options: Any) -> os.stat_result:
+        if path == tmp_path / "out" / name and not os.path.exists(path):  # noqa: PTH110 - Path.exists calls this function
+            shutil.copy(tmp_path / "expected" / name, tmp_path / "out")
+            raise FileNotFoundError(2, "No such file or directory", str(path))
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", appears_after_the_first_look)
+    assert write(tmp_path / "out", resume=True).kept == (name,)
+
+
 def test_config_that_appears_meanwhile_must_be_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The weights are those of both configs, but one config.json cannot belong to two models."""
     (tmp_path / "config.json").write_text('{"rope_theta": 1}')
