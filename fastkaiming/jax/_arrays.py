@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, final
@@ -18,11 +17,10 @@ from fastkaiming._fill import dtypes
 from fastkaiming._fill.fill import fill_, fill_part
 from fastkaiming._fill.shards import WHOLE
 from fastkaiming.distributions import Distribution
+from fastkaiming.jax._callbacks import HostFill, aligned_empty, fill_on_host, key_from_words
 from fastkaiming.rng import Generator, Key, key_from
 
 Index: TypeAlias = tuple[slice, ...]
-
-_ALIGNMENT = 64  # bytes; on the CPU, JAX uses memory of this alignment without a copy
 
 
 @final
@@ -91,8 +89,9 @@ class Initializer:
             _check_range(distribution, result.dtype)
             words = _key_words(key)
             if isinstance(words, jax.core.Tracer):
-                return _host_callback(distribution, result.shape, result.dtype, result.sharding)(words)
-            values = _make_array(distribution, _key(words), result.shape, result.dtype, _key_sharding(words))
+                fill = HostFill(distribution, result.shape, result.dtype)
+                return _compiled_fill(fill, result.sharding)(words)
+            values = _make_array(distribution, key_from_words(words), result.shape, result.dtype, _key_sharding(words))
             return values if result.sharding is None else jax.sharding.reshard(values, result.sharding)
 
     def eval_shape(self, key: Any, shape: Sequence[int], dtype: Any, out_sharding: Any = None) -> jax.ShapeDtypeStruct:
@@ -128,37 +127,18 @@ def _check_range(distribution: Distribution, dtype: np.dtype[Any]) -> None:
 
 
 @functools.lru_cache(maxsize=1024)
-def _host_callback(
-    distribution: Distribution, shape: tuple[int, ...], dtype: np.dtype[Any], sharding: Any
-) -> Callable[[Any], Any]:
+def _compiled_fill(host_fill: HostFill, sharding: Any) -> Callable[[Any], Any]:
     """Return a jitted function of the words of a key that fills an array on the host.
 
     Equal arguments give the same object, which JAX compiles once.
     """
 
-    def fill_on_host(words: Any) -> NDArray[Any]:
-        *batch, width = words.shape  # jax.vmap adds one batch axis each time it is applied
-        values, keys = _empty((*batch, *shape), dtype), math.prod(batch)
-        for each, key in zip(values.reshape(keys, *shape), np.reshape(words, (keys, width)), strict=True):
-            fill_(each, distribution, rng=_key(key))
-        return values
+    def fill(words: Any) -> Any:
+        values = fill_on_host(words, host_fill)
+        return values if sharding is None else jax.sharding.reshard(values, sharding)
 
-    def call(words: Any) -> Any:
-        result = jax.ShapeDtypeStruct(shape, dtype)
-        values = jax.pure_callback(fill_on_host, result, words, vmap_method="broadcast_all")
-        return _allow_mesh(values) if sharding is None else jax.sharding.reshard(values, sharding)
-
-    compiled: Callable[[Any], Any] = jax.jit(call)
+    compiled: Callable[[Any], Any] = jax.jit(fill)
     return compiled
-
-
-def _allow_mesh(values: Any) -> Any:
-    """Return the result of a callback, which is on one device, as values that the compiler may place on a mesh.
-
-    JAX cannot return the result of a callback directly from a computation over a mesh. Versions of JAX without
-    ``jax.set_mesh`` keep the result on its device in any case.
-    """
-    return jax.lax.optimization_barrier(values) if hasattr(jax, "set_mesh") else values
 
 
 def make(
@@ -225,7 +205,7 @@ def make(
         words = _key_words(jax_key)
         if isinstance(words, jax.core.Tracer):
             raise TypeError("a call cannot be traced, for example by jax.jit: call the initializer instead")
-        key = _key(words) if is_jax_key else key_from(rng)
+        key = key_from_words(words) if is_jax_key else key_from(rng)
         return _make_array(distribution, key, result.shape, array_dtype, sharding)
 
 
@@ -291,22 +271,9 @@ def _key_sharding(words: Any) -> Any:
     return NamedSharding(sharding.mesh, PartitionSpec()) if isinstance(sharding, NamedSharding) else sharding
 
 
-def _key(words: Any) -> Key:
-    numbers = list(map(int, np.asarray(words)))
-    return Key(*(high << 32 | low for high, low in zip(numbers[::2], numbers[1::2], strict=True)))
-
-
 def _fill_shard(
     distribution: Distribution, key: Key, shape: tuple[int, ...], dtype: np.dtype[Any], index: Index
 ) -> NDArray[Any]:
     """Return the part of an array at ``index``, in newly allocated memory; ``shape`` is that of the whole array."""
     sizes = [len(range(*part.indices(size))) for part, size in zip(index, shape, strict=True)]
-    return fill_(_empty(sizes, dtype), distribution, rng=key, global_shape=shape, index=index)
-
-
-def _empty(shape: Sequence[int], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Return an uninitialized array whose memory is aligned."""
-    nbytes = math.prod(shape) * dtype.itemsize
-    memory = np.empty(nbytes + _ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % _ALIGNMENT
-    return memory[start : start + nbytes].view(dtype).reshape(shape)
+    return fill_(aligned_empty(sizes, dtype), distribution, rng=key, global_shape=shape, index=index)
