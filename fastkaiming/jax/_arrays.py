@@ -16,7 +16,7 @@ from fastkaiming._errors import named
 from fastkaiming._fill import dtypes
 from fastkaiming._fill.fill import fill_, fill_part
 from fastkaiming._fill.shards import WHOLE
-from fastkaiming.distributions import Distribution
+from fastkaiming.distributions import Distribution, Normal
 from fastkaiming.jax._callbacks import HostFill, aligned_empty, fill_on_host, key_from_words
 from fastkaiming.rng import Generator, Key, key_from
 
@@ -33,6 +33,7 @@ class Initializer:
 
     A call first traces JAX's own initializer, so a bad call raises JAX's own error before any array is filled. If
     :func:`fastkaiming.fill_` does not support the dtype, for example complex64, JAX's initializer makes the array.
+    If an axis has the size 0, the result is an array without elements, and there are no errors about its fans.
     """
 
     make_distribution: Callable[..., Distribution]  # called with a shape and the settings
@@ -77,14 +78,15 @@ class Initializer:
 
         Raises
         ------
-        TypeError, ValueError, ZeroDivisionError
+        TypeError, ValueError
             If JAX's own initializer raises this error. A ValueError is also raised if a scale is negative, if the
             distribution would overflow or underflow the dtype, or if the key does not have two or four words.
         """
         with named(self.jax_function.__name__):
             result = self.eval_shape(key, shape, dtype, out_sharding)
             if dtypes.format_of_dtype(result.dtype) is None:
-                return self.jax_initializer()(key, shape, **self._keywords(dtype, out_sharding))
+                initializer = _EMPTY if 0 in result.shape else self
+                return initializer.jax_initializer()(key, shape, **self._keywords(dtype, out_sharding))
             distribution = self.distribution(result.shape)
             _check_range(distribution, result.dtype)
             words = _key_words(key)
@@ -97,6 +99,15 @@ class Initializer:
     def eval_shape(self, key: Any, shape: Sequence[int], dtype: Any, out_sharding: Any = None) -> jax.ShapeDtypeStruct:
         """Return the shape, dtype and (on a mesh with explicit axes) sharding of the result of JAX's initializer."""
         keywords = self._keywords(dtype, out_sharding)
+        if not _has_empty_axis(shape):
+            return self._trace(key, shape, keywords)
+        # Some versions of JAX divide by fans of zero, so the settings are checked with another shape.
+        result = _EMPTY._trace(key, shape, keywords)
+        self._trace(key, tuple(size or 1 for size in result.shape), self._keywords(dtype, None))
+        return result
+
+    def _trace(self, key: Any, shape: Sequence[int], keywords: dict[str, Any]) -> jax.ShapeDtypeStruct:
+        """Trace JAX's own initializer, and return its result."""
         if isinstance(key, jax.Array):
             with contextlib.suppress(TypeError):  # an argument cannot be hashed: trace without the cache, below
                 types = tuple(map(type, shape))  # distinguishes 2.0 from 2, which are equal
@@ -106,6 +117,17 @@ class Initializer:
     def _keywords(self, dtype: Any, out_sharding: Any) -> dict[str, Any]:
         keywords = {"dtype": self.dtype if dtype is None else dtype, "out_sharding": out_sharding}
         return {name: value for name, value in keywords.items() if value is not None}
+
+
+def _has_empty_axis(shape: Any) -> bool:
+    try:
+        return 0 in tuple(shape)
+    except (TypeError, ValueError):  # it is not a shape
+        return False
+
+
+# JAX's initializer that accepts shapes without elements in every version of JAX.
+_EMPTY = Initializer(lambda _: Normal(0.0, 0.0), jax.nn.initializers.normal, (), None)
 
 
 @functools.lru_cache(maxsize=1024, typed=True)
@@ -175,7 +197,7 @@ def make(
 
     Raises
     ------
-    TypeError, ValueError, ZeroDivisionError
+    TypeError, ValueError
         If JAX's own initializer raises this error for the key, shape or dtype; if JAX cannot divide the shape into
         equal shards; or if :func:`fastkaiming.fill_` raises it for another argument. Errors are raised before any shard
         is filled. A TypeError is also raised under ``jax.jit``; call the initializer itself there.

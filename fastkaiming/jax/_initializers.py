@@ -73,11 +73,14 @@ def variance_scaling(
 def _variance(
     shape: tuple[int, ...], scale: float, mode: str, distribution: str, in_axis: Axes, out_axis: Axes, batch_axis: Axes
 ) -> Distribution:
+    if 0 in shape:  # there are no values, and fans can be 0
+        _validation.not_negative("scale", float(scale))
+        return Normal(0.0, 0.0)
     inputs, outputs, batch = (_size(shape, axes) for axes in (in_axis, out_axis, batch_axis))
     field = math.prod(shape) / inputs / outputs / batch
     fan = MODES[mode]({"I": inputs * field, "O": outputs * field}.__getitem__)
     chosen = scaled_distribution(shape, distribution, 1.0, float(scale), "fan_in", fan, None, 1, False)
-    return cast("Distribution", chosen)  # it is None only for a fan of 0, for which JAX has raised an error
+    return cast("Distribution", chosen)  # it is None only for a fan of 0
 
 
 def _size(shape: tuple[int, ...], axes: Axes) -> int:

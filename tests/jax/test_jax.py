@@ -116,8 +116,6 @@ BAD_CALLS: dict[str, tuple[Callable[[Any], Any], tuple[Any, ...]]] = {
     "a vector": (lambda module: module.he_normal(), (KEY, (3,))),
     "a string for a shape": (lambda module: module.normal(), (KEY, "ab")),
     "a fraction in a shape": (lambda module: module.uniform(), (KEY, (2.5, 3))),
-    "no inputs": (lambda module: module.glorot_uniform(), (KEY, (0, 3))),
-    "no receptive field": (lambda module: module.lecun_normal(), (KEY, (0, 2, 3))),
     "integers": (lambda module: module.normal(), (KEY, SHAPE, np.int32)),
     "integers as the default": (lambda module: module.uniform(dtype=np.int32), (KEY, SHAPE)),
     "an unknown dtype": (lambda module: module.he_uniform(), (KEY, SHAPE, "nope")),
@@ -240,6 +238,42 @@ def test_float64_becomes_float32_with_a_warning_if_jax_disables_it() -> None:
 def test_small_and_empty_shapes_are_filled(shape: tuple[int, ...]) -> None:
     assert same(fk_jax.normal(1.0)(jax.random.key(5), shape), fk.normal(shape, rng=5))
     assert same(fk_jax.make(fk.Normal(0.0, 1.0), 5, shape), fk.normal(shape, rng=5))
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (0, 0), (0, 2, 3), [2, 0, 3], np.array([4, 0])], ids=str)
+@pytest.mark.parametrize("dtype", [None, np.float16, np.complex64])
+def test_arrays_without_elements_have_no_fans(shape: Any, dtype: Any) -> None:
+    expected = np.empty(tuple(map(int, shape)), dtype or np.float32)
+    for initializer in (
+        fk_jax.glorot_uniform(),
+        fk_jax.lecun_normal(),
+        fk_jax.he_normal(dtype=dtype),
+        fk_jax.variance_scaling(1.0, "fan_geo_avg", "normal", in_axis=0, out_axis=1),
+    ):
+        assert same(initializer(KEY, shape, dtype), expected)
+        assert same(jax.jit(lambda key, init=initializer: init(key, shape, dtype))(KEY), expected)
+        assert same(jax.vmap(lambda key, init=initializer: init(key, shape, dtype))(KEY[None]), expected[None])
+        if dtype is not np.complex64:
+            assert same(fk_jax.make(initializer, 0, shape, dtype), expected)
+
+
+@pytest.mark.parametrize(
+    ("initializer", "dtype", "kind", "message"),
+    [
+        (fk_jax.variance_scaling(-2.0, "fan_in", "normal"), None, ValueError, r"scale must not be negative, got -2\.0"),
+        (fk_jax.variance_scaling(1.0, "fan", "normal"), None, ValueError, "fan"),
+        (fk_jax.variance_scaling(1.0, "fan_in", "wide"), None, ValueError, "wide"),
+        (fk_jax.he_normal(in_axis=2), None, IndexError, "tuple index out of range"),
+        (fk_jax.he_normal(), np.int32, ValueError, "int32"),
+    ],
+)
+def test_bad_settings_raise_errors_even_if_the_array_has_no_elements(
+    initializer: Any, dtype: Any, kind: type[Exception], message: str
+) -> None:
+    with pytest.raises(kind, match=message):
+        initializer(KEY, (0, 3), dtype)
+    with pytest.raises(kind, match=message):
+        fk_jax.make(initializer, 0, (0, 3), dtype)
 
 
 def test_settings_can_be_scalars_of_jax() -> None:

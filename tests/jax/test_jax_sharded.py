@@ -147,6 +147,24 @@ if hasattr(jax, "set_mesh"):  # the versions that have out_sharding
     assert result.returncode == 0, result.stderr
 
 
+def test_arrays_without_elements_have_the_requested_sharding() -> None:
+    program = """
+from fastkaiming.jax import he_normal
+key = jax.random.key(42)
+for shape, spec in (((0, 4), P("x")), ((8, 0), P("x", "y")), ((0, 0, 4), P(None, "y"))):
+    sharding = NamedSharding(mesh, spec)
+    compiled = jax.jit(lambda key: he_normal()(key, shape), out_shardings=sharding)
+    for array in (make(he_normal(), 42, shape, sharding=sharding), compiled(key)):
+        assert (array.shape, array.dtype, array.sharding) == (shape, np.float32, sharding), array.sharding
+if hasattr(jax, "set_mesh"):  # the versions that have out_sharding
+    with jax.set_mesh(jax.make_mesh((4, 2), ("x", "y"), axis_types=(jax.sharding.AxisType.Explicit,) * 2)):
+        array = he_normal()(key, (0, 4), np.float32, P("x"))
+        assert (array.shape, array.sharding.spec) == ((0, 4), P("x", None)), array.sharding
+"""
+    result = python(PRELUDE + program, **EIGHT)
+    assert result.returncode == 0, result.stderr
+
+
 PLACEMENT = """
 from fastkaiming.jax import he_normal
 
