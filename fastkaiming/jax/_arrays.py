@@ -261,7 +261,8 @@ def _make_array(
     for index, places in _local_shards(shape, sharding):  # jax.make_array_from_callback would hold all shards at once
         shard = _fill_shard(distribution, key, shape, dtype, index)
         arrays += jax.block_until_ready([jax.device_put(shard, place) for place in places])
-    return jax.make_array_from_single_device_arrays(shape, sharding, arrays)
+    keywords = {} if arrays else {"dtype": dtype}  # JAX cannot know the dtype if this process has no shard
+    return jax.make_array_from_single_device_arrays(shape, sharding, arrays, **keywords)
 
 
 def _local_shards(shape: tuple[int, ...], sharding: Any) -> list[tuple[Index, list[Any]]]:
