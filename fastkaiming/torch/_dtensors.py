@@ -1,15 +1,26 @@
 """DTensors: the index of a rank's local tensor in the whole tensor."""
 
 import sys
-from collections.abc import Sequence
-from itertools import pairwise, product
-from typing import Any, TypeAlias
-from weakref import WeakKeyDictionary
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from itertools import accumulate, product
+from typing import Any, NamedTuple, TypeAlias
 
-import numpy as np
 import torch
 
 Slices: TypeAlias = tuple[slice, ...]
+Run: TypeAlias = tuple[int, int]  # consecutive indices of an axis: the first one, and the end
+
+
+class Split(NamedTuple):
+    """A division of an axis along one dimension of a mesh, of which a rank gets the part with its coordinate.
+
+    The axis is first divided into ``factor`` blocks, and then each block into ``parts`` parts.
+    """
+
+    coordinate: int
+    parts: int
+    factor: int = 1
 
 
 def is_dtensor(tensor: torch.Tensor) -> bool:
@@ -33,17 +44,10 @@ def local_slices(tensor: Any, local_shape: Sequence[int]) -> Sequence[tuple[Slic
     coordinate = tensor.device_mesh.get_coordinate()
     if coordinate is None:  # this rank is not part of the mesh
         return []
-    if any(placement.is_partial() for placement in tensor.placements):
+    splits = _splits_by_axis(tensor, coordinate)
+    if splits is None:
         return None
-    slices_by_axis = [
-        _contiguous_slices(
-            tensor.device_mesh,
-            tuple(coordinate),
-            tuple(_placement_on_axis(placement, axis) for placement in tensor.placements),
-            size,
-        )
-        for axis, size in enumerate(tensor.shape)
-    ]
+    slices_by_axis = [_slices(local_runs(size, each)) for size, each in zip(tensor.shape, splits, strict=True)]
     if [sum(local.stop - local.start for local, _ in pairs) for pairs in slices_by_axis] != list(local_shape):
         return None
     return [
@@ -51,48 +55,70 @@ def local_slices(tensor: Any, local_shape: Sequence[int]) -> Sequence[tuple[Slic
     ]
 
 
-def _placement_on_axis(placement: Any, axis: int) -> Any:
-    """Return the placement that divides a one-dimensional tensor as ``placement`` divides the given axis."""
-    from torch.distributed.tensor import Replicate, Shard
+def _splits_by_axis(tensor: Any, coordinate: Sequence[int]) -> list[list[Split]] | None:
+    """Return the divisions of each axis in their order; None for placements that do not divide or copy the tensor."""
+    from torch.distributed.tensor import Shard
 
-    if getattr(placement, "dim", None) != axis:
-        return Replicate()
-    if hasattr(placement, "split_factor"):  # FSDP2 with tensor parallelism, which divides the axis in another order
-        return type(placement)(0, split_factor=placement.split_factor)
-    return Shard(0)
-
-
-_MAX_CACHED = 1024  # for each mesh
-# The coordinate is part of the key, because meshes with the same ranks compare equal even if they belong to different
-# process groups. The cache does not keep a mesh alive.
-_cached_slices: WeakKeyDictionary[Any, dict[tuple[Any, ...], list[tuple[slice, slice]]]] = WeakKeyDictionary()
+    splits: list[list[Split]] = [[] for _ in tensor.shape]
+    for dimension in _dimensions_in_order(tensor):
+        placement, parts = tensor.placements[dimension], tensor.device_mesh.size(dimension)
+        factor = getattr(placement, "split_factor", None)  # FSDP2 with tensor parallelism, in another order of ranks
+        if isinstance(placement, Shard) or factor is not None:
+            splits[placement.dim].append(Split(coordinate[dimension], parts, factor or 1))
+        elif not placement.is_replicate():
+            return None
+    return splits
 
 
-def _contiguous_slices(
-    mesh: Any, coordinate: tuple[int, ...], placements: tuple[Any, ...], size: int
-) -> list[tuple[slice, slice]]:
-    """Return pairs of slices, one for each run of consecutive indices in this rank's part of an axis.
+def _dimensions_in_order(tensor: Any) -> Iterable[int]:
+    """Return the dimensions of the mesh in the order in which they divide the tensor, usually from left to right."""
+    dimensions = range(tensor.device_mesh.ndim)
+    order = [dimension for entry in tensor._spec.shard_order or () for dimension in entry.mesh_dims]
+    return [*order, *(dimension for dimension in dimensions if dimension not in order)]
 
-    The first slice of a pair is the position in the local part, the second is the position in the whole axis.
+
+def local_runs(size: int, splits: Iterable[Split]) -> list[Run]:
+    """Return the runs of consecutive indices that a rank has of an axis of this size, in the order of its elements.
+
+    Each division applies to the elements that the divisions before it have left. Like ``torch.chunk``, it makes parts
+    of equal lengths, but the last parts can be shorter or empty.
     """
-    cached = _cached_slices.setdefault(mesh, {})
-    key = (coordinate, placements, size)
-    slices = cached.get(key)
-    if slices is None:
-        if len(cached) >= _MAX_CACHED:
-            cached.clear()
-        slices = cached[key] = _find_contiguous_slices(mesh, placements, size)
-    return slices
+    runs = [(0, size)] if size else []
+    for coordinate, parts, factor in splits:
+        lengths = [end - begin for begin, end in runs]
+        blocks = _chunks(sum(lengths), factor, range(factor))
+        chosen = [_chunks(end - begin, parts, [coordinate])[0] for begin, end in blocks]
+        positions = [(block + begin, block + end) for (block, _), (begin, end) in zip(blocks, chosen, strict=True)]
+        runs = _elements_at(runs, [*accumulate(lengths)], positions)
+    return runs
 
 
-def _find_contiguous_slices(mesh: Any, placements: tuple[Any, ...], size: int) -> list[tuple[slice, slice]]:
-    # A single offset does not describe every placement, because some give a rank several runs.
-    from torch.distributed.tensor import distribute_tensor
+def _chunks(size: int, count: int, numbers: Iterable[int]) -> list[Run]:
+    """Return the positions of the chunks with these numbers if ``torch.chunk`` divides a size into ``count`` chunks."""
+    length = -(-size // count)
+    return [(min(number * length, size), min((number + 1) * length, size)) for number in numbers]
 
-    indices = distribute_tensor(torch.arange(size), mesh, placements, src_data_rank=None).to_local().cpu().numpy()
-    ends = [0, *(np.flatnonzero(np.diff(indices) != 1) + 1).tolist(), indices.size]
+
+def _elements_at(runs: Sequence[Run], ends: Sequence[int], positions: Iterable[Run]) -> list[Run]:
+    """Return the runs of the elements at these positions; the elements of run ``n`` end at position ``ends[n]``."""
+    found: list[Run] = []
+    for begin, end in positions:
+        number = bisect_right(ends, begin)
+        while begin < end:
+            first = runs[number][1] - (ends[number] - begin)
+            stop = min(end, ends[number])
+            last = first + stop - begin
+            if found and found[-1][1] == first:
+                first = found.pop()[0]
+            found.append((first, last))
+            begin, number = stop, number + 1
+    return found
+
+
+def _slices(runs: Sequence[Run]) -> list[tuple[slice, slice]]:
+    """Return the position of each run in the local part of an axis, and its index in the whole axis."""
+    ends = accumulate(end - begin for begin, end in runs)
     return [
-        (slice(begin, end), slice(int(indices[begin]), int(indices[begin]) + end - begin))
-        for begin, end in pairwise(ends)
-        if begin < end
+        (slice(position - (end - begin), position), slice(begin, end))
+        for position, (begin, end) in zip(ends, runs, strict=True)
     ]
