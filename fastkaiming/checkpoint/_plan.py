@@ -26,6 +26,7 @@ from fastkaiming.distributions import Distribution
 from fastkaiming.initializers import _model
 from fastkaiming.initializers._fans import Fans, fans, torch_layout
 from fastkaiming.initializers._model import warn_about_unused
+from fastkaiming.initializers._patterns import first_matches
 
 _UNITS = {
     "B": 1,
@@ -225,8 +226,8 @@ def _resolve_tensors(
     """Return the tensors in the order of the recipe, with a provisional offset of 0, and the unused patterns."""
     for pattern, rule in rules.items():
         _model.parse_rule(pattern, rule.init)  # reports a typo even if no name matches the pattern
-    patterns = _model.first_matches(recipe.tensors, rules)
-    default_patterns = _model.first_matches(recipe.tensors, _model.DEFAULT_RULES)
+    patterns = first_matches(recipe.tensors, rules)
+    default_patterns = first_matches(recipe.tensors, _model.DEFAULT_RULES)
     tensors: list[Tensor] = []
     without_rule: list[str] = []
     computed: list[str] = []

@@ -2,12 +2,10 @@
 
 import ast
 import errno
-import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import translate
-from functools import lru_cache, partial
+from functools import partial
 from inspect import signature
 from typing import Any, NamedTuple, TypeAlias, cast
 
@@ -17,6 +15,7 @@ from fastkaiming import _errors, _hints, _validation
 from fastkaiming._fill import buffers
 from fastkaiming._fill.context import deferred_fills
 from fastkaiming.initializers import _basic, _kaiming, _shared_memory, _variance_scaling
+from fastkaiming.initializers._patterns import first_matches, matched_patterns
 from fastkaiming.rng import Generator, Key, Rng, key_from
 
 Filler: TypeAlias = Callable[..., object]
@@ -275,23 +274,6 @@ def _parse_call(text: str) -> tuple[str, list[ast.expr], list[ast.keyword]] | No
     return (call.func.id, call.args, call.keywords) if isinstance(call.func, ast.Name) else None
 
 
-def first_matches(names: Iterable[str], patterns: Iterable[str]) -> dict[str, str | None]:
-    """Return the first pattern that each name matches, or None."""
-    in_order = tuple(patterns)
-    first = _combined_pattern(in_order).match
-    matches = ((name, first(name)) for name in names)
-    return {name: in_order[(match.lastindex or 0) - 1] if match else None for name, match in matches}
-
-
-@lru_cache(maxsize=64)
-def _combined_pattern(patterns: tuple[str, ...]) -> re.Pattern[str]:
-    """Return a regular expression that matches if any pattern does.
-
-    ``lastindex`` of a match is the position, counted from 1, of the first pattern that matches.
-    """
-    return re.compile("|".join(f"({translate(pattern)})" for pattern in patterns) or "(?!)")
-
-
 def _choose_patterns(names: Iterable[str], patterns: Iterable[str]) -> dict[str, str]:
     chosen = first_matches(names, patterns)
     unmatched = [name for name, pattern in chosen.items() if pattern is None]
@@ -316,8 +298,9 @@ def warn_about_unused(unused: Sequence[str], names: Iterable[str]) -> None:
     """
     if not unused:
         return
-    preceded = [pattern for pattern in unused if any(map(re.compile(translate(pattern)).match, names))]
-    unmatched = [pattern for pattern in unused if pattern not in preceded]
+    preceded = matched_patterns(names, unused)
+    matched = set(preceded)
+    unmatched = [pattern for pattern in unused if pattern not in matched]
     reasons = [f"no name matches {quote_names(unmatched)}"] if unmatched else []
     reasons += [f"other rules came before {quote_names(preceded)}"] if preceded else []
     warnings.warn(f"some rules filled no array: {', and '.join(reasons)}", UserWarning, stacklevel=3)

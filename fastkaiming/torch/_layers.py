@@ -11,7 +11,8 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils.parametrizations import _WeightNorm
 from torch.nn.utils.parametrize import ParametrizationList, type_before_parametrizations
 
-from fastkaiming.initializers._model import DEFAULT_RULES, Filler, first_matches, parse_rule
+from fastkaiming.initializers._model import DEFAULT_RULES, Filler, parse_rule
+from fastkaiming.initializers._patterns import first_matches
 from fastkaiming.torch._parametrizations import norm_filler
 from fastkaiming.torch._stacked import STACKED_LAYERS, declared_rules
 

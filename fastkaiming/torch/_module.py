@@ -16,7 +16,6 @@ from fastkaiming.initializers._model import (
     FillTask,
     InitReport,
     Rules,
-    first_matches,
     is_deferrable,
     is_keep,
     parse_rules,
@@ -25,6 +24,7 @@ from fastkaiming.initializers._model import (
     unused_patterns,
     warn_about_unused,
 )
+from fastkaiming.initializers._patterns import first_matches
 from fastkaiming.rng import Rng
 from fastkaiming.torch import _tensors
 from fastkaiming.torch._buffers import BufferDefault, default_buffers, persistent_buffers
@@ -163,12 +163,7 @@ def _init_module(
     parameters: dict[str, torch.Tensor] = dict(module.named_parameters(remove_duplicate=False))
     names = _tied_names(parameters)
     user_rules, layer_rules = parse_rules({} if rules is None else rules), standard_rules(module)
-    found = {name: _choose_rule(names[name], parameters[name], user_rules, layer_rules) for name in names}
-    filled = [name for name, rule in found.items() if rule is None or not is_keep(rule.filler)]
-    empty = parameters_without_units(module)
-    regions = {name: fillable_regions(name, parameters[name], may_be_empty=name in empty) for name in filled}
-    chosen = _known_rules(found, parameters)
-    names = _merge_shared_memory(names, regions, {n: parameters[n] for n in names if chosen[n] is _FROZEN})
+    is_deferrable,
     jobs = [
         FillTask(name, chosen[name].label, chosen[name].filler, parameters[name], regions[name])
         for name in filled
@@ -235,23 +230,12 @@ def _merge_shared_memory(
 # ---- the choice of a rule ----
 
 
-def _choose_rule(
-    names: Sequence[str],
-    parameter: torch.Tensor,
-    user_rules: Mapping[str, Filler],
-    layer_rules: Mapping[str, Rule | None],
-) -> Rule | None:
-    """Return the first user rule that matches any name of a parameter, or else the rule of its layer, if there is one.
+    is_deferrable,
 
     If several layers share the parameter, the rule of an embedding takes precedence, because the output layer of a
     language model often shares the weight of the embedding.
     """
-    matches = [pattern for pattern in first_matches(names, user_rules).values() if pattern is not None]
-    if matches:
-        pattern = min(matches, key=list(user_rules).index)
-        return Rule(pattern, user_rules[pattern])
-    if not parameter.requires_grad:
-        return _FROZEN
+    is_deferrable,
     rules = [rule for rule in map(layer_rules.__getitem__, names) if rule is not None]
     return next((rule for rule in rules if rule.filler is parse_filler(EMBEDDING_RULE)), rules[0] if rules else None)
 

@@ -12,7 +12,8 @@ from torch.nn.utils import parametrize
 
 from fastkaiming import _validation
 from fastkaiming._errors import named
-from fastkaiming.initializers._model import InitReport, first_matches, generator_from, quote_names
+from fastkaiming.initializers._model import InitReport, generator_from, quote_names
+from fastkaiming.initializers._patterns import first_matches
 from fastkaiming.rng import Rng
 from fastkaiming.torch import _tensors
 from fastkaiming.torch._accelerate import accelerate
@@ -290,13 +291,13 @@ def _report(tensors: Mapping[str, torch.Tensor], writes: NamedWrites, patterns: 
     names: dict[int, list[str]] = {}
     for name, tensor in tensors.items():
         names.setdefault(id(tensor), []).append(name)
-    filled, missing = {}, []
+    kept, filled, missing = first_matches(tensors, patterns), {}, []
     for first, *others in names.values():
         tensor = tensors[first]
         writer = writes.writer_of(tensor)
         if writer is None:
-            matched = [pattern for pattern in first_matches([first, *others], patterns).values() if pattern is not None]
-            writer = f"keep: {matched[0]}" if matched else "no elements" if tensor.numel() == 0 else None
+            pattern = next((kept[name] for name in (first, *others) if kept[name] is not None), None)
+            writer = f"keep: {pattern}" if pattern is not None else "no elements" if tensor.numel() == 0 else None
         if writer is None:
             missing.append(first)
         else:
