@@ -163,7 +163,12 @@ def _init_module(
     parameters: dict[str, torch.Tensor] = dict(module.named_parameters(remove_duplicate=False))
     names = _tied_names(parameters)
     user_rules, layer_rules = parse_rules({} if rules is None else rules), standard_rules(module)
-    is_deferrable,
+    found = _choose_rules(names, parameters, user_rules, layer_rules)
+    filled = [name for name, rule in found.items() if rule is None or not is_keep(rule.filler)]
+    empty = parameters_without_units(module)
+    regions = {name: fillable_regions(name, parameters[name], may_be_empty=name in empty) for name in filled}
+    chosen = _known_rules(found, parameters)
+    names = _merge_shared_memory(names, regions, {n: parameters[n] for n in names if chosen[n] is _FROZEN})
     jobs = [
         FillTask(name, chosen[name].label, chosen[name].filler, parameters[name], regions[name])
         for name in filled
@@ -230,12 +235,32 @@ def _merge_shared_memory(
 # ---- the choice of a rule ----
 
 
-    is_deferrable,
+def _choose_rules(
+    names: Mapping[str, Sequence[str]],
+    parameters: Mapping[str, torch.Tensor],
+    user_rules: Mapping[str, Filler],
+    layer_rules: Mapping[str, Rule | None],
+) -> dict[str, Rule | None]:
+    """Return for each parameter the first user rule that matches any of its names, or else the rule of its layer."""
+    matches = first_matches([name for all_names in names.values() for name in all_names], user_rules)
+    order = {pattern: number for number, pattern in enumerate(user_rules)}
+    chosen: dict[str, Rule | None] = {}
+    for first, all_names in names.items():
+        matched = [pattern for pattern in map(matches.__getitem__, all_names) if pattern is not None]
+        if matched:
+            pattern = min(matched, key=order.__getitem__)
+            chosen[first] = Rule(pattern, user_rules[pattern])
+        else:
+            chosen[first] = _layer_rule(all_names, layer_rules) if parameters[first].requires_grad else _FROZEN
+    return chosen
+
+
+def _layer_rule(names: Sequence[str], layer_rules: Mapping[str, Rule | None]) -> Rule | None:
+    """Return the rule of the layer of a parameter, if there is one.
 
     If several layers share the parameter, the rule of an embedding takes precedence, because the output layer of a
     language model often shares the weight of the embedding.
     """
-    is_deferrable,
     rules = [rule for rule in map(layer_rules.__getitem__, names) if rule is not None]
     return next((rule for rule in rules if rule.filler is parse_filler(EMBEDDING_RULE)), rules[0] if rules else None)
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import struct
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -275,7 +276,7 @@ def test_config_that_appears_meanwhile_must_be_the_same(tmp_path: Path, monkeypa
     recipe = dataclasses.replace(recipe, companions=(tmp_path / "config.json",))
     for number, text in enumerate(['{"rope_theta": 1}', '{"rope_theta": 2}']):
         out = tmp_path / str(number)
-        interrupt_writing(monkeypatch, lambda out=out, text=text: (out / "config.json").write_text(text))
+        interrupt_writing(monkeypatch, partial((out / "config.json").write_text, text))
         if number == 0:
             checkpoint.write(recipe, out)
         else:
