@@ -59,7 +59,8 @@ class HostFill:
             for (number, _), length, size in zip(blocks, lengths, sizes, strict=True)
         ]
         values = aligned_empty(lengths, self.dtype)
-        inside = values[(*(slice(part.stop - part.start) for part in index), ...)]  # an array, even without axes
+        selected: Any = (*(slice(part.stop - part.start) for part in index), ...)  # an array, even without axes
+        inside = values[selected]
         axes = words.ndim - 1
         keys = words[tuple(index[:axes])]
         for position in np.ndindex(keys.shape[:-1]):
@@ -121,7 +122,7 @@ def _partitioned(fill_whole: Callable[..., Any], target: str, callback: int, hos
         sharding, shape = results[0].sharding, results[0].shape
         devices, numbers, counts = _blocks_of_devices(sharding, len(shape))
         mesh = Mesh(np.array(devices), ("device",))
-        block = jax.ShapeDtypeStruct(block_shape(shape, counts), host_fill.dtype)
+        block = jax.ShapeDtypeStruct(block_shape(shape, counts.tolist()), host_fill.dtype)
 
         def fill_block(words: Any) -> Any:
             number = jax.numpy.asarray(numbers)[jax.lax.axis_index("device")]

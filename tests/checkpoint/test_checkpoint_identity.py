@@ -50,7 +50,7 @@ def test_identity_is_the_documented_digest(tmp_path: Path) -> None:
     recipe = {"tensors": {"fc.weight": [4, 2], "fc.bias": [4], "größe": {"shape": [], "dtype": "int64"}}}
     report = checkpoint.write(recipe, tmp_path, seed=7, max_shard_size=32)
     files = [
-        [["fc.weight", "F32", [4, 2], "kaiming_normal"]],
+        [["fc.weight", "F32", [4, 2], "kaiming_normal(layout='OI')"]],
         [["größe", "I64", [], "zeros"], ["fc.bias", "F32", [4], "zeros"]],
     ]
     digests = sorted(hashlib.sha256(json.dumps(file, separators=(",", ":")).encode()).hexdigest() for file in files)
