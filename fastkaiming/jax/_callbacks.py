@@ -59,14 +59,21 @@ class HostFill:
             for (number, _), length, size in zip(blocks, lengths, sizes, strict=True)
         ]
         values = aligned_empty(lengths, self.dtype)
-        selected: Any = (*(slice(part.stop - part.start) for part in index), ...)  # an array, even without axes
-        inside = values[selected]
+        filled: tuple[Any, ...] = tuple(slice(part.stop - part.start) for part in index)
+        inside = values[(*filled, ...)]  # an array, even without axes
         axes = words.ndim - 1
         keys = words[tuple(index[:axes])]
         for position in np.ndindex(keys.shape[:-1]):
             key = key_from_words(keys[position])
             fill_(inside[(*position, ...)], self.distribution, rng=key, global_shape=self.shape, index=index[axes:])
         return values
+
+    def block_of_device(self, words: Any, device: Any, numbers: Any, counts: Any) -> tuple[NDArray[Any]]:
+        """Return the values of the block of a device, in the form that JAX's callbacks have.
+
+        ``numbers`` contains for each device the numbers of its block along the axes, and ``counts`` how many there are.
+        """
+        return (self(words, list(zip(numbers[device].tolist(), counts.tolist(), strict=True))),)
 
     def result_shape(self, words: Any) -> tuple[int, ...]:
         """Return the shape of the whole result for the words of all keys."""
@@ -101,7 +108,7 @@ def _lower(context: Any, words: Any, *, host_fill: HostFill, whole: Any) -> Any:
             return jax.lax.optimization_barrier(fill_whole(words))
 
     else:
-        module.add_host_callback(lambda words, blocks: (host_fill(words, blocks.tolist()),))
+        module.add_host_callback(host_fill.block_of_device)
         callback, key_axes = len(module.host_callbacks) - 1, len(context.avals_in[0].shape) - 1
         function = _partitioned(fill_whole, target, callback, host_fill, key_axes)
     return mlir.lower_fun(function, multiple_results=True)(context, words)
@@ -124,12 +131,11 @@ def _partitioned(fill_whole: Callable[..., Any], target: str, callback: int, hos
         mesh = Mesh(np.array(devices), ("device",))
         block = jax.ShapeDtypeStruct(block_shape(shape, counts.tolist()), host_fill.dtype)
 
-        def fill_block(words: Any) -> Any:
-            number = jax.numpy.asarray(numbers)[jax.lax.axis_index("device")]
-            blocks = jax.numpy.stack([number, counts], axis=1)
-            return jax.ffi.ffi_call(target, [block])(words, blocks, index=np.uint64(callback))
+        def call_host(words: Any) -> Any:
+            device = jax.lax.axis_index("device")
+            return jax.ffi.ffi_call(target, [block])(words, device, numbers, counts, index=np.uint64(callback))
 
-        return mesh, fill_block, [sharding], (NamedSharding(mesh, PartitionSpec()),)
+        return mesh, call_host, [sharding], (NamedSharding(mesh, PartitionSpec()),)
 
     batch = [f"b{axis}" for axis in range(key_axes)]
     axes = [f"a{axis}" for axis in range(len(host_fill.shape))]
@@ -143,7 +149,7 @@ def _partitioned(fill_whole: Callable[..., Any], target: str, callback: int, hos
 def _blocks_of_devices(sharding: Any, rank: int) -> tuple[list[Any], NDArray[np.int32], NDArray[np.int32]]:
     """Return the devices of a sharding, the number of the block of each device along each axis, and all counts."""
     # The number of blocks along an axis divides the number of devices, so each block of this shape has whole elements.
-    size = sharding.num_devices
+    size = len(sharding.device_set)
     shape = (size,) * rank
     lengths = sharding.shard_shape(shape)
     indices = sharding.devices_indices_map(shape)
@@ -155,7 +161,7 @@ def _blocks_of_devices(sharding: Any, rank: int) -> tuple[list[Any], NDArray[np.
 
 def block_shape(shape: Sequence[int], counts: Sequence[int]) -> tuple[int, ...]:
     """Return the shape of a block if the axes of an array are divided into these numbers of blocks, as by XLA."""
-    return tuple(-(-size // int(count)) for size, count in zip(shape, counts, strict=True))
+    return tuple(-(-size // count) for size, count in zip(shape, counts, strict=True))
 
 
 _fill_p = Primitive("fastkaiming_fill")

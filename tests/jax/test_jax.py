@@ -248,7 +248,7 @@ def test_arrays_without_elements_have_no_fans(shape: Any, dtype: Any) -> None:
         fk_jax.glorot_uniform(),
         fk_jax.lecun_normal(),
         fk_jax.he_normal(dtype=dtype),
-        fk_jax.variance_scaling(1.0, "fan_geo_avg", "normal", in_axis=0, out_axis=1),
+        fk_jax.variance_scaling(1.0, "fan_out", "normal", in_axis=0, out_axis=1),
     ):
         assert same(initializer(KEY, shape, dtype), expected)
         assert same(jax.jit(lambda key, init=initializer: init(key, shape, dtype))(KEY), expected)
