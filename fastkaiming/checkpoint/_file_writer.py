@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from fastkaiming._fill.context import deferred_fills, report_filled
 from fastkaiming.checkpoint import _os_files
 from fastkaiming.checkpoint._headers import MAX_FILE_BYTES
-from fastkaiming.checkpoint._plan import File, Tensor, filler_of_rule
+from fastkaiming.checkpoint._plan import File, Tensor
+from fastkaiming.checkpoint._rules import filler_of_rule, sha256_of_rule, zero_rows_of_rule
 from fastkaiming.rng import Key
 
 BUFFER_BYTES = 64 << 20  # of each of the two buffers; a multiple of every element size and disk block size
@@ -46,6 +47,15 @@ class ElementRange(NamedTuple):
     first: int
     stop: int
     offset: int
+
+    @property
+    def is_digest_only(self) -> bool:
+        """Whether code computed the values, and only their digest is known."""
+        return self.tensor.values is None and sha256_of_rule(self.tensor.rule) is not None
+
+    def memory(self, buffer: Bytes) -> Bytes:
+        """Return the bytes of the elements in a buffer."""
+        return buffer[self.offset : self.offset + (self.stop - self.first) * self.tensor.dtype.nbytes]
 
 
 class ReservedFile(NamedTuple):
@@ -219,17 +229,33 @@ def _page_aligned_buffer(nbytes: int) -> Bytes:
 
 
 def fill_buffer(buffer: Bytes, file: File, begin: int, key_for: KeyFunction, threads: int | None) -> None:
-    """Fill a buffer with the bytes of a file from offset ``begin`` on."""
+    """Fill a buffer with the bytes of a file from offset ``begin`` on.
+
+    The data of a tensor of which only the digest is known is left unchanged.
+    """
     head = np.frombuffer(file.header, np.uint8)[begin:][: len(buffer)]
     buffer[: len(head)] = head
+    parts = [*element_ranges(file, begin, begin + len(buffer))]
     with deferred_fills(threads):
-        for part in element_ranges(file, begin, begin + len(buffer)):
-            dtype = part.tensor.dtype
-            memory = buffer[part.offset : part.offset + (part.stop - part.first) * dtype.nbytes]
-            if not dtype.is_fillable:
+        for part in parts:
+            dtype, memory = part.tensor.dtype, part.memory(buffer)
+            if part.tensor.is_sampled:
+                _fill_range(part, memory.view(dtype.numpy_dtype()), key_for(part.tensor.name))
+            elif part.tensor.values is not None:
+                data = np.frombuffer(part.tensor.values.data, np.uint8)
+                memory[:] = data[part.first * dtype.nbytes : part.stop * dtype.nbytes]
+            elif not part.is_digest_only:
                 memory[:] = 0
-                continue
-            _fill_range(part, memory.view(dtype.numpy_dtype()), key_for(part.tensor.name))
+    for part in parts:
+        _clear_zero_rows(part, part.memory(buffer))
+
+
+def _clear_zero_rows(part: ElementRange, memory: Bytes) -> None:
+    """Fill the rows of zeros that a rule names, after the deferred fills."""
+    for row in zero_rows_of_rule(part.tensor.rule):
+        length, size = math.prod(part.tensor.shape[1:]), part.tensor.dtype.nbytes
+        first, stop = max(row * length - part.first, 0), (row + 1) * length - part.first
+        memory[first * size : max(stop, 0) * size] = 0
 
 
 def _fill_range(part: ElementRange, elements: NDArray[Any], key: Key) -> None:

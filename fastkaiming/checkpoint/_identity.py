@@ -15,7 +15,7 @@ from fastkaiming.checkpoint import _headers
 
 # The keys of the file metadata. They are part of the file format and must not change.
 SEED_KEY, STREAM_VERSION_KEY, RULES_KEY = "fastkaiming.seed", "fastkaiming.stream_version", "fastkaiming.rules"
-IDENTITY_KEY = "fastkaiming.identity"
+IDENTITY_KEY, INITIALIZATION_KEY = "fastkaiming.identity", "fastkaiming.initialization"
 Row = tuple[str, str, tuple[int, ...], str]  # the name, the dtype, the shape and the rule of a tensor
 
 

@@ -11,20 +11,16 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache, partial
-from inspect import signature
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from fastkaiming import _core, _validation
-from fastkaiming._fill.fill import distribution_of
-from fastkaiming.checkpoint import _headers, _identity, _recipes, _sources
+from fastkaiming.checkpoint import _headers, _identity, _recipes, _rules, _sources
 from fastkaiming.checkpoint._dtypes import DTYPES, Dtype, dtype_from_name
 from fastkaiming.checkpoint._recipes import Recipe, Rule, TensorSpec
+from fastkaiming.checkpoint._rules import Values
 from fastkaiming.distributions import Distribution
 from fastkaiming.initializers import _model
-from fastkaiming.initializers._fans import Fans, fans, torch_layout
+from fastkaiming.initializers._fans import Fans
 from fastkaiming.initializers._model import warn_about_unused
 from fastkaiming.initializers._patterns import first_matches
 
@@ -55,6 +51,8 @@ class Tensor(NamedTuple):
         The shape of the tensor.
     begin : int
         The byte of the file at which the data of the tensor begins.
+    values : object
+        The data of the tensor if code of a model computed it, and otherwise None.
     """
 
     name: str
@@ -62,6 +60,7 @@ class Tensor(NamedTuple):
     shape: tuple[int, ...]
     rule: str
     begin: int
+    values: Values | None = None
 
     @property
     def elements(self) -> int:
@@ -76,14 +75,19 @@ class Tensor(NamedTuple):
     @property
     def fans(self) -> Fans | None:
         """The fan_in and fan_out under the rule; None with fewer than two axes, or if their meaning is not known."""
-        return fans_of_rule(self.rule, self.shape)
+        return _rules.fans_of_rule(self.rule, self.shape)
+
+    @property
+    def is_sampled(self) -> bool:
+        """Whether the rule generates the values, as for all floating-point tensors unless code computed them."""
+        return self.dtype.is_fillable and _rules.sha256_of_rule(self.rule) is None
 
     @property
     def distribution(self) -> Distribution | None:
-        """The distribution of the values; None for integer, boolean and complex tensors, and for empty tensors."""
-        if not self.elements or not self.dtype.is_fillable:
+        """The distribution of the values; None if they are not sampled, as for integers, and for empty tensors."""
+        if not self.elements or not self.is_sampled:
             return None
-        return distribution_of_rule(self.rule, self.shape, self.dtype)
+        return _rules.distribution_of_rule(self.rule, self.shape, self.dtype)
 
     @property
     def row(self) -> _identity.Row:
@@ -115,8 +119,8 @@ class File(NamedTuple):
 
     @property
     def sampled_elements(self) -> int:
-        """The number of elements that rules fill; integer, boolean and complex tensors do not count."""
-        return sum(tensor.elements for tensor in self.tensors if tensor.dtype.is_fillable)
+        """The number of elements that rules generate; integer, boolean and complex tensors do not count."""
+        return sum(tensor.elements for tensor in self.tensors if tensor.is_sampled)
 
 
 @dataclass(frozen=True)
@@ -198,8 +202,9 @@ def plan(
 
 def make_plan(source: Any, seed: Any, dtype: Any, rules: Any, max_shard_size: Any) -> Plan:
     """Return the plan, without warnings about unused rules."""
-    recipe = _sources.read_source(source)
-    seed = _validation.integer("seed", recipe.seed or 0 if seed is None else seed, 0, 2**64 - 1)
+    seed = None if seed is None else _validation.integer("seed", seed, 0, 2**64 - 1)
+    recipe = _sources.read_source(source, seed or 0)
+    seed = recipe.seed or 0 if seed is None else seed
     requested_dtype = None if dtype is None else dtype_from_name("dtype", dtype)
     rule_table = recipe.rules if rules is None else _recipes.rules_from_table("rules", rules)
     try:
@@ -210,10 +215,11 @@ def make_plan(source: Any, seed: Any, dtype: Any, rules: Any, max_shard_size: An
             raise type(error)(f"{os.fspath(source)}: {error}") from None
         raise
     limit = _parse_size("max_shard_size", max_shard_size)
-    groups = [_sorted_tensors(group) for group in _split_into_shards(tensors, limit)]
+    groups = [_sorted_tensors(group) for group in _split_into_shards(tensors, recipe, limit)]
     identity = _identity.digest(seed, ((tensor.row for tensor in group) for group in groups))
     names = _file_names(len(groups))
-    files = tuple(_build_file(name, group, seed, identity) for name, group in zip(names, groups, strict=True))
+    recorded = _recorded_metadata(seed, identity, recipe.initialization)
+    files = tuple(_build_file(name, group, recorded) for name, group in zip(names, groups, strict=True))
     return Plan(seed, identity, files, _index_json(files, tensors) if len(files) > 1 else None, recipe, unused)
 
 
@@ -225,35 +231,35 @@ def _resolve_tensors(
 ) -> tuple[list[Tensor], tuple[str, ...]]:
     """Return the tensors in the order of the recipe, with a provisional offset of 0, and the unused patterns."""
     for pattern, rule in rules.items():
-        _model.parse_rule(pattern, rule.init)  # reports a typo even if no name matches the pattern
+        _rules.check_rule(pattern, rule.init)  # reports a typo even if no name matches the pattern
     patterns = first_matches(recipe.tensors, rules)
     default_patterns = first_matches(recipe.tensors, _model.DEFAULT_RULES)
     tensors: list[Tensor] = []
     without_rule: list[str] = []
-    computed: list[str] = []
+    no_default: dict[str, list[str]] = {}
     for name, spec in recipe.tensors.items():
         matched, default_pattern = patterns[name], str(default_patterns[name])
         dtype = _choose_dtype(spec, None if matched is None else rules[matched].dtype, recipe, requested_dtype)
         _headers.checked_nbytes(f"tensor {name!r}", dtype, spec.shape)
-        rule_init = spec.layer_init if matched is None else rules[matched].init
-        explicit = rule_init if spec.init is None else spec.init
+        explicit = spec.init or (spec.layer_init if matched is None else rules[matched].init)
+        if spec.values is not None and not (explicit and dtype.is_fillable):
+            values = _rules.values_from_data(spec.values(dtype))
+            tensors.append(Tensor(name, dtype, spec.shape, values.rule, 0, values))
+            continue
         init = _model.DEFAULT_RULES[default_pattern] if explicit is None else explicit
         tensors.append(Tensor(name, dtype, spec.shape, init if dtype.is_fillable else "zeros", 0))
         needs_rule = len(spec.shape) < 2 and 0 not in spec.shape and dtype.is_fillable
-        if explicit is None and default_pattern == "*" and needs_rule:
+        if explicit is None and spec.no_default:
+            no_default.setdefault(spec.no_default, []).append(name)
+        elif explicit is None and default_pattern == "*" and needs_rule:
             without_rule.append(name)
-        if matched is None and spec.is_computed and dtype.is_fillable:
-            computed.append(name)
-    if computed:
-        raise ValueError(
-            "tensors must have a rule, because a parametrization computes them from other tensors, got none for "
-            f"{_model.quote_names(computed)}"
-        )
+    for reason, names in no_default.items():
+        raise ValueError(f"tensors must have a rule if {reason}, got none for {_model.quote_names(names)}")
     if without_rule:
-        names = _model.quote_names(without_rule, [recipe.tensors[name].shape for name in without_rule])
+        quoted = _model.quote_names(without_rule, [recipe.tensors[name].shape for name in without_rule])
         raise ValueError(
             f"tensors with fewer than two axes must have a rule if their names do not determine one, got none for "
-            f"{names}: add a rule whose pattern matches them"
+            f"{quoted}: add a rule whose pattern matches them"
         )
     return tensors, _model.unused_patterns(rules, patterns)
 
@@ -269,53 +275,11 @@ def _check_distributions(tensors: Sequence[Tensor]) -> None:
     """Raise ValueError for a tensor that its initializer rejects, before any file is written."""
     for tensor in tensors:
         try:
+            if tensor.values is None and _rules.sha256_of_rule(tensor.rule) is not None:
+                raise ValueError("the rule must not be a digest, because nothing computes the values")
             _ = tensor.distribution
         except (TypeError, ValueError) as error:
             raise ValueError(f"tensor {tensor.name!r}, by the rule {tensor.rule!r:.60}: {error}") from None
-
-
-@cache
-def filler_of_rule(rule: str) -> _model.Filler:
-    """Return the function that fills a tensor by a rule."""
-    filler = _model.parse_rule(rule, rule)
-    if _model.is_keep(filler):
-        raise ValueError("the rule must not be 'keep', because a new file has no values to keep")
-    return filler
-
-
-@cache
-def distribution_of_rule(rule: str, shape: tuple[int, ...], dtype: Dtype) -> Distribution:
-    """Return the distribution of a tensor under a rule, without allocating the tensor."""
-    global_shape = shape or (1,)  # an empty shard must have an axis, because a shard without axes has one element
-    empty = np.empty((0,) * len(global_shape), dtype.numpy_dtype())
-    index = (slice(0),) * len(global_shape)
-    return distribution_of(filler_of_rule(rule), empty, rng=0, global_shape=global_shape, index=index)
-
-
-def layout_of_rule(rule: str, shape: tuple[int, ...]) -> str | None:
-    """Return the layout by which a rule reads the axes of a shape.
-
-    The result is None if the shape has fewer than two axes. It is also None if it has more than two and the rule does
-    not depend on fans, because the rule does not say then what they mean.
-    """
-    filler = filler_of_rule(rule)
-    if len(shape) < 2 or (len(shape) > 2 and "layout" not in signature(filler).parameters):
-        return None
-    arguments = _fan_arguments(filler)
-    return arguments.get("layout") or torch_layout(arguments.get("transposed", False))
-
-
-def fans_of_rule(rule: str, shape: tuple[int, ...]) -> Fans | None:
-    """Return the fans of a shape, counted with the layout, groups and transposed arguments of a rule.
-
-    The result is None if :func:`layout_of_rule` is None.
-    """
-    return None if layout_of_rule(rule, shape) is None else fans(shape, **_fan_arguments(filler_of_rule(rule)))
-
-
-def _fan_arguments(filler: _model.Filler) -> dict[str, Any]:
-    keywords = filler.keywords if isinstance(filler, partial) else {}
-    return {name: keywords[name] for name in ("layout", "groups", "transposed") if name in keywords}
 
 
 # ---- the file and the offset of each tensor ----
@@ -331,21 +295,30 @@ def _parse_size(name: str, value: int | str) -> int:
     return _validation.integer(name, int(Fraction(match[1]) * _UNITS[(match[2] or "B").upper()]), 1, 2**63 - 1)
 
 
-def _split_into_shards(tensors: Sequence[Tensor], limit: int) -> list[list[Tensor]]:
+def _split_into_shards(tensors: Sequence[Tensor], recipe: Recipe, limit: int) -> list[list[Tensor]]:
     """Split tensors into the same files as huggingface_hub.split_state_dict_into_shards_factory."""
     groups: list[list[Tensor]] = []
     current: list[Tensor] = []
     nbytes = 0
-    for tensor in tensors:
-        if tensor.nbytes > limit:
-            groups.append([tensor])
+    for block in _undivided_blocks(tensors, recipe):
+        block_nbytes = sum(tensor.nbytes for tensor in block)
+        if block_nbytes > limit:
+            groups.append(block)
             continue
-        if nbytes + tensor.nbytes > limit:
+        if nbytes + block_nbytes > limit:
             groups.append(current)
             current, nbytes = [], 0
-        current.append(tensor)
-        nbytes += tensor.nbytes
+        current.extend(block)
+        nbytes += block_nbytes
     return [*groups, current] if current or not groups else groups
+
+
+def _undivided_blocks(tensors: Sequence[Tensor], recipe: Recipe) -> list[list[Tensor]]:
+    """Return the tensors, with those together that must be in one file."""
+    blocks: dict[str, list[Tensor]] = {}
+    for tensor in tensors:
+        blocks.setdefault(recipe.tensors[tensor.name].beside or tensor.name, []).append(tensor)
+    return [*blocks.values()]
 
 
 def _file_names(count: int) -> list[str]:
@@ -359,7 +332,18 @@ def _sorted_tensors(group: Sequence[Tensor]) -> list[Tensor]:
     return sorted(group, key=lambda tensor: (-tensor.dtype.sort_rank, tensor.name.encode()))
 
 
-def _build_file(name: str, in_order: Sequence[Tensor], seed: int, identity: str) -> File:
+def _recorded_metadata(seed: int, identity: str, initialization: str) -> dict[str, str]:
+    """Return what all files of a checkpoint record."""
+    return {
+        "format": "pt",  # transformers does not load files without it
+        _identity.SEED_KEY: str(seed),
+        _identity.STREAM_VERSION_KEY: str(_core.STREAM_VERSION),
+        _identity.IDENTITY_KEY: identity,
+        _identity.INITIALIZATION_KEY: initialization,
+    }
+
+
+def _build_file(name: str, in_order: Sequence[Tensor], recorded: Mapping[str, str]) -> File:
     entries: dict[str, _headers.Entry] = {}
     by_rule: dict[str, list[str]] = {}
     end = 0
@@ -367,14 +351,8 @@ def _build_file(name: str, in_order: Sequence[Tensor], seed: int, identity: str)
         entries[tensor.name] = _headers.Entry(tensor.dtype, tensor.shape, end, end + tensor.nbytes)
         by_rule.setdefault(tensor.rule, []).append(tensor.name)
         end += tensor.nbytes
-    metadata = {
-        "format": "pt",  # transformers does not load files without it
-        _identity.SEED_KEY: str(seed),
-        _identity.STREAM_VERSION_KEY: str(_core.STREAM_VERSION),
-        _identity.IDENTITY_KEY: identity,
-        _identity.RULES_KEY: json.dumps(by_rule, separators=(",", ":"), ensure_ascii=False),
-    }
-    header = _headers.encode_header(entries, metadata)
+    rules = json.dumps(by_rule, separators=(",", ":"), ensure_ascii=False)
+    header = _headers.encode_header(entries, {**recorded, _identity.RULES_KEY: rules})
     with_offsets = (tensor._replace(begin=len(header) + entries[tensor.name].begin) for tensor in in_order)
     return File(name, header, tuple(with_offsets))
 

@@ -1,8 +1,7 @@
 """Recipes: the names and shapes of the tensors in a checkpoint, and the rules that fill them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from fastkaiming import _validation
@@ -18,9 +17,11 @@ class TensorSpec(NamedTuple):
     shape: tuple[int, ...]
     dtype: Dtype | None = None
     init: str | None = None  # the initializer of this tensor, which takes precedence over all rules
-    layer_init: str | None = None  # the default initializer of its layer, which applies if no rule matches
+    layer_init: str | None = None  # the initializer of its layer or of its model, which applies if no rule matches
     stored_dtype: Dtype | None = None  # the dtype in the source, which applies if nothing else gives a dtype
-    is_computed: bool = False  # whether its layer computes it from other tensors, so that no default rule fits
+    no_default: str = ""  # the reason why no default rule fits
+    beside: str | None = None  # an earlier tensor that must be in the same file
+    values: Callable[[Dtype], bytes] | None = None  # computes the data in a dtype; applies if there is no initializer
 
 
 class Rule(NamedTuple):
@@ -30,18 +31,28 @@ class Rule(NamedTuple):
     dtype: Dtype | None = None
 
 
+class Companion(NamedTuple):
+    """A small file that belongs to a checkpoint, such as a model's config.json, and where its content comes from."""
+
+    name: str
+    data: bytes
+    origin: str
+
+
 @dataclass(frozen=True)
 class Recipe:
     """The content of a source: its tensors by name, in order, and the rules, dtype and seed that it gives.
 
-    ``companions`` are files to copy beside the checkpoint, for example a model's config.json.
+    ``initialization`` is "model" if the tensors have the values that the code of the model gives them, unless a rule
+    matches, and "rules" if all values follow from rules.
     """
 
     tensors: Mapping[str, TensorSpec]
     rules: Mapping[str, Rule] | None = None
     dtype: Dtype | None = None
     seed: int | None = None
-    companions: Sequence[Path] = ()
+    companions: Sequence[Companion] = ()
+    initialization: str = "rules"
 
 
 def recipe_from_table(origin: str, value: Any) -> Recipe:

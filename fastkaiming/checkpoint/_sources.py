@@ -13,23 +13,26 @@ from fastkaiming.checkpoint._recipes import Recipe, TensorSpec
 INDEX_NAME = "model.safetensors.index.json"
 
 
-def read_source(source: Any) -> Recipe:
-    """Return the recipe of a source; only the headers of safetensors files are read."""
+def read_source(source: Any, seed: int) -> Recipe:
+    """Return the recipe of a source; only the headers of safetensors files are read.
+
+    The code of a model may compute values, for which it draws random numbers that depend on ``seed``.
+    """
     if isinstance(source, Recipe):
         return source
     if isinstance(source, Mapping):
         return _recipes.recipe_from_table("source", dict(source))
     if isinstance(source, str | os.PathLike):
-        return _from_path(Path(source))
+        return _from_path(Path(source), seed)
     torch = sys.modules.get("torch")  # a module of torch can only exist if torch is imported
     if torch is not None and isinstance(source, torch.nn.Module):
-        from fastkaiming.checkpoint import _frameworks
+        from fastkaiming.checkpoint import _modules
 
-        return _frameworks.from_module(source)
+        return _modules.from_module(source)
     raise TypeError(f"source must be a recipe, a path or a torch module, not {_validation.describe(source)}")
 
 
-def _from_path(path: Path) -> Recipe:
+def _from_path(path: Path, seed: int) -> Recipe:
     if path.is_dir():
         candidates = (INDEX_NAME, "model.safetensors", "config.json")
         found = next((path / name for name in candidates if (path / name).exists()), None)
@@ -44,9 +47,9 @@ def _from_path(path: Path) -> Recipe:
     if "weight_map" in table:
         return Recipe(_specs_from_index(path, table["weight_map"]))
     if "model_type" in table and "tensors" not in table:
-        from fastkaiming.checkpoint import _frameworks
+        from fastkaiming.checkpoint import _transformers
 
-        return _frameworks.from_config(path)
+        return _transformers.from_config(path, seed)
     return _recipes.recipe_from_table(str(path), table)
 
 

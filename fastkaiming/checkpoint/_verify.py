@@ -1,5 +1,6 @@
 """``verify`` and ``stored_tensors``: compare the files of a checkpoint with the seed and the rules in their headers."""
 
+import hashlib
 import mmap
 import os
 import threading
@@ -20,6 +21,7 @@ from fastkaiming.checkpoint import _file_writer, _headers, _identity, _os_files,
 from fastkaiming.checkpoint._file_writer import Bytes
 from fastkaiming.checkpoint._identity import Recorded
 from fastkaiming.checkpoint._plan import File, Tensor
+from fastkaiming.checkpoint._rules import sha256_of_rule
 from fastkaiming.distributions import Distribution
 from fastkaiming.rng import Generator
 
@@ -35,13 +37,14 @@ class Difference(NamedTuple):
     ----------
     file, tensor : str
         The name of the file, and the name of the tensor in it.
-    element : tuple of int
-        The index of the element in the tensor.
+    element : tuple of int, or None
+        The index of the element in the tensor. It is None if the file records only a digest of the tensor, because code
+        of a model computed the values.
     """
 
     file: str
     tensor: str
-    element: tuple[int, ...]
+    element: tuple[int, ...] | None
 
 
 @dataclass(frozen=True)
@@ -177,6 +180,9 @@ def first_difference(path: Path, seed: int, file: File) -> Difference | None:
         if hasattr(os, "posix_fadvise"):  # the kernel would mistake the reads of several threads for random access
             os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
         position = _first_differing_byte(opened.fileno(), file, seed)
+        wrong_digest = _first_wrong_digest(opened.fileno(), file)
+    if wrong_digest is not None and (position is None or wrong_digest.begin < position):
+        return Difference(path.name, wrong_digest.name, None)
     if position is None:
         return None
     tensor = next((each for each in file.tensors if each.begin <= position < each.begin + each.nbytes), None)
@@ -202,6 +208,9 @@ def _first_differing_byte(descriptor: int, file: File, seed: int) -> int | None:
         for begin in chunks:
             expected = buffers.expected[: min(_CHUNK_BYTES, file.nbytes - begin)]
             _file_writer.fill_buffer(expected, file, begin, key_for, threads=1)
+            for part in _file_writer.element_ranges(file, begin, begin + len(expected)):
+                if part.is_digest_only:
+                    _read_fully(descriptor, part.memory(expected), begin + part.offset)
             position = _first_mismatch(descriptor, begin, expected, buffers.actual)
             if position is not None:
                 return position
@@ -218,13 +227,29 @@ def _first_differing_byte(descriptor: int, file: File, seed: int) -> int | None:
             if position is not None:
                 return position
             submitted.extend((following, pool.submit(compare, following)) for following in islice(tasks, 1))
-            report_filled(_fillable_elements(file, chunks))
+            report_filled(_sampled_elements(file, chunks))
     return None
 
 
-def _fillable_elements(file: File, chunks: range) -> int:
+def _first_wrong_digest(descriptor: int, file: File) -> Tensor | None:
+    """Return the first tensor whose data does not have the digest that its rule records."""
+    buffer = np.empty(_READ_BYTES, np.uint8)
+    for tensor in file.tensors:
+        expected = sha256_of_rule(tensor.rule)
+        if expected is None:
+            continue
+        actual = hashlib.sha256()
+        for begin in range(0, tensor.nbytes, len(buffer)):
+            part = buffer[: min(len(buffer), tensor.nbytes - begin)]
+            actual.update(part[: _read_fully(descriptor, part, tensor.begin + begin)])
+        if actual.hexdigest() != expected:
+            return tensor
+    return None
+
+
+def _sampled_elements(file: File, chunks: range) -> int:
     parts = _file_writer.element_ranges(file, chunks.start, chunks.stop)
-    return sum(part.stop - part.first for part in parts if part.tensor.dtype.is_fillable)
+    return sum(part.stop - part.first for part in parts if part.tensor.is_sampled)
 
 
 def _first_mismatch(descriptor: int, begin: int, expected_chunk: Bytes, buffer: Bytes) -> int | None:

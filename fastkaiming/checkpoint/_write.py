@@ -201,8 +201,10 @@ def _check_directory(directory: Path, plan: Plan, files: Sequence[File], resume:
     for companion in plan.recipe.companions:
         path = directory / companion.name
         _os_files.check_regular_file(path)
-        if path.exists() and path.read_bytes() != companion.read_bytes():
-            raise FileExistsError(f"{path}: it must be the same as {companion}, which belongs to this checkpoint")
+        if path.exists() and path.read_bytes() != companion.data:
+            raise FileExistsError(
+                f"{path}: it must be the same as {companion.origin}, which belongs to this checkpoint"
+            )
 
 
 def _temporary_files(directory: Path, plan: Plan, files: Sequence[File]) -> list[Path]:
@@ -265,7 +267,7 @@ def _finish(directory: Path, plan: Plan) -> None:
     """Write the index if all files are complete, which the run finds that completes the last one."""
     if not all(_file_writer.is_whole(directory / file.name, file) for file in plan.files):
         return
-    small_files = {companion.name: companion.read_bytes() for companion in plan.recipe.companions}
+    small_files = {companion.name: companion.data for companion in plan.recipe.companions}
     if plan.index is not None:
         small_files[_sources.INDEX_NAME] = plan.index
     for name, data in small_files.items():

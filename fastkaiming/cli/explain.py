@@ -4,7 +4,7 @@ import argparse
 import math
 from typing import Any
 
-from fastkaiming.checkpoint import _dtypes, _plan
+from fastkaiming.checkpoint import _dtypes, _rules
 from fastkaiming.cli import _output
 from fastkaiming.cli.fill import add_array_arguments
 from fastkaiming.distributions import Distribution, Normal, Uniform
@@ -20,9 +20,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the description of the initializer."""
     dtype = _dtypes.dtype_from_name("--dtype", options.dtype)
-    distribution = _plan.distribution_of_rule(options.init, options.shape, dtype)
-    layout = _plan.layout_of_rule(options.init, options.shape)
-    fans = _plan.fans_of_rule(options.init, options.shape)
+    distribution = _rules.distribution_of_rule(options.init, options.shape, dtype)
+    layout = _rules.layout_of_rule(options.init, options.shape)
+    fans = _rules.fans_of_rule(options.init, options.shape)
     with _output.json_output(options.json) as result:
         if layout is not None and fans is not None:
             result |= {"layout": layout, **fans._asdict()}

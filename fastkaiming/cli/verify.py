@@ -30,8 +30,8 @@ def run(options: argparse.Namespace) -> int:
                 "all values are as expected"
             )
         else:
-            element = ", ".join(map(str, difference.element))
+            element = "" if difference.element is None else f", first at [{', '.join(map(str, difference.element))}]"
             file, tensor = _output.format_value(difference.file), _output.format_value(difference.tensor)
-            print(f"{file}: {tensor} differs, first at [{element}]")
+            print(f"{file}: {tensor} differs{element}")
             print("To repair damaged files, run the same checkpoint command again with --resume.")
     return 0 if difference is None else 1

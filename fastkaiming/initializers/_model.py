@@ -233,7 +233,7 @@ def parse_rule(pattern: str, text: str) -> Filler:
     def invalid_rule(requirement: str, hint: str = "") -> ValueError:
         return ValueError(f"the rule {pattern!r:.60} must {requirement}, got {text!r:.100}{hint}")
 
-    call = _parse_call(text)
+    call = parse_call(text)
     if call is None:
         raise invalid_rule("be the name of an initializer or a call of one, such as normal(std=0.02)")
     name, argument_nodes, keyword_nodes = call
@@ -264,7 +264,7 @@ def parse_rule(pattern: str, text: str) -> Filler:
     return partial(function, **numbers)
 
 
-def _parse_call(text: str) -> tuple[str, list[ast.expr], list[ast.keyword]] | None:
+def parse_call(text: str) -> tuple[str, list[ast.expr], list[ast.keyword]] | None:
     """Return the name and the arguments of a call, or None if the text is neither a name nor a call of one."""
     try:
         tree = ast.parse(text.strip(), mode="eval").body

@@ -7,7 +7,7 @@ never performed: often, the constructor of a layer and the model that contains t
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import torch
 from torch.utils import _pytree as pytree
@@ -23,12 +23,12 @@ from fastkaiming.torch._views import Part, find_part
 
 aten = torch.ops.aten
 
-_RANDOM_FILLS = {aten.normal_.default: RecordingTensor.normal_, aten.uniform_.default: RecordingTensor.uniform_}
-_CONSTANT_FILLS = (aten.fill_.Scalar, aten.zero_.default)
+RANDOM_FILLS = {aten.normal_.default: RecordingTensor.normal_, aten.uniform_.default: RecordingTensor.uniform_}
+CONSTANT_FILLS = (aten.fill_.Scalar, aten.zero_.default)
 # In-place operations whose results do not depend on the old elements.
 _OVERWRITING = (
-    *_RANDOM_FILLS,
-    *_CONSTANT_FILLS,
+    *RANDOM_FILLS,
+    *CONSTANT_FILLS,
     *(aten.copy_.default, aten.fill_.Tensor, aten.random_.default, aten.random_.to, getattr(aten.random_, "from")),
     *(aten.bernoulli_.float, aten.bernoulli_.Tensor, aten.exponential_.default, aten.log_normal_.default),
     *(aten.cauchy_.default, aten.geometric_.default),
@@ -40,7 +40,7 @@ _ELEMENTWISE = (
     *(aten.mul_.Scalar, aten.mul_.Tensor, aten.div_.Scalar, aten.div_.Tensor),
 )
 # Operations that create a tensor of the shape or dtype of another one, but do not read its elements.
-_FACTORIES = (
+FACTORIES = (
     *(aten.new_empty.default, aten.new_empty_strided.default, aten.new_full.default),
     *(aten.new_zeros.default, aten.new_ones.default, aten.empty_like.default, aten.full_like.default),
     *(aten.zeros_like.default, aten.ones_like.default, aten.rand_like.default, aten.randn_like.default),
@@ -213,7 +213,7 @@ class NamedWrites(TorchDispatchMode):  # type: ignore[misc]
                 (target[0].tensor,),
             )  # transformers pads the biases of tied layers, by nothing
             tensors = [*args]
-        if sharded is not None and (is_view or func in _FACTORIES):
+        if sharded is not None and (is_view or func in FACTORIES):
             return self._describe(func, args, kwargs, sharded, is_view)
         if any(isinstance(each, ShardedView) for each in tensors):
             raise self._unsupported(func, tensors)
@@ -224,7 +224,7 @@ class NamedWrites(TorchDispatchMode):  # type: ignore[misc]
                 self._finish_writes(each)
             self._record_writes(func, args, kwargs)
         result = func(*args, **kwargs)
-        if not is_view and func not in _FACTORIES:
+        if not is_view and func not in FACTORIES:
             self._record_result(func, tensors, result)
         return result
 
@@ -246,13 +246,13 @@ class NamedWrites(TorchDispatchMode):  # type: ignore[misc]
         self, func: Any, named: NamedTensor, view: torch.Tensor, args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> bool:
         """Perform or postpone an in-place operation on elements of a tensor; return False for other operations."""
-        if func in _RANDOM_FILLS:
-            distribution = recorded_distribution(_RANDOM_FILLS[func], view, tuple(args))
+        if func in RANDOM_FILLS:
+            distribution = recorded_distribution(RANDOM_FILLS[func], view, tuple(args))
             if distribution is not None:
                 self._postpone(named, Write(func, view, (), distribution))
                 return True
             return False
-        if func in _CONSTANT_FILLS:
+        if func in CONSTANT_FILLS:
             self._postpone(named, Write(func, view, args))
             return True
         if not named.is_sharded:
@@ -361,4 +361,12 @@ def _extent(tensor: torch.Tensor) -> int:
     return 1 + int(sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True)))
 
 
-active_writes: ContextVar[NamedWrites | None] = ContextVar("fastkaiming.torch.active_writes", default=None)
+class WritesOfCode(Protocol):
+    """What records or performs the writes of the code that runs, in place of torch."""
+
+    def write_trunc_normal(self, tensor: torch.Tensor, mean: float, std: float, a: float, b: float) -> bool:
+        """Fill a tensor from a truncated normal distribution, or return False if torch has to fill it."""
+        ...
+
+
+active_writes: ContextVar[WritesOfCode | None] = ContextVar("fastkaiming.torch.active_writes", default=None)
