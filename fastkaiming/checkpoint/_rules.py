@@ -49,7 +49,12 @@ def rule_of_distribution(value: Distribution | float, zero_rows: Iterable[int]) 
     else:
         rule = {0.0: "zeros", 1.0: "ones"}.get(value, f"constant(val={value!r})")
     rows = [*zero_rows]
-    return f"zero_rows({rule}, {rows})" if rows else rule
+    return zero_rows_rule(rule, rows) if rows else rule
+
+
+def zero_rows_rule(rule: str, rows: Iterable[int]) -> str:
+    """Return the rule that fills some rows with zeros, and the others by a rule."""
+    return f"zero_rows({rule}, {sorted(rows)})"
 
 
 def sha256_of_rule(rule: str) -> str | None:

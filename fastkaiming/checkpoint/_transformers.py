@@ -131,9 +131,9 @@ class _SavedModel:
         if any(self._initializations[source] is None for source in saved.sources):
             return spec._replace(no_default=_UNWRITTEN)
         value, zero_rows = self._initialization(saved)
-        if value is None and saved.dtype.is_floating_point:
+        if value is None:
             value = _constant(self._values(name, saved))
-        if value is None or not saved.dtype.is_floating_point:
+        if value is None or not (value == 0 or saved.dtype.is_floating_point):
             return spec._replace(values=partial(self._data, name, saved))
         return spec._replace(layer_init=rule_of_distribution(value, zero_rows))
 
@@ -183,7 +183,9 @@ def _without_tied_and_ignored(model: Any, tensors: dict[str, torch.Tensor]) -> d
 
 def _constant(values: torch.Tensor) -> float | None:
     """Return the value of all elements of a tensor, or None if they differ."""
-    first = float(values.reshape(-1)[0]) if values.numel() else 0.0
+    if values.numel() == 0 or values.is_complex():
+        return None if values.numel() else 0.0
+    first = float(values.reshape(-1)[0])
     return first if math.isfinite(first) and bool((values == first).all()) else None
 
 
