@@ -241,8 +241,9 @@ def _resolve_tensors(
         matched, default_pattern = patterns[name], str(default_patterns[name])
         dtype = _choose_dtype(spec, None if matched is None else rules[matched].dtype, recipe, requested_dtype)
         _headers.checked_nbytes(f"tensor {name!r}", dtype, spec.shape)
-        explicit = spec.init or (spec.layer_init if matched is None else rules[matched].init)
-        if spec.values is not None and not (explicit and dtype.is_fillable):
+        rule_init = spec.layer_init if matched is None else rules[matched].init
+        explicit = rule_init if spec.init is None else spec.init
+        if spec.values is not None and (explicit is None or not dtype.is_fillable):
             values = _rules.values_from_data(spec.values(dtype))
             tensors.append(Tensor(name, dtype, spec.shape, values.rule, 0, values))
             continue

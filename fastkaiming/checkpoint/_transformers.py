@@ -61,20 +61,27 @@ def from_config(path: Path, seed: int) -> Recipe:
 
 
 def _construct(config: Any) -> Any:
-    """Return the model of a config: of the class that it names, if the config is for this class."""
-    names = getattr(config, "architectures", None) or []
-    kind = getattr(transformers, names[0], None) if names else None
-    base = transformers.PreTrainedModel  # has no tensors of its own
-    if isinstance(kind, type) and issubclass(kind, base) and kind is not base and _takes(kind, config):
+    """Return the model of a config.
+
+    Its class is the one that the config names. If that is a model of which the config describes only a part, such as
+    the text model of a multimodal one, or if it names none, the class is the one that transformers chooses.
+    """
+    kind = _named_class(config)
+    if kind is not None and isinstance(config, kind.config_class):
         return kind._from_config(config)
-    causal = transformers.AutoModelForCausalLM
-    factory = causal if type(config) in causal._model_mapping else transformers.AutoModel
+    if kind is not None and type(config) not in kind.config_class.sub_configs.values():
+        raise ValueError(f"architectures must name a model for {type(config).__name__}, got {kind.__name__!r}")
+    causal: Any = transformers.AutoModelForCausalLM
+    factory: Any = causal if type(config) in causal._model_mapping else transformers.AutoModel
     return factory.from_config(config, trust_remote_code=False)
 
 
-def _takes(kind: Any, config: Any) -> bool:
-    """Return whether a model class is for a config, rather than for a larger one that contains it."""
-    return kind.config_class is None or isinstance(config, kind.config_class)
+def _named_class(config: Any) -> Any:
+    """Return the model class that a config names, or None if it names none of transformers."""
+    names = getattr(config, "architectures", None) or []
+    kind = getattr(transformers, names[0], None) if names else None
+    base = transformers.PreTrainedModel  # has no tensors of its own
+    return kind if isinstance(kind, type) and issubclass(kind, base) and kind is not base else None
 
 
 def _generation_config(path: Path, model: Any) -> tuple[Companion, ...]:
@@ -209,11 +216,16 @@ class _SourceMode(TorchDispatchMode):  # type: ignore[misc]
 
     def describe(self, result: torch.Tensor) -> _Saved:
         """Return what is known about a tensor of the checkpoint."""
-        sources = tuple(self._names[_storage_number(result)])
-        given = self._given[sources[0]]
-        is_unchanged = _storage_number(given) == _storage_number(result) and given.stride() == result.stride()
-        is_unchanged = is_unchanged and given.shape == result.shape
-        return _Saved(tuple(result.shape), result.dtype, sources, is_unchanged, _storage_number(result))
+        number = _storage_number(result)
+        sources = tuple(self._names[number])
+        given = self._given[sources[0]] if len(sources) == 1 else None
+        is_unchanged = given is not None and _geometry(given) == _geometry(result)
+        return _Saved(tuple(result.shape), result.dtype, sources, is_unchanged, number)
+
+
+def _geometry(tensor: torch.Tensor) -> Any:
+    """Return which elements of which storage a tensor contains."""
+    return _storage_number(tensor), tensor.storage_offset(), tensor.shape, tensor.stride()
 
 
 def _storage_number(tensor: torch.Tensor) -> int:

@@ -241,7 +241,7 @@ def _first_wrong_digest(descriptor: int, file: File) -> Tensor | None:
         actual = hashlib.sha256()
         for begin in range(0, tensor.nbytes, len(buffer)):
             part = buffer[: min(len(buffer), tensor.nbytes - begin)]
-            actual.update(part[: _read_fully(descriptor, part, tensor.begin + begin)])
+            actual.update(part[: _read_fully(descriptor, part, tensor.begin + begin)].tobytes())
         if actual.hexdigest() != expected:
             return tensor
     return None

@@ -160,7 +160,7 @@ class RecordedConstruction(TorchDispatchMode):  # type: ignore[misc]
     def _is_whole(self, view: torch.Tensor) -> bool:
         number = _storage_number(view)
         nbytes = self._nbytes[number] if self._has_no_memory(view) else view.untyped_storage().nbytes() if number else 0
-        return 0 < view.numel() * view.element_size() == nbytes
+        return bool(0 < view.numel() * view.element_size() == nbytes)
 
     def _is_unwritten(self, tensor: torch.Tensor) -> bool:
         return self._has_no_memory(tensor) and not self._fills[_storage_number(tensor)]

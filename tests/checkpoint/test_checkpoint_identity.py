@@ -271,9 +271,8 @@ def test_file_that_appears_while_files_are_examined_is_kept(tmp_path: Path, monk
 
 def test_config_that_appears_meanwhile_must_be_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The weights are those of both configs, but one config.json cannot belong to two models."""
-    (tmp_path / "config.json").write_text('{"rope_theta": 1}')
     recipe = _recipes.recipe_from_table("source", SOURCE)
-    recipe = dataclasses.replace(recipe, companions=(tmp_path / "config.json",))
+    recipe = dataclasses.replace(recipe, companions=(_recipes.Companion("config.json", b'{"rope_theta": 1}', "a"),))
     for number, text in enumerate(['{"rope_theta": 1}', '{"rope_theta": 2}']):
         out = tmp_path / str(number)
         interrupt_writing(monkeypatch, partial((out / "config.json").write_text, text))
