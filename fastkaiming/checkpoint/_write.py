@@ -75,8 +75,9 @@ def write(
         The source of names and shapes. It is one of the following: a recipe (a .toml or .json file, or a mapping with
         the same structure); a .safetensors file, a model.safetensors.index.json, or a directory with one of them, of
         which only the headers are read; the config.json of a Hugging Face model or its directory, which requires
-        transformers; or a module, which may be on torch's meta device. The parameters and persistent buffers of a
-        module are written, tied tensors once.
+        transformers 5; or a module, which may be on torch's meta device. For a config, the files are those that
+        transformers' ``save_pretrained`` would write. The parameters and persistent buffers of a module are written,
+        tied tensors once.
     out_dir : path
         The directory for the files, which is created if it does not exist. Files that do not belong to a checkpoint
         are not touched.
@@ -84,13 +85,15 @@ def write(
         The seed, from 0 to 2**64 - 1. The default is the recipe's seed, or 0.
     dtype : str or dtype, optional
         The dtype of floating-point tensors if neither the recipe's entry for the tensor nor a rule gives one. The
-        default is the source's dtype, or float32. Integer and boolean tensors keep their dtype and are zeros.
+        default is the source's dtype, or float32. Integer and boolean tensors keep their dtype. They are zeros, except
+        for those of a config, which have the values of the model.
     rules : mapping or sequence of pairs, optional
         Patterns and rules as in :func:`fastkaiming.init_`. Each rule is a string, or a table with ``init`` and
         ``dtype``. These rules replace the rules of the recipe. The ``init`` of a single tensor takes precedence over
-        all rules. A tensor that no rule matches is filled by the default of its layer, as in
-        :func:`fastkaiming.torch.init_module_`, or else by ``fastkaiming.DEFAULT_RULES``. These need a rule for a tensor
-        with three or more axes whose layer is not known, as in every recipe and header.
+        all rules. A tensor that no rule matches has the value that the constructor of the model of a config gives it;
+        in a module, it is filled by the default of its layer, as in :func:`fastkaiming.torch.init_module_`; and
+        otherwise by ``fastkaiming.DEFAULT_RULES``. These need a rule for a tensor with three or more axes whose layer
+        is not known, as in every recipe and header.
     max_shard_size : int or str, default "5GB"
         The maximum size of the tensors in a file. GB means 10**9 bytes, and GiB 2**30 bytes. A larger tensor has a
         file of its own.
