@@ -56,7 +56,8 @@ class Initializer:
     def __call__(self, key: Any, shape: Sequence[int], dtype: Any = None, out_sharding: Any = None) -> Any:
         """Return a new array on the devices on which JAX would compute with the key.
 
-        Under ``jax.jit`` and ``jax.vmap``, the array is filled on the host, by ``jax.pure_callback``.
+        Under ``jax.jit`` and ``jax.vmap``, the array is filled on the host, by a callback. Each device of a sharded
+        array calls the host for its own block, if JAX can divide the computation in this way.
 
         Parameters
         ----------
