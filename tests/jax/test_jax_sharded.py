@@ -217,10 +217,7 @@ with jax.set_mesh(mesh):
 
     assert (both(each_on_its_device) == planes).all()
     for many in (jax.vmap, lambda one: jax.jit(jax.vmap(one))):
-        found, jaxs = (many(lambda key: init(key, SHAPE))(keys) for init in (he_normal(), jax_init))
-        assert (np.asarray(found) == planes).all()
-        kept = jaxs.sharding if sys.argv[1] == "Explicit" else NamedSharding(mesh, P())  # a callback is replicated
-        assert found.sharding == kept, found.sharding
+        assert (both(lambda init: many(lambda key: init(key, SHAPE))(keys)) == planes).all()
 """
     result = python(PRELUDE + PLACEMENT + program, kind, **EIGHT)
     assert result.returncode == 0, result.stderr
