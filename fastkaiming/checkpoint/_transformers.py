@@ -161,7 +161,7 @@ class _SavedModel:
         if not saved.is_unchanged:
             return self._converted_values[name]
         tensor = self._tensors[saved.sources[0]]
-        self._construction.allocate(tensor)
+        self._construction.perform_fills(tensor)
         return tensor
 
     @cached_property
@@ -174,7 +174,7 @@ class _SavedModel:
             for source in saved.sources
         }
         for source in needed:
-            self._construction.allocate(self._tensors[source])
+            self._construction.perform_fills(self._tensors[source])
         given = {name: each if name in needed else each.to("meta") for name, each in self._tensors.items()}
         converted: Mapping[str, torch.Tensor] = revert_weight_conversion(self._model, given)
         return converted

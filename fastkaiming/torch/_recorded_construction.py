@@ -1,10 +1,12 @@
 """Records how code initializes the tensors that it creates, without the memory and the time of the fills.
 
-A tensor that is created without values gets no memory, and fills of whole tensors are only recorded. A tensor gets
-memory, and the recorded fills are performed, when something reads it or computes its values in another way.
+Fills of whole tensors are only recorded. They are performed when something reads the tensor or changes its values in
+another way. Until then, the operating system provides no memory for a tensor that was created without values.
 """
 
 import math
+import mmap
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -28,6 +30,11 @@ _EMPTY = (
     *(aten.empty.memory_format, aten.empty_strided.default, aten.empty_like.default),
     *(aten.new_empty.default, aten.new_empty_strided.default),
 )
+
+
+_COPIES = (aten.clone.default, aten._to_copy.default)
+# Python has the constant since version 3.13; on other systems than Linux, the flag is not needed.
+_MAP_NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)
 
 
 class Initialization(NamedTuple):
@@ -55,36 +62,32 @@ class RecordedConstruction(TorchDispatchMode):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__()
-        # By the number of a storage without memory. The number is used again only if a new storage is created.
-        self._nbytes: dict[int, int] = {}
-        self._fills: dict[int, list[_Fill]] = {}
+        # The fills of each storage that have not been performed. A storage is kept, so that its number stays unique.
+        self._pending: dict[int, tuple[Any, list[_Fill]]] = {}
 
     def initialization_of(self, tensor: torch.Tensor) -> Initialization | None:
         """Return how a tensor was initialized, or None if nothing has written to its memory."""
-        if not self._has_no_memory(tensor):
+        pending = self._pending.get(_storage_number(tensor))
+        if pending is None:
             return COMPUTED
-        fills = self._fills[_storage_number(tensor)]
-        if not fills:
+        if not pending[1]:
             return None
-        first, *zeros = fills
+        first, *zeros = pending[1]
         rows = [_rows_of(each.view, tensor) if each.value == 0 else None for each in zeros]
-        if first.view.dtype != tensor.dtype or not self._is_whole(tensor) or None in rows:
+        if first.view.dtype != tensor.dtype or not _is_whole(tensor) or None in rows:
             return COMPUTED
         return Initialization(first.value, tuple(sorted({row for each in rows if each is not None for row in each})))
 
-    def allocate(self, tensor: torch.Tensor) -> None:
-        """Give a tensor its memory, and perform the recorded fills, if it has none."""
-        if not self._has_no_memory(tensor):
-            return
-        number = _storage_number(tensor)
-        tensor.untyped_storage().resize_(self._nbytes.pop(number))
-        for each in self._fills.pop(number):
-            if isinstance(each.value, float):
-                each.view.fill_(each.value)
+    def perform_fills(self, tensor: torch.Tensor) -> None:
+        """Perform the recorded fills of the memory of a tensor."""
+        _, fills = self._pending.pop(_storage_number(tensor), (None, []))
+        for view, value in fills:
+            if isinstance(value, float):
+                view.fill_(value)
                 continue
-            regions = _tensors.memory_regions(each.view)
-            assert regions is not None  # the distribution was recorded only for tensors that can be filled
-            fill.fill_(regions[0].memory, each.value, rng=_tensors.seed_from_generator(None))
+            regions = _tensors.memory_regions(view)
+            assert regions is not None  # a distribution is recorded only for tensors that can be filled
+            fill.fill_(regions[0].memory, value, rng=_tensors.seed_from_generator(None))
 
     def write_trunc_normal(self, tensor: torch.Tensor, mean: float, std: float, a: float, b: float) -> bool:
         """Record a fill from a truncated normal distribution, or return False if it cannot be recorded."""
@@ -95,22 +98,30 @@ class RecordedConstruction(TorchDispatchMode):  # type: ignore[misc]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Record a fill, or perform an operation."""
         kwargs = kwargs or {}
-        if func is aten.clone.default and self._is_unwritten(args[0]):
-            func = aten.empty_like.default
+        if func in _COPIES and self._is_unwritten(args[0]):
+            func, kwargs = aten.empty_like.default, {k: kwargs[k] for k in kwargs if k != "non_blocking"}
         if func in _EMPTY:
-            result = func(*args, **kwargs)
-            self._release(result, [])
-            return result
+            return self._new_tensor(func, args, kwargs)
         if kwargs.get("generator") is None and self._record_operation(func, args):
             return args[0]
-        tensors = [each for each in pytree.tree_leaves((args, kwargs)) if isinstance(each, torch.Tensor)]
-        if not func._schema.is_mutable and any(result.alias_info for result in func._schema.returns):
-            with self._reserved(tensors):  # torch checks the size of the storage when it creates some views
-                return func(*args, **kwargs)
-        if func not in FACTORIES:
-            for each in tensors:
-                self.allocate(each)
+        is_view = not func._schema.is_mutable and any(result.alias_info for result in func._schema.returns)
+        if not is_view and func not in FACTORIES:
+            for each in pytree.tree_leaves((args, kwargs)):
+                if isinstance(each, torch.Tensor):
+                    self.perform_fills(each)
         return func(*args, **kwargs)
+
+    def _new_tensor(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """Return a tensor without values."""
+        geometry = func(*args, **{**kwargs, "device": "meta", "pin_memory": None})
+        nbytes = geometry.numel() * geometry.element_size()
+        device = kwargs.get("device") or getattr(args[0], "device", "cpu")
+        if torch.device(device).type != "cpu" or geometry.layout is not torch.strided or nbytes == 0:
+            return func(*args, **kwargs)
+        storage = _untouched_memory(nbytes)
+        result = torch.empty(0, dtype=geometry.dtype).set_(storage, 0, geometry.shape, geometry.stride())
+        self._pending[_storage_number(result)] = storage, []
+        return result
 
     def _record_operation(self, func: Any, args: Any) -> bool:
         """Record an operation if it is a fill, or return False."""
@@ -125,49 +136,19 @@ class RecordedConstruction(TorchDispatchMode):  # type: ignore[misc]
 
     def _record(self, view: torch.Tensor, value: Distribution | float) -> bool:
         """Record a fill of a whole storage, or of a part of it with a constant, or return False."""
-        new = _Fill(view, value)
-        if self._is_whole(view) and _tensors.DTYPES.get(view.dtype) is not None:
-            self._release(view, [new])
-            return self._has_no_memory(view)
-        if not self._has_no_memory(view) or not isinstance(value, float):
+        number, new = _storage_number(view), _Fill(view, value)
+        if number and _is_whole(view) and view.dtype in _tensors.DTYPES:
+            self._pending[number] = view.untyped_storage(), [new]
+            return True
+        _, fills = self._pending.get(number, (None, []))
+        if not fills or not isinstance(value, float):
             return False
-        fills = self._fills[_storage_number(view)]
-        if fills:
-            fills.append(new)
-        return bool(fills)
-
-    def _release(self, tensor: torch.Tensor, fills: list[_Fill]) -> None:
-        """Release the memory of a tensor, whose values will be those of the fills."""
-        number = _storage_number(tensor)
-        if number and tensor.is_cpu and tensor.numel() and tensor.untyped_storage().resizable():
-            storage = tensor.untyped_storage()
-            self._nbytes[number] = storage.nbytes() or self._nbytes[number]
-            self._fills[number] = fills
-            storage.resize_(0)
-
-    @contextmanager
-    def _reserved(self, tensors: list[torch.Tensor]) -> Iterator[None]:
-        """Reserve memory without using it in the ``with`` block."""
-        storages = {_storage_number(each): each.untyped_storage() for each in tensors if self._has_no_memory(each)}
-        for number, storage in storages.items():
-            storage.resize_(self._nbytes[number])
-        try:
-            yield
-        finally:
-            for storage in storages.values():
-                storage.resize_(0)
-
-    def _is_whole(self, view: torch.Tensor) -> bool:
-        number = _storage_number(view)
-        nbytes = self._nbytes[number] if self._has_no_memory(view) else view.untyped_storage().nbytes() if number else 0
-        return bool(0 < view.numel() * view.element_size() == nbytes)
+        fills.append(new)
+        return True
 
     def _is_unwritten(self, tensor: torch.Tensor) -> bool:
-        return self._has_no_memory(tensor) and not self._fills[_storage_number(tensor)]
-
-    def _has_no_memory(self, tensor: torch.Tensor) -> bool:
-        number = _storage_number(tensor)
-        return number in self._nbytes and tensor.numel() > 0 and not tensor.untyped_storage().nbytes()
+        pending = self._pending.get(_storage_number(tensor))
+        return pending is not None and not pending[1]
 
 
 @contextmanager
@@ -189,10 +170,25 @@ def recorded_construction(seed: int) -> Iterator[RecordedConstruction]:
 
 
 def _storage_number(tensor: torch.Tensor) -> int:
-    """Return a number that identifies the storage of a tensor, or 0 if it has none that can be released."""
+    """Return a number that identifies the storage of a tensor, or 0 if it has none."""
     if tensor.layout is not torch.strided or type(tensor) not in _tensors.PLAIN_TYPES or tensor.is_meta:
         return 0
     return int(tensor.untyped_storage()._cdata)
+
+
+def _is_whole(view: torch.Tensor) -> bool:
+    """Return whether a view contains all elements of its storage."""
+    return bool(view.numel() * view.element_size() == view.untyped_storage().nbytes())
+
+
+def _untouched_memory(nbytes: int) -> Any:
+    """Return a storage that takes memory only where it is written.
+
+    It may be larger than the memory of the machine, except on Windows.
+    """
+    flags = getattr(mmap, "MAP_PRIVATE", 0) | getattr(mmap, "MAP_ANONYMOUS", 0) | _MAP_NORESERVE
+    memory = mmap.mmap(-1, nbytes, flags=flags) if sys.platform != "win32" else mmap.mmap(-1, nbytes)
+    return torch.frombuffer(memory, dtype=torch.uint8).untyped_storage()
 
 
 def _rows_of(view: torch.Tensor, tensor: torch.Tensor) -> range | None:
