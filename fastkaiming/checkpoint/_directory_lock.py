@@ -50,15 +50,15 @@ def remove(directory: Path, identity: str) -> None:
 
 
 def _acquire(directory: Path, entry: Path) -> None:
-    error: OSError = FileExistsError(
-        f"{entry.parent}: runs of several checkpoints are using this directory, or they were killed; if they were "
-        "killed, remove this lock"
-    )
     for _ in range(_ATTEMPTS):
         try:
             _create_directory(directory)
             if _create_lock(entry) or _join_lock(entry):
                 return
+            error: OSError = FileExistsError(
+                f"{entry.parent}: runs of several checkpoints are using this directory, or they were killed; if they "
+                "were killed, remove this lock"
+            )
         except FileNotFoundError as missing:  # another run has removed the directory or the lock after it failed
             error = missing
         time.sleep(_PAUSE_SECONDS)

@@ -236,7 +236,11 @@ def _difference(path: Path, plan: Plan, file: File) -> str | None:
 def _write_files(
     directory: Path, plan: Plan, files: Sequence[File], resume: bool, client: Any, lock_entry: Path
 ) -> set[str]:
-    """Write the files that are missing or damaged, and return the names of the others."""
+    """Write the files that are missing or damaged, and return the names of the others.
+
+    Without ``resume``, raise FileExistsError if a file exists: then another run has written it since the directory was
+    checked, and of two equal runs only one may report that it has written the checkpoint.
+    """
     kept: set[str] = set()
     damaged: dict[Path, os.stat_result] = {}
     for file in files:
@@ -245,6 +249,11 @@ def _write_files(
             status = path.stat()
         except FileNotFoundError:
             continue
+        if not resume:
+            raise FileExistsError(
+                f"{path}: another run has written the file; resume=True (--resume) keeps the complete files of this "
+                "checkpoint"
+            )
         try:
             if status.st_size == file.nbytes and _verify.first_difference(path, plan.seed, file) is None:
                 kept.add(file.name)

@@ -2,9 +2,12 @@
 
 Each round forks the runs of a scenario from a process that has imported everything. Afterwards it examines the
 directory: which seeds its files have, whether `verify` accepts it, and which names are left. The counts of the
-outcomes are printed as JSON. Run it as `python tests/helpers/checkpoint_races.py SCENARIO ROUNDS`.
+outcomes are printed as JSON. Run it as `python tests/helpers/checkpoint_races.py SCENARIO ROUNDS [--pauses]`. With
+`--pauses`, every run is stopped once at a random instant for a random time, so that the others can overtake it between
+any two of its operations.
 """
 
+import argparse
 import json
 import os
 import random
@@ -46,6 +49,14 @@ class KillScenario(NamedTuple):
 
     together: Sequence[Run]
     later: Sequence[Sequence[Run]]
+
+
+class Signal(NamedTuple):
+    """A signal, and the time at which a process gets it."""
+
+    seconds: float
+    child: int
+    number: int
 
 
 RESUMED: Run = {"seed": 1, "resume": True}
@@ -121,23 +132,59 @@ def start_together(directory: Path, runs: Sequence[Run]) -> list[int]:
     return [forked(partial(run_at_start, each)) for each in runs]
 
 
-def race(runs: Sequence[Run]) -> str:
-    """Return the exit codes of runs that start at the same instant, and the state of the directory."""
-    with new_directory() as directory:
-        codes = sorted(map(exit_code, start_together(directory, runs)))
-        return f"{codes} {state(directory)}"
+class Rounds:
+    """Rounds of scenarios, with or without pauses of the runs at random instants."""
+
+    def __init__(self, *, pauses: bool) -> None:
+        self.pauses = pauses
+        self.random = random.Random(1)
+        self.seconds = longest_run()
+
+    def race(self, runs: Sequence[Run]) -> str:
+        """Return the exit codes of runs that start at the same instant, and the state of the directory."""
+        with new_directory() as directory:
+            return f"{self.exit_codes(directory, runs)} {state(directory)}"
+
+    def kill(self, scenario: KillScenario) -> str:
+        """Kill the first of some runs; return the exit codes of the other ones and of later runs, and the state."""
+        with new_directory() as directory:
+            codes = [self.exit_codes(directory, scenario.together, kills_first=True)]
+            codes.extend(self.exit_codes(directory, runs) for runs in scenario.later)
+            return f"{codes} {state(directory)}"
+
+    def exit_codes(self, directory: Path, runs: Sequence[Run], *, kills_first: bool = False) -> list[int]:
+        """Start runs at the same instant, and return their sorted exit codes, without that of a killed run."""
+        children = start_together(directory, runs)
+        signals: list[Signal] = []
+        if kills_first:
+            signals.append(Signal(self.random.uniform(0, self.seconds), children[0], signal.SIGKILL))
+        if self.pauses:
+            signals.extend(each for child in children for each in self.pause(child))
+        send(signals, children)
+        codes = list(map(exit_code, children))
+        return sorted(codes[kills_first:])
+
+    def pause(self, child: int) -> tuple[Signal, Signal]:
+        """Return the signals that stop a process and let it continue after 1 to 400 ms; short pauses are frequent."""
+        begin, seconds = self.random.uniform(0, self.seconds), 0.001 * 400 ** self.random.random()
+        return Signal(begin, child, signal.SIGSTOP), Signal(begin + seconds, child, signal.SIGCONT)
 
 
-def kill(scenario: KillScenario, seconds: float) -> str:
-    """Kill the first of some runs, and return the exit codes of the other ones and of later runs, and the state."""
-    with new_directory() as directory:
-        killed, *others = start_together(directory, scenario.together)
-        time.sleep(seconds)
-        os.kill(killed, signal.SIGKILL)
-        exit_code(killed)
-        codes = [sorted(map(exit_code, others))]
-        codes.extend(sorted(map(exit_code, start_together(directory, runs))) for runs in scenario.later)
-        return f"{codes} {state(directory)}"
+def send(signals: Sequence[Signal], children: Sequence[int]) -> None:
+    """Send signals to children whose exit codes have not been read, each at its time from now on.
+
+    Time in which no child can change the directory is skipped.
+    """
+    start = time.monotonic()
+    for each in sorted(signals):
+        while time.monotonic() < start + each.seconds and any(map(is_running, children)):
+            time.sleep(0.0005)
+        os.kill(each.child, each.number)
+
+
+def is_running(child: int) -> bool:
+    """Return whether a child has neither ended nor been stopped."""
+    return os.waitid(os.P_PID, child, os.WEXITED | os.WSTOPPED | os.WNOHANG | os.WNOWAIT) is None
 
 
 def longest_run() -> float:
@@ -148,14 +195,19 @@ def longest_run() -> float:
         return time.monotonic() - start
 
 
-def main(scenario: str, rounds: int) -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("scenario", choices=[*SCENARIOS, *KILL_SCENARIOS])
+    parser.add_argument("count", type=int)
+    parser.add_argument("--pauses", action="store_true")
+    arguments = parser.parse_args()
+    rounds, scenario = Rounds(pauses=arguments.pauses), arguments.scenario
     if scenario in KILL_SCENARIOS:
-        seconds, delays = longest_run(), random.Random(rounds)
-        outcomes = Counter(kill(KILL_SCENARIOS[scenario], delays.uniform(0, seconds)) for _ in range(rounds))
+        outcomes = Counter(rounds.kill(KILL_SCENARIOS[scenario]) for _ in range(arguments.count))
     else:
-        outcomes = Counter(race(SCENARIOS[scenario]) for _ in range(rounds))
+        outcomes = Counter(rounds.race(SCENARIOS[scenario]) for _ in range(arguments.count))
     print(json.dumps(outcomes))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main()
