@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, NamedTuple
 
-from fastkaiming import _core, _validation
+from fastkaiming import _core, _errors, _validation
 from fastkaiming.checkpoint import _headers, _identity, _recipes, _rules, _sources
 from fastkaiming.checkpoint._dtypes import DTYPES, Dtype, dtype_from_name
 from fastkaiming.checkpoint._recipes import Recipe, Rule, TensorSpec
@@ -24,17 +24,6 @@ from fastkaiming.initializers._fans import Fans
 from fastkaiming.initializers._model import warn_about_unused
 from fastkaiming.initializers._patterns import first_matches
 
-_UNITS = {
-    "B": 1,
-    "KB": 10**3,
-    "MB": 10**6,
-    "GB": 10**9,
-    "TB": 10**12,
-    "KIB": 2**10,
-    "MIB": 2**20,
-    "GIB": 2**30,
-    "TIB": 2**40,
-}
 SINGLE_FILE_NAME = "model.safetensors"
 
 
@@ -275,25 +264,36 @@ def _choose_dtype(spec: TensorSpec, rule_dtype: Dtype | None, recipe: Recipe, re
 def _check_distributions(tensors: Sequence[Tensor]) -> None:
     """Raise ValueError for a tensor that its initializer rejects, before any file is written."""
     for tensor in tensors:
+        if tensor.values is not None:
+            continue
         try:
-            if tensor.values is None and _rules.sha256_of_rule(tensor.rule) is not None:
-                raise ValueError("the rule must not be a digest, because nothing computes the values")
+            filler = _rules.filler_of_rule(tensor.rule)
+        except (TypeError, ValueError) as error:  # the message contains the rule
+            raise ValueError(f"tensor {tensor.name!r}: {error}") from None
+        try:
             _ = tensor.distribution
         except (TypeError, ValueError) as error:
-            raise ValueError(f"tensor {tensor.name!r}, by the rule {tensor.rule!r:.60}: {error}") from None
+            reason = _errors.without_name(error, _model.name_of(filler))
+            raise ValueError(f"tensor {tensor.name!r}, by the rule {tensor.rule!r:.60}: {reason}") from None
 
 
 # ---- the file and the offset of each tensor ----
 
 
 def _parse_size(name: str, value: int | str) -> int:
-    """Return a size in bytes, given as an integer or as a string such as 5GB or 512MiB."""
+    """Return a size in bytes, given as an integer or as a string such as 5GB, 5G or 512MiB.
+
+    >>> [_parse_size("size", text) for text in ("7", "7B", "1.5kb", "2 M", "1Gi", "1GiB")]
+    [7, 7, 1500, 2000000, 1073741824, 1073741824]
+    """
     if not isinstance(value, str):
         return _validation.integer(name, value, 1, 2**63 - 1, "an integer or a string such as '5GB'")
-    match = re.fullmatch(r"\s*([0-9]{1,20}(?:\.[0-9]{1,20})?)\s*([KMGT]i?B)?\s*", value, re.IGNORECASE | re.ASCII)
+    pattern = r"\s*([0-9]{1,20}(?:\.[0-9]{1,20})?)\s*(?:([KMGT])(I)?)?B?\s*"
+    match = re.fullmatch(pattern, value, re.ASCII | re.IGNORECASE)
     if match is None:
         raise ValueError(f"{name} must be a number of bytes or a string such as '5GB' or '512MiB', got {value!r:.60}")
-    return _validation.integer(name, int(Fraction(match[1]) * _UNITS[(match[2] or "B").upper()]), 1, 2**63 - 1)
+    unit = (1024 if match[3] else 1000) ** " KMGT".index((match[2] or " ").upper())
+    return _validation.integer(name, int(Fraction(match[1]) * unit), 1, 2**63 - 1)
 
 
 def _split_into_shards(tensors: Sequence[Tensor], recipe: Recipe, limit: int) -> list[list[Tensor]]:

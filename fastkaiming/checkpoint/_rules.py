@@ -87,14 +87,14 @@ def _split_rule(rule: str) -> tuple[str, tuple[int, ...]]:
 
 def check_rule(pattern: str, rule: str) -> None:
     """Raise an error if a rule that a user wrote for a pattern is not valid."""
-    _model.parse_rule(pattern, _split_rule(rule)[0])
+    _model.parse_rule(f"the rule {pattern!r:.60}", _split_rule(rule)[0])
 
 
 @cache
 def filler_of_rule(rule: str) -> _model.Filler:
     """Return the function that fills a tensor by a rule."""
     initializer, _ = _split_rule(rule)
-    filler = _model.parse_rule(initializer, initializer)
+    filler = _model.parse_rule("the rule", initializer)
     if _model.is_keep(filler):
         raise ValueError("the rule must not be 'keep', because a new file has no values to keep")
     return filler

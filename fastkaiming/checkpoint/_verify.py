@@ -54,7 +54,8 @@ class Verification:
     Attributes
     ----------
     files, tensors, nbytes : int
-        The number of files and tensors that were compared, and the size of the tensors in bytes.
+        The number of files and tensors that were compared, and the total size of the files in bytes, including their
+        headers.
     difference : Difference or None
         The first value that differs from the value for the seed and the name, or None if all values are as expected.
     """
@@ -113,15 +114,15 @@ def verify(out_dir: str | Path) -> Verification:
     >>> with tempfile.TemporaryDirectory() as out_dir:
     ...     report = checkpoint.write({"tensors": {"fc.weight": [64, 32], "fc.bias": [64]}}, out_dir, seed=7)
     ...     checkpoint.verify(out_dir)
-    Verification(files=1, tensors=2, nbytes=8448, difference=None)
+    Verification(files=1, tensors=2, nbytes=8864, difference=None)
     """
     contents = _checkpoint_contents(Path(out_dir))
     files = [each.file for each in contents]
     with combined_progress(sum(file.sampled_elements for file in files)):
         differences = (first_difference(path, recorded.seed, file) for path, recorded, file in contents)
         difference = next((each for each in differences if each is not None), None)
-    nbytes = sum(tensor.nbytes for file in files for tensor in file.tensors)
-    return Verification(len(files), sum(len(file.tensors) for file in files), nbytes, difference)
+    tensors, nbytes = sum(len(file.tensors) for file in files), sum(file.nbytes for file in files)
+    return Verification(len(files), tensors, nbytes, difference)
 
 
 def stored_tensors(out_dir: str | Path) -> Iterator[StoredTensor]:

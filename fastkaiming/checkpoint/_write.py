@@ -42,7 +42,7 @@ class Report:
     tensors : int
         The number of tensors in the files.
     nbytes : int
-        The total size of the files in bytes.
+        The total size of the files in bytes, including their headers.
     """
 
     files: tuple[str, ...]
@@ -95,8 +95,9 @@ def write(
         otherwise by ``fastkaiming.DEFAULT_RULES``. These need a rule for a tensor with three or more axes whose layer
         is not known, as in every recipe and header.
     max_shard_size : int or str, default "5GB"
-        The maximum size of the tensors in a file. GB means 10**9 bytes, and GiB 2**30 bytes. A larger tensor has a
-        file of its own.
+        The maximum size of the tensors in a file, as a number of bytes or with a unit. The units are B; K, M, G and T
+        or KB, MB, GB and TB, which are powers of 1000; and KiB, MiB, GiB and TiB, which are powers of 1024. Upper and
+        lower case are the same. A larger tensor has a file of its own.
     part : tuple of int, optional
         ``(k, n)`` writes the k-th of n parts, with k from 1 to n: every n-th file from the k-th on. All parts must be
         parts of the same checkpoint. Whichever part completes the last file writes the index.
@@ -112,7 +113,7 @@ def write(
     Returns
     -------
     Report
-        The names of the files, and the number and the size of their tensors.
+        The names of the files, their size, and the number of their tensors.
 
     Raises
     ------

@@ -220,18 +220,21 @@ def parse_rules(rules: Rules) -> dict[str, Filler]:
     for pattern, rule in pairs:
         _validation.text("a pattern in rules", pattern)
         if isinstance(rule, str):
-            rule = parse_rule(pattern, rule)
+            rule = parse_rule(f"the rule {pattern!r:.60}", rule)
         elif not callable(rule):
             raise TypeError(f"the rule {pattern!r} must be a str or a callable, not {_validation.describe(rule)}")
         fillers.setdefault(pattern, rule)
     return fillers
 
 
-def parse_rule(pattern: str, text: str) -> Filler:
-    """Return the initializer that a rule names, with its arguments. They must be literals, so no code is executed."""
+def parse_rule(subject: str, text: str) -> Filler:
+    """Return the initializer that a rule names, with its arguments. They must be literals, so no code is executed.
+
+    ``subject`` names the rule in errors, which end with its text.
+    """
 
     def invalid_rule(requirement: str, hint: str = "") -> ValueError:
-        return ValueError(f"the rule {pattern!r:.60} must {requirement}, got {text!r:.100}{hint}")
+        return ValueError(f"{subject} must {requirement}, got {text!r:.100}{hint}")
 
     call = parse_call(text)
     if call is None:
@@ -256,7 +259,7 @@ def parse_rule(pattern: str, text: str) -> Filler:
         unknown = next((keyword for keyword in keywords if keyword not in parameters), None)
         hint = "" if unknown is None else _hints.for_argument(unknown, allowed)
         problem = f"has arguments that do not fit, got {text!r:.100}: {error}{hint}"
-        raise TypeError(f"the rule {pattern!r:.60} {problem}") from None
+        raise TypeError(f"{subject} {problem}") from None
     numbers = dict(list(given.items())[1:])
     for reserved in _RESERVED:
         if reserved in numbers:
@@ -326,7 +329,7 @@ def _fill(task: FillTask, out: Any, key: Key, shard: Mapping[str, Any]) -> None:
         task.filler(out, rng=key, **shard)
     except (TypeError, ValueError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
-        reason = _errors.without_name(error, _name_of(task.filler))
+        reason = _errors.without_name(error, name_of(task.filler))
         raise kind(f"array {task.name!r}, by the rule {task.rule!r}: {reason}") from error
     except OSError as error:
         if error.errno == errno.EFAULT:
@@ -335,7 +338,7 @@ def _fill(task: FillTask, out: Any, key: Key, shard: Mapping[str, Any]) -> None:
         raise
 
 
-def _name_of(filler: Filler) -> str:
+def name_of(filler: Filler) -> str:
     """Return the name of the function that a filler calls."""
     return getattr(filler.func if isinstance(filler, partial) else filler, "__name__", "")
 

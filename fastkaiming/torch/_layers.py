@@ -28,7 +28,7 @@ class Rule(NamedTuple):
 @cache
 def parse_filler(text: str) -> Filler:
     """Return the filler of a rule; equal strings give the same object."""
-    return parse_rule("a layer's", text)
+    return parse_rule("the rule of a layer", text)
 
 
 EMBEDDING_RULE = "normal(std=0.02)"

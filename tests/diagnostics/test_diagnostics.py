@@ -130,7 +130,7 @@ def test_seed_of_result_reproduces_a_run_with_rng_none() -> None:
         (
             {"initializer": "kaming_normal"},
             ValueError,
-            "'initializer' must name one of .* did you mean 'kaiming_normal'",
+            "initializer must name one of .* did you mean 'kaiming_normal'",
         ),
         ({"initializer": 1}, TypeError, "initializer must be a str or a function, not int 1"),
         ({"rng": fk.Key(1)}, TypeError, "rng must be None, an integer, a Generator"),
