@@ -13,6 +13,8 @@ place; its functional variant, without the underscore, returns a new array. ``rn
 integer seed, a :class:`Key`, or a :class:`Generator`, which gives every tensor its own stream.
 """
 
+from fastkaiming import _startup  # noqa: F401 - first, because it changes what Ctrl-C does during the other imports
+
 try:
     from fastkaiming._core import STREAM_VERSION, available_isas, isa
 except ModuleNotFoundError as error:

@@ -2,7 +2,7 @@
 
 import sys
 
-from fastkaiming.cli import main
+from fastkaiming.cli import program
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program())

@@ -1,5 +1,5 @@
 """The command line, ``fastkaiming`` or ``python -m fastkaiming``. Each command is in the module of the same name."""
 
-from fastkaiming.cli._main import main
+from fastkaiming.cli._main import main, program
 
-__all__ = ["main"]
+__all__ = ["main", "program"]

@@ -1,20 +1,20 @@
 """The argument parser of the command line, its error messages and its exit codes.
 
-The exit codes are 0 for success, 1 if a check failed, 2 for an error in the arguments, files or directories, with a
-message of one line, and 130 for an interrupt. In none of these cases does an incomplete file have its final
-name.
+The exit codes are 0 for success, 1 if a check failed, 2 for an error in the arguments, files, directories or standard
+output, with a message of one line, and 130 for an interrupt. If the output is a pipe without a reader, SIGPIPE ends the
+process. In none of these cases does an incomplete file have its final name.
 """
 
 import argparse
-import os
 import sys
 import warnings
 from collections.abc import Sequence
 from functools import partial
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import fastkaiming
-from fastkaiming.cli import _output, bench, checkpoint, explain, fill, info, plot, verify
+from fastkaiming import _startup
+from fastkaiming.cli import _output, _streams, bench, checkpoint, explain, fill, info, plot, verify
 
 _COMMANDS = {
     "bench": bench,
@@ -27,35 +27,55 @@ _COMMANDS = {
 }
 
 
+def program() -> int:
+    """Run the command of this process and return its exit code."""
+    _streams.replace_standard_streams()
+    try:
+        _startup.raise_on_interrupt()
+        return main()
+    except BrokenPipeError:
+        return _streams.end_by_broken_pipe()
+    except KeyboardInterrupt:
+        return _interrupted("fastkaiming")
+    finally:
+        _startup.end_on_interrupt()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code. If no command is given, with or without options, run ``bench``."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or (words[0].startswith("-") and words[0] not in {"-h", "--help", "--version"}):
         words = ["bench", *words]
-    options = _build_parser().parse_args(words)
+    name = "fastkaiming"
     try:
+        options = _build_parser().parse_args(words)
+        name = f"fastkaiming {options.command}"
         with warnings.catch_warnings():
             warnings.simplefilter("default", UserWarning)
-            warnings.showwarning = partial(_show_warning, options.command)
+            warnings.showwarning = partial(_show_warning, name)
             code = int(_COMMANDS[options.command].run(options))
         sys.stdout.flush()
         return code
-    except (
-        BrokenPipeError
-    ):  # the reader of a pipe has exited: https://docs.python.org/3/library/signal.html#note-on-sigpipe
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    except BrokenPipeError:
+        raise
     except (ImportError, MemoryError, OSError, OverflowError, TypeError, ValueError) as error:
-        print(f"fastkaiming {options.command}: {_error_message(error)}", file=sys.stderr)
+        print(f"{name}: {_error_message(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"fastkaiming {options.command}: interrupted", file=sys.stderr)
-        return 130
+        return _interrupted(name)
+
+
+def _interrupted(name: str) -> int:
+    print(f"{name}: interrupted", file=sys.stderr)
+    return 130
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {_output.one_line(message)} (see {self.prog} --help)\n")
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        print(message, end="", file=file or sys.stderr, flush=True)  # argparse would ignore errors
 
 
 def _build_parser() -> argparse.ArgumentParser:
@@ -63,7 +83,8 @@ def _build_parser() -> argparse.ArgumentParser:
         prog="fastkaiming",
         usage="%(prog)s [-h] [--version] [COMMAND] ...",
         description="Fill weights, write and verify checkpoints, and examine initializers.",
-        epilog="Exit codes: 0 success, 1 a check failed, 2 an error in the arguments or files, 130 interrupted.",
+        epilog="Exit codes: 0 success, 1 a check failed, 2 an error in the arguments, files or standard output, "
+        "130 interrupted.",
     )
     parser.add_argument("--version", action="version", version=f"fastkaiming {fastkaiming.__version__}")
     # `main` passes these options to the parser of bench. They are added here only so that the help lists them.
@@ -93,5 +114,5 @@ def _error_message(error: BaseException) -> str:
     return _output.one_line(text) or type(error).__name__
 
 
-def _show_warning(command: str, message: Warning | str, *_: object) -> None:
-    print(f"fastkaiming {command}: warning: {_output.one_line(str(message))}", file=sys.stderr)
+def _show_warning(name: str, message: Warning | str, *_: object) -> None:
+    print(f"{name}: warning: {_output.one_line(str(message))}", file=sys.stderr)

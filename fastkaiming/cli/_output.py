@@ -29,9 +29,6 @@ def progress(name: str) -> Iterator[None]:
 
     On a terminal, show a progress bar, with rich if it is installed. Otherwise, print a line for every tenth.
     """
-    if sys.stderr is None:  # standard error is closed
-        yield
-        return
     if not sys.stderr.isatty():
         with fastkaiming.progress(tenths(name)):
             yield

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from commands import run_error, run_json
 from processes import ROOT
 
 import fastkaiming as fk
@@ -34,22 +35,6 @@ def recipe(tmp_path: Path) -> Path:
     path = tmp_path / "recipe.toml"
     path.write_text(RECIPE)
     return path
-
-
-def run_json(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 0) -> dict[str, Any]:
-    """Run a command with --json, and return the JSON object, which must be the only output."""
-    assert cli.main([*map(str, arguments), "--json"]) == code
-    result: dict[str, Any] = json.loads(capsys.readouterr().out)
-    return result
-
-
-def run_error(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    """Run a command that fails with exit code 2, and return its error message, which must have one line."""
-    assert cli.main(list(map(str, arguments))) == 2
-    captured = capsys.readouterr()
-    assert captured.err.startswith(f"fastkaiming {arguments[0]}: ")
-    assert captured.err.count("\n") == 1
-    return captured.err
 
 
 def test_checkpoint_is_written_and_verified(tmp_path: Path, recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -281,12 +266,6 @@ def test_checkpoints_can_have_more_tensors_than_open_files(tmp_path: Path) -> No
     assert result.stdout == b"300\n"
 
 
-def test_standard_error_can_be_closed(tmp_path: Path) -> None:
-    command = f"{sys.executable} -m fastkaiming fill {tmp_path / 'a.npy'} 30x20 --json 2>&-"
-    result = subprocess.run(command, shell=True, capture_output=True, env=ENVIRONMENT, check=True)
-    assert json.loads(result.stdout)["bytes"] == (tmp_path / "a.npy").stat().st_size
-
-
 def test_rule_options_replace_the_rules_of_the_recipe(
     tmp_path: Path, recipe: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -357,12 +336,6 @@ def test_interrupt_leaves_no_incomplete_files(tmp_path: Path) -> None:
     assert all(path.stat().st_size == whole[0].stat().st_size for path in whole)
 
 
-def test_closed_output_pipe_is_not_an_error() -> None:
-    command = f"{sys.executable} -m fastkaiming explain 64x32 | true"
-    result = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
-    assert result.stderr == ""
-
-
 @pytest.mark.parametrize("arguments", [["--help"], ["bench", "--help"]])
 def test_help_lists_the_options_of_the_default_command(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
@@ -373,34 +346,3 @@ def test_help_lists_the_options_of_the_default_command(
     assert all(f"--{option} N the" in printed for option in ("elements", "threads", "seed"))
     assert "written as 1000000000, 1_000_000_000, 10**9 or 1e9" in printed
     assert "--json print" in printed
-
-
-@pytest.mark.parametrize("rule", ["kaiming_normal(modee=1)", "foo", "kaiming_normal(mode=3)", "normal(rng=1)", "keep"])
-def test_error_about_a_rule_prints_it_once(tmp_path: Path, rule: str, capsys: pytest.CaptureFixture[str]) -> None:
-    recipes = {
-        "init": {"tensors": {"a": {"shape": [4, 4], "init": rule}}},
-        "rules": {"tensors": {"a": [4, 4]}, "rules": {"*": rule}},
-        "none": {"tensors": {"a": [4, 4]}},
-    }
-    for name, recipe in recipes.items():
-        (tmp_path / f"{name}.json").write_text(json.dumps(recipe))
-    commands: list[list[object]] = [
-        ["fill", tmp_path / "a.npy", "4x4", "--init", rule],
-        ["explain", "4x4", "--init", rule],
-        ["checkpoint", tmp_path / "init.json", tmp_path / "out"],
-        ["checkpoint", tmp_path / "rules.json", tmp_path / "out"],
-        ["checkpoint", tmp_path / "none.json", tmp_path / "out", "--rule", f"*={rule}"],
-    ]
-    for command in commands:
-        message = run_error(capsys, *command)
-        assert message.count(repr(rule)) <= 1, message
-        assert message.count(rule.partition("(")[0]) <= 2, message  # once in the list of all initializers
-
-
-@pytest.mark.parametrize(
-    ("size", "files"), [("1B", 2), ("1b", 2), ("0.06k", 2), ("0.1Ki", 1), ("1 gb", 1), ("5G", 1), ("5m", 1), ("5", 2)]
-)
-def test_units_of_sizes(tmp_path: Path, size: str, files: int, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "recipe.json").write_text(json.dumps({"tensors": {"a": [4, 4], "b.bias": [4]}}))  # 64 and 16 bytes
-    command = ["checkpoint", tmp_path / "recipe.json", tmp_path / "out", "--dry-run", "--max-shard-size", size]
-    assert run_json(capsys, *command)["files"] == files

@@ -1,0 +1,38 @@
+"""The messages about arguments, and the units of sizes."""
+
+import json
+from pathlib import Path
+
+import pytest
+from commands import run_error, run_json
+
+
+@pytest.mark.parametrize("rule", ["kaiming_normal(modee=1)", "foo", "kaiming_normal(mode=3)", "normal(rng=1)", "keep"])
+def test_error_about_a_rule_prints_it_once(tmp_path: Path, rule: str, capsys: pytest.CaptureFixture[str]) -> None:
+    recipes = {
+        "init": {"tensors": {"a": {"shape": [4, 4], "init": rule}}},
+        "rules": {"tensors": {"a": [4, 4]}, "rules": {"*": rule}},
+        "none": {"tensors": {"a": [4, 4]}},
+    }
+    for name, recipe in recipes.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(recipe))
+    commands: list[list[object]] = [
+        ["fill", tmp_path / "a.npy", "4x4", "--init", rule],
+        ["explain", "4x4", "--init", rule],
+        ["checkpoint", tmp_path / "init.json", tmp_path / "out"],
+        ["checkpoint", tmp_path / "rules.json", tmp_path / "out"],
+        ["checkpoint", tmp_path / "none.json", tmp_path / "out", "--rule", f"*={rule}"],
+    ]
+    for command in commands:
+        message = run_error(capsys, *command)
+        assert message.count(repr(rule)) <= 1, message
+        assert message.count(rule.partition("(")[0]) <= 2, message  # once in the list of all initializers
+
+
+@pytest.mark.parametrize(
+    ("size", "files"), [("1B", 2), ("1b", 2), ("0.06k", 2), ("0.1Ki", 1), ("1 gb", 1), ("5G", 1), ("5m", 1), ("5", 2)]
+)
+def test_units_of_sizes(tmp_path: Path, size: str, files: int, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "recipe.json").write_text(json.dumps({"tensors": {"a": [4, 4], "b.bias": [4]}}))  # 64 and 16 bytes
+    command = ["checkpoint", tmp_path / "recipe.json", tmp_path / "out", "--dry-run", "--max-shard-size", size]
+    assert run_json(capsys, *command)["files"] == files
