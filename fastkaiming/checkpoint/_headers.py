@@ -98,9 +98,14 @@ def check_name(field: str, name: Any) -> str:
 def check_shape(field: str, value: Any) -> tuple[int, ...]:
     """Return a shape as a tuple, with at most as many axes as NumPy arrays can have."""
     shape = check_sizes(field, value)
+    check_axes(field, shape)
+    return shape
+
+
+def check_axes(field: str, shape: tuple[int, ...]) -> None:
+    """Raise ValueError for a shape with more axes than NumPy arrays can have."""
     if len(shape) > _MAX_AXES:
         raise ValueError(f"{field} must have at most {_MAX_AXES} axes, got {len(shape)}")
-    return shape
 
 
 def check_sizes(field: str, value: Any) -> tuple[int, ...]:

@@ -4,9 +4,9 @@ import argparse
 import math
 from typing import Any
 
-from fastkaiming.checkpoint import _dtypes, _rules
+from fastkaiming.checkpoint import _rules
 from fastkaiming.cli import _output
-from fastkaiming.cli.fill import add_array_arguments
+from fastkaiming.cli.fill import add_array_arguments, checked_array
 from fastkaiming.distributions import Distribution, Normal, Uniform
 
 HELP = "show the fans, gain, std and density of an initializer for a shape, and the share of values in each range"
@@ -19,10 +19,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the description of the initializer."""
-    dtype = _dtypes.dtype_from_name("--dtype", options.dtype)
-    distribution = _rules.distribution_of_rule(options.init, options.shape, dtype)
-    layout = _rules.layout_of_rule(options.init, options.shape)
-    fans = _rules.fans_of_rule(options.init, options.shape)
+    dtype, shape = checked_array(options)
+    distribution = _rules.distribution_of_rule(options.init, shape, dtype)
+    layout = _rules.layout_of_rule(options.init, shape)
+    fans = _rules.fans_of_rule(options.init, shape)
     with _output.json_output(options.json) as result:
         if layout is not None and fans is not None:
             result |= {"layout": layout, **fans._asdict()}
@@ -32,7 +32,7 @@ def run(options: argparse.Namespace) -> int:
             result["gain"] = distribution.std * math.sqrt(result["fan_in"])
         result["density"] = density(distribution)
         result["shares"] = shares(distribution)
-        notes = {"gain": "   std * sqrt(fan_in)", "layout": f"   {axes(layout or '', options.shape)}"}
+        notes = {"gain": "   std * sqrt(fan_in)", "layout": f"   {axes(layout or '', shape)}"}
         for name, value in list(result.items())[:-1]:
             print(f"{name:<12} {_output.format_value(value)}{notes.get(name, '')}")
         print()

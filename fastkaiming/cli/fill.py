@@ -11,8 +11,9 @@ import numpy as np
 
 import fastkaiming
 from fastkaiming import _validation
+from fastkaiming._fill import dtypes
 from fastkaiming._fill.context import combined_progress
-from fastkaiming.checkpoint import _dtypes, _file_writer, _plan
+from fastkaiming.checkpoint import _dtypes, _file_writer, _headers, _plan
 from fastkaiming.cli import _output
 from fastkaiming.initializers import DEFAULT_RULES
 
@@ -53,9 +54,19 @@ def add_array_arguments(parser: argparse.ArgumentParser, default_init: str) -> N
 
 def shape(text: str) -> tuple[int, ...]:
     """Return the shape in a text such as 4096x1024 or 4096,1024."""
-    if re.fullmatch(r"[0-9]{1,20}([x,][0-9]{1,20})*", text) is None:
-        raise argparse.ArgumentTypeError(f"it must be sizes such as 4096x1024, got {text!r}")
+    if re.fullmatch(r"[0-9]{1,1000}([x,][0-9]{1,1000})*", text) is None:
+        raise argparse.ArgumentTypeError(f"it must be sizes such as 4096x1024, got {text!r:.60}")
     return tuple(int(size) for size in re.split("[x,]", text))
+
+
+def checked_array(options: argparse.Namespace) -> tuple[_dtypes.Dtype, tuple[int, ...]]:
+    """Return the dtype and the shape of the array that the arguments describe, if it can be filled."""
+    dtype = _dtypes.dtype_from_name("--dtype", options.dtype)
+    if not dtype.is_fillable:
+        raise ValueError(f"--dtype must be {dtypes.NAMES}, got {dtype.numpy}")
+    sizes = _validation.shape("SHAPE", options.shape)
+    _headers.check_axes("SHAPE", sizes)
+    return dtype, sizes
 
 
 def run(options: argparse.Namespace) -> int:
@@ -87,14 +98,12 @@ def run(options: argparse.Namespace) -> int:
 
 def _planned_file(path: Path, options: argparse.Namespace) -> _plan.File:
     """Return the plan of the file, after checking that the rule can fill the array."""
-    dtype = _dtypes.dtype_from_name("--dtype", options.dtype)
-    sizes = _validation.shape("SHAPE", options.shape)
+    dtype, sizes = checked_array(options)
+    if not _headers.checked_nbytes("SHAPE", dtype, sizes):
+        raise ValueError(f"SHAPE must have at least one element, got {sizes}")
     header = _npy_header(dtype, sizes) if path.suffix == ".npy" else b""
     tensor = _plan.Tensor(path.name, dtype, sizes, options.init, len(header))
-    if tensor.distribution is None:
-        raise ValueError(
-            f"SHAPE and --dtype must be those of a non-empty floating-point array, got {sizes} of {dtype.numpy}"
-        )
+    _ = tensor.distribution  # raises an error if the rule cannot fill the array
     return _plan.File(path.name, header, (tensor,))
 
 

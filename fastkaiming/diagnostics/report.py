@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from html import escape
 from typing import Any, NamedTuple
 
+import numpy as np
 from numpy.typing import NDArray
 
 from fastkaiming import _validation
@@ -20,6 +21,7 @@ from fastkaiming.distributions import Distribution
 
 __all__ = ["Tensor", "html"]
 
+_NUMBER_COLUMNS = 11  # of the table
 _MAX_Z_SCORE = 6.0  # by chance, about one correct array in a few hundred million exceeds this
 
 
@@ -31,7 +33,7 @@ class Tensor(NamedTuple):
     name, rule : str
         The name of the tensor, and a description of how it was filled.
     array : numpy.ndarray
-        The values of the tensor.
+        The values of the tensor. Complex numbers have neither statistics nor a histogram.
     distribution : Normal, Uniform or TruncatedNormal, optional
         The distribution that the values should have. If it is None, the values are not compared with a distribution.
     """
@@ -43,15 +45,18 @@ class Tensor(NamedTuple):
 
 
 class _Row(NamedTuple):
-    """The description of a tensor, which does not keep its array in memory."""
+    """The description of a tensor, which does not keep its array in memory.
+
+    Complex numbers are not ordered, so they have neither statistics nor bins.
+    """
 
     name: str
     rule: str
     shape: tuple[int, ...]
     dtype: str
     distribution: Distribution | None
-    statistics: Statistics
-    binned: plot.BinnedArray
+    statistics: Statistics | None
+    binned: plot.BinnedArray | None
 
 
 def html(title: str, rows: Iterable[Tensor], pictures: int = 50) -> str:
@@ -97,12 +102,12 @@ def html(title: str, rows: Iterable[Tensor], pictures: int = 50) -> str:
     heading = escape(_validation.text("title", title))
     _validation.integer("pictures", pictures, 0, _validation.MAX_ELEMENTS)
     by_name = sorted(map(_to_row, rows), key=_natural_sort_key)
-    worst = sorted(by_name, key=_largest_z_score, reverse=True)[:pictures]
+    worst = sorted((row for row in by_name if row.binned), key=_largest_z_score, reverse=True)[:pictures]
     picture_numbers = {id(row): number for number, row in enumerate(worst)}
     table = "\n".join(_table_row(row, picture_numbers.get(id(row))) for row in by_name)
     figures = "\n".join(_figure(row, number) for number, row in enumerate(worst))
     suspicious = sum(any(_suspicious_fields(row.statistics).values()) for row in by_name)
-    values = sum(row.statistics.count for row in by_name)
+    values = sum(math.prod(row.shape) for row in by_name)
     summary = f"{len(by_name):,} tensors with {values:,} values in total; {suspicious:,} tensors with marked values."
     return _PAGE.format(title=heading, summary=summary, legend=_LEGEND, head=_HEAD, table=table, figures=figures)
 
@@ -111,11 +116,13 @@ def _to_row(row: Any) -> _Row:
     if not isinstance(row, Tensor):
         raise TypeError(f"rows must contain Tensors only, not {_validation.describe(row)}")
     name, rule = _validation.text("name", row.name), _validation.text("rule", row.rule)
-    try:
-        found = statistics(row.array, row.distribution)
-    except TypeError as error:
-        raise TypeError(f"tensor {name!r}: {error}") from error
-    binned = plot.bin_array(row.array, row.distribution)
+    found = binned = None
+    if row.distribution is not None or not (isinstance(row.array, np.ndarray) and row.array.dtype.kind == "c"):
+        try:
+            found = statistics(row.array, row.distribution)
+        except TypeError as error:
+            raise TypeError(f"tensor {name!r}: {error}") from error
+        binned = plot.bin_array(row.array, row.distribution)
     return _Row(name, rule, row.array.shape, row.array.dtype.name, row.distribution, found, binned)
 
 
@@ -127,12 +134,14 @@ def _natural_sort_key(row: _Row) -> list[tuple[str, int]]:
 def _largest_z_score(row: _Row) -> float:
     """Return the larger absolute z-score, or -1.0 if the row has none."""
     found = row.statistics
-    scores = [abs(z) for z in (found.z_mean, found.z_std) if found.count and z is not None]
+    scores = [abs(z) for z in (found.z_mean, found.z_std) if found.count and z is not None] if found else []
     return max((math.inf if math.isnan(score) else score for score in scores), default=-1.0)
 
 
-def _suspicious_fields(found: Statistics) -> dict[str, bool]:
+def _suspicious_fields(found: Statistics | None) -> dict[str, bool]:
     """Return for each checked field of the statistics whether its value is suspicious."""
+    if found is None:
+        return {}
 
     def is_too_far(z: float | None) -> bool:
         return bool(found.count) and z is not None and not abs(z) <= _MAX_Z_SCORE  # true for NaN
@@ -146,7 +155,6 @@ def _suspicious_fields(found: Statistics) -> dict[str, bool]:
 
 
 def _table_row(row: _Row, picture: int | None) -> str:
-    found, suspicious = row.statistics, _suspicious_fields(row.statistics)
     name = escape(row.name) if picture is None else f'<a href="#picture{picture}">{escape(row.name)}</a>'
     texts = [
         f'<td class="name">{name}</td>',
@@ -154,6 +162,13 @@ def _table_row(row: _Row, picture: int | None) -> str:
         f'<td class="shape">{_format_shape(row.shape)}</td>',
         f"<td>{escape(row.dtype)}</td>",
     ]
+    return f"<tr>{''.join(texts + _number_cells(row.statistics))}</tr>"
+
+
+def _number_cells(found: Statistics | None) -> list[str]:
+    if found is None:
+        return [f'<td colspan="{_NUMBER_COLUMNS}"></td>']
+    suspicious = _suspicious_fields(found)
     numbers = [
         (_format_number(found.mean), False),
         (_format_number(found.expected_mean), False),
@@ -167,8 +182,7 @@ def _table_row(row: _Row, picture: int | None) -> str:
         (_format_number(found.minimum), False),
         (_format_number(found.maximum), False),
     ]
-    marked = [f'<td class="mark">{text} ⚠</td>' if is_marked else f"<td>{text}</td>" for text, is_marked in numbers]
-    return f"<tr>{''.join(texts + marked)}</tr>"
+    return [f'<td class="mark">{text} ⚠</td>' if is_marked else f"<td>{text}</td>" for text, is_marked in numbers]
 
 
 def _format_shape(shape: tuple[int, ...]) -> str:
@@ -188,6 +202,7 @@ def _format_count(value: int | None) -> str:
 
 
 def _figure(row: _Row, number: int) -> str:
+    assert row.binned is not None
     png = io.BytesIO()
     plot.draw_binned(row.binned, row.distribution).savefig(png, format="png", dpi=90)
     source = base64.b64encode(png.getvalue()).decode()
@@ -219,6 +234,7 @@ normal.</dd>
 <dt>dead rows</dt><dd>The number of indices of the first axis at which every element is 0.</dd>
 <dt>zeros</dt><dd>The number of elements that are 0.</dd>
 <dt>minimum, maximum</dt><dd>The extreme values.</dd>
+<dt>empty cells</dt><dd>Complex numbers are not ordered, so their tensors have neither statistics nor histograms.</dd>
 <dt class="mark">⚠</dt><dd>The value is suspicious: a z-score is beyond &plusmn;{_MAX_Z_SCORE:g} or NaN, there
 are outliers, or there are dead rows although the expected standard deviation is not 0.</dd>
 <dt>histograms</dt><dd>Bars show the values, and the line shows the density of the expected distribution, which is named

@@ -36,3 +36,41 @@ def test_units_of_sizes(tmp_path: Path, size: str, files: int, capsys: pytest.Ca
     (tmp_path / "recipe.json").write_text(json.dumps({"tensors": {"a": [4, 4], "b.bias": [4]}}))  # 64 and 16 bytes
     command = ["checkpoint", tmp_path / "recipe.json", tmp_path / "out", "--dry-run", "--max-shard-size", size]
     assert run_json(capsys, *command)["files"] == files
+
+
+@pytest.mark.parametrize("command", [["explain"], ["fill", "a.npy"]])
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ("99999999999999999999x2", "SHAPE[0] must be an integer from 0 to 18446744073709551616, got 9999"),
+        ("2x" + "9" * 300, "SHAPE[1] must be an integer from 0 to 18446744073709551616, got 9999"),
+        ("4294967296x4294967297", "SHAPE must hold at most 2**64 elements, got (4294967296, 4294967297)"),
+        ("x".join(["1"] * 70), "SHAPE must have at most 32 axes, got 70"),
+    ],
+)
+def test_error_about_a_shape_names_it(
+    command: list[str],
+    shape: str,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert f": {message}" in run_error(capsys, *command, shape)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["explain", "4x4", "--dtype", "complex64"], "--dtype must be float32, float64"),
+        (["fill", "{}/a.npy", "0x4"], "SHAPE must have at least one element, got (0, 4)"),
+        (["fill", "{}/a.npy", "4611686018427387904x2"], "SHAPE must hold less than 2**63 bytes"),
+    ],
+)
+def test_error_about_an_array_names_the_argument(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert f": {message}" in run_error(capsys, *(argument.format(tmp_path) for argument in arguments))
+    assert not list(tmp_path.iterdir())

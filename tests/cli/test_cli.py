@@ -188,6 +188,13 @@ def test_plot_writes_figures_and_reports(tmp_path: Path, recipe: Path, capsys: p
     assert not list(tmp_path.glob("d.*"))
 
 
+def test_report_includes_complex_tensors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib")
+    checkpoint.write({"tensors": {"a": [4, 4], "z": {"shape": [4, 4], "dtype": "C64"}}}, tmp_path / "out")
+    run_json(capsys, "plot", "report", tmp_path / "out", tmp_path / "a.html")
+    assert "complex64" in (tmp_path / "a.html").read_text("utf-8")
+
+
 def test_terminal_shows_a_rich_progress_bar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     progress = pytest.importorskip("rich.progress")
     updates: list[tuple[int, int]] = []
@@ -229,7 +236,7 @@ def test_bench_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (("fill", "{}/a.npy", "10x10", "--init", "kaiming"), "must name one of"),
         (("fill", "{}/a.npy", "10"), "at least two axes"),
-        (("fill", "{}/a.npy", "10x10", "--dtype", "int8"), "must be those of a non-empty floating-point array"),
+        (("fill", "{}/a.npy", "10x10", "--dtype", "int8"), "--dtype must be float32, float64, "),
         (("fill", "{}/none/a.npy", "10x10"), "No such file or directory"),
         (("explain", "10x10", "--dtype", "f"), "--dtype must be one of"),
         (("checkpoint", "{}/none.toml", "{}/out"), "none.toml: No such file or directory"),

@@ -328,6 +328,16 @@ def test_braces_and_markup_in_names_are_escaped(text: str) -> None:
     assert [row[:2] for row in Page(page).rows if row] == [["{table}", "{0}"]]
 
 
+def test_complex_numbers_have_no_statistics() -> None:
+    rows = [Tensor("z", "zeros", np.zeros((2, 3), np.complex64)), Tensor("w", "ones", np.ones(3, np.float32))]
+    page = report.html("", rows)
+    assert [row for row in Page(page).rows if row][1] == ["z", "zeros", "2 × 3", "complex64", ""]  # noqa: RUF001
+    assert [picture["alt"] for picture in Page(page).pictures] == ["histogram of w"]
+    assert "2 tensors with 9 values in total; 0 tensors with marked values" in page
+    with pytest.raises(TypeError, match="tensor 'z': array must hold real numbers, not complex64"):
+        report.html("", [rows[0]._replace(distribution=fk.Normal())])
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
