@@ -43,12 +43,9 @@ def program() -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code. If no command is given, with or without options, run ``bench``."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    if not words or (words[0].startswith("-") and words[0] not in {"-h", "--help", "--version"}):
-        words = ["bench", *words]
     name = "fastkaiming"
     try:
-        options = _build_parser().parse_args(words)
+        options = _build_parser().parse_args(_with_command(sys.argv[1:] if arguments is None else arguments))
         name = f"fastkaiming {options.command}"
         with warnings.catch_warnings():
             warnings.simplefilter("default", UserWarning)
@@ -63,6 +60,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return _interrupted(name)
+
+
+def _with_command(words: Sequence[str]) -> list[str]:
+    """Return the words of the command line with the default command, if they have none."""
+    if not words:
+        print("Running fastkaiming bench; fastkaiming --help lists all commands.", file=sys.stderr)
+    has_command = words and (not words[0].startswith("-") or words[0] in {"-h", "--help", "--version"})
+    return [*words] if has_command else ["bench", *words]
 
 
 def _interrupted(name: str) -> int:

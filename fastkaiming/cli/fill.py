@@ -3,6 +3,7 @@
 import argparse
 import io
 import re
+import sys
 import time
 from glob import escape
 from pathlib import Path
@@ -16,6 +17,8 @@ from fastkaiming._fill.context import combined_progress
 from fastkaiming.checkpoint import _dtypes, _file_writer, _headers, _plan
 from fastkaiming.cli import _output
 from fastkaiming.initializers import DEFAULT_RULES
+
+CONFIRMED_BYTES = 10 * 10**9  # larger files need --yes on a terminal
 
 HELP = "fill one array of any size, and write it to a .npy file or a raw binary file"
 
@@ -35,6 +38,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--name",
         metavar="NAME",
         help="use the key of this tensor name, as in a checkpoint (default: the key of the seed)",
+    )
+    parser.add_argument(
+        "--yes",
+        action="store_true",
+        help=f"write a file of more than {CONFIRMED_BYTES:,} bytes; on a terminal, such a file is an error without it",
     )
 
 
@@ -81,14 +89,21 @@ def run(options: argparse.Namespace) -> int:
         raise FileExistsError(
             f"{temporary_path}: another run is writing this file, or a killed run left it; if so, remove it"
         )
+    if file.nbytes > CONFIRMED_BYTES and not options.yes and _is_interactive():
+        raise ValueError(
+            f"{path}: a file of more than {CONFIRMED_BYTES:,} bytes must be confirmed with --yes, got "
+            f"{file.nbytes:,} bytes"
+        )
     start = time.perf_counter()
     with _output.json_output(options.json) as result:
-        with _output.progress("fill"), combined_progress(file.tensors[0].elements):
-            reserved = _file_writer.reserve(path.parent, [file])
-            try:
+        reserved = _file_writer.reserve(path.parent, [file])
+        try:
+            if not options.json:
+                print(f"{_output.one_line(str(path))}: writing {file.nbytes:,} bytes", file=sys.stderr)
+            with _output.progress("fill"), combined_progress(file.tensors[0].elements):
                 _file_writer.write_files(lambda _: key, reserved)
-            finally:
-                _file_writer.discard(reserved)
+        finally:
+            _file_writer.discard(reserved)
         seconds = time.perf_counter() - start
         result |= {"file": str(path), "bytes": file.nbytes, "seconds": seconds}
         result["distribution"] = repr(file.tensors[0].distribution)
@@ -105,6 +120,10 @@ def _planned_file(path: Path, options: argparse.Namespace) -> _plan.File:
     tensor = _plan.Tensor(path.name, dtype, sizes, options.init, len(header))
     _ = tensor.distribution  # raises an error if the rule cannot fill the array
     return _plan.File(path.name, header, (tensor,))
+
+
+def _is_interactive() -> bool:
+    return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def _npy_header(dtype: _dtypes.Dtype, sizes: tuple[int, ...]) -> bytes:
