@@ -171,6 +171,10 @@ def shape(name: str, value: Any, function: str | None = None) -> tuple[int, ...]
 
 
 def missing_dependency_error(module: str, extra: str, error: ModuleNotFoundError) -> ImportError:
-    """Return the ImportError of a module whose optional dependency is not installed."""
+    """Return the ImportError of a module whose optional dependency is not installed.
+
+    The command does not name fastkaiming, because pip would install a package of the same name that is not this one.
+    """
     package = str(error.name).partition(".")[0]
-    return ImportError(f"fastkaiming.{module} needs {package}: pip install 'fastkaiming[{extra}]'")
+    command = f"pip install '.[{extra}]'"
+    return ImportError(f"fastkaiming.{module} needs {package}: run {command} in a checkout of fastkaiming")

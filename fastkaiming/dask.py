@@ -2,7 +2,7 @@
 
 The values do not depend on the chunks, on the workers or on the order of the tasks, because each chunk is filled as a
 shard of the whole array (see ``global_shape`` and ``index`` of :func:`fastkaiming.fill_`). Each chunk is filled by one
-thread, the one that runs its task. This module needs Dask: ``pip install 'fastkaiming[dask]'``.
+thread, the one that runs its task. This module needs Dask: ``pip install '.[dask]'`` in a checkout.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,8 @@
 """Draw figures of signal propagation, and histograms of arrays with their expected densities.
 
 The functions return figures without opening a window or changing matplotlib's global state;
-``figure.savefig(path)`` writes a figure to a file. This module needs matplotlib: ``pip install 'fastkaiming[plot]'``.
+``figure.savefig(path)`` writes a figure to a file. This module needs matplotlib: ``pip install '.[plot]'`` in a
+checkout.
 """
 
 from collections.abc import Mapping, Sequence

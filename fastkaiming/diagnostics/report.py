@@ -1,6 +1,6 @@
 """Write an HTML report that compares every array of a model with its expected distribution.
 
-This module needs matplotlib: ``pip install 'fastkaiming[plot]'``.
+This module needs matplotlib: ``pip install '.[plot]'`` in a checkout.
 """
 
 import base64

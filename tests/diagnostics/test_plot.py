@@ -105,7 +105,8 @@ def test_importing_fastkaiming_or_its_diagnostics_does_not_import_matplotlib() -
 def test_import_error_without_matplotlib_says_what_to_install(module: str) -> None:
     result = processes.python(f"import sys; sys.modules['matplotlib'] = None; import fastkaiming.diagnostics.{module}")
     assert result.stderr.endswith(
-        "ImportError: fastkaiming.diagnostics.plot needs matplotlib: pip install 'fastkaiming[plot]'\n"
+        "ImportError: fastkaiming.diagnostics.plot needs matplotlib: "
+        "run pip install '.[plot]' in a checkout of fastkaiming\n"
     )
 
 

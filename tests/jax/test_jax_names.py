@@ -89,7 +89,9 @@ def test_equal_initializers_are_traced_once() -> None:
 
 def test_missing_jax_error_names_the_extra_to_install() -> None:
     result = python("import sys; sys.modules['jax'] = None; import fastkaiming.jax")
-    assert result.stderr.endswith("ImportError: fastkaiming.jax needs jax: pip install 'fastkaiming[jax]'\n")
+    assert result.stderr.endswith(
+        "ImportError: fastkaiming.jax needs jax: run pip install '.[jax]' in a checkout of fastkaiming\n"
+    )
 
 
 def test_importing_fastkaiming_does_not_import_jax() -> None:

@@ -12,6 +12,7 @@ import pytest
 from processes import CSRC, ROOT, python
 
 import fastkaiming
+from fastkaiming import _validation
 
 PROSE = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
 SOURCES = [
@@ -83,6 +84,27 @@ interpreters.destroy(interpreter)
 print((fastkaiming.normal(9, rng=1) == before).all())
 """)
     assert result.stdout.split() == ["ImportError", "True"], result.stderr
+
+
+INSTALLS_BY_NAME = re.compile(r"pip install(?:\s+(?!in\b)[^\s`&;#]+)*\s+['\"]?fastkaiming(?![-\w])")
+
+
+@pytest.mark.parametrize(
+    "text", ["pip install fastkaiming", "`pip install -U 'fastkaiming[jax]'`", "pip install torch fastkaiming==0.1"]
+)
+def test_pattern_matches_commands_that_install_by_name(text: str) -> None:
+    assert INSTALLS_BY_NAME.search(text)
+
+
+def test_no_page_or_message_installs_by_name() -> None:
+    """There is no release on PyPI yet, so a package of this name is not this one."""
+    package = Path(fastkaiming.__file__).parent
+    files = [*PROSE, *package.rglob("*.py*"), *(ROOT / "benchmarks").rglob("*.py")]
+    texts = {path: path.read_text("utf-8") for path in files if path.suffix in {".md", ".py", ".pyi", ".pyx"}}
+    assert [path for path, text in texts.items() if INSTALLS_BY_NAME.search(text)] == []
+    error = _validation.missing_dependency_error("jax", "jax", ModuleNotFoundError(name="jax.numpy"))
+    assert str(error) == "fastkaiming.jax needs jax: run pip install '.[jax]' in a checkout of fastkaiming"
+    assert INSTALLS_BY_NAME.search(str(error)) is None
 
 
 @pytest.mark.parametrize("path", [*PROSE, *SOURCES], ids=lambda path: path.name)

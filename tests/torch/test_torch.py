@@ -57,7 +57,9 @@ def test_importing_fastkaiming_does_not_import_torch() -> None:
 
 def test_missing_torch_error_names_the_extra_to_install() -> None:
     result = python("import sys; sys.modules['torch'] = None; import fastkaiming.torch")
-    assert result.stderr.endswith("ImportError: fastkaiming.torch needs torch: pip install 'fastkaiming[torch]'\n")
+    assert result.stderr.endswith(
+        "ImportError: fastkaiming.torch needs torch: run pip install '.[torch]' in a checkout of fastkaiming\n"
+    )
 
 
 def test_widely_used_private_names_are_available() -> None:
