@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fastkaiming import _validation
-from fastkaiming.checkpoint import _os_files, _parse
+from fastkaiming.checkpoint import _file_kinds, _os_files, _parse
 from fastkaiming.checkpoint._dtypes import DTYPES, Dtype
 
 _LENGTH = struct.Struct("<Q")
+_START_BYTES = 64  # enough to show what the file is, if it is not a safetensors file
 _ALIGNMENT = 8
 _MAX_AXES = 32  # the limit of NumPy 1
 METADATA_KEY = "__metadata__"
@@ -56,17 +57,14 @@ def encode_header(tensors: Mapping[str, Entry], metadata: Mapping[str, str]) -> 
 def read_header(path: Path) -> Header:
     """Return the header of a file, after checking that every byte of the data belongs to exactly one tensor."""
     _os_files.check_regular_file(path)
+    kind = _file_kinds.kind_of(path)
+    if kind is not None:
+        raise ValueError(f"{path}: it must be a safetensors file, got {kind}")
     with path.open("rb") as file:
         nbytes = file.seek(0, 2)
         file.seek(0)
-        prefix = file.read(_LENGTH.size)
-        if len(prefix) < _LENGTH.size:
-            raise ValueError(f"{path}: the file must begin with the length of its header, got {nbytes} bytes")
-        (length,) = _LENGTH.unpack(prefix)
-        if length > _parse.MAX_BYTES:
-            raise ValueError(f"{path}: the header must have at most {_parse.MAX_BYTES:,} bytes, got {length:,}")
-        if _LENGTH.size + length > nbytes:
-            raise ValueError(f"{path}: the header must end within the {nbytes:,} bytes of the file, got {length:,}")
+        length = _header_length(path, file.read(_START_BYTES), nbytes)
+        file.seek(_LENGTH.size)
         text = file.read(length)
     field = f"{path}: the header"
     table = _parse.check_table(field, _parse.parse(field, text))
@@ -75,6 +73,26 @@ def read_header(path: Path) -> Header:
     data_start = _LENGTH.size + length
     _check_offsets(path, tensors, nbytes - data_start)
     return Header(metadata, tensors, data_start)
+
+
+def _header_length(path: Path, start: bytes, nbytes: int) -> int:
+    """Return the length of a header, according to the first bytes of its file."""
+    if len(start) < _LENGTH.size:
+        raise ValueError(
+            f"{path}: the file must begin with the length of its header, got {nbytes} bytes; the file is truncated"
+        )
+    length = int(_LENGTH.unpack_from(start)[0])
+    if length > _parse.MAX_BYTES:
+        kind = _file_kinds.text_of_bytes(start)
+        if kind is not None:
+            raise ValueError(f"{path}: it must be a safetensors file, got {kind}")
+        raise ValueError(f"{path}: the header must have at most {_parse.MAX_BYTES:,} bytes, got {length:,}")
+    if _LENGTH.size + length > nbytes:
+        raise ValueError(
+            f"{path}: the header must end within the {nbytes:,} bytes of the file, got {length:,}; the file is "
+            "truncated, or it is not a safetensors file"
+        )
+    return length
 
 
 def checked_nbytes(field: str, dtype: Dtype, shape: tuple[int, ...]) -> int:
@@ -147,4 +165,7 @@ def _check_offsets(path: Path, tensors: Mapping[str, Entry], nbytes: int) -> Non
             )
         end = entry.end
     if end != nbytes:
-        raise ValueError(f"{path}: the data must have the {end:,} bytes that the header describes, got {nbytes:,}")
+        hint = "; the file is truncated" if nbytes < end else ""
+        raise ValueError(
+            f"{path}: the data must have the {end:,} bytes that the header describes, got {nbytes:,}{hint}"
+        )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fastkaiming import _validation
-from fastkaiming.checkpoint import _os_files
+from fastkaiming.checkpoint import _file_kinds, _os_files
 
 MAX_BYTES = 100_000_000  # the safetensors library rejects longer headers
 
@@ -15,6 +15,9 @@ MAX_BYTES = 100_000_000  # the safetensors library rejects longer headers
 def read_document(path: Path) -> Any:
     """Return the content of a JSON or TOML file."""
     _os_files.check_regular_file(path)
+    kind = _file_kinds.kind_of(path)
+    if kind is not None:
+        raise ValueError(f"{path}: it must be {'TOML' if path.suffix == '.toml' else 'JSON'}, got {kind}")
     nbytes = path.stat().st_size
     if nbytes > MAX_BYTES:
         raise ValueError(f"{path}: the file must have at most {MAX_BYTES:,} bytes, got {nbytes:,}")

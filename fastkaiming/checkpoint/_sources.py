@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fastkaiming import _validation
-from fastkaiming.checkpoint import _headers, _parse, _recipes
+from fastkaiming.checkpoint import _file_kinds, _headers, _parse, _recipes
 from fastkaiming.checkpoint._recipes import Recipe, TensorSpec
 
 INDEX_NAME = "model.safetensors.index.json"
@@ -34,15 +34,14 @@ def read_source(source: Any, seed: int) -> Recipe:
 
 def _from_path(path: Path, seed: int) -> Recipe:
     if path.is_dir():
-        candidates = (INDEX_NAME, "model.safetensors", "config.json")
-        found = next((path / name for name in candidates if (path / name).exists()), None)
-        if found is None:
-            raise FileNotFoundError(f"{path}: a source directory must hold one of {', '.join(candidates)}, got none")
-        path = found
+        path = _source_in_directory(path)
     if path.suffix == ".safetensors":
         return Recipe(_specs_from_header(_headers.read_header(path)))
     if path.suffix not in {".toml", ".json"}:
-        raise ValueError(f"{path}: a source must be a .toml, .json or .safetensors file, or a directory with one")
+        kind = _file_kinds.kind_of(path) or "another file"
+        raise ValueError(
+            f"{path}: a source must be a .toml, .json or .safetensors file, or a directory with one, got {kind}"
+        )
     table = _parse.check_table(str(path), _parse.read_document(path))
     if "weight_map" in table:
         return Recipe(_specs_from_index(path, table["weight_map"]))
@@ -51,6 +50,41 @@ def _from_path(path: Path, seed: int) -> Recipe:
 
         return _transformers.from_config(path, seed)
     return _recipes.recipe_from_table(str(path), table)
+
+
+def _source_in_directory(directory: Path) -> Path:
+    """Return the file of a directory that gives names and shapes.
+
+    These are the headers of the safetensors files if all of these files were downloaded, or else the model's config.
+    """
+    headers = [directory / name for name in (INDEX_NAME, "model.safetensors")]
+    config = directory / "config.json"
+    complete = [path for path in headers if path.exists() and _is_downloaded(path)]
+    found = next((path for path in (*complete, config, *headers) if path.exists()), None)
+    if found is None:
+        names = ", ".join(path.name for path in (*headers, config))
+        raise FileNotFoundError(f"{directory}: a source directory must hold one of {names}, got {_contents(directory)}")
+    return found
+
+
+def _is_downloaded(path: Path) -> bool:
+    """Return whether a file, and every file that it lists if it is an index, is there and is not a Git LFS pointer."""
+    if not path.exists() or _file_kinds.is_lfs_pointer(path):
+        return False
+    return path.name != INDEX_NAME or all(_is_downloaded(path.parent / file) for file in read_index(path))
+
+
+def _contents(directory: Path) -> str:
+    """Return the names of some files in a directory, first those of which it is known what they are."""
+    kinds = {path.name: _file_kinds.kind_of(path) for path in sorted(directory.iterdir()) if path.exists()}
+    names = [f"{name!r}, which is {kind}" for name, kind in kinds.items() if kind]
+    names += [f"{name!r}" for name, kind in kinds.items() if not kind]
+    return "; ".join(names[:5]) + (f"; and {len(names) - 5} more" if len(names) > 5 else "") or "an empty directory"
+
+
+def read_index(path: Path) -> dict[str, list[str]]:
+    """Return the names of the tensors in each file that an index lists."""
+    return tensors_by_shard(path, _parse.check_table(str(path), _parse.read_document(path)).get("weight_map"))
 
 
 def tensors_by_shard(path: Path, weight_map: Any) -> dict[str, list[str]]:
@@ -72,6 +106,8 @@ def _is_shard_name(file: str) -> bool:
 def _specs_from_index(path: Path, weight_map: Any) -> dict[str, TensorSpec]:
     found: dict[str, TensorSpec] = {}
     for file, names in tensors_by_shard(path, weight_map).items():
+        if not (path.parent / file).exists():
+            raise FileNotFoundError(f"{path}: it lists {file}, which does not exist")
         specs = _specs_from_header(_headers.read_header(path.parent / file))
         missing = next((name for name in names if name not in specs), None)
         if missing is not None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from fastkaiming._fill.context import combined_progress, report_filled
 from fastkaiming._system.threads import get_num_threads
-from fastkaiming.checkpoint import _file_writer, _headers, _identity, _os_files, _parse, _sources
+from fastkaiming.checkpoint import _file_kinds, _file_writer, _headers, _identity, _os_files, _parse, _sources
 from fastkaiming.checkpoint._file_writer import Bytes
 from fastkaiming.checkpoint._identity import Recorded
 from fastkaiming.checkpoint._plan import File, Tensor
@@ -292,7 +292,8 @@ def _checkpoint_contents(path: Path) -> list[_Content]:
     """Return the expected content of each file of a checkpoint, after checking that the files belong together."""
     if not path.is_dir():
         if path.exists() and path.suffix != ".safetensors":
-            raise ValueError(f"{path}: it must be a directory of safetensors files, or one of them")
+            kind = _file_kinds.kind_of(path) or "another file"
+            raise ValueError(f"{path}: it must be a directory of safetensors files, or one of them, got {kind}")
         return [_expected_content(path)]
     contents = [_expected_content(each) for each in _files_of_directory(path)]
     first = contents[0]
@@ -323,8 +324,7 @@ def _files_of_directory(directory: Path) -> list[Path]:
                 "file writes it"
             )
         return found
-    table = _parse.check_table(str(index), _parse.read_document(index))
-    shards = _sources.tensors_by_shard(index, table.get("weight_map"))
+    shards = _sources.read_index(index)
     for name, tensors in shards.items():
         if not (directory / name).exists():
             raise FileNotFoundError(f"{index}: it lists {name}, which does not exist")

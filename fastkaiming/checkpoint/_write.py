@@ -77,7 +77,8 @@ def write(
         which only the headers are read; the config.json of a Hugging Face model or its directory, which requires
         transformers 5; or a module, which may be on torch's meta device. For a config, the files are those that
         transformers' ``save_pretrained`` would write. The parameters and persistent buffers of a module are written,
-        tied tensors once.
+        tied tensors once. In a directory, the headers take precedence over config.json, unless weights were not
+        downloaded: a file that the index lists is missing, or a file is a Git LFS pointer.
     out_dir : path
         The directory for the files, which is created if it does not exist. Files that do not belong to a checkpoint
         are not touched.

@@ -18,7 +18,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "source",
         metavar="SOURCE",
         help="the source of names and shapes: a recipe (.toml or .json), a .safetensors file or an index, of which "
-        "only headers are read, the config.json of a Hugging Face model, or a directory with one of these",
+        "only headers are read, the config.json of a Hugging Face model, or a directory with model.safetensors, an "
+        "index or config.json",
     )
     parser.add_argument("out_dir", metavar="OUT_DIR", help="the directory for the files")
     parser.add_argument("--seed", type=int, metavar="N", help="the seed (default: the recipe's, or 0)")
