@@ -97,7 +97,7 @@ def _report(options: argparse.Namespace) -> bytes:
 
     elements = sum(tensor.array.size for tensor in checkpoint.stored_tensors(options.checkpoint))
     with _output.progress("report"), combined_progress(elements):
-        return report.html(Path(options.checkpoint).resolve().name, rows()).encode()
+        return report.html(Path(options.checkpoint).resolve().name, rows()).encode(errors="backslashreplace")
 
 
 def _image_bytes(figure: "Figure", path: Path) -> bytes:
