@@ -12,7 +12,7 @@ class _Output(io.FileIO):
 
     _has_failed = False
 
-    def write(self, data: Any, /) -> int | None:
+    def write(self, data: Any, /) -> Any:  # an int, or None if a non-blocking stream accepts no data
         if self._has_failed:
             return memoryview(data).nbytes
         try:
@@ -26,7 +26,7 @@ class _Output(io.FileIO):
 class _Messages(io.FileIO):
     """Standard error. A command continues without its messages, except if it writes them to a pipe without a reader."""
 
-    def write(self, data: Any, /) -> int | None:
+    def write(self, data: Any, /) -> Any:  # an int, or None if a non-blocking stream accepts no data
         try:
             return super().write(data)
         except BrokenPipeError:
