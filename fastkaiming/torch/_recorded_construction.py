@@ -55,13 +55,15 @@ class _Fill(NamedTuple):
 
     view: torch.Tensor
     value: Distribution | float
+    number: int
 
 
 class RecordedConstruction(TorchDispatchMode):  # type: ignore[misc]
     """Records the fills of tensors that code creates in the ``with`` block of :func:`recorded_construction`."""
 
-    def __init__(self) -> None:
+    def __init__(self, streams: Generator) -> None:
         super().__init__()
+        self._streams, self._recorded = streams, 0  # each fill has the stream of its number
         # The fills of each storage that have not been performed. A storage is kept, so that its number stays unique.
         self._pending: dict[int, tuple[Any, list[_Fill]]] = {}
 
@@ -81,13 +83,13 @@ class RecordedConstruction(TorchDispatchMode):  # type: ignore[misc]
     def perform_fills(self, tensor: torch.Tensor) -> None:
         """Perform the recorded fills of the memory of a tensor."""
         _, fills = self._pending.pop(_storage_number(tensor), (None, []))
-        for view, value in fills:
+        for view, value, number in fills:
             if isinstance(value, float):
-                view.fill_(value)
+                view.detach().fill_(value)  # code may have filled a parameter while gradients were off
                 continue
             regions = _tensors.memory_regions(view)
             assert regions is not None  # a distribution is recorded only for tensors that can be filled
-            fill.fill_(regions[0].memory, value, rng=_tensors.seed_from_generator(None))
+            fill.fill_(regions[0].memory, value, rng=self._streams.key(f"fill {number}"))
 
     def write_trunc_normal(self, tensor: torch.Tensor, mean: float, std: float, a: float, b: float) -> bool:
         """Record a fill from a truncated normal distribution, or return False if it cannot be recorded."""
@@ -136,7 +138,8 @@ class RecordedConstruction(TorchDispatchMode):  # type: ignore[misc]
 
     def _record(self, view: torch.Tensor, value: Distribution | float) -> bool:
         """Record a fill of a whole storage, or of a part of it with a constant, or return False."""
-        number, new = _storage_number(view), _Fill(view, value)
+        number, new = _storage_number(view), _Fill(view, value, self._recorded)
+        self._recorded += 1
         if number and _is_whole(view) and view.dtype in _tensors.DTYPES:
             self._pending[number] = view.untyped_storage(), [new]
             return True
@@ -155,13 +158,14 @@ class RecordedConstruction(TorchDispatchMode):  # type: ignore[misc]
 def recorded_construction(seed: int) -> Iterator[RecordedConstruction]:
     """Record how code in the ``with`` block initializes the tensors that it creates.
 
-    Random numbers that the code uses to compute values come from torch's default generator, which is seeded with
-    ``seed`` and restored at the end.
+    Random numbers that the code draws come from torch's default generator, which is seeded with ``seed`` and restored
+    at the end. The recorded fills have streams of their own, so they can be performed later with the same values.
     """
-    recorded, state = RecordedConstruction(), torch.default_generator.get_state()
+    streams, state = Generator(seed), torch.default_generator.get_state()
+    recorded = RecordedConstruction(streams)
     token = active_writes.set(recorded)
     try:
-        torch.default_generator.manual_seed(int.from_bytes(Generator(seed).key("").words(2).tobytes(), "little"))
+        torch.default_generator.manual_seed(int.from_bytes(streams.key("").words(2).tobytes(), "little"))
         with accelerate(), recorded:
             yield recorded
     finally:
