@@ -203,6 +203,7 @@ class _SourceMode(TorchDispatchMode):  # type: ignore[misc]
         super().__init__()
         self._given = tensors
         self._names = {_storage_number(each): {name: None} for name, each in tensors.items()}
+        self._storages: list[Any] = []  # of all results, because the number of a released storage is used again
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Perform an operation."""
@@ -212,6 +213,7 @@ class _SourceMode(TorchDispatchMode):  # type: ignore[misc]
         for each in pytree.tree_leaves(result):
             if isinstance(each, torch.Tensor):
                 self._names[_storage_number(each)] = names
+                self._storages.append(each.untyped_storage())
         return result
 
     def describe(self, result: torch.Tensor) -> _Saved:
