@@ -41,6 +41,12 @@ _CONFIG_NAME, _GENERATION_CONFIG_NAME = "config.json", "generation_config.json"
 _UNWRITTEN = "no code of the model initializes them"
 # Integers of the size of an element, by which torch passes the elements of any dtype to NumPy.
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+# Operations that put elements in other places. Views do so, too.
+_MOVES = (
+    *(torch.ops.aten.cat.default, torch.ops.aten.stack.default, torch.ops.aten.clone.default),
+    *(torch.ops.aten.copy_.default, torch.ops.aten._to_copy.default),
+    *(torch.ops.aten.index.Tensor, torch.ops.aten._unsafe_view.default),
+)
 
 
 def from_config(path: Path, seed: int) -> Recipe:
@@ -104,6 +110,7 @@ class _Saved(NamedTuple):
     dtype: torch.dtype
     sources: tuple[str, ...]
     is_unchanged: bool  # whether it has the elements of its only source in their order
+    is_moved: bool  # whether it has only elements of its sources
     storage: int
 
 
@@ -147,7 +154,7 @@ class _SavedModel:
     def _initialization(self, saved: _Saved) -> Initialization:
         """Return how the elements of a tensor are initialized."""
         kinds = {self._initializations[source] for source in saved.sources}
-        only = kinds.pop() if len(kinds) == 1 else None
+        only = kinds.pop() if len(kinds) == 1 and saved.is_moved else None
         return only if only is not None and (saved.is_unchanged or not only.zero_rows) else COMPUTED
 
     def _data(self, name: str, saved: _Saved, dtype: Dtype) -> bytes:
@@ -203,17 +210,23 @@ class _SourceMode(TorchDispatchMode):  # type: ignore[misc]
         super().__init__()
         self._given = tensors
         self._names = {_storage_number(each): {name: None} for name, each in tensors.items()}
+        self._computed: set[int] = set()  # storages with other values than those of the given tensors
         self._storages: list[Any] = []  # of all results, because the number of a released storage is used again
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Perform an operation."""
         result = func(*args, **(kwargs or {}))
-        given = [each for each in pytree.tree_leaves((args, kwargs)) if isinstance(each, torch.Tensor)]
-        names = {name: None for each in given for name in self._names.get(_storage_number(each), ())}
+        leaves = [each for each in pytree.tree_leaves((args, kwargs)) if isinstance(each, torch.Tensor)]
+        given = [_storage_number(each) for each in leaves if each.numel()]
+        names = {name: None for each in given for name in self._names.get(each, ())}
+        is_view = not func._schema.is_mutable and any(each.alias_info for each in func._schema.returns)
+        is_computed = not (is_view or func in _MOVES) or not self._computed.isdisjoint(given)
         for each in pytree.tree_leaves(result):
             if isinstance(each, torch.Tensor):
                 self._names[_storage_number(each)] = names
                 self._storages.append(each.untyped_storage())
+                if is_computed:
+                    self._computed.add(_storage_number(each))
         return result
 
     def describe(self, result: torch.Tensor) -> _Saved:
@@ -222,7 +235,8 @@ class _SourceMode(TorchDispatchMode):  # type: ignore[misc]
         sources = tuple(self._names[number])
         given = self._given[sources[0]] if len(sources) == 1 else None
         is_unchanged = given is not None and _geometry(given) == _geometry(result)
-        return _Saved(tuple(result.shape), result.dtype, sources, is_unchanged, number)
+        is_moved = bool(sources) and number not in self._computed
+        return _Saved(tuple(result.shape), result.dtype, sources, is_unchanged, is_moved, number)
 
 
 def _geometry(tensor: torch.Tensor) -> Any:
