@@ -5,84 +5,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from transformers_models import MODELS
 
 torch = pytest.importorskip("torch")
 stats = pytest.importorskip("scipy.stats")
 fk_torch = pytest.importorskip("fastkaiming.torch")
 nn = torch.nn
 
-TEXT = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 300}
-SHORT_TEXT = TEXT | {"max_position_embeddings": 64}
-GROUPED = TEXT | {"num_key_value_heads": 2}
-EXPERTS = GROUPED | {"num_local_experts": 4}
-IMAGE = {k: TEXT[k] for k in TEXT if k != "vocab_size"} | {"image_size": 32, "patch_size": 8}
-SPEECH = {k: TEXT[k] for k in TEXT if k != "vocab_size"} | {"vocab_size": 32}
-BLOOM = {"hidden_size": 64, "n_layer": 2, "n_head": 4, "vocab_size": 300}
-GPT2 = {"n_embd": 64, "n_layer": 2, "n_head": 4, "vocab_size": 300, "n_positions": 64}
-ENCODER_DECODER = {"d_model": 64, "vocab_size": 300} | {
-    f"{side}_{name}": value
-    for side in ("encoder", "decoder")
-    for name, value in {"layers": 2, "ffn_dim": 96, "attention_heads": 4}.items()
-}
-MODELS: dict[str, dict[str, Any]] = {
-    "AlbertForMaskedLM": SHORT_TEXT | {"embedding_size": 32},
-    "BartForConditionalGeneration": ENCODER_DECODER | {"max_position_embeddings": 64},
-    "BeitForImageClassification": IMAGE,
-    "BertForMaskedLM": SHORT_TEXT,
-    "BlipForConditionalGeneration": {
-        "text_config": SHORT_TEXT | {"encoder_hidden_size": 64, "bos_token_id": 1, "sep_token_id": 2},
-        "vision_config": IMAGE,
-        "projection_dim": 32,
-    },
-    "BloomForCausalLM": BLOOM,
-    "CLIPModel": {"text_config": SHORT_TEXT, "vision_config": IMAGE, "projection_dim": 32},
-    "ConvNextForImageClassification": {"hidden_sizes": [16, 32], "depths": [1, 1], "num_stages": 2},
-    "DebertaV2ForMaskedLM": SHORT_TEXT,
-    "DeepseekV3ForCausalLM": TEXT
-    | {"moe_intermediate_size": 32, "n_routed_experts": 4, "kv_lora_rank": 16, "q_lora_rank": 16}
-    | {"qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 16, "n_group": 2, "topk_group": 1}
-    | {"num_experts_per_tok": 2, "first_k_dense_replace": 1, "num_key_value_heads": 4},
-    "DeiTForImageClassification": IMAGE,
-    "Dinov2ForImageClassification": {k: IMAGE[k] for k in IMAGE if k != "intermediate_size"},
-    "DistilBertForMaskedLM": {"dim": 64, "hidden_dim": 96, "n_layers": 2, "n_heads": 4, "vocab_size": 300},
-    "ElectraForMaskedLM": SHORT_TEXT | {"embedding_size": 32},
-    "FalconForCausalLM": TEXT,
-    "GPT2LMHeadModel": GPT2,
-    "GPTNeoXForCausalLM": TEXT,
-    "Gemma2ForCausalLM": GROUPED | {"head_dim": 16},
-    "GemmaForCausalLM": GROUPED | {"head_dim": 16},
-    "GptOssForCausalLM": EXPERTS | {"head_dim": 16},
-    "LlamaForCausalLM": GROUPED,
-    "Mamba2ForCausalLM": BLOOM | {"num_hidden_layers": 2, "num_heads": 8, "head_dim": 16, "n_groups": 2},
-    "MambaForCausalLM": {"hidden_size": 64, "num_hidden_layers": 2, "vocab_size": 300},
-    "MistralForCausalLM": GROUPED,
-    "MixtralForCausalLM": EXPERTS,
-    "ModernBertForMaskedLM": TEXT | dict.fromkeys(["pad_token_id", "bos_token_id", "cls_token_id"], 0),
-    "OPTForCausalLM": {k: TEXT[k] for k in TEXT if k != "intermediate_size"}
-    | {"ffn_dim": 96, "word_embed_proj_dim": 64, "max_position_embeddings": 64},
-    "PerceiverForMaskedLM": {"num_latents": 16, "d_latents": 32, "d_model": 32, "num_self_attends_per_block": 2},
-    "Phi3ForCausalLM": GROUPED | {"pad_token_id": 0},
-    "PhiForCausalLM": TEXT,
-    "Qwen2ForCausalLM": GROUPED,
-    "Qwen2MoeForCausalLM": GROUPED
-    | {"num_experts": 4, "moe_intermediate_size": 32, "shared_expert_intermediate_size": 32},
-    "Qwen3ForCausalLM": GROUPED | {"head_dim": 16},
-    "Qwen3MoeForCausalLM": GROUPED | {"num_experts": 4, "moe_intermediate_size": 32, "head_dim": 16},
-    "ResNetForImageClassification": {"embedding_size": 16, "hidden_sizes": [16, 32], "depths": [1, 1]},
-    "RobertaForMaskedLM": SHORT_TEXT,
-    "SegformerForImageClassification": {"hidden_sizes": [16, 32, 32, 64], "depths": [1, 1, 1, 1]},
-    "SiglipModel": {"text_config": SHORT_TEXT, "vision_config": IMAGE},
-    "SwinForImageClassification": {"image_size": 32, "patch_size": 2, "embed_dim": 16, "depths": [1, 1]}
-    | {"num_heads": [2, 4], "window_size": 4},
-    "T5ForConditionalGeneration": {"d_model": 64, "d_ff": 96, "num_layers": 2, "num_heads": 4, "d_kv": 16},
-    "ViTForImageClassification": IMAGE,
-    "Wav2Vec2ForPreTraining": SPEECH
-    | {"conv_dim": [32, 32], "conv_stride": [5, 2], "conv_kernel": [10, 3]}
-    | {"num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4},
-    "WhisperForConditionalGeneration": ENCODER_DECODER
-    | {"max_source_positions": 50, "max_target_positions": 40, "num_mel_bins": 20}
-    | {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1},
-}
 # Parameters that only the constructor of the model sets: no method of the model initializes them again.
 SET_BY_CONSTRUCTOR = {
     "CLIPModel": ["logit_scale"],
