@@ -13,6 +13,9 @@ from fastkaiming.cli import main
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
+_transformers = pytest.importorskip("fastkaiming.checkpoint._transformers")
+COMPUTED = _transformers.COMPUTED
+recorded_construction = _transformers.recorded_construction
 
 INDEX = "model.safetensors.index.json"
 # The code of these models computes values; those of HUBERT and of INKLING in part from random numbers.
@@ -157,6 +160,27 @@ def test_another_seed_gives_other_random_values(name: str, tmp_path: Path) -> No
 
 
 # ---- computed values ----
+
+
+def test_values_of_a_parameter_are_computed_after_its_construction() -> None:
+    """The parameter then requires gradients, and torch rejects in-place operations on it."""
+    with recorded_construction(1) as construction:
+        weight = torch.nn.init.zeros_(torch.nn.Parameter(torch.empty(3, 4)))
+        torch.nn.init.ones_(weight[:, 1])
+    assert construction.initialization_of(weight) == COMPUTED
+    construction.allocate(weight)
+    assert weight.tolist() == [[0.0, 1.0, 0.0, 0.0]] * 3
+
+
+def test_sources_of_a_tensor_do_not_depend_on_memory_that_was_released() -> None:
+    given = {name: torch.empty(4, 4, device="meta") for name in ("first", "second")}
+    mode = _transformers._SourceMode(given)
+    for _ in range(100):
+        with mode:
+            released = given["second"].clone()
+            del released  # the storage of the list of rows can be at the same address
+            selected = given["first"][[0, 2]]
+        assert mode.describe(selected).sources == ("first",)
 
 
 def computed_tensor(directory: Path) -> checkpoint.StoredTensor:
