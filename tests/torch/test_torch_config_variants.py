@@ -168,7 +168,7 @@ def test_values_of_a_parameter_are_computed_after_its_construction() -> None:
         weight = torch.nn.init.zeros_(torch.nn.Parameter(torch.empty(3, 4)))
         torch.nn.init.ones_(weight[:, 1])
     assert construction.initialization_of(weight) == COMPUTED
-    construction.allocate(weight)
+    construction.perform_fills(weight)
     assert weight.tolist() == [[0.0, 1.0, 0.0, 0.0]] * 3
 
 
