@@ -14,7 +14,13 @@ DEFAULT_MARKERS = "not slow and not extended"
 collect_ignore_glob = [
     pattern
     for framework, patterns in {
-        "torch": ("fastkaiming/torch*", "fastkaiming/checkpoint/_frameworks*", "benchmarks/torch_*"),
+        "torch": (
+            "fastkaiming/torch*",
+            "fastkaiming/checkpoint/_modules*",
+            "fastkaiming/checkpoint/_transformers*",
+            "benchmarks/torch_*",
+        ),
+        "transformers": ("fastkaiming/checkpoint/_transformers*",),
         "jax": ("fastkaiming/jax*", "benchmarks/jax_*"),
         "dask": ("fastkaiming/dask*", "benchmarks/dask_*"),
         "sklearn": ("benchmarks/he2015*",),
