@@ -6,6 +6,8 @@ element of a fill uses the words at its own index. A key has no state: it gives 
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import count
@@ -256,6 +258,24 @@ def key_from(rng: Rng) -> Key:
         return Key(int(rng.integers(_MAX_UINT64, dtype=np.uint64, endpoint=True)))
     kinds = "None, an integer, a Key, a Generator or a numpy.random.Generator"
     return _unchecked_key(_validation.integer("rng", rng, 0, _MAX_UINT64, kinds, _hints.for_rng), 0)
+
+
+@contextmanager
+def restored_on_error(rng: object) -> Iterator[None]:
+    """Restore the state of a generator if the ``with`` block raises an error, as if the block had not run."""
+    state: Any = None
+    if isinstance(rng, Generator):
+        state = rng.__getstate__()
+    elif isinstance(rng, np.random.Generator):
+        state = rng.bit_generator.state
+    try:
+        yield
+    except BaseException:
+        if isinstance(rng, Generator):
+            rng.__setstate__(state)
+        elif isinstance(rng, np.random.Generator):
+            rng.bit_generator.state = state
+        raise
 
 
 def _entropy() -> int:

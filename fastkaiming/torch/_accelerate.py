@@ -26,7 +26,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 class Acceleration:
     """The return value of :func:`accelerate`: a context manager that is also a decorator."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, check_ranks: bool = True) -> None:
+        self._check_ranks = _validation.flag("check_ranks", check_ranks)
         self._block: Block | None = None  # set while the block is open
 
     def __enter__(self) -> None:
@@ -38,7 +39,7 @@ class Acceleration:
                     "a block of accelerate() must be exited before it is entered again: call accelerate() for a new "
                     "block"
                 )
-            block = Block()
+            block = Block(check_ranks=self._check_ranks)
             open_blocks.add(block)
             self._block = block
             _replace_or_restore()
@@ -68,7 +69,8 @@ class Acceleration:
 
         @wraps(function)
         def accelerated(*args: Any, **kwargs: Any) -> Any:
-            return _run_in_block(function, *args, **kwargs)
+            with Acceleration(check_ranks=self._check_ranks):
+                return function(*args, **kwargs)
 
         return accelerated  # type: ignore[return-value]
 
@@ -91,10 +93,10 @@ def _run_in_block(function: Callable[..., Any], /, *args: Any, **kwargs: Any) ->
 
 
 @overload
-def accelerate() -> Acceleration: ...
+def accelerate(*, check_ranks: bool = True) -> Acceleration: ...
 @overload
-def accelerate(function: F) -> F: ...
-def accelerate(function: Callable[..., Any] | None = None) -> Any:
+def accelerate(function: F, *, check_ranks: bool = True) -> F: ...
+def accelerate(function: Callable[..., Any] | None = None, *, check_ranks: bool = True) -> Any:
     """Fill CPU tensors from fastkaiming's streams within a ``with`` block or a decorated function.
 
     Within the block, fastkaiming performs the fills of the tensor methods ``normal_`` and ``uniform_``. This covers
@@ -128,6 +130,10 @@ def accelerate(function: Callable[..., Any] | None = None) -> Any:
         The function or callable object to decorate; ``@accelerate`` is the same as ``@accelerate()``. Generator and
         coroutine functions, and objects that call such a function, cannot be decorated, because their bodies run after
         the call has returned. Use a ``with`` block inside them.
+    check_ranks : bool, default True
+        Before each fill of a DTensor within the block, also by a function of :mod:`fastkaiming.torch`, the ranks of its
+        mesh compare their seeds, distributions, shapes, dtypes and placements, and all of them raise a ValueError if
+        these differ. With False, they are not compared, and the ranks do not communicate.
 
     Returns
     -------
@@ -138,7 +144,8 @@ def accelerate(function: Callable[..., Any] | None = None) -> Any:
     Raises
     ------
     TypeError
-        If the decorated object is not callable, or is a class or a generator or coroutine function.
+        If the decorated object is not callable, or is a class or a generator or coroutine function, or if
+        ``check_ranks`` is not a bool.
 
     Examples
     --------
@@ -149,7 +156,8 @@ def accelerate(function: Callable[..., Any] | None = None) -> Any:
     >>> layer.weight.abs().max() <= 4096**-0.5
     tensor(True)
     """
-    return Acceleration() if function is None else Acceleration()(function)
+    acceleration = Acceleration(check_ranks=check_ranks)
+    return acceleration if function is None else acceleration(function)
 
 
 _PATCHES = (*_replacements.PATCHES, *checkpoint_patches(_run_in_block))

@@ -11,7 +11,8 @@ open_blocks: set["Block"] = set()
 class Block:
     """A ``with`` block while it runs. A block that is entered again is a new object."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, check_ranks: bool) -> None:
+        self.check_ranks = check_ranks
         self.thread = threading.get_ident()
         self._token: Token[Block | None] | None = None
 
@@ -37,6 +38,14 @@ def innermost_open() -> Block | None:
     while block is not None and block not in open_blocks:
         block = block.enclosing()
     return block
+
+
+def checks_ranks() -> bool:
+    """Return True unless an open block of the current context turns the comparison of ranks off."""
+    block = _innermost.get()
+    while block is not None and (block.check_ranks or block not in open_blocks):
+        block = block.enclosing()
+    return block is None
 
 
 def forget_left_blocks() -> None:

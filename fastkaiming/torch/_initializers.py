@@ -18,11 +18,13 @@ from torch.compiler import is_dynamo_compiling
 from torch.nn import init
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
-from fastkaiming import _core
+from fastkaiming import _core, _errors
 from fastkaiming._fill import fill
 from fastkaiming._fill.kernel_params import kernel_params
 from fastkaiming.distributions import Distribution, Normal, TruncatedNormal, Uniform
-from fastkaiming.torch import _tensors
+from fastkaiming.rng import Key
+from fastkaiming.torch import _ranks, _tensors
+from fastkaiming.torch._blocks import checks_ranks
 from fastkaiming.torch._tensors import PLAIN_TYPES, is_fillable
 from fastkaiming.torch._warnings import DISTANT_MEAN, has_distant_mean, warn_at_caller, with_warning_at_caller
 
@@ -104,28 +106,41 @@ def try_fill(
         generator = kwargs.pop("generator", generator)
         if kwargs:
             record, args = _bind_keywords(record, tuple(kwargs)), (*args, *kwargs.values())
+    if type(tensor) not in PLAIN_TYPES:
+        return _fill_dtensor(tensor, record, args, generator)
     if generator is not None and not isinstance(generator, torch.Generator):
         return False
     filled = True
     try:
-        if type(tensor) in PLAIN_TYPES:
-            filled = _fill(tensor, record, args, generator, None, None, None) is not None
-        else:
-            filled = _fill_dtensor(tensor, recorded_distribution(record, tensor, args), generator)
+        filled = _fill(tensor, record, args, generator, None, None, None) is not None
     finally:  # an interrupted fill has already written a part of the tensor
         if filled:
             _increment_version((tensor,))
     return filled
 
 
-def _fill_dtensor(tensor: torch.Tensor, distribution: Distribution | None, generator: torch.Generator | None) -> bool:
+def _fill_dtensor(tensor: torch.Tensor, record: Function, args: tuple[Any, ...], generator: Any) -> bool:
     """Fill the local part of a DTensor and return True, or return False if torch has to fill it."""
-    regions = None if distribution is None else _tensors.memory_regions(tensor)
+    hint = "call torch.manual_seed with the same integer on every rank, or pass generators in the same state"
+    source = torch.default_generator if generator is None else generator
+    with (
+        _errors.named(record.__name__),
+        _tensors.restored_on_error(source),
+        _ranks.agreement([tensor], hint, check_ranks=checks_ranks()) as agreement,
+    ):
+        distribution = recorded_distribution(record, tensor, args) if isinstance(source, torch.Generator) else None
+        regions = None if distribution is None else _tensors.memory_regions(tensor)
+        rule = "torch's own function" if regions is None else repr(distribution)
+        agreement.facts = [_ranks.fact(f"{rule} for a DTensor", tensor)]
+        if regions is not None:
+            agreement.key = Key(_tensors.seed_from_generator(generator))
     if distribution is None or regions is None:
         return False
-    seed = _tensors.seed_from_generator(generator)
-    for memory, shard_kwargs in regions:
-        fill.fill_(memory, distribution, rng=seed, **shard_kwargs)
+    try:
+        for memory, shard_kwargs in regions:
+            fill.fill_(memory, distribution, rng=agreement.key, **shard_kwargs)
+    finally:
+        _increment_version((tensor,))
     return True
 
 
@@ -137,6 +152,7 @@ def _bind_keywords(record: Function, names: tuple[str, ...]) -> Function:
         args, keyword_values = values[: -len(names)], values[-len(names) :]
         record(recorder, *args, **dict(zip(names, keyword_values, strict=True)))
 
+    record_positional.__name__ = record.__name__
     return record_positional
 
 

@@ -1,12 +1,14 @@
 """``init_module_``: fills every parameter of a module according to its qualified name and its layer."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
 
 from fastkaiming import _validation
+from fastkaiming._agreement import Fact
 from fastkaiming._errors import named
 from fastkaiming._fill.fill import distribution_of
 from fastkaiming.initializers import _shared_memory
@@ -16,6 +18,7 @@ from fastkaiming.initializers._model import (
     FillTask,
     InitReport,
     Rules,
+    generator_from,
     is_deferrable,
     is_keep,
     parse_rules,
@@ -25,8 +28,8 @@ from fastkaiming.initializers._model import (
     warn_about_unused,
 )
 from fastkaiming.initializers._patterns import first_matches
-from fastkaiming.rng import Rng
-from fastkaiming.torch import _tensors
+from fastkaiming.rng import Key, Rng
+from fastkaiming.torch import _ranks, _tensors
 from fastkaiming.torch._buffers import BufferDefault, default_buffers, persistent_buffers
 from fastkaiming.torch._fillable import check_memory, fillable_regions
 from fastkaiming.torch._layers import (
@@ -51,6 +54,7 @@ def init_module_(
     *,
     buffers: bool = False,
     threads: int | None = None,
+    check_ranks: bool = True,
 ) -> InitReport:
     """Fill every parameter of a module in place by rules, each from the stream of its qualified name.
 
@@ -117,6 +121,10 @@ def init_module_(
         ``to_empty()``, which leaves any values in the memory. Other buffers are never changed.
     threads : int, optional
         The maximum number of threads, as in :func:`fastkaiming.fill_`.
+    check_ranks : bool, default True
+        If the module has DTensors, compare the seeds, the arguments and these DTensors between the ranks of their
+        meshes before anything is filled. If any rank differs or raises an error, all of them raise an error. With
+        False, the ranks do not communicate.
 
     Returns
     -------
@@ -132,8 +140,8 @@ def init_module_(
         is changed.
     ValueError
         If a parameter is on the meta device, has no elements although its layer has units, has no memory, is a DTensor
-        of partial sums, overlaps itself, or has no suitable rule; or if a combination of parametrizations is not
-        supported. No parameter is changed.
+        of partial sums, overlaps itself, or has no suitable rule; if a combination of parametrizations is not
+        supported; or if the ranks that share DTensors differ. No parameter is changed.
 
     Warns
     -----
@@ -149,32 +157,70 @@ def init_module_(
     'Linear: zeros'
     """
     with named("init_module_"):
-        report = _init_module(module, rng, rules, buffers, threads)
+        report = _init_module(module, rng, rules, buffers, threads, check_ranks)
     warn_about_unused(report.unused, dict(module.named_parameters(remove_duplicate=False)))
     return report
 
 
+class _Plan(NamedTuple):
+    """What a call writes, and what it reports."""
+
+    tasks: Sequence[FillTask]
+    zero_rows: Sequence[tuple[Sequence[Region], int]]  # of embeddings, after the tasks
+    derived: Sequence[Derived]
+    defaults: Sequence[BufferDefault]
+    report: InitReport
+
+
 def _init_module(
-    module: nn.Module, rng: Rng | torch.Generator, rules: Rules | None, buffers: bool, threads: int | None
+    module: nn.Module, rng: Rng | torch.Generator, rules: Rules | None, buffers: bool, threads: int | None, check: bool
 ) -> InitReport:
     if not isinstance(module, nn.Module):
         raise TypeError(f"module must be a torch.nn.Module, not {_validation.describe(module)}")
-    sets_buffers = _validation.flag("buffers", buffers)
     parameters: dict[str, torch.Tensor] = dict(module.named_parameters(remove_duplicate=False))
+    check_ranks = _validation.flag("check_ranks", check)
+    with _tensors.restored_on_error(rng), _ranks.module_agreement(parameters, check_ranks=check_ranks) as agreement:
+        sets_buffers = _validation.flag("buffers", buffers)
+        user_rules = parse_rules({} if rules is None else rules)
+        plan = _plan(module, parameters, user_rules, sets_buffers)
+        streams = generator_from(_tensors.seed_from_generator(rng) if isinstance(rng, torch.Generator) else rng)
+        agreement.key = Key(streams.seed)
+        agreement.facts = [
+            *_ranks.facts_of_rules(user_rules),
+            Fact(f"buffers={sets_buffers}"),
+            *_ranks.facts_of_dtensors(parameters, plan.report.filled),
+        ]
+    try:
+        with torch.no_grad():
+            run_fill_tasks(plan.tasks, streams, threads)
+            for embedding_regions, row in plan.zero_rows:
+                _zero_row(embedding_regions, row)
+            for each in plan.derived:
+                each.compute()
+            for default in plan.defaults:
+                default.buffer.fill_(default.value)
+    finally:  # a function in the rules may raise after other parameters have been filled
+        torch.autograd.graph.increment_version([task.whole for task in plan.tasks])
+    return plan.report
+
+
+def _plan(
+    module: nn.Module, parameters: Mapping[str, torch.Tensor], user_rules: Mapping[str, Filler], sets_buffers: bool
+) -> _Plan:
+    """Return what to write, or raise the error that says why a parameter or buffer cannot be written."""
     names = _tied_names(parameters)
-    user_rules, layer_rules = parse_rules({} if rules is None else rules), standard_rules(module)
-    found = _choose_rules(names, parameters, user_rules, layer_rules)
+    found = _choose_rules(names, parameters, user_rules, standard_rules(module))
     filled = [name for name, rule in found.items() if rule is None or not is_keep(rule.filler)]
     empty = parameters_without_units(module)
     regions = {name: fillable_regions(name, parameters[name], may_be_empty=name in empty) for name in filled}
     chosen = _known_rules(found, parameters)
     names = _merge_shared_memory(names, regions, {n: parameters[n] for n in names if chosen[n] is _FROZEN})
-    jobs = [
+    tasks = [
         FillTask(name, chosen[name].label, chosen[name].filler, parameters[name], regions[name])
         for name in filled
         if name in names
     ]
-    jobs.sort(key=lambda job: isinstance(job.filler, NormFiller))  # norms are computed after the directions are filled
+    tasks.sort(key=lambda task: isinstance(task.filler, NormFiller))  # norms are computed from filled directions
     first_of = {name: first for first, all_names in names.items() for name in all_names}
     padding = [(first_of[name], row) for name, row in padding_rows(module) if name in first_of]
     rows = [(regions[name], row) for name, row in padding if chosen[name].filler is parse_filler(EMBEDDING_RULE)]
@@ -182,27 +228,15 @@ def _init_module(
     _check_divided(derived, {name: chosen[first] for name, first in first_of.items()}, parameters)
     defaults = [*default_buffers(module)] if sets_buffers else []
     _check_buffers(module, derived, defaults)
-    try:
-        with torch.no_grad():
-            seed = _tensors.seed_from_generator(rng) if isinstance(rng, torch.Generator) else rng
-            run_fill_tasks(jobs, seed, threads)
-            for embedding_regions, row in rows:
-                _zero_row(embedding_regions, row)
-            for each in derived:
-                each.compute()
-            for default in defaults:
-                default.buffer.fill_(default.value)
-    finally:  # a function in the rules may raise after other parameters have been filled
-        torch.autograd.graph.increment_version([parameters[job.name] for job in jobs])
     rule_of = {name: chosen[first].label for name, first in first_of.items() if chosen[first] is not _FROZEN}
-    unused = unused_patterns(user_rules, rule_of)
     written = {name: each.label for each in derived for name in each.buffers}
     written |= {default.name: default.label for default in defaults}
     kept = [name for name in parameters if is_keep(chosen[first_of[name]].filler)]
     kept += [name for name in persistent_buffers(module) if name not in written]
     shared = {name: first for name, first in first_of.items() if name != first}
     filled_by = {name: rule_of[name] for name in parameters if name in rule_of}
-    return InitReport({**filled_by, **written}, shared, unused, tuple(kept))
+    report = InitReport({**filled_by, **written}, shared, unused_patterns(user_rules, rule_of), tuple(kept))
+    return _Plan(tasks, rows, derived, defaults, report)
 
 
 def _tied_names(parameters: Mapping[str, torch.Tensor]) -> dict[str, list[str]]:

@@ -11,11 +11,12 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from fastkaiming import _validation
+from fastkaiming._agreement import Fact
 from fastkaiming._errors import named
 from fastkaiming.initializers._model import InitReport, generator_from, quote_names
 from fastkaiming.initializers._patterns import first_matches
-from fastkaiming.rng import Rng
-from fastkaiming.torch import _tensors
+from fastkaiming.rng import Key, Rng
+from fastkaiming.torch import _ranks, _tensors
 from fastkaiming.torch._accelerate import accelerate
 from fastkaiming.torch._named_writes import NamedWrites, active_writes
 from fastkaiming.torch._parametrizations import has_spectral_norm, restart_power_iteration
@@ -27,6 +28,7 @@ def reset_module_(
     *,
     keep: str | Sequence[str] = (),
     threads: int | None = None,
+    check_ranks: bool = True,
 ) -> InitReport:
     """Run a module's own initialization, with each tensor filled from the stream of its qualified name.
 
@@ -63,6 +65,10 @@ def reset_module_(
         default, every tensor must be initialized by the code of the module.
     threads : int, optional
         The maximum number of threads, as in :func:`fastkaiming.fill_`.
+    check_ranks : bool, default True
+        If the module has DTensors, compare the seeds, ``keep`` and these DTensors between the ranks of their meshes
+        before any code runs. If any rank differs or raises an error, all of them raise an error. The code of the module
+        is not compared. With False, the ranks do not communicate.
 
     Returns
     -------
@@ -74,7 +80,8 @@ def reset_module_(
     TypeError
         If an argument has the wrong type, or a parameter is uninitialized and has no shape yet. Nothing is changed.
     ValueError
-        If a tensor is not in the memory of the CPU. Nothing is changed then. Also if no code of the module initializes
+        If a tensor is not in the memory of the CPU, or if the ranks that share DTensors differ. Nothing is changed
+        then. Also if no code of the module initializes
         a tensor that no pattern of ``keep`` matches, after all others have been initialized; and if the code applies an
         operation to a sharded parameter whose result would depend on the sharding.
 
@@ -91,20 +98,28 @@ def reset_module_(
     with named("reset_module_"):
         if not isinstance(module, nn.Module):
             raise TypeError(f"module must be a torch.nn.Module, not {_validation.describe(module)}")
-        if not isinstance(keep, Sequence):
-            raise TypeError(f"keep must be a string or a sequence of strings, not {_validation.describe(keep)}")
-        patterns = [_validation.text("a pattern in keep", each) for each in ([keep] if isinstance(keep, str) else keep)]
         tensors = _named_tensors(module)
-        for name, tensor in tensors.items():
-            _check_memory(name, tensor)
-        streams = generator_from(_tensors.seed_from_generator(rng) if isinstance(rng, torch.Generator) else rng)
-        writes = NamedWrites(tensors, streams)
+        check = _validation.flag("check_ranks", check_ranks)
+        with _tensors.restored_on_error(rng), _ranks.module_agreement(tensors, check_ranks=check) as agreement:
+            patterns = _patterns(keep)
+            for name, tensor in tensors.items():
+                _check_memory(name, tensor)
+            streams = generator_from(_tensors.seed_from_generator(rng) if isinstance(rng, torch.Generator) else rng)
+            writes = NamedWrites(tensors, streams)
+            agreement.key = Key(streams.seed)
+            agreement.facts = [Fact(f"keep={patterns}"), *_ranks.facts_of_dtensors(tensors, {})]
         with torch.no_grad():
             with _restored_generator(), _without_ties(module), _active(writes):
                 _reset(module, writes)
             tensors = _named_tensors(module)  # the code may have tied weights
             writes.perform_postponed([*tensors.values()], threads)
         return _report(tensors, writes, patterns)
+
+
+def _patterns(keep: str | Sequence[str]) -> list[str]:
+    if not isinstance(keep, Sequence):
+        raise TypeError(f"keep must be a string or a sequence of strings, not {_validation.describe(keep)}")
+    return [_validation.text("a pattern in keep", each) for each in ([keep] if isinstance(keep, str) else keep)]
 
 
 def _named_tensors(module: nn.Module) -> dict[str, torch.Tensor]:

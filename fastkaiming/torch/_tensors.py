@@ -2,7 +2,8 @@
 
 import ctypes
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple
 
 import ml_dtypes
@@ -13,6 +14,7 @@ from torch._C import _functorch
 from torch._ops import _len_torch_dispatch_stack_pre_dispatch
 from torch.autograd import forward_ad
 
+from fastkaiming import rng as rng_module
 from fastkaiming._fill import buffers, dtypes
 from fastkaiming.torch import _dtensors
 
@@ -103,6 +105,21 @@ def seed_from_generator(generator: torch.Generator | None) -> int:
         randomize(-(2**63), None, generator=generator)
     seed: int = bits.value
     return seed
+
+
+def restored_on_error(rng: object) -> AbstractContextManager[None]:
+    """Return a ``with`` block that restores the state of a generator, of torch or any other, if it raises an error."""
+    return _restored_on_error(rng) if isinstance(rng, torch.Generator) else rng_module.restored_on_error(rng)
+
+
+@contextmanager
+def _restored_on_error(generator: torch.Generator) -> Iterator[None]:
+    state = generator.get_state()
+    try:
+        yield
+    except BaseException:
+        generator.set_state(state)
+        raise
 
 
 def _seed_tensor() -> tuple[Callable[..., torch.Tensor], ctypes.c_uint64]:
