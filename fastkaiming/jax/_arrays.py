@@ -12,13 +12,15 @@ from jax.sharding import NamedSharding, PartitionSpec
 from numpy.typing import NDArray
 
 from fastkaiming import _validation
+from fastkaiming._agreement import Fact
 from fastkaiming._errors import named
 from fastkaiming._fill import dtypes
 from fastkaiming._fill.fill import fill_, fill_part
 from fastkaiming._fill.shards import WHOLE
 from fastkaiming.distributions import Distribution, Normal
+from fastkaiming.jax import _processes
 from fastkaiming.jax._callbacks import HostFill, aligned_empty, fill_on_host, key_from_words
-from fastkaiming.rng import Generator, Key, key_from
+from fastkaiming.rng import Generator, Key, key_from, restored_on_error
 
 Index: TypeAlias = tuple[slice, ...]
 
@@ -170,6 +172,8 @@ def make(
     shape: Sequence[int],
     dtype: Any = None,
     sharding: jax.sharding.Sharding | None = None,
+    *,
+    check_ranks: bool = True,
 ) -> Any:
     """Return a new array whose shards are filled one after the other, so that a host holds only one shard at a time.
 
@@ -181,8 +185,8 @@ def make(
     initializer : Initializer, Normal, Uniform or TruncatedNormal
         An initializer from :mod:`fastkaiming.jax`, or a distribution.
     rng : jax.Array, int, Key, Generator, numpy.random.Generator or None
-        A key of JAX, or any ``rng`` that :func:`fastkaiming.fill_` accepts. If several hosts create one array, all of
-        them must pass the same key; with None, each host would use a different key.
+        A key of JAX, or any ``rng`` that :func:`fastkaiming.fill_` accepts. If several processes create one array, all
+        of them must pass the same key, and not None, with which each process would use a different key.
     shape : sequence of int
         The shape of the whole array.
     dtype : dtype, optional
@@ -190,6 +194,10 @@ def make(
         initializer, or else JAX's default floating-point dtype.
     sharding : jax.sharding.Sharding, optional
         The sharding of the array. By default, the whole array is on JAX's default device.
+    check_ranks : bool, default True
+        If the devices of ``sharding`` belong to several processes, these processes compare their keys and arguments
+        before any shard is filled. If any of them differs or raises an error, all of them raise an error. With False,
+        the processes do not communicate.
 
     Returns
     -------
@@ -200,8 +208,9 @@ def make(
     ------
     TypeError, ValueError
         If JAX's own initializer raises this error for the key, shape or dtype; if JAX cannot divide the shape into
-        equal shards; or if :func:`fastkaiming.fill_` raises it for another argument. Errors are raised before any shard
-        is filled. A TypeError is also raised under ``jax.jit``; call the initializer itself there.
+        equal shards; or if :func:`fastkaiming.fill_` raises it for another argument. A ValueError is also raised if the
+        processes that share the array differ. Errors are raised before any shard is filled. A TypeError is also raised
+        under ``jax.jit``; call the initializer itself there.
 
     Examples
     --------
@@ -217,19 +226,23 @@ def make(
     with named("make"):
         if sharding is not None and not isinstance(sharding, jax.sharding.Sharding):
             raise TypeError(f"sharding must be a jax.sharding.Sharding or None, not {_validation.describe(sharding)}")
-        if not isinstance(rng, jax.Array | np.ndarray | Generator | np.random.Generator | None):
-            rng = key_from(rng)  # raises an error if it has the wrong type; the state of generators is used only below
-        is_jax_key = isinstance(rng, jax.Array | np.ndarray)
-        jax_key = rng if is_jax_key else jax.random.key(0)  # JAX's initializer is traced with a key in any case
-        distribution, result = _evaluate(initializer, jax_key, shape, dtype)
-        array_dtype = dtypes.check_dtype("dtype", result.dtype)
-        _check_range(distribution, array_dtype)
-        _check_sharding(result.shape, sharding)
-        words = _key_words(jax_key)
-        if isinstance(words, jax.core.Tracer):
-            raise TypeError("a call cannot be traced, for example by jax.jit: call the initializer instead")
-        key = key_from_words(words) if is_jax_key else key_from(rng)
-        return _make_array(distribution, key, result.shape, array_dtype, sharding)
+        check = _validation.flag("check_ranks", check_ranks)
+        with restored_on_error(rng), _processes.agreement(sharding, check_ranks=check) as agreement:
+            if not isinstance(rng, jax.Array | np.ndarray | Generator | np.random.Generator | None):
+                rng = key_from(rng)  # raises an error if it has the wrong type; generators are advanced only below
+            is_jax_key = isinstance(rng, jax.Array | np.ndarray)
+            jax_key = rng if is_jax_key else jax.random.key(0)  # JAX's initializer is traced with a key in any case
+            distribution, result = _evaluate(initializer, jax_key, shape, dtype)
+            array_dtype = dtypes.check_dtype("dtype", result.dtype)
+            _check_range(distribution, array_dtype)
+            _check_sharding(result.shape, sharding)
+            words = _key_words(jax_key)
+            if isinstance(words, jax.core.Tracer):
+                raise TypeError("a call cannot be traced, for example by jax.jit: call the initializer instead")
+            agreement.key = key_from_words(words) if is_jax_key else key_from(rng)
+            where = sharding if isinstance(sharding, NamedSharding) else type(sharding).__name__
+            agreement.facts = [Fact(f"{distribution} of shape {result.shape}, {array_dtype} and sharding {where}")]
+        return _make_array(distribution, agreement.key, result.shape, array_dtype, sharding)
 
 
 def _evaluate(

@@ -1,6 +1,7 @@
 """Arrays on the devices of two processes: each process fills what its own devices hold."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -10,7 +11,11 @@ from processes import HANG_SECONDS, ROOT
 
 jax = pytest.importorskip("jax")
 
-PROGRAM = """
+pytestmark = pytest.mark.skipif(
+    jax.__version_info__ < (0, 8), reason="arrays without local shards are disabled by default"
+)
+
+PRELUDE = """
 import sys
 
 import jax
@@ -20,9 +25,11 @@ from jax.sharding import NamedSharding, PartitionSpec as P
 import fastkaiming as fk
 from fastkaiming.jax import he_normal, make
 
-process = int(sys.argv[2])
-jax.distributed.initialize(f"127.0.0.1:{sys.argv[1]}", num_processes=2, process_id=process)
-assert jax.process_count() == 2 and jax.device_count() == 4
+process, processes = map(int, sys.argv[2:])
+jax.distributed.initialize(f"127.0.0.1:{sys.argv[1]}", num_processes=processes, process_id=process)
+assert jax.process_count() == processes and jax.device_count() == 2 * processes
+"""
+SHARDS = """
 whole = fk.variance_scaling((16, 8), scale=2.0, layout="*IO", rng=42)
 
 def shards(array):
@@ -53,25 +60,90 @@ assert shards(array) == ({1: True} if process == 1 else {})
 """
 
 
-@pytest.mark.skipif(jax.__version_info__ < (0, 8), reason="arrays without local shards are disabled by default")
+# Prints the error of each call. The array has devices of processes 0 and 1, and the third process has none of them.
+DIFFERENCES = """
+rows = NamedSharding(jax.sharding.Mesh(np.array(jax.devices())[:4], ("x",)), P("x"))
+
+def call(case, rng, std=1.0, shape=(16, 8), **kwargs):
+    try:
+        make(fk.Normal(0.0, std), rng, shape, sharding=rows, **kwargs)
+    except Exception as error:
+        print(f"call {case}: {type(error).__name__}: {error}")
+    else:
+        print(f"call {case}: filled")
+
+call("equal", 42)
+call("seed", 42 + process)
+call("key", jax.random.key(process))
+call("None", None)
+generator = fk.Generator(7)
+for _ in range(process):
+    generator.next_key()
+call("generator", generator)
+assert generator.next_key().stream == 1 + process + (process == 2)  # the failed call has not advanced it
+numpy_generator = np.random.default_rng(process)
+state = numpy_generator.bit_generator.state
+call("NumPy generator", numpy_generator)
+assert (numpy_generator.bit_generator.state == state) == (process < 2)
+call("distribution", 42, std=1.0 + process)
+call("invalid", 42, shape=(16, 8) if process == 0 else (15, 8))
+jax.jit(lambda: call("traced", 42))()
+call("unchecked", 42 + process, check_ranks=False)
+call("not a bool", 42, check_ranks=1)
+"""
+
+
+def test_processes_that_differ_raise_the_same_error() -> None:
+    outputs = [re.findall(r"^call (.*?): (.*)", output, re.MULTILINE) for output in run(DIFFERENCES, 3)]
+    first, second, third = map(dict, outputs)
+    assert second | {"invalid": first["invalid"]} == first
+    assert (first["equal"], first["unchecked"]) == ("filled", "filled")
+    for case, values in {
+        "seed": "seed 42 on process 0 and seed 43 on process 1: pass the same key, or generators in the same state",
+        "key": "seed 0 on process 0 and seed 1 on process 1: ",
+        "None": r"seed \d+ on process 0 and seed \d+ on process 1: .* not None",
+        "generator": "seed 7, stream 1 on process 0 and seed 7, stream 2 on process 1: ",
+        "NumPy generator": r"seed \d+ on process 0 and seed \d+ on process 1: ",
+    }.items():
+        assert re.match(f"ValueError: make: every process must use the same seed, got {values}", first[case]), case
+    assert first["distribution"].startswith(
+        "ValueError: make: every process must have the same arguments and tensors, got Normal(mean=0.0, std=1.0) of "
+        "shape (16, 8), float32 and sharding NamedSharding("
+    )
+    assert ") on process 0 and Normal(mean=0.0, std=2.0) of " in first["distribution"]
+    assert first["invalid"].startswith("ValueError: make: the call must succeed on every process, got an error on proc")
+    assert "15" in first["invalid"]
+    assert "the call must" not in second["invalid"]
+    assert first["traced"].startswith("TypeError: make: a call cannot be traced")
+    assert first["not a bool"].startswith("TypeError: make: check_ranks must be True or False")
+    assert {third[case] for case in third if case not in ("invalid", "traced", "not a bool")} == {"filled"}
+
+
 def test_two_processes_fill_the_shards_of_their_own_devices() -> None:
+    run(SHARDS, 2)
+
+
+def run(program: str, count: int) -> list[str]:
+    """Run a program in several processes with two devices each, and return what each process prints."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
     flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, str(port), str(process)],
+            [sys.executable, "-c", PRELUDE + program, str(port), str(process), str(count)],
             env=os.environ | flags,
             cwd=ROOT,
+            stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
-        for process in range(2)
+        for process in range(count)
     ]
     try:
-        errors = [process.communicate(timeout=HANG_SECONDS)[1] for process in processes]
+        outputs, errors = zip(*[process.communicate(timeout=HANG_SECONDS) for process in processes], strict=True)
     finally:
         for process in processes:
             process.kill()
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(errors)
+    assert [process.returncode for process in processes] == count * [0], "\n".join(errors)
+    return [*outputs]
