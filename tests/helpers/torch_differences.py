@@ -240,7 +240,7 @@ def several_meshes(ranks: int) -> None:
     # Each rank has two of three meshes, in an order in which each rank could wait for another one.
     meshes = {name: DeviceMesh("cpu", name) for name in ((0, 1), (1, 2), (0, 2))}
     orders = [((0, 1), (0, 2)), ((1, 2), (0, 1)), ((0, 2), (1, 2)), ()]
-    module = nn.ParameterDict({f"{name}": nn.Parameter(rows(meshes[name])) for name in orders[number]})
+    module = nn.ParameterDict([(str(name), nn.Parameter(rows(meshes[name]))) for name in orders[number]])
     assert_filled(partial(init.init_module_, module, rng=5), *module.values())
 
 
