@@ -69,8 +69,7 @@ class Acceleration:
 
         @wraps(function)
         def accelerated(*args: Any, **kwargs: Any) -> Any:
-            with Acceleration(check_ranks=self._check_ranks):
-                return function(*args, **kwargs)
+            return _run_in_block(self._check_ranks, function, *args, **kwargs)
 
         return accelerated  # type: ignore[return-value]
 
@@ -87,8 +86,8 @@ def _runs_later(function: Any) -> bool:
     return any(kind(function) for kind in kinds) or (is_python_code and _runs_later(call))
 
 
-def _run_in_block(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-    with Acceleration():
+def _run_in_block(check_ranks: bool, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    with Acceleration(check_ranks=check_ranks):
         return function(*args, **kwargs)
 
 

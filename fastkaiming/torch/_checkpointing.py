@@ -11,14 +11,17 @@ from typing import Any
 
 from torch.utils import checkpoint
 
-from fastkaiming.torch._blocks import innermost_open, no_block
+from fastkaiming.torch._blocks import checks_ranks, innermost_open, no_block
 from fastkaiming.torch._replacements import Patch
 
 Function = Callable[..., Any]
 
 
 def checkpoint_patches(run_in_block: Function) -> tuple[Patch, ...]:
-    """Return the patches of ``torch.utils.checkpoint``; ``run_in_block(function, *args)`` calls a function."""
+    """Return the patches of ``torch.utils.checkpoint``.
+
+    ``run_in_block(check_ranks, function, *args)`` calls a function within a block.
+    """
 
     def store(original: Function) -> Function:
         """Return the replacement of a function that stores its second argument for the recomputation."""
@@ -26,7 +29,7 @@ def checkpoint_patches(run_in_block: Function) -> tuple[Patch, ...]:
         @wraps(original)
         def replacement(owner: Any, function: Function, *args: Any, **kwargs: Any) -> Any:
             if innermost_open() is not None:
-                function = partial(run_in_block, function)
+                function = partial(run_in_block, checks_ranks(), function)
             return original(owner, function, *args, **kwargs)
 
         return replacement

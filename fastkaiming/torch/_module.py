@@ -109,7 +109,8 @@ def init_module_(
         The module. Its parameters must be CPU tensors or DTensors of dtype float32, float64, float16 or bfloat16,
         unless they are kept.
     rng : int, Generator, numpy.random.Generator or torch.Generator, default 0
-        The seed, or a generator that provides it. Every rank of a sharded module must pass the same seed. A Generator
+        The seed, or a generator that provides it. Every rank of a sharded module must pass the same seed, which
+        excludes None. A Generator
         provides the same seed at every call; a torch.Generator provides a new one.
     rules : mapping or sequence of pairs, optional
         Patterns of qualified names and their rules, as in :func:`fastkaiming.init_`. If a rule is a function, it is

@@ -123,7 +123,10 @@ def arguments_of_modules(ranks: int) -> None:
     if is_first:
         without_bias[0].bias = None
     assert_differs("'(0.bias|1.weight)' ", without_bias)
-    rules = {"0.*": lambda parameter, **_: init.normal_(parameter), "1.weight": fk.normal_}
+    rules: dict[str, Callable[..., object]] = {
+        "0.*": lambda parameter, **_: init.normal_(parameter),
+        "1.weight": fk.normal_,
+    }
     torch.manual_seed(3)
     assert_filled(partial(init.init_module_, net, rng=5, rules=rules), *net.parameters())
     keep = "0.*" if is_first else ()
@@ -139,7 +142,7 @@ def error_of_one_rank(ranks: int) -> None:
         "ValueError: init_module_: the call must succeed on every rank, got an error on rank 0: ValueError: the rule"
     )
     assert all(error.startswith(prefix) for error in errors[1:])
-    errors = errors_of(partial(init.reset_module_, net, rng=5 if number else fk.Key(5)))  # type: ignore[arg-type]
+    errors = errors_of(partial(init.reset_module_, net, rng=5 if number else fk.Key(5)))
     assert errors[0].startswith("TypeError: reset_module_: rng must be ")
     assert all("got an error on rank 0: TypeError: rng must be " in error for error in errors[1:])
     assert all((local(parameter) == MARK).all() for parameter in net.parameters())

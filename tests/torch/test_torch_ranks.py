@@ -95,6 +95,29 @@ else:
     run(program)
 
 
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_recomputed_function_does_not_compare_ranks_if_its_forward_pass_does_not(reentrant: bool) -> None:
+    program = f"""
+from torch.utils.checkpoint import checkpoint
+
+tensor, calls = rows(init_device_mesh("cpu", (8,))), []
+
+def function(value):
+    with torch.no_grad():
+        calls.append(tensor.normal_().to_local().clone())
+    return value.sin()
+
+value = torch.ones(3, requires_grad=True)
+for gather, check_ranks in ((_ranks._gather, True), (fail, False)):
+    _ranks._gather = gather
+    with init.accelerate(check_ranks=check_ranks):
+        result = checkpoint(function, value, use_reentrant={reentrant})
+    result.sum().backward()
+assert len(calls) == 4 and torch.equal(calls[0], calls[1]) and torch.equal(calls[2], calls[3])
+"""
+    run(program)
+
+
 def test_mesh_of_one_rank_and_plain_tensors_need_no_communication() -> None:
     program = """
 _ranks._gather = fail
