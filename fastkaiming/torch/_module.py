@@ -110,8 +110,7 @@ def init_module_(
         unless they are kept.
     rng : int, Generator, numpy.random.Generator or torch.Generator, default 0
         The seed, or a generator that provides it. Every rank of a sharded module must pass the same seed, which
-        excludes None. A Generator
-        provides the same seed at every call; a torch.Generator provides a new one.
+        excludes None. A Generator provides the same seed at every call; a torch.Generator provides a new one.
     rules : mapping or sequence of pairs, optional
         Patterns of qualified names and their rules, as in :func:`fastkaiming.init_`. If a rule is a function, it is
         called with the parameter and with ``rng=``, a :class:`fastkaiming.Key`. A rule such as ``"kaiming_normal"``

@@ -83,9 +83,9 @@ def _mesh_name(mesh: Any) -> MeshName:
 
 
 def _process_groups(mesh: Any) -> list[torch.distributed.ProcessGroup]:
-    """Return the process group of each dimension of a mesh."""
+    """Return the process groups of the dimensions of a mesh along which there are several ranks."""
     try:
-        return [mesh.get_group(dimension) for dimension in range(mesh.ndim)]
+        return [mesh.get_group(dimension) for dimension, size in enumerate(mesh.shape) if size > 1]
     except RuntimeError as error:
         raise ValueError(
             f"the device mesh of a DTensor must have process groups, so that its ranks can be compared, got none for "

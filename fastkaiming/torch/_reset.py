@@ -58,8 +58,8 @@ def reset_module_(
         The module. Its tensors must be in the memory of the CPU, for example after
         ``module.to_empty(device="cpu")``.
     rng : int, Generator, numpy.random.Generator or torch.Generator, default 0
-        The seed, or a generator that provides it. Every rank of a sharded module must pass the same seed. A Generator
-        provides the same seed at every call; a torch.Generator provides a new one.
+        The seed, or a generator that provides it. Every rank of a sharded module must pass the same seed, which
+        excludes None. A Generator provides the same seed at every call; a torch.Generator provides a new one.
     keep : str or sequence of str
         Patterns of the names of parameters and buffers that may stay as they are, as in :func:`fastkaiming.init_`. By
         default, every tensor must be initialized by the code of the module.
