@@ -244,7 +244,7 @@ def _resolve_tensors(
         elif explicit is None and default_pattern == "*" and needs_rule:
             without_rule.append(name)
     for reason, names in no_default.items():
-        raise ValueError(f"tensors must have a rule if {reason}, got none for {_model.quote_names(names)}")
+        raise ValueError(f"tensors must have a rule, because {reason}, got none for {_model.quote_names(names)}")
     if without_rule:
         quoted = _model.quote_names(without_rule, [recipe.tensors[name].shape for name in without_rule])
         raise ValueError(

@@ -242,7 +242,7 @@ def test_config_whose_tensors_have_no_initialization_needs_a_rule(
     monkeypatch.setattr(transformers.LlamaForCausalLM, "_init_weights", lambda *_: None)
     monkeypatch.setattr(torch.nn.Linear, "reset_parameters", lambda _: None)
     with pytest.raises(
-        ValueError, match=r"tensors must have a rule if no code of the model initializes them, got none"
+        ValueError, match=r"tensors must have a rule, because no code of the model initializes them, got none"
     ):
         write(config, tmp_path / "out")
     assert not (tmp_path / "out").exists()
