@@ -239,7 +239,7 @@ def _resolve_tensors(
         init = _model.DEFAULT_RULES[default_pattern] if explicit is None else explicit
         tensors.append(Tensor(name, dtype, spec.shape, init if dtype.is_fillable else "zeros", 0))
         needs_rule = len(spec.shape) < 2 and 0 not in spec.shape and dtype.is_fillable
-        if explicit is None and spec.no_default:
+        if matched is None and spec.no_default and dtype.is_fillable:
             no_default.setdefault(spec.no_default, []).append(name)
         elif explicit is None and default_pattern == "*" and needs_rule:
             without_rule.append(name)
