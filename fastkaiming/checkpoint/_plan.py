@@ -9,13 +9,14 @@ import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, NamedTuple
 
 from fastkaiming import _core, _errors, _validation
 from fastkaiming.checkpoint import _headers, _identity, _recipes, _rules, _sources
 from fastkaiming.checkpoint._dtypes import DTYPES, Dtype, dtype_from_name
+from fastkaiming.checkpoint._identity import Recorded
 from fastkaiming.checkpoint._recipes import Recipe, Rule, TensorSpec
 from fastkaiming.checkpoint._rules import Values
 from fastkaiming.distributions import Distribution
@@ -120,8 +121,8 @@ class Plan:
     ----------
     seed : int
         The seed of the checkpoint; each tensor has the key ``Generator(seed).key(name)``.
-    identity : str
-        A digest of the whole plan, which each file records.
+    recorded : object
+        What each file records about the whole plan, with the digest that identifies it.
     files : tuple of File
         The files, with the tensors in each.
     index : bytes or None
@@ -133,7 +134,7 @@ class Plan:
     """
 
     seed: int
-    identity: str
+    recorded: Recorded
     files: tuple[File, ...]
     index: bytes | None
     recipe: Recipe
@@ -151,7 +152,7 @@ def plan(
     seed: int | None = None,
     dtype: Any = None,
     rules: Any = None,
-    max_shard_size: int | str = "5GB",
+    max_shard_size: int | str | None = None,
 ) -> Plan:
     """Return the plan of the checkpoint that :func:`write` would write, without generating values or writing files.
 
@@ -198,18 +199,27 @@ def make_plan(source: Any, seed: Any, dtype: Any, rules: Any, max_shard_size: An
     rule_table = recipe.rules if rules is None else _recipes.rules_from_table("rules", rules)
     try:
         tensors, unused = _resolve_tensors(recipe, rule_table or {}, requested_dtype)
+        recipe = _without_models(recipe)
         _check_distributions(tensors)
     except (TypeError, ValueError) as error:
         if isinstance(source, str | os.PathLike):
             raise type(error)(f"{os.fspath(source)}: {error}") from None
         raise
-    limit = _parse_size("max_shard_size", max_shard_size)
+    limit = _parse_size("max_shard_size", recipe.max_shard_size if max_shard_size is None else max_shard_size)
     groups = [_sorted_tensors(group) for group in _split_into_shards(tensors, recipe, limit)]
-    identity = _identity.digest(seed, ((tensor.row for tensor in group) for group in groups))
+    companions = _identity.companions_text({companion.name: companion.data for companion in recipe.companions})
+    recorded = Recorded(seed, recipe.initialization, companions)
+    identity = _identity.digest(recorded, ((tensor.row for tensor in group) for group in groups))
+    recorded = recorded._replace(identity=identity)
     names = _file_names(len(groups))
-    recorded = _recorded_metadata(seed, identity, recipe.initialization)
     files = tuple(_build_file(name, group, recorded) for name, group in zip(names, groups, strict=True))
-    return Plan(seed, identity, files, _index_json(files, tensors) if len(files) > 1 else None, recipe, unused)
+    index = _index_json(files, tensors, recipe.parameters) if len(files) > 1 else None
+    return Plan(seed, recorded, files, index, recipe, unused)
+
+
+def _without_models(recipe: Recipe) -> Recipe:
+    """Return a recipe that does not refer to the model that computed its values, so that its memory is released."""
+    return replace(recipe, tensors={name: spec._replace(values=None) for name, spec in recipe.tensors.items()})
 
 
 # ---- the rule and the dtype of each tensor ----
@@ -333,18 +343,7 @@ def _sorted_tensors(group: Sequence[Tensor]) -> list[Tensor]:
     return sorted(group, key=lambda tensor: (-tensor.dtype.sort_rank, tensor.name.encode()))
 
 
-def _recorded_metadata(seed: int, identity: str, initialization: str) -> dict[str, str]:
-    """Return what all files of a checkpoint record."""
-    return {
-        "format": "pt",  # transformers does not load files without it
-        _identity.SEED_KEY: str(seed),
-        _identity.STREAM_VERSION_KEY: str(_core.STREAM_VERSION),
-        _identity.IDENTITY_KEY: identity,
-        _identity.INITIALIZATION_KEY: initialization,
-    }
-
-
-def _build_file(name: str, in_order: Sequence[Tensor], recorded: Mapping[str, str]) -> File:
+def _build_file(name: str, in_order: Sequence[Tensor], recorded: Recorded) -> File:
     entries: dict[str, _headers.Entry] = {}
     by_rule: dict[str, list[str]] = {}
     end = 0
@@ -352,14 +351,23 @@ def _build_file(name: str, in_order: Sequence[Tensor], recorded: Mapping[str, st
         entries[tensor.name] = _headers.Entry(tensor.dtype, tensor.shape, end, end + tensor.nbytes)
         by_rule.setdefault(tensor.rule, []).append(tensor.name)
         end += tensor.nbytes
-    rules = json.dumps(by_rule, separators=(",", ":"), ensure_ascii=False)
-    header = _headers.encode_header(entries, {**recorded, _identity.RULES_KEY: rules})
+    metadata = {
+        "format": "pt",  # transformers does not load files without it
+        _identity.SEED_KEY: str(recorded.seed),
+        _identity.STREAM_VERSION_KEY: str(_core.STREAM_VERSION),
+        _identity.IDENTITY_KEY: recorded.identity,
+        _identity.INITIALIZATION_KEY: recorded.initialization,
+        _identity.COMPANIONS_KEY: recorded.companions,
+        _identity.RULES_KEY: json.dumps(by_rule, separators=(",", ":"), ensure_ascii=False),
+    }
+    header = _headers.encode_header(entries, metadata)
     with_offsets = (tensor._replace(begin=len(header) + entries[tensor.name].begin) for tensor in in_order)
     return File(name, header, tuple(with_offsets))
 
 
-def _index_json(files: Sequence[File], tensors: Sequence[Tensor]) -> bytes:
+def _index_json(files: Sequence[File], tensors: Sequence[Tensor], parameters: int | None) -> bytes:
     weight_map = {tensor.name: file.name for file in files for tensor in file.tensors}
     total = sum(tensor.nbytes for tensor in tensors)
-    table = {"metadata": {"total_size": total}, "weight_map": weight_map}
+    metadata = {"total_size": total} | ({} if parameters is None else {"total_parameters": parameters})
+    table = {"metadata": metadata, "weight_map": weight_map}
     return (json.dumps(table, indent=2, sort_keys=True) + "\n").encode()

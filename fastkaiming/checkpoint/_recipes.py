@@ -44,7 +44,8 @@ class Recipe:
     """The content of a source: its tensors by name, in order, and the rules, dtype and seed that it gives.
 
     ``initialization`` is "model" if the tensors have the values that the code of the model gives them, unless a rule
-    matches, and "rules" if all values follow from rules.
+    matches, and "rules" if all values follow from rules. ``parameters`` is their number, which the index records for a
+    model, and ``max_shard_size`` is the default size of a file.
     """
 
     tensors: Mapping[str, TensorSpec]
@@ -53,6 +54,8 @@ class Recipe:
     seed: int | None = None
     companions: Sequence[Companion] = ()
     initialization: str = "rules"
+    parameters: int | None = None
+    max_shard_size: int | str = "5GB"
 
 
 def recipe_from_table(origin: str, value: Any) -> Recipe:

@@ -76,13 +76,13 @@ def _split_rule(rule: str) -> tuple[str, tuple[int, ...]]:
         return rule, ()
     _, arguments, keywords = call
     try:
-        rows = ast.literal_eval(arguments[1])
+        initializer, rows = ast.unparse(arguments[0]), ast.literal_eval(arguments[1])
         is_valid = len(arguments) == 2 and not keywords and all(type(row) is int and row >= 0 for row in rows)
     except (ValueError, TypeError, IndexError, RecursionError, MemoryError):
         is_valid = False
     if not is_valid:
         raise ValueError(f"zero_rows must have an initializer and a list of rows as arguments, got {rule!r:.100}")
-    return ast.unparse(arguments[0]), tuple(rows)
+    return initializer, tuple(rows)
 
 
 def check_rule(pattern: str, rule: str) -> None:

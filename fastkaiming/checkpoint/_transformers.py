@@ -6,8 +6,10 @@ tensors get the names and shapes of the checkpoint, which may combine, divide or
 
 import math
 import tempfile
+import warnings
 from collections.abc import Mapping
 from functools import cached_property, partial
+from inspect import signature
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,7 +37,9 @@ try:
     from transformers.core_model_loading import revert_weight_conversion
     from transformers.modeling_utils import remove_tied_weights_from_state_dict
 except ImportError as error:
-    raise ImportError("a Hugging Face config needs transformers 5 or later: pip install transformers") from error
+    raise ImportError(
+        f"a Hugging Face config needs transformers 5 or later (pip install transformers): {error}"
+    ) from error
 
 _CONFIG_NAME, _GENERATION_CONFIG_NAME = "config.json", "generation_config.json"
 _UNWRITTEN = "no code of the model initializes them"
@@ -53,9 +57,11 @@ def from_config(path: Path, seed: int) -> Recipe:
     """Return the tensors of the checkpoint of a model, with the values that the code of the model gives them."""
     try:
         config = transformers.AutoConfig.from_pretrained(path, trust_remote_code=False)
-        with recorded_construction(seed) as construction, torch.no_grad():
+        with torch.device("cpu"), recorded_construction(seed) as construction, torch.no_grad():
             model = _construct(config)
         specs = _SavedModel(model, construction).specs()
+        if not specs:
+            raise ValueError(f"architectures must name a model with tensors, got {type(model).__name__!r}")
         generation_config = _generation_config(path, model)
     except Exception as error:  # values in an untrusted config can raise any exception anywhere in transformers
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -63,7 +69,14 @@ def from_config(path: Path, seed: int) -> Recipe:
     for name in specs:
         check_name(str(path), name)
     companions = (Companion(_CONFIG_NAME, path.read_bytes(), str(path)), *generation_config)
-    return Recipe(specs, companions=companions, initialization="model")
+    default_size = signature(type(model).save_pretrained).parameters["max_shard_size"].default
+    return Recipe(
+        specs,
+        companions=companions,
+        initialization="model",
+        parameters=model.num_parameters(),
+        max_shard_size=default_size,
+    )
 
 
 def _construct(config: Any) -> Any:
@@ -72,22 +85,32 @@ def _construct(config: Any) -> Any:
     Its class is the one that the config names. If that is a model of which the config describes only a part, such as
     the text model of a multimodal one, or if it names none, the class is the one that transformers chooses.
     """
-    kind = _named_class(config)
-    if kind is not None and isinstance(config, kind.config_class):
-        return kind._from_config(config)
-    if kind is not None and type(config) not in kind.config_class.sub_configs.values():
-        raise ValueError(f"architectures must name a model for {type(config).__name__}, got {kind.__name__!r}")
+    if getattr(config, "quantization_config", None) is not None:
+        raise ValueError("quantization_config must not be set, because the weights are not quantized: remove it")
+    # Values do not depend on the implementation of attention, which may need other libraries.
+    arguments = {"attn_implementation": "eager", "dtype": getattr(config, "dtype", None) or torch.float32}
+    named = _named_class(config)
+    if named is not None and isinstance(config, named.config_class):
+        return named._from_config(config, **arguments)
+    if named is not None and type(config) not in named.config_class.sub_configs.values():
+        raise ValueError(f"architectures must name a model for {type(config).__name__}, got {named.__name__!r}")
     causal: Any = transformers.AutoModelForCausalLM
     factory: Any = causal if type(config) in causal._model_mapping else transformers.AutoModel
-    return factory.from_config(config, trust_remote_code=False)
+    return factory.from_config(config, trust_remote_code=False, **arguments)
 
 
 def _named_class(config: Any) -> Any:
     """Return the model class that a config names, or None if it names none of transformers."""
-    names = getattr(config, "architectures", None) or []
-    kind = getattr(transformers, names[0], None) if names else None
-    base = transformers.PreTrainedModel  # has no tensors of its own
-    return kind if isinstance(kind, type) and issubclass(kind, base) and kind is not base else None
+    names = getattr(config, "architectures", None)
+    if not names:
+        return None
+    found = getattr(transformers, names[0], None)
+    if isinstance(found, type) and issubclass(found, transformers.PreTrainedModel):
+        return found
+    warnings.warn(
+        f"architectures names {names[0]!r:.60}, which transformers does not have, so it chooses the model", stacklevel=2
+    )
+    return None
 
 
 def _generation_config(path: Path, model: Any) -> tuple[Companion, ...]:
@@ -200,7 +223,9 @@ def _constant(values: torch.Tensor) -> float | None:
     if values.numel() == 0 or values.is_complex():
         return None if values.numel() else 0.0
     first = float(values.reshape(-1)[0])
-    return first if math.isfinite(first) and bool((values == first).all()) else None
+    is_constant = math.isfinite(first) and bool((values == first).all())
+    has_negative_zero = first == 0 and bool(values.signbit().any())
+    return first if is_constant and not has_negative_zero else None
 
 
 class _SourceMode(TorchDispatchMode):  # type: ignore[misc]

@@ -301,9 +301,7 @@ def _checkpoint_contents(path: Path) -> list[_Content]:
         if each.recorded != first.recorded:
             reason = _identity.difference(each.recorded, first.recorded, first.path.name)
             raise ValueError(f"{each.path}: it belongs to another checkpoint than {first.path.name}: {reason}")
-    identity = _identity.digest(
-        first.recorded.seed, ((tensor.row for tensor in each.file.tensors) for each in contents)
-    )
+    identity = _identity.digest(first.recorded, ((tensor.row for tensor in each.file.tensors) for each in contents))
     if identity != first.recorded.identity:
         raise ValueError(
             f"{path}: the headers of its files must give the identity {first.recorded.identity:.64}, got {identity}: "

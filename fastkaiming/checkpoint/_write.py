@@ -58,7 +58,7 @@ def write(
     seed: int | None = None,
     dtype: Any = None,
     rules: Any = None,
-    max_shard_size: int | str = "5GB",
+    max_shard_size: int | str | None = None,
     part: tuple[int, int] | None = None,
     resume: bool = False,
     dask: Any = None,
@@ -95,10 +95,11 @@ def write(
         in a module, it is filled by the default of its layer, as in :func:`fastkaiming.torch.init_module_`; and
         otherwise by ``fastkaiming.DEFAULT_RULES``. These need a rule for a tensor with three or more axes whose layer
         is not known, as in every recipe and header.
-    max_shard_size : int or str, default "5GB"
+    max_shard_size : int or str, optional
         The maximum size of the tensors in a file, as a number of bytes or with a unit. The units are B; K, M, G and T
         or KB, MB, GB and TB, which are powers of 1000; and KiB, MiB, GiB and TiB, which are powers of 1024. Upper and
-        lower case are the same. A larger tensor has a file of its own.
+        lower case are the same. A larger tensor has a file of its own. The default is 5GB, and for a config the default
+        of ``save_pretrained``, which is 50GB in transformers 5.24.
     part : tuple of int, optional
         ``(k, n)`` writes the k-th of n parts, with k from 1 to n: every n-th file from the k-th on. All parts must be
         parts of the same checkpoint. Whichever part completes the last file writes the index.
@@ -154,7 +155,7 @@ def write(
     new_directories = [each for each in (directory, *directory.parents) if not each.exists()]
     try:
         _check_directory(directory, plan, files, resume)  # a run that would fail does not take the lock from others
-        with _directory_lock.locked(directory, plan.identity) as lock_entry:
+        with _directory_lock.locked(directory, plan.recorded.identity) as lock_entry:
             _check_directory(directory, plan, files, resume)
             for path in _temporary_files(directory, plan, files):
                 if not resume:
@@ -230,9 +231,9 @@ def _difference(path: Path, plan: Plan, file: File) -> str | None:
         return None  # another run of this checkpoint has removed the damaged file
     except ValueError as error:
         return str(error).removeprefix(f"{path}: ")
-    if found.identity == plan.identity:
+    if found.identity == plan.recorded.identity:
         return "its header has other bytes than that of this run"
-    return _identity.difference(found, _identity.Recorded(plan.seed, plan.identity), "this run")
+    return _identity.difference(found, plan.recorded, "this run")
 
 
 def _write_files(
@@ -288,7 +289,7 @@ def _finish(directory: Path, plan: Plan) -> None:
         _write_once(directory / name, data)
         for path in _file_writer.temporary_files(directory, escape(name)):
             path.unlink(missing_ok=True)  # of a killed run, or of another part, which does not need it any more
-    _directory_lock.remove(directory, plan.identity)
+    _directory_lock.remove(directory, plan.recorded.identity)
 
 
 def _write_once(path: Path, data: bytes) -> None:

@@ -38,10 +38,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--max-shard-size",
-        default="5GB",
         metavar="SIZE",
         help="the maximum size of the tensors in a file, in bytes or with a unit: 5GB or 5G is 5 * 10**9 bytes, and "
-        "5GiB is 5 * 2**30 bytes (default: 5GB)",
+        "5GiB is 5 * 2**30 bytes (default: 5GB, or that of save_pretrained for a config)",
     )
     parser.add_argument("--part", type=_parse_part, metavar="K/N", help="write only the K-th of N parts of the files")
     parser.add_argument(

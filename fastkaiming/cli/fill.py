@@ -14,7 +14,7 @@ import fastkaiming
 from fastkaiming import _validation
 from fastkaiming._fill import dtypes
 from fastkaiming._fill.context import combined_progress
-from fastkaiming.checkpoint import _dtypes, _file_writer, _headers, _plan
+from fastkaiming.checkpoint import _dtypes, _file_writer, _headers, _plan, _rules
 from fastkaiming.cli import _output
 from fastkaiming.initializers import DEFAULT_RULES
 
@@ -118,6 +118,7 @@ def _planned_file(path: Path, options: argparse.Namespace) -> _plan.File:
         raise ValueError(f"SHAPE must have at least one element, got {sizes}")
     header = _npy_header(dtype, sizes) if path.suffix == ".npy" else b""
     tensor = _plan.Tensor(path.name, dtype, sizes, options.init, len(header))
+    _rules.filler_of_rule(options.init)  # raises an error for a digest of values
     _ = tensor.distribution  # raises an error if the rule cannot fill the array
     return _plan.File(path.name, header, (tensor,))
 

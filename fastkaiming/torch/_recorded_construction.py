@@ -32,6 +32,12 @@ _EMPTY = (
 )
 
 
+# Operations that return a tensor of equal elements, and their value; it is the last argument if it is None here.
+_CONSTANTS = {
+    **dict.fromkeys((aten.zeros.default, aten.zeros_like.default, aten.new_zeros.default), 0.0),
+    **dict.fromkeys((aten.ones.default, aten.ones_like.default, aten.new_ones.default), 1.0),
+    **dict.fromkeys((aten.full.default, aten.full_like.default, aten.new_full.default)),
+}
 _COPIES = (aten.clone.default, aten._to_copy.default)
 # Python has the constant since version 3.13; on other systems than Linux, the flag is not needed.
 _MAP_NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)
@@ -102,7 +108,7 @@ class RecordedConstruction(TorchDispatchMode):  # type: ignore[misc]
         kwargs = kwargs or {}
         if func in _COPIES and self._is_unwritten(args[0]):
             func, kwargs = aten.empty_like.default, {k: kwargs[k] for k in kwargs if k != "non_blocking"}
-        if func in _EMPTY:
+        if func in _EMPTY or func in _CONSTANTS:
             return self._new_tensor(func, args, kwargs)
         if kwargs.get("generator") is None and self._record_operation(func, args):
             return args[0]
@@ -114,23 +120,27 @@ class RecordedConstruction(TorchDispatchMode):  # type: ignore[misc]
         return func(*args, **kwargs)
 
     def _new_tensor(self, func: Any, args: Any, kwargs: Any) -> Any:
-        """Return a tensor without values."""
+        """Return a tensor without values, or one of equal elements, which are recorded."""
         geometry = func(*args, **{**kwargs, "device": "meta", "pin_memory": None})
         nbytes = geometry.numel() * geometry.element_size()
         device = kwargs.get("device") or getattr(args[0], "device", "cpu")
-        if torch.device(device).type != "cpu" or geometry.layout is not torch.strided or nbytes == 0:
+        constant = args[-1] if _CONSTANTS.get(func, 0.0) is None else _CONSTANTS.get(func)
+        is_recordable = func in _EMPTY or (geometry.dtype in _tensors.DTYPES and _is_recordable(constant))
+        is_on_cpu = torch.device(device).type == "cpu" and geometry.layout is torch.strided
+        if not (is_on_cpu and is_recordable and nbytes):
             return func(*args, **kwargs)
         storage = _untouched_memory(nbytes)
         result = torch.empty(0, dtype=geometry.dtype).set_(storage, 0, geometry.shape, geometry.stride())
         self._pending[_storage_number(result)] = storage, []
+        if constant is not None:
+            self._record(result, float(constant))
         return result
 
     def _record_operation(self, func: Any, args: Any) -> bool:
         """Record an operation if it is a fill, or return False."""
         if func in CONSTANT_FILLS:
             constant = args[1] if len(args) > 1 else 0
-            is_recordable = isinstance(constant, int | float) and math.isfinite(constant)
-            return is_recordable and self._record(args[0], float(constant))
+            return _is_recordable(constant) and self._record(args[0], float(constant))
         if func not in RANDOM_FILLS:
             return False
         distribution = recorded_distribution(RANDOM_FILLS[func], args[0], tuple(args[1:]))
@@ -178,6 +188,13 @@ def _storage_number(tensor: torch.Tensor) -> int:
     if tensor.layout is not torch.strided or type(tensor) not in _tensors.PLAIN_TYPES or tensor.is_meta:
         return 0
     return int(tensor.untyped_storage()._cdata)
+
+
+def _is_recordable(constant: Any) -> bool:
+    """Return whether a rule can give the value of a constant: it is finite and not the negative zero."""
+    if not isinstance(constant, int | float) or not math.isfinite(constant):
+        return False
+    return constant != 0 or math.copysign(1.0, constant) > 0
 
 
 def _is_whole(view: torch.Tensor) -> bool:

@@ -54,7 +54,7 @@ def test_identity_is_the_documented_digest(tmp_path: Path) -> None:
         [["größe", "I64", [], "zeros"], ["fc.bias", "F32", [4], "zeros"]],
     ]
     digests = sorted(hashlib.sha256(json.dumps(file, separators=(",", ":")).encode()).hexdigest() for file in files)
-    expected = hashlib.sha256("\n".join(["1", "7", *digests]).encode()).hexdigest()
+    expected = hashlib.sha256("\n".join(["1", "7", "rules", "{}", *digests]).encode()).hexdigest()
     assert [metadata(tmp_path / name)["fastkaiming.identity"] for name in report.files] == [expected] * 2
 
 
