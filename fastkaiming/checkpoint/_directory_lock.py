@@ -8,6 +8,7 @@ and a directory is removed only if it is empty.
 
 import errno
 import os
+import re
 import secrets
 import time
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 LOCK_NAME = ".fastkaiming.lock"
+_LOCK = re.compile(re.escape(LOCK_NAME) + r"(\.[0-9a-f]{16})?")  # with the suffix of an entry until it is renamed
+_ENTRY = re.compile(r"([0-9a-f]{64})\.[0-9a-f]{16}")
 _ATTEMPTS = 200
 _PAUSE_SECONDS = 0.001
 # Windows and directories with the sticky bit report that they deny access if a lock with entries has the new name.
@@ -39,12 +42,16 @@ def locked(directory: Path, identity: str) -> Iterator[Path]:
 def remove(directory: Path, identity: str) -> None:
     """Remove the entries of all runs of a complete checkpoint, including killed ones.
 
-    The lock is no longer needed, because the files record the identity and are not overwritten.
+    The lock is no longer needed, because the files record the identity and are not overwritten. Names that no run gives
+    and the targets of symbolic links belong to others.
     """
     for lock in directory.glob(f"{LOCK_NAME}*"):
+        if _LOCK.fullmatch(lock.name) is None or lock.is_symlink():
+            continue
         with suppress(OSError):  # another run may remove the same names
             for entry in lock.iterdir():
-                if lock.name != LOCK_NAME or _identity_of(entry) == identity:
+                match = _ENTRY.fullmatch(entry.name)
+                if match is not None and (lock.name != LOCK_NAME or match[1] == identity):
                     entry.unlink(missing_ok=True)
             lock.rmdir()
 

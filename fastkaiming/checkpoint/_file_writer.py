@@ -74,7 +74,7 @@ def temporary_name(path: Path) -> Path:
 
 def temporary_files(directory: Path, pattern: str) -> dict[Path, str]:
     """Return the temporary files of running or killed runs, with the final name of each."""
-    paths = directory.glob(f".{pattern}.{'?' * 16}.partial")
+    paths = directory.glob(f".{pattern}.{'[0-9a-f]' * 16}.partial")
     return {path: path.name[1:-_TEMPORARY_SUFFIX_LENGTH] for path in paths}
 
 
