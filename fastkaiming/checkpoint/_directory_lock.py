@@ -10,6 +10,7 @@ import errno
 import os
 import re
 import secrets
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -28,7 +29,8 @@ _OCCUPIED = {errno.EEXIST, errno.ENOTEMPTY, errno.EACCES, errno.EPERM}
 def locked(directory: Path, identity: str) -> Iterator[Path]:
     """Create a directory if it does not exist, hold its lock in the ``with`` block, and yield the entry of this run.
 
-    Raise FileExistsError if a run of another checkpoint holds the lock.
+    Raise FileExistsError if a run of another checkpoint holds the lock, and NotADirectoryError if the directory or the
+    lock is something else.
     """
     entry, process = directory / LOCK_NAME / f"{identity}.{secrets.token_hex(8)}", os.getpid()
     try:
@@ -36,7 +38,8 @@ def locked(directory: Path, identity: str) -> Iterator[Path]:
         yield entry
     finally:
         if os.getpid() == process:  # a child that a progress callback forked does not release its parent's lock
-            _remove_entry(entry)
+            with suppress(OSError):  # an error of the block is more important
+                _remove_entry(entry)
 
 
 def remove(directory: Path, identity: str) -> None:
@@ -60,6 +63,8 @@ def _acquire(directory: Path, entry: Path) -> None:
     for _ in range(_ATTEMPTS):
         try:
             _create_directory(directory)
+            if not _may_be_directory(entry.parent, follow_symlinks=False):
+                raise NotADirectoryError(f"{entry.parent}: the lock must be a directory, got something else; remove it")
             if _create_lock(entry) or _join_lock(entry):
                 return
             error: OSError = FileExistsError(
@@ -76,9 +81,17 @@ def _create_directory(directory: Path) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
-        if directory.exists():
-            raise
+        if not _may_be_directory(directory):
+            raise NotADirectoryError(f"{directory}: out_dir must be a directory, got a file") from None
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(directory)) from None
+
+
+def _may_be_directory(path: Path, *, follow_symlinks: bool = True) -> bool:
+    """Return whether a path is a directory or does not exist, from a single look, because other runs may remove it."""
+    try:
+        return stat.S_ISDIR(path.stat(follow_symlinks=follow_symlinks).st_mode)
+    except FileNotFoundError:
+        return True
 
 
 def _create_lock(entry: Path) -> bool:
@@ -96,7 +109,8 @@ def _create_lock(entry: Path) -> bool:
             raise
         return False
     finally:
-        _remove_entry(prepared)
+        with suppress(OSError):
+            _remove_entry(prepared)
     return True
 
 

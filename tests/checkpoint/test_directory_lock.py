@@ -102,3 +102,37 @@ def test_lock_that_another_checkpoint_takes_over_between_the_two_looks_is_not_he
     ):
         pytest.fail("two checkpoints hold the lock")
     assert names(lock) == {f"{OTHER}.{SUFFIX}"}
+
+
+# ---- files in the place of directories ----
+
+
+def test_out_dir_must_be_a_directory(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.touch()
+    with pytest.raises(NotADirectoryError) as raised:
+        write(out)
+    assert str(raised.value) == f"{out}: out_dir must be a directory, got a file"
+
+
+def test_file_among_the_parents_of_out_dir_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"file") as raised:
+        write(tmp_path / "file" / "out")
+    assert LOCK_NAME not in str(raised.value)
+
+
+@pytest.mark.parametrize("kind", ["file", "symbolic link"])
+def test_lock_must_be_a_directory(tmp_path: Path, kind: str) -> None:
+    lock, victim = tmp_path / "out" / LOCK_NAME, tmp_path / "victim"
+    lock.parent.mkdir()
+    victim.mkdir()
+    if kind == "file":
+        lock.touch()
+    else:
+        lock.symlink_to(victim)
+    with pytest.raises(NotADirectoryError) as raised:
+        write(lock.parent)
+    assert str(raised.value) == f"{lock}: the lock must be a directory, got something else; remove it"
+    assert names(lock.parent) == {LOCK_NAME}
+    assert names(victim) == set()
