@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fastkaiming import checkpoint
 from fastkaiming._fill.context import combined_progress, report_filled
 from fastkaiming.checkpoint import _file_writer
+from fastkaiming.checkpoint._rules import zero_rows_of_rule
 from fastkaiming.cli import _output
 from fastkaiming.diagnostics import propagate
 
@@ -92,7 +93,7 @@ def _report(options: argparse.Namespace) -> bytes:
 
     def rows() -> Iterator[report.Tensor]:
         for tensor in checkpoint.stored_tensors(options.checkpoint):
-            yield report.Tensor(*tensor)
+            yield report.Tensor(*tensor, zero_rows_of_rule(tensor.rule))
             report_filled(tensor.array.size)
 
     elements = sum(tensor.array.size for tensor in checkpoint.stored_tensors(options.checkpoint))

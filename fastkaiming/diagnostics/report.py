@@ -7,7 +7,7 @@ import base64
 import io
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any, NamedTuple
 
@@ -36,12 +36,16 @@ class Tensor(NamedTuple):
         The values of the tensor. Complex numbers have neither statistics nor a histogram.
     distribution : Normal, Uniform or TruncatedNormal, optional
         The distribution that the values should have. If it is None, the values are not compared with a distribution.
+    zero_rows : sequence of int, default ()
+        The indices of axis 0 at which every element should be 0, such as that of the padding token of an embedding.
+        These dead rows are not suspicious.
     """
 
     name: str
     rule: str
     array: NDArray[Any]
     distribution: Distribution | None = None
+    zero_rows: Sequence[int] = ()
 
 
 class _Row(NamedTuple):
@@ -56,6 +60,7 @@ class _Row(NamedTuple):
     dtype: str
     distribution: Distribution | None
     statistics: Statistics | None
+    expected_dead_rows: int
     binned: plot.BinnedArray | None
 
 
@@ -106,7 +111,7 @@ def html(title: str, rows: Iterable[Tensor], pictures: int = 50) -> str:
     picture_numbers = {id(row): number for number, row in enumerate(worst)}
     table = "\n".join(_table_row(row, picture_numbers.get(id(row))) for row in by_name)
     figures = "\n".join(_figure(row, number) for number, row in enumerate(worst))
-    suspicious = sum(any(_suspicious_fields(row.statistics).values()) for row in by_name)
+    suspicious = sum(any(_suspicious_fields(row).values()) for row in by_name)
     values = sum(math.prod(row.shape) for row in by_name)
     summary = f"{len(by_name):,} tensors with {values:,} values in total; {suspicious:,} tensors with marked values."
     return _PAGE.format(title=heading, summary=summary, legend=_LEGEND, head=_HEAD, table=table, figures=figures)
@@ -123,7 +128,8 @@ def _to_row(row: Any) -> _Row:
         except TypeError as error:
             raise TypeError(f"tensor {name!r}: {error}") from error
         binned = plot.bin_array(row.array, row.distribution)
-    return _Row(name, rule, row.array.shape, row.array.dtype.name, row.distribution, found, binned)
+    dead = sum(not row.array[index].any() for index in set(row.zero_rows))
+    return _Row(name, rule, row.array.shape, row.array.dtype.name, row.distribution, found, dead, binned)
 
 
 def _natural_sort_key(row: _Row) -> list[tuple[str, int]]:
@@ -138,8 +144,9 @@ def _largest_z_score(row: _Row) -> float:
     return max((math.inf if math.isnan(score) else score for score in scores), default=-1.0)
 
 
-def _suspicious_fields(found: Statistics | None) -> dict[str, bool]:
+def _suspicious_fields(row: _Row) -> dict[str, bool]:
     """Return for each checked field of the statistics whether its value is suspicious."""
+    found = row.statistics
     if found is None:
         return {}
 
@@ -150,7 +157,7 @@ def _suspicious_fields(found: Statistics | None) -> dict[str, bool]:
         "z_mean": is_too_far(found.z_mean),
         "z_std": is_too_far(found.z_std),
         "outliers": bool(found.outliers),
-        "dead_rows": bool(found.dead_rows and found.expected_std),
+        "dead_rows": (found.dead_rows or 0) > row.expected_dead_rows and bool(found.expected_std),
     }
 
 
@@ -162,13 +169,14 @@ def _table_row(row: _Row, picture: int | None) -> str:
         f'<td class="shape">{_format_shape(row.shape)}</td>',
         f"<td>{escape(row.dtype)}</td>",
     ]
-    return f"<tr>{''.join(texts + _number_cells(row.statistics))}</tr>"
+    return f"<tr>{''.join(texts + _number_cells(row))}</tr>"
 
 
-def _number_cells(found: Statistics | None) -> list[str]:
+def _number_cells(row: _Row) -> list[str]:
+    found = row.statistics
     if found is None:
         return [f'<td colspan="{_NUMBER_COLUMNS}"></td>']
-    suspicious = _suspicious_fields(found)
+    suspicious = _suspicious_fields(row)
     numbers = [
         (_format_number(found.mean), False),
         (_format_number(found.expected_mean), False),
@@ -236,7 +244,8 @@ normal.</dd>
 <dt>minimum, maximum</dt><dd>The extreme values.</dd>
 <dt>empty cells</dt><dd>Complex numbers are not ordered, so their tensors have neither statistics nor histograms.</dd>
 <dt class="mark">⚠</dt><dd>The value is suspicious: a z-score is beyond &plusmn;{_MAX_Z_SCORE:g} or NaN, there
-are outliers, or there are dead rows although the expected standard deviation is not 0.</dd>
+are outliers, or there are dead rows that the rule does not name although the expected standard deviation is not
+0.</dd>
 <dt>histograms</dt><dd>Bars show the values, and the line shows the density of the expected distribution, which is named
 above the bars. The name “zeros” means that every value should be 0. Values that are too far from the others to be shown
 are counted below the bars. The tensors with the largest z-scores come first.</dd>

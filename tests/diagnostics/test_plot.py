@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import ml_dtypes
@@ -15,7 +16,7 @@ import pytest
 from numpy.typing import DTypeLike, NDArray
 
 import fastkaiming as fk
-from fastkaiming import diagnostics
+from fastkaiming import checkpoint, cli, diagnostics
 
 pytest.importorskip("matplotlib")
 from matplotlib.figure import Figure
@@ -293,6 +294,25 @@ def test_report_has_one_row_per_tensor_and_marks_suspicious_values(text: str) ->
     assert rows["<b>&'\""][1:] == [
         "<i>keep</i>", "3 × 4", "int64", "5.5", "", "", "3.452", "", "", "", "0", "1", "0", "11",  # noqa: RUF001
     ]  # fmt: skip
+
+
+def test_dead_rows_are_suspicious_unless_they_are_expected() -> None:
+    array, rows = fk.normal((128, 256), rng=1), [3, 5]
+    array[rows] = 0.0
+    pages = [
+        report.html("", [Tensor("a", "normal", array, fk.Normal(), zero_rows)], pictures=0)
+        for zero_rows in (rows, [5, 3, 3], [3], [3, 4], ())
+    ]
+    assert ["2 ⚠" in page for page in pages] == [False, False, True, True, True]
+
+
+def test_report_of_a_checkpoint_does_not_mark_the_padding_row_of_an_embedding(tmp_path: Path) -> None:
+    recipe = {"tensors": {"embedding.weight": [128, 64]}, "rules": {"*": "zero_rows(normal(std=0.02), [1])"}}
+    checkpoint.write(recipe, tmp_path / "model")
+    assert cli.main(["plot", "report", str(tmp_path / "model"), str(tmp_path / "a.html")]) == 0
+    text = (tmp_path / "a.html").read_text("utf-8")
+    assert "; 0 tensors with marked values" in text
+    assert Page(text).rows[-1][11] == "1"
 
 
 def test_images_are_embedded_and_sorted_by_z_score(text: str) -> None:
