@@ -3,6 +3,7 @@
 import hashlib
 import mmap
 import os
+import re
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -28,6 +29,7 @@ from fastkaiming.rng import Generator
 _CHUNK_BYTES = 4 << 20  # a thread generates the values of a chunk at a time
 _READ_BYTES = 1 << 20  # a thread reads and compares this much of the file at a time
 _CHUNKS_PER_TASK = 4
+_NAME_OF_SEVERAL = re.compile(r".*-\d{5,}-of-\d{5,}\.safetensors")
 
 
 class Difference(NamedTuple):
@@ -316,23 +318,36 @@ def _files_of_directory(directory: Path) -> list[Path]:
     if not index.exists():
         if not found:
             raise FileNotFoundError(f"{directory}: a checkpoint must have safetensors files, got none")
-        if any("-of-" in each.name for each in found):
+        if any(_NAME_OF_SEVERAL.fullmatch(each.name) for each in found):
             raise FileNotFoundError(
                 f"{index}: a checkpoint of several files must have an index, got none; the run that completes the last "
                 "file writes it"
             )
         return found
-    shards = _sources.read_index(index)
-    for name, tensors in shards.items():
-        if not (directory / name).exists():
-            raise FileNotFoundError(f"{index}: it lists {name}, which does not exist")
-        differing = sorted(_headers.read_header(directory / name).tensors.keys() ^ set(tensors))
-        if differing:
-            raise ValueError(f"{index}: weight_map must name the tensors of {name}, but differs in {differing[0]!r}")
+    listed = _files_of_index(index)
     for each in found:
-        if each.name not in shards:
+        if each.name not in listed:
             raise ValueError(f"{each}: it is not in {index.name}, so it does not belong to this checkpoint")
     return found
+
+
+def _files_of_index(index: Path) -> set[str]:
+    """Return the names of the files that an index lists, after comparing it with their headers."""
+    table = _parse.check_table(str(index), _parse.read_document(index))
+    shards, total = _sources.tensors_by_shard(index, table.get("weight_map")), 0
+    for name, tensors in shards.items():
+        path = index.with_name(name)
+        if not path.exists():
+            raise FileNotFoundError(f"{index}: it lists {name}, which does not exist")
+        entries = _headers.read_header(path).tensors
+        differing = sorted(entries.keys() ^ set(tensors))
+        if differing:
+            raise ValueError(f"{index}: weight_map must name the tensors of {name}, but differs in {differing[0]!r}")
+        total += sum(entry.end - entry.begin for entry in entries.values())
+    found = _parse.check_table(f"{index}: metadata", table.get("metadata")).get("total_size")
+    if found != total:
+        raise ValueError(f"{index}: metadata.total_size must be {total}, the bytes of all tensors, got {found!r:.60}")
+    return set(shards)
 
 
 def _expected_content(path: Path) -> _Content:

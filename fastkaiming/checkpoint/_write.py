@@ -195,7 +195,7 @@ def _check_directory(directory: Path, plan: Plan, files: Sequence[File], resume:
             raise FileExistsError(f"{path}: out_dir must not hold another checkpoint")
         reason = _difference(path, plan, planned[path.name])
         if reason is not None:
-            raise FileExistsError(f"{path}: it belongs to another checkpoint or is damaged: {reason}")
+            raise FileExistsError(f"{path}: {reason}")
         if path.name in to_write and not resume:
             raise FileExistsError(
                 f"{path}: the file exists; resume=True (--resume) keeps the complete files of this checkpoint"
@@ -226,14 +226,27 @@ def _difference(path: Path, plan: Plan, file: File) -> str | None:
         with path.open("rb") as opened:
             if opened.read(len(file.header)) == file.header:
                 return None
-        found = _identity.recorded(path, _headers.read_header(path))
+        header = _headers.read_header(path)
     except FileNotFoundError:
         return None  # another run of this checkpoint has removed the damaged file
     except ValueError as error:
-        return str(error).removeprefix(f"{path}: ")
+        return f"it is not a whole safetensors file, so remove it and run again: {_without_path(error, path)}"
+    return f"it belongs to another checkpoint or is damaged: {_difference_of_headers(path, header, plan)}"
+
+
+def _difference_of_headers(path: Path, header: _headers.Header, plan: Plan) -> str:
+    """Return the reason why the header of a whole file is not the planned one."""
+    try:
+        found = _identity.recorded(path, header)
+    except ValueError as error:
+        return _without_path(error, path)
     if found.identity == plan.recorded.identity:
         return "its header has other bytes than that of this run"
     return _identity.difference(found, plan.recorded, "this run")
+
+
+def _without_path(error: ValueError, path: Path) -> str:
+    return str(error).removeprefix(f"{path}: ")
 
 
 def _write_files(

@@ -16,7 +16,7 @@ import pytest
 from processes import HANG_SECONDS, python
 
 import fastkaiming as fk
-from fastkaiming import checkpoint
+from fastkaiming import checkpoint, cli
 from fastkaiming.checkpoint import _file_writer
 
 RECIPE: dict[str, Any] = {"tensors": {f"{n}.weight": [64, 48] for n in range(12)}}
@@ -42,6 +42,40 @@ def test_resume_keeps_complete_files(tmp_path: Path) -> None:
     assert second.kept == kept
     assert {path.name: path.read_bytes() for path in directory.iterdir()} == before
     assert {name: (directory / name).stat().st_mtime_ns for name in kept} == stamps
+
+
+@pytest.mark.parametrize("kept_bytes", [0, 4, 100])
+def test_file_that_is_cut_in_its_header_has_to_be_removed(
+    tmp_path: Path, kept_bytes: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only its name says that it belongs to this checkpoint, so it may be a file of somebody else."""
+    directory, report = write_model(tmp_path)
+    before = {path.name: path.read_bytes() for path in directory.iterdir()}
+    path = directory / report.files[0]
+    path.write_bytes(before[path.name][:kept_bytes])
+    with pytest.raises(FileExistsError, match="it is not a whole safetensors file, so remove it and run again: "):
+        checkpoint.write(RECIPE, directory, max_shard_size=SHARD_SIZE, resume=True)
+    assert cli.main(["verify", str(directory)]) == 2
+    assert "--resume" not in "".join(capsys.readouterr())
+    path.unlink()
+    checkpoint.write(RECIPE, directory, max_shard_size=SHARD_SIZE, resume=True)
+    assert {path.name: path.read_bytes() for path in directory.iterdir()} == before
+
+
+def test_pointer_of_git_lfs_has_to_be_removed(tmp_path: Path) -> None:
+    directory, report = write_model(tmp_path)
+    (directory / report.files[0]).write_text("version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(FileExistsError, match=r"so remove it and run again: .*, got a Git LFS pointer"):
+        checkpoint.write(RECIPE, directory, max_shard_size=SHARD_SIZE, resume=True)
+
+
+def test_resume_repairs_a_file_that_is_cut_in_its_data(tmp_path: Path) -> None:
+    directory, report = write_model(tmp_path)
+    before = {path.name: path.read_bytes() for path in directory.iterdir()}
+    path = directory / report.files[0]
+    path.write_bytes(before[path.name][:-8])
+    checkpoint.write(RECIPE, directory, max_shard_size=SHARD_SIZE, resume=True)
+    assert {path.name: path.read_bytes() for path in directory.iterdir()} == before
 
 
 def test_another_checkpoint_is_never_overwritten(tmp_path: Path) -> None:

@@ -100,10 +100,28 @@ def test_verify_rejects_files_that_the_index_does_not_list(tmp_path: Path) -> No
         checkpoint.verify(tmp_path / "sharded")
 
 
+@pytest.mark.parametrize("size", [None, 1, "32768"])
+def test_verify_rejects_an_index_with_another_size(tmp_path: Path, size: Any) -> None:
+    write(tmp_path)
+    index = json.loads((tmp_path / INDEX).read_text())
+    assert index["metadata"]["total_size"] == 32768
+    index["metadata"]["total_size"] = size
+    (tmp_path / INDEX).write_text(json.dumps(index))
+    with pytest.raises(ValueError, match=rf"metadata\.total_size must be 32768, .* got {size!r}"):
+        checkpoint.verify(tmp_path)
+
+
+def test_verify_accepts_a_single_file_of_any_name(tmp_path: Path) -> None:
+    checkpoint.write(SOURCE, tmp_path)
+    (tmp_path / "model.safetensors").rename(tmp_path / "best-of-breed.safetensors")
+    assert checkpoint.verify(tmp_path).difference is None
+
+
 def test_verify_rejects_an_index_without_a_file(tmp_path: Path) -> None:
     write(tmp_path)
     index = json.loads((tmp_path / INDEX).read_text())
     index["weight_map"] = {name: file for name, file in index["weight_map"].items() if "00004-" not in file}
+    index["metadata"]["total_size"] -= 64 * 64 * 2
     (tmp_path / INDEX).write_text(json.dumps(index))
     (tmp_path / "model-00004-of-00004.safetensors").unlink()
     with pytest.raises(ValueError, match=r"the headers of its files must give the identity [0-9a-f]{64}, got"):
