@@ -46,17 +46,26 @@ def replace_standard_streams() -> None:
             os.fstat(descriptor)
         except OSError:
             os.open(os.devnull, flags)
-    sys.stdout = _text_stream(_Output(1, "w", closefd=False), sys.stdout)
-    sys.stderr = _text_stream(_Messages(2, "w", closefd=False), sys.stderr)
+    errors = os.environ.get("PYTHONIOENCODING", "").partition(":")[2] or "backslashreplace"  # of standard output only
+    sys.stdout = _text_stream(_Output(1, "w", closefd=False), sys.stdout, errors)
+    sys.stderr = _text_stream(_Messages(2, "w", closefd=False), sys.stderr, "backslashreplace")
 
 
-def _text_stream(file: io.FileIO, replaced: TextIO | None) -> TextIO:
+def _text_stream(file: io.FileIO, replaced: TextIO | None, errors: str) -> TextIO:
     """Return a stream with the encoding of another one, which is None if it is closed."""
+    if isinstance(replaced, io.TextIOWrapper) and _is_windows_console(replaced):
+        replaced.reconfigure(errors=errors)
+        return replaced
     encoding = "utf-8" if replaced is None else replaced.encoding
     in_lines = isinstance(replaced, io.TextIOWrapper) and (replaced.line_buffering or replaced.write_through)
     return io.TextIOWrapper(
-        io.BufferedWriter(file), encoding, "backslashreplace", line_buffering=in_lines or isinstance(file, _Messages)
+        io.BufferedWriter(file), encoding, errors, line_buffering=in_lines or isinstance(file, _Messages)
     )
+
+
+def _is_windows_console(stream: io.TextIOWrapper) -> bool:
+    """Return whether a stream writes Unicode to a console of Windows, whose descriptor expects another encoding."""
+    return type(getattr(stream.buffer, "raw", None)).__name__ == "_WindowsConsoleIO"
 
 
 def end_by_broken_pipe() -> int:

@@ -1,5 +1,6 @@
 """Standard output and standard error that are closed, full, read by nobody or not able to encode a name; interrupts."""
 
+import io
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ from processes import HANG_SECONDS, ROOT
 
 import fastkaiming as fk
 from fastkaiming import checkpoint
+from fastkaiming.cli import _streams
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the tests run commands in a shell of POSIX systems")
 COMMANDS = {
@@ -117,6 +119,31 @@ def test_names_that_the_output_cannot_encode_are_escaped(folder: Path, environme
     result = shell(folder, r"$FK fill $'\xc3\xa9\xff.npy' 4x4 && $FK verify checkpoint", **environment)
     assert result.returncode == 0
     assert result.stdout.isascii()
+
+
+@pytest.mark.parametrize(("handler", "shown"), [("replace", "a?"), ("xmlcharrefreplace", "a&#233;"), ("", "a\\xe9")])
+def test_error_handler_of_the_user_is_kept(folder: Path, handler: str, shown: str) -> None:
+    result = shell(folder, f"$FK {COMMANDS['dry run']}", PYTHONIOENCODING=f"ascii:{handler}")
+    assert shown in result.stdout
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_messages_are_escaped_whatever_the_error_handler_of_the_user(folder: Path) -> None:
+    result = shell(folder, r"$FK fill $'\xc3\xa9.npy' 4x4", PYTHONIOENCODING="ascii:replace")
+    assert r"\xe9.npy: writing" in result.stderr
+    assert "?.npy: 192 bytes" in result.stdout
+
+
+def test_console_of_windows_keeps_its_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stream of such a console converts UTF-8, which the descriptor of the console does not."""
+    raw = type("_WindowsConsoleIO", (io.BytesIO,), {})()
+    console = io.TextIOWrapper(io.BufferedWriter(raw), "utf-8")
+    monkeypatch.setattr(sys, "stdout", console)
+    monkeypatch.setattr(sys, "stderr", None)
+    _streams.replace_standard_streams()
+    assert sys.stdout is console
+    assert console.errors == "backslashreplace"
+    assert isinstance(sys.stderr, io.TextIOWrapper)
 
 
 @pytest.mark.parametrize("script", ["module", "script"])
