@@ -13,7 +13,7 @@ import pytest
 from processes import HANG_SECONDS, ROOT
 
 import fastkaiming as fk
-from fastkaiming import checkpoint
+from fastkaiming import _startup, checkpoint
 from fastkaiming.cli import _streams
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the tests run commands in a shell of POSIX systems")
@@ -170,6 +170,44 @@ def test_interrupt_during_the_imports_prints_no_traceback(tmp_path: Path, script
         process.send_signal(signal.SIGINT)
         _, error = process.communicate(timeout=HANG_SECONDS)
     assert (process.returncode, error) == (-signal.SIGINT, "")
+
+
+def test_little_is_imported_before_an_interrupt_ends_the_process() -> None:
+    """An interrupt during the imports of the first module prints a traceback."""
+    program = "import sys; before = {*sys.modules}; import _startup; print(*{*sys.modules} - before)"
+    folder = Path(fk.__file__).parent
+    result = subprocess.run(
+        [sys.executable, "-S", "-c", program],
+        env={"PYTHONPATH": str(folder)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert set(result.stdout.split()) <= {"_startup", "_signal"}
+
+
+@pytest.mark.parametrize(
+    ("original", "argv", "is_command_line"),
+    [
+        (["python", "-m", "fastkaiming", "info"], ["-m", "info"], True),
+        (["python", "-mfastkaiming", "info"], ["-m", "info"], True),
+        (["python", "-Imfastkaiming"], ["-m"], True),
+        (["python", "-m", "pytest", "fastkaiming"], ["-m", "fastkaiming"], False),
+        (["python", "-mmyfastkaiming"], ["-m"], False),
+        (["python", "/usr/bin/fastkaiming"], ["/usr/bin/fastkaiming"], True),
+        (["python", "C:\\bin\\fastkaiming.exe"], ["C:\\bin\\fastkaiming.exe", "info"], True),
+        (["python", "my-fastkaiming"], ["my-fastkaiming"], False),
+        (["python", "-c", ""], ["-c"], False),
+        (["python"], [""], False),
+        ([], [], False),
+    ],
+)
+def test_command_line_is_recognized(
+    monkeypatch: pytest.MonkeyPatch, original: list[str], argv: list[str], is_command_line: bool
+) -> None:
+    monkeypatch.setattr(sys, "orig_argv", original)
+    monkeypatch.setattr(sys, "argv", argv)
+    assert _startup._is_command_line() == is_command_line
 
 
 def test_import_of_the_library_does_not_change_what_an_interrupt_does() -> None:
