@@ -6,8 +6,11 @@ number of its block.
 """
 
 import math
+import re
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import jax
@@ -15,7 +18,7 @@ import numpy as np
 from jax.experimental.custom_partitioning import custom_partitioning
 from jax.extend.core import Primitive, jaxpr_as_fun
 from jax.interpreters import batching, mlir
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 from numpy.typing import NDArray
 
 from fastkaiming._fill.fill import fill_
@@ -119,7 +122,25 @@ def _callback_target(platforms: Sequence[str]) -> str | None:
     is_shardy = jax.__version_info__ >= (0, 7) and getattr(jax.config, "jax_use_shardy_partitioner", True)
     if not is_shardy or len(platforms) > 1:
         return None
-    return _CALLBACK_TARGETS.get(platforms[0])
+    target = _CALLBACK_TARGETS.get(platforms[0])
+    return target if target is not None and _is_used_by_jax(target, platforms[0]) else None
+
+
+@cache
+def _is_used_by_jax(target: str, platform: str) -> bool:
+    """Return whether JAX itself lowers a callback to this operation, and gives it the attribute ``index``.
+
+    JAX does not document them, so another version may have other names.
+    """
+    try:
+        sharding = SingleDeviceSharding(jax.devices(platform)[0])
+    except RuntimeError:
+        return False  # this process only compiles for devices that another one has
+    words = jax.ShapeDtypeStruct((2,), np.uint32, sharding=sharding)
+    function = jax.jit(lambda words: jax.pure_callback(np.asarray, words, words))
+    with ThreadPoolExecutor(1) as thread:  # the mesh that is set in the calling thread may have other devices
+        text = thread.submit(lambda: function.lower(words).as_text()).result()
+    return re.search(rf"@{target}\(.*\bindex = [0-9]+ : ui64", text) is not None
 
 
 def _partitioned(fill_whole: Callable[..., Any], target: str, callback: int, host_fill: HostFill, key_axes: int) -> Any:

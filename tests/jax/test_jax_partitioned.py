@@ -256,6 +256,23 @@ print(status("VmHWM") - before)
     assert peaks["fastkaiming"] < peaks["jax"]
 
 
+@IS_PARTITIONED
+def test_another_name_of_the_operation_that_calls_the_host_leaves_the_values_right() -> None:
+    """The names are private to JAX; without them, one device fills the whole array."""
+    program = """
+_callbacks._CALLBACK_TARGETS["cpu"] = "xla_ffi_of_another_version"
+use(uniform(1.0))
+for sharding in (on(auto, "x"), on(auto, None, "y"), on(auto)):
+    fills.clear()
+    found = jitted(init, sharding)(key)
+    assert np.asarray(found).tobytes() == whole.tobytes()
+    assert fills == [SHAPE], fills
+    assert found.sharding == sharding
+"""
+    result = python(PRELUDE + program, **EIGHT)
+    assert result.returncode == 0, result.stderr
+
+
 def test_eval_shape_fills_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     fk_jax = pytest.importorskip("fastkaiming.jax")
     monkeypatch.setattr(callbacks, "fill_", None)
