@@ -56,7 +56,8 @@ def _write_file(seed: int, lock_entry: Path, reserved: ReservedFile) -> None:
     from distributed import get_worker
 
     worker = get_worker()
-    _check_visible(lock_entry.exists() or _file_writer.is_whole(*reserved[1::-1]), worker.address, lock_entry)
+    is_visible = lock_entry.exists() or _file_writer.is_whole(reserved.path, reserved.file)
+    _check_visible(is_visible, worker.address, lock_entry)
     share = _file_writer.BUFFER_BYTES // worker.state.nthreads // DISK_BLOCK_BYTES * DISK_BLOCK_BYTES
     _file_writer.write_files(
         Generator(seed).key, [reserved], threads=1, keep_whole=True, buffer_bytes=max(share, DISK_BLOCK_BYTES)

@@ -76,10 +76,18 @@ def _is_downloaded(path: Path) -> bool:
 
 def _contents(directory: Path) -> str:
     """Return the names of some files in a directory, first those of which it is known what they are."""
-    kinds = {path.name: _file_kinds.kind_of(path) for path in sorted(directory.iterdir()) if path.exists()}
+    kinds = {path.name: _readable_kind(path) for path in sorted(directory.iterdir()) if path.exists()}
     names = [f"{name!r}, which is {kind}" for name, kind in kinds.items() if kind]
     names += [f"{name!r}" for name, kind in kinds.items() if not kind]
     return "; ".join(names[:5]) + (f"; and {len(names) - 5} more" if len(names) > 5 else "") or "an empty directory"
+
+
+def _readable_kind(path: Path) -> str | None:
+    """Return what a file is, or None if that is not known because it cannot be read."""
+    try:
+        return _file_kinds.kind_of(path)
+    except OSError:
+        return None
 
 
 def read_index(path: Path) -> dict[str, list[str]]:

@@ -10,6 +10,7 @@ import pytest
 from commands import run_error
 
 from fastkaiming import checkpoint
+from fastkaiming.checkpoint import _file_kinds
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 4976698672\n"
 INDEX = "model.safetensors.index.json"
@@ -149,3 +150,20 @@ def test_pipe_is_not_read(tmp_path: Path) -> None:
     for function in (checkpoint.plan, checkpoint.verify):
         with pytest.raises(ValueError, match="got something that is not a regular file"):
             function(tmp_path / "model.bin")
+
+
+def test_unreadable_file_does_not_hide_what_a_directory_contains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind_of = _file_kinds.kind_of
+
+    def kind_of_readable_files(path: Path) -> str | None:
+        if path.name == "private.key":  # root can read every file
+            raise PermissionError(13, "Permission denied", str(path))
+        return kind_of(path)
+
+    monkeypatch.setattr(_file_kinds, "kind_of", kind_of_readable_files)
+    (tmp_path / "private.key").touch()
+    (tmp_path / "pytorch_model.bin").write_bytes(zip_archive())
+    with pytest.raises(FileNotFoundError, match=r"got 'pytorch_model\.bin', which is a zip .*; 'private\.key'"):
+        checkpoint.write(tmp_path, tmp_path / "out")
