@@ -18,6 +18,8 @@ from fastkaiming import _startup  # noqa: F401 - first, because it changes what 
 try:
     from fastkaiming._core import STREAM_VERSION, available_isas, isa
 except ModuleNotFoundError as error:
+    if error.name != "fastkaiming._core":
+        raise
     raise ImportError(
         f"fastkaiming is imported from {__path__[0]}, where its core is not built for this Python: "
         "run `pip install .` there, or import the installed package from another directory"

@@ -118,12 +118,22 @@ def read_at(descriptor: int, buffer: NDArray[uint8], offset: int) -> int:
     return len(data)
 
 
+_CANNOT_FLUSH = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES, errno.EPERM)
+
+
 def sync_directory(directory: Path) -> None:
-    """Flush the names in a directory to the disk; this does nothing on Windows, which cannot open a directory."""
+    """Flush the names in a directory to the disk, if the operating system and the file system can do this.
+
+    Windows cannot open a directory, and some file systems, for example in networks, cannot flush one.
+    """
     if not hasattr(os, "O_DIRECTORY"):
         return
-    descriptor = os.open(directory, _flags(os.O_RDONLY, "O_DIRECTORY"))
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(directory, _flags(os.O_RDONLY, "O_DIRECTORY"))
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno not in _CANNOT_FLUSH:
+            raise

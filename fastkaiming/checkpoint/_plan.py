@@ -193,9 +193,9 @@ def plan(
 def make_plan(source: Any, seed: Any, dtype: Any, rules: Any, max_shard_size: Any) -> Plan:
     """Return the plan, without warnings about unused rules."""
     seed = None if seed is None else _validation.integer("seed", seed, 0, 2**64 - 1)
-    recipe = _sources.read_source(source, seed or 0)
-    seed = recipe.seed or 0 if seed is None else seed
     requested_dtype = None if dtype is None else dtype_from_name("dtype", dtype)
+    recipe = _sources.read_source(source, seed or 0, requested_dtype)
+    seed = recipe.seed or 0 if seed is None else seed
     rule_table = recipe.rules if rules is None else _recipes.rules_from_table("rules", rules)
     try:
         tensors, unused = _resolve_tensors(recipe, rule_table or {}, requested_dtype)

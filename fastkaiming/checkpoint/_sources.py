@@ -8,22 +8,24 @@ from typing import Any
 
 from fastkaiming import _validation
 from fastkaiming.checkpoint import _file_kinds, _headers, _parse, _recipes
+from fastkaiming.checkpoint._dtypes import Dtype
 from fastkaiming.checkpoint._recipes import Recipe, TensorSpec
 
 INDEX_NAME = "model.safetensors.index.json"
 
 
-def read_source(source: Any, seed: int) -> Recipe:
+def read_source(source: Any, seed: int, dtype: Dtype | None) -> Recipe:
     """Return the recipe of a source; only the headers of safetensors files are read.
 
-    The code of a model may compute values, for which it draws random numbers that depend on ``seed``.
+    The code of a model may compute values, for which it draws random numbers that depend on ``seed``. ``dtype`` is the
+    one that the user requests, which the config of a model must agree with.
     """
     if isinstance(source, Recipe):
         return source
     if isinstance(source, Mapping):
         return _recipes.recipe_from_table("source", dict(source))
     if isinstance(source, str | os.PathLike):
-        return _from_path(Path(source), seed)
+        return _from_path(Path(source), seed, dtype)
     torch = sys.modules.get("torch")  # a module of torch can only exist if torch is imported
     if torch is not None and isinstance(source, torch.nn.Module):
         from fastkaiming.checkpoint import _modules
@@ -32,7 +34,7 @@ def read_source(source: Any, seed: int) -> Recipe:
     raise TypeError(f"source must be a recipe, a path or a torch module, not {_validation.describe(source)}")
 
 
-def _from_path(path: Path, seed: int) -> Recipe:
+def _from_path(path: Path, seed: int, dtype: Dtype | None) -> Recipe:
     if path.is_dir():
         path = _source_in_directory(path)
     if path.suffix == ".safetensors":
@@ -45,10 +47,12 @@ def _from_path(path: Path, seed: int) -> Recipe:
     table = _parse.check_table(str(path), _parse.read_document(path))
     if "weight_map" in table:
         return Recipe(_specs_from_index(path, table["weight_map"]))
+    if path.name == "config.json" and not {"model_type", "tensors"} & table.keys():
+        raise ValueError(f"{path}: a Hugging Face config must have the field model_type, got none")
     if "model_type" in table and "tensors" not in table:
         from fastkaiming.checkpoint import _transformers
 
-        return _transformers.from_config(path, seed)
+        return _transformers.from_config(path, seed, dtype)
     return _recipes.recipe_from_table(str(path), table)
 
 

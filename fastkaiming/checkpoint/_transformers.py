@@ -4,6 +4,7 @@ The model is constructed as :func:`transformers.AutoModel.from_config` does, but
 tensors get the names and shapes of the checkpoint, which may combine, divide or transpose the tensors of the model.
 """
 
+import json
 import math
 import tempfile
 import warnings
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fastkaiming import _validation
+from fastkaiming.checkpoint import _parse
 from fastkaiming.checkpoint._dtypes import Dtype, dtype_from_name
 from fastkaiming.checkpoint._headers import check_name
 from fastkaiming.checkpoint._recipes import Companion, Recipe, TensorSpec
@@ -53,8 +55,11 @@ _MOVES = (
 )
 
 
-def from_config(path: Path, seed: int) -> Recipe:
-    """Return the tensors of the checkpoint of a model, with the values that the code of the model gives them."""
+def from_config(path: Path, seed: int, dtype: Dtype | None) -> Recipe:
+    """Return the tensors of the checkpoint of a model, with the values that the code of the model gives them.
+
+    ``dtype`` is the one that the user requests for floating-point tensors.
+    """
     try:
         config = transformers.AutoConfig.from_pretrained(path, trust_remote_code=False)
         with torch.device("cpu"), recorded_construction(seed) as construction, torch.no_grad():
@@ -68,7 +73,7 @@ def from_config(path: Path, seed: int) -> Recipe:
         raise ValueError(f"{path}: transformers cannot build its model: {reason}") from error
     for name in specs:
         check_name(str(path), name)
-    companions = (Companion(_CONFIG_NAME, path.read_bytes(), str(path)), *generation_config)
+    companions = (Companion(_CONFIG_NAME, _config_data(path, model, dtype), str(path)), *generation_config)
     default_size = signature(type(model).save_pretrained).parameters["max_shard_size"].default
     return Recipe(
         specs,
@@ -113,10 +118,38 @@ def _named_class(config: Any) -> Any:
     return None
 
 
+def _config_data(path: Path, model: Any, dtype: Dtype | None) -> bytes:
+    """Return the config with the class of the model, and with the dtype that the user requests.
+
+    Without these, programs that load the checkpoint would choose another class, or convert it to another dtype.
+    """
+    data = path.read_bytes()
+    table = changed = _parse.check_table(str(path), _parse.parse(str(path), data))
+    names = table.get("architectures")
+    if not names or getattr(transformers, names[0], None) is None:
+        changed = changed | {"architectures": [type(model).__name__]}
+    if dtype is not None:
+        changed = _with_dtype({"dtype": None} | changed, dtype.numpy)
+    return data if changed == table else (json.dumps(changed, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def _with_dtype(table: Mapping[str, Any], dtype: str) -> dict[str, Any]:
+    """Return a config in which all dtypes are replaced, those of the parts of a model too."""
+    return {
+        name: dtype
+        if name in {"dtype", "torch_dtype"}
+        else _with_dtype(value, dtype)
+        if isinstance(value, dict) and name.endswith("_config")
+        else value
+        for name, value in table.items()
+    }
+
+
 def _generation_config(path: Path, model: Any) -> tuple[Companion, ...]:
     """Return the file that save_pretrained writes beside the config for a model that generates text."""
     given = path.with_name(_GENERATION_CONFIG_NAME)
     if given.is_file():
+        _parse.check_table(str(given), _parse.read_document(given))
         return (Companion(_GENERATION_CONFIG_NAME, given.read_bytes(), str(given)),)
     if not model.can_generate():
         return ()

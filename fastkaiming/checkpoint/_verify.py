@@ -116,7 +116,7 @@ def verify(out_dir: str | Path) -> Verification:
     >>> with tempfile.TemporaryDirectory() as out_dir:
     ...     report = checkpoint.write({"tensors": {"fc.weight": [64, 32], "fc.bias": [64]}}, out_dir, seed=7)
     ...     checkpoint.verify(out_dir)
-    Verification(files=1, tensors=2, nbytes=8904, difference=None)
+    Verification(files=1, tensors=2, nbytes=8936, difference=None)
     """
     contents = _checkpoint_contents(Path(out_dir))
     files = [each.file for each in contents]

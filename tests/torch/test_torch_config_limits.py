@@ -71,7 +71,7 @@ def test_parts_of_two_configs_are_not_mixed(tmp_path: Path) -> None:
     """The weights have the same names and shapes, but one config.json cannot belong to both models."""
     first, second = (config_file(tmp_path / name, rms_norm_eps=eps) for name, eps in (("a", 1e-5), ("b", 1e-6)))
     checkpoint.write(first, tmp_path / "out", part=(1, 2), max_shard_size="50KB")
-    with pytest.raises(FileExistsError, match="belongs to another checkpoint or is damaged: .*the config differs"):
+    with pytest.raises(FileExistsError, match=r"belongs to another checkpoint or is damaged: .*the config differs"):
         checkpoint.write(second, tmp_path / "out", part=(2, 2), max_shard_size="50KB")
 
 

@@ -87,7 +87,7 @@ def test_generation_config_is_copied_or_written_as_by_save_pretrained(tmp_path: 
     (config / name).write_text('{"top_k": 7}')
     write(config, tmp_path / "copied")
     assert (tmp_path / "copied" / name).read_text() == '{"top_k": 7}'
-    with pytest.raises(FileExistsError, match=r"generation_config\.json: it must be the same as"):
+    with pytest.raises(FileExistsError, match="the config differs"):
         write(config, out, resume=True)
 
 
