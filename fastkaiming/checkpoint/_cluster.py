@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import fastkaiming
 from fastkaiming import _validation
 from fastkaiming._fill.context import report_filled
 from fastkaiming.checkpoint import _file_writer
@@ -34,9 +35,7 @@ def write_files(seed: int, reserved: Sequence[ReservedFile], client: Any, lock_e
     """
     from distributed import as_completed
 
-    for worker, is_visible in client.run(lock_entry.exists, on_error="ignore").items():
-        # An equal run that completes the last file removes all entries.
-        _check_visible(is_visible or not lock_entry.exists(), worker, lock_entry)
+    _check_workers(client, lock_entry)
     tasks = client.map(partial(_write_file, seed, lock_entry), reserved, pure=False)
     file_of = dict(zip(tasks, reserved, strict=True))
     try:
@@ -46,6 +45,23 @@ def write_files(seed: int, reserved: Sequence[ReservedFile], client: Any, lock_e
             future.release()  # otherwise Dask would run the task again if its worker died
     finally:
         client.cancel(list(file_of))
+
+
+def _check_workers(client: Any, lock_entry: Path) -> None:
+    """Raise an error if a worker has another version of fastkaiming, or does not see the files of the directory."""
+    workers, version = client.ncores(), fastkaiming.__version__
+    states = client.run(_state_of_worker, lock_entry, on_error="ignore")  # ignores workers that have died
+    if workers and not states:
+        raise ValueError(f"the workers must have fastkaiming {version}, got {len(workers)} that cannot import it")
+    for worker, (found, is_visible) in states.items():
+        if found != version:
+            raise ValueError(f"the workers must have fastkaiming {version}, got {found} on {worker}")
+        # An equal run that completes the last file removes all entries.
+        _check_visible(is_visible or not lock_entry.exists(), worker, lock_entry)
+
+
+def _state_of_worker(lock_entry: Path) -> tuple[str, bool]:
+    return fastkaiming.__version__, lock_entry.exists()
 
 
 def _write_file(seed: int, lock_entry: Path, reserved: ReservedFile) -> None:

@@ -118,6 +118,14 @@ def read_at(descriptor: int, buffer: NDArray[uint8], offset: int) -> int:
     return len(data)
 
 
+def visible_files(directory: Path, pattern: str) -> list[Path]:
+    """Return the files of a directory that match a pattern, sorted, without hidden ones.
+
+    macOS stores attributes of a file in a hidden file beside it if the file system cannot.
+    """
+    return sorted(path for path in directory.glob(pattern) if not path.name.startswith("."))
+
+
 _CANNOT_FLUSH = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES, errno.EPERM)
 
 

@@ -307,13 +307,13 @@ def _checkpoint_contents(path: Path) -> list[_Content]:
     if identity != first.recorded.identity:
         raise ValueError(
             f"{path}: the headers of its files must give the identity {first.recorded.identity:.64}, got {identity}: "
-            "a file is missing, or a header was changed"
+            "a file is missing, a file does not belong to this checkpoint, or a header was changed"
         )
     return contents
 
 
 def _files_of_directory(directory: Path) -> list[Path]:
-    found = sorted(directory.glob("*.safetensors"))
+    found = _os_files.visible_files(directory, "*.safetensors")
     index = directory / _sources.INDEX_NAME
     if not index.exists():
         if not found:

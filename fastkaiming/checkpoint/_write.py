@@ -1,11 +1,13 @@
 """``write``: writes the files of a plan to a directory, without losing other files or leaving incomplete ones."""
 
+import json
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastkaiming import _validation
 from fastkaiming._fill.context import combined_progress
@@ -23,9 +25,6 @@ from fastkaiming.checkpoint import (
 from fastkaiming.checkpoint._plan import File, Plan
 from fastkaiming.initializers._model import warn_about_unused
 from fastkaiming.rng import Generator
-
-if TYPE_CHECKING:
-    import os
 
 
 @dataclass(frozen=True)
@@ -145,6 +144,8 @@ def write(
     ...     checkpoint.write(recipe, out_dir, dtype="float16").files
     ('model.safetensors',)
     """
+    if not os.fspath(out_dir):
+        raise ValueError("out_dir must be the path of a directory, got an empty text")
     plan = _plan.make_plan(source, seed, dtype, rules, max_shard_size)
     warn_about_unused(plan.unused, plan.recipe.tensors)
     files = plan.files if part is None else _files_of_part(plan.files, part)
@@ -163,6 +164,9 @@ def write(
                         f"{path}: another run was killed here or is still running; resume=True (--resume) takes over"
                     )
                 path.unlink(missing_ok=True)
+            index = directory / _sources.INDEX_NAME
+            if index.exists() and index.read_bytes() != plan.index:  # it is damaged
+                index.unlink()
             with combined_progress(sum(file.sampled_elements for file in files)):
                 kept = _write_files(directory, plan, files, resume, dask, lock_entry)
             _finish(directory, plan)
@@ -189,7 +193,7 @@ def _check_directory(directory: Path, plan: Plan, files: Sequence[File], resume:
     """
     planned = {file.name: file for file in plan.files}
     to_write = {file.name for file in files}
-    for path in sorted(directory.glob("*.safetensors")):
+    for path in _os_files.visible_files(directory, "*.safetensors"):
         _os_files.check_regular_file(path)
         if path.name not in planned:
             raise FileExistsError(f"{path}: out_dir must not hold another checkpoint")
@@ -200,10 +204,7 @@ def _check_directory(directory: Path, plan: Plan, files: Sequence[File], resume:
             raise FileExistsError(
                 f"{path}: the file exists; resume=True (--resume) keeps the complete files of this checkpoint"
             )
-    index = directory / _sources.INDEX_NAME
-    _os_files.check_regular_file(index)
-    if index.exists() and index.read_bytes() != plan.index:
-        raise FileExistsError(f"{index}: out_dir must not hold another checkpoint")
+    _check_index(directory / _sources.INDEX_NAME, plan, resume)
     for companion in plan.recipe.companions:
         path = directory / companion.name
         _os_files.check_regular_file(path)
@@ -211,6 +212,21 @@ def _check_directory(directory: Path, plan: Plan, files: Sequence[File], resume:
             raise FileExistsError(
                 f"{path}: it must be the same as {companion.origin}, which belongs to this checkpoint"
             )
+
+
+def _check_index(index: Path, plan: Plan, resume: bool) -> None:
+    """Raise FileExistsError if an index is that of another checkpoint, or, without ``resume``, if it is damaged."""
+    _os_files.check_regular_file(index)
+    if not index.exists() or index.read_bytes() == plan.index:
+        return
+    if plan.index is None or not resume:
+        raise FileExistsError(f"{index}: out_dir must not hold another checkpoint")
+    try:
+        listed = json.loads(index.read_bytes())["weight_map"]
+    except (ValueError, TypeError, KeyError):
+        listed = None
+    if listed is not None and listed != json.loads(plan.index)["weight_map"]:
+        raise FileExistsError(f"{index}: out_dir must not hold another checkpoint")
 
 
 def _temporary_files(directory: Path, plan: Plan, files: Sequence[File]) -> list[Path]:

@@ -2,9 +2,11 @@
 
 import errno
 import fcntl
+import json
 import os
 import secrets
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -314,3 +316,42 @@ def test_files_are_synced_before_they_are_renamed(tmp_path: Path, monkeypatch: p
     report = checkpoint.write(RECIPE, tmp_path, max_shard_size=SHARD_SIZE)
     one_file = ["sync .partial", "rename to .safetensors", "sync "]  # the last one syncs the directory
     assert events == [*one_file * len(report.files), "sync .partial", "rename to .json", "sync "]
+
+
+def test_hidden_files_beside_a_checkpoint_are_ignored(tmp_path: Path) -> None:
+    """MacOS writes such files on file systems that cannot store attributes, for example exFAT."""
+    (tmp_path / "._model.safetensors").write_bytes(b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X")
+    checkpoint.write({"tensors": {"a": [4, 4]}}, tmp_path)
+    assert checkpoint.verify(tmp_path).difference is None
+    checkpoint.write({"tensors": {"a": [4, 4]}}, tmp_path, resume=True)
+
+
+def test_directory_that_cannot_be_flushed_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fsync = os.fsync
+
+    def fsync_of_files(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync_of_files)
+    checkpoint.write({"tensors": {"a": [4, 4], "b": [4, 4]}}, tmp_path, max_shard_size=64)
+    assert checkpoint.verify(tmp_path).difference is None
+
+
+@pytest.mark.parametrize("damage", ["", '{"metadata": {}', "indented"])
+def test_resume_writes_a_damaged_index_again(tmp_path: Path, damage: str) -> None:
+    source = {"tensors": {"a": [4, 4], "b": [4, 4]}}
+    checkpoint.write(source, tmp_path, max_shard_size=64)
+    index = tmp_path / "model.safetensors.index.json"
+    expected = index.read_bytes()
+    index.write_text(json.dumps(json.loads(expected), indent=7) if damage == "indented" else damage)
+    with pytest.raises(FileExistsError, match=r"the file exists; resume=True \(--resume\)"):
+        checkpoint.write(source, tmp_path, max_shard_size=64)
+    checkpoint.write(source, tmp_path, max_shard_size=64, resume=True)
+    assert index.read_bytes() == expected
+
+
+def test_directory_must_have_a_name() -> None:
+    with pytest.raises(ValueError, match="out_dir must be the path of a directory, got an empty text"):
+        checkpoint.write({"tensors": {"a": [4, 4]}}, "")

@@ -48,6 +48,21 @@ def test_cluster_writes_the_same_files(tmp_path: Path) -> None:
     assert here == there
 
 
+def test_worker_with_another_version_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The workers have this version; another one could write other values under a header of this one."""
+    with cluster(1) as client:
+        monkeypatch.setattr(fk, "__version__", "0.0.1")
+        with pytest.raises(ValueError, match=r"the workers must have fastkaiming 0\.0\.1, got [0-9].* on tcp://"):
+            checkpoint.write(SOURCE, tmp_path, dask=client)
+
+
+def test_worker_that_cannot_import_the_package_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with cluster(1) as client:
+        monkeypatch.setattr(client, "run", lambda *_, **__: {})
+        with pytest.raises(ValueError, match=r"the workers must have fastkaiming .*, got 1 that cannot import it"):
+            checkpoint.write(SOURCE, tmp_path, dask=client)
+
+
 def test_dask_argument_must_be_a_client(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match=r"dask must be a distributed\.Client or None, not int 1"):
         checkpoint.write(SOURCE, tmp_path / "out", dask=1)

@@ -67,6 +67,31 @@ def test_settings_of_torch_do_not_change_the_plan(tmp_path: Path) -> None:
         torch.set_default_dtype(torch.float32)
 
 
+def loaded_config(source: Path, directory: Path, **options: Any) -> dict[str, Any]:
+    checkpoint.write(source, directory, **options)
+    found: dict[str, Any] = json.loads((directory / "config.json").read_text())
+    return found
+
+
+def test_config_of_the_checkpoint_has_the_requested_dtype(tmp_path: Path) -> None:
+    """Otherwise, transformers would convert the weights when it loads them."""
+    path = config_file(tmp_path, "CLIPModel", dtype="float16")
+    found = loaded_config(path, tmp_path / "out", dtype="bfloat16")
+    dtypes = [found["dtype"], *(found[part].get("dtype", "bfloat16") for part in ("text_config", "vision_config"))]
+    assert dtypes == ["bfloat16"] * 3
+    model = transformers.CLIPModel.from_pretrained(tmp_path / "out", dtype="auto")
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
+
+
+@pytest.mark.parametrize("names", [None, ["GPT2LMHeadModel"]])
+def test_config_of_the_checkpoint_names_the_class(tmp_path: Path, names: Any) -> None:
+    """Converters to other formats choose by it how they read the weights."""
+    path = config_file(tmp_path, "GPT2LMHeadModel", architectures=names)
+    assert loaded_config(path, tmp_path / "out")["architectures"] == ["GPT2LMHeadModel"]
+    is_copied = (tmp_path / "out" / "config.json").read_bytes() == path.read_bytes()
+    assert is_copied == (names is not None)
+
+
 def test_parts_of_two_configs_are_not_mixed(tmp_path: Path) -> None:
     """The weights have the same names and shapes, but one config.json cannot belong to both models."""
     first, second = (config_file(tmp_path / name, rms_norm_eps=eps) for name, eps in (("a", 1e-5), ("b", 1e-6)))
