@@ -87,6 +87,8 @@ def _header_length(path: Path, start: bytes, nbytes: int) -> int:
         if kind is not None:
             raise ValueError(f"{path}: it must be a safetensors file, got {kind}")
         raise ValueError(f"{path}: the header must have at most {_parse.MAX_BYTES:,} bytes, got {length:,}")
+    if length == 0:
+        raise ValueError(f"{path}: the file must begin with the length of its header, got 0")
     if _LENGTH.size + length > nbytes:
         raise ValueError(
             f"{path}: the header must end within the {nbytes:,} bytes of the file, got {length:,}; the file is "

@@ -20,6 +20,8 @@ _seek_lock = threading.Lock()
 
 def check_regular_file(path: Path) -> None:
     """Raise ValueError if a path exists and is not a regular file, because devices and pipes may never end."""
+    if path.is_symlink() and not path.exists():
+        raise ValueError(f"{path}: it must be a regular file, got a link to a file that does not exist")
     if path.exists() and not path.is_file():
         raise ValueError(f"{path}: it must be a regular file, got something else")
 

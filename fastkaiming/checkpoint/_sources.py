@@ -80,7 +80,7 @@ def _is_downloaded(path: Path) -> bool:
 
 def _contents(directory: Path) -> str:
     """Return the names of some files in a directory, first those of which it is known what they are."""
-    kinds = {path.name: _readable_kind(path) for path in sorted(directory.iterdir()) if path.exists()}
+    kinds = {path.name: _readable_kind(path) for path in sorted(directory.iterdir())}
     names = [f"{name!r}, which is {kind}" for name, kind in kinds.items() if kind]
     names += [f"{name!r}" for name, kind in kinds.items() if not kind]
     return "; ".join(names[:5]) + (f"; and {len(names) - 5} more" if len(names) > 5 else "") or "an empty directory"
@@ -89,7 +89,7 @@ def _contents(directory: Path) -> str:
 def _readable_kind(path: Path) -> str | None:
     """Return what a file is, or None if that is not known because it cannot be read."""
     try:
-        return _file_kinds.kind_of(path)
+        return _file_kinds.kind_of(path) if path.exists() else "a link to a file that does not exist"
     except OSError:
         return None
 

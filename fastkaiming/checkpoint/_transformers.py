@@ -70,6 +70,8 @@ def from_config(path: Path, seed: int, dtype: Dtype | None) -> Recipe:
         generation_config = _generation_config(path, model)
     except Exception as error:  # values in an untrusted config can raise any exception anywhere in transformers
         reason = " ".join(str(error).split()) or type(error).__name__
+        if "trust_remote_code" in reason:
+            reason = "the code of the model does not belong to transformers, and other code is not run"
         raise ValueError(f"{path}: transformers cannot build its model: {reason}") from error
     for name in specs:
         check_name(str(path), name)

@@ -247,7 +247,10 @@ def parse_rule(subject: str, text: str) -> Filler:
         arguments = [ast.literal_eval(node) for node in argument_nodes]
         keywords = {str(node.arg): ast.literal_eval(node.value) for node in keyword_nodes if node.arg}
     except (ValueError, TypeError, RecursionError, MemoryError):
-        raise invalid_rule("have only literals as arguments (or be a function)") from None
+        nodes = [*argument_nodes, *(node.value for node in keyword_nodes)]
+        word = next((node.id for node in nodes if isinstance(node, ast.Name)), None)
+        hint = "" if word is None else f"; text needs quotes: {word!r}"
+        raise invalid_rule("have only literals as arguments (or be a function)", hint) from None
     if len(keywords) < len(keyword_nodes):
         raise invalid_rule("pass each keyword argument once, without **")
     function = _INITIALIZERS_BY_NAME[name.removesuffix("_")]

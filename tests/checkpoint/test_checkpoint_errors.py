@@ -91,6 +91,10 @@ INVALID_RECIPES: dict[str, tuple[dict[str, Any], str]] = {
     "dtype": ({"dtype": "float31", "tensors": {}}, "dtype must be one of"),
     "seed": ({"seed": -1, "tensors": {}}, "seed must be an integer from 0"),
     "rule": ({"rules": {"*": "kaiming_norma"}, "tensors": {"a": [2, 2]}}, "did you mean 'kaiming_normal'"),
+    "rule without quotes": (
+        {"rules": {"*": "kaiming_normal(nonlinearity=relu)"}, "tensors": {"a": [2, 2]}},
+        "must have only literals as arguments .*; text needs quotes: 'relu'",
+    ),
     "rule of no tensor": ({"rules": {"x": "zero"}, "tensors": {"a.bias": [2]}}, "the rule 'x' must name one of"),
     "empty rule": ({"tensors": {"a": {"shape": [2], "init": ""}}}, "must be the name of an initializer"),
     "rule without fans": (

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import sys
 import zipfile
 from pathlib import Path
 
@@ -167,3 +168,21 @@ def test_unreadable_file_does_not_hide_what_a_directory_contains(
     (tmp_path / "pytorch_model.bin").write_bytes(zip_archive())
     with pytest.raises(FileNotFoundError, match=r"got 'pytorch_model\.bin', which is a zip .*; 'private\.key'"):
         checkpoint.write(tmp_path, tmp_path / "out")
+
+
+def test_header_of_zeros_is_named(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(bytes(100))
+    with pytest.raises(ValueError, match="the file must begin with the length of its header, got 0"):
+        checkpoint.plan(tmp_path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows restricts symbolic links")
+def test_broken_link_is_named(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").symlink_to("nowhere")
+    with pytest.raises(FileNotFoundError, match=r"got 'model\.safetensors', which is a link to a file that does not"):
+        checkpoint.plan(tmp_path)
+    for resume in (False, True):
+        with pytest.raises(
+            ValueError, match=r"model\.safetensors: it must be a regular file, got a link to a file that"
+        ):
+            checkpoint.write({"tensors": {"a": [4, 4]}}, tmp_path, resume=resume)
