@@ -114,12 +114,24 @@ class Initializer:
         if isinstance(key, jax.Array):
             with contextlib.suppress(TypeError):  # an argument cannot be hashed: trace without the cache, below
                 types = tuple(map(type, shape))  # distinguishes 2.0 from 2, which are equal
-                return jax.eval_shape(_jitted_jax_initializer(self, shape, types, **keywords), key)
-        return jax.eval_shape(functools.partial(self.jax_initializer(), key, shape, **keywords))
+                function = _jitted_jax_initializer(self, shape, types, **keywords)
+                return _with_sharding(jax.eval_shape(function, key), keywords, lambda: function(key))
+        function = functools.partial(self.jax_initializer(), key, shape, **keywords)
+        return _with_sharding(jax.eval_shape(function), keywords, function)
 
     def _keywords(self, dtype: Any, out_sharding: Any) -> dict[str, Any]:
         keywords = {"dtype": self.dtype if dtype is None else dtype, "out_sharding": out_sharding}
         return {name: value for name, value in keywords.items() if value is not None}
+
+
+def _with_sharding(
+    result: jax.ShapeDtypeStruct, keywords: dict[str, Any], function: Callable[[], Any]
+) -> jax.ShapeDtypeStruct:
+    """Return a result with its sharding, which ``jax.eval_shape`` leaves out if some axes of the mesh are automatic."""
+    if result.sharding is not None or "out_sharding" not in keywords:
+        return result
+    sharding = getattr(jax.make_jaxpr(function)().out_avals[0], "sharding", None)
+    return jax.ShapeDtypeStruct(result.shape, result.dtype, sharding=sharding)
 
 
 def _has_empty_axis(shape: Any) -> bool:
@@ -240,9 +252,23 @@ def make(
             if isinstance(words, jax.core.Tracer):
                 raise TypeError("a call cannot be traced, for example by jax.jit: call the initializer instead")
             agreement.key = key_from_words(words) if is_jax_key else key_from(rng)
-            where = sharding if isinstance(sharding, NamedSharding) else type(sharding).__name__
-            agreement.facts = [Fact(f"{distribution} of shape {result.shape}, {array_dtype} and sharding {where}")]
+            agreement.facts = [
+                Fact(f"{distribution} of shape {result.shape} and {array_dtype}"),
+                *_facts_of_parts(result.shape, sharding),
+            ]
         return _make_array(distribution, agreement.key, result.shape, array_dtype, sharding)
+
+
+def _facts_of_parts(shape: tuple[int, ...], sharding: jax.sharding.Sharding | None) -> list[Fact]:
+    """Return which part of an array each device gets, which describes a sharding of any kind."""
+    if sharding is None:
+        return []
+    parts = {
+        device.id: ", ".join(f"{part.start or 0}:{size if part.stop is None else part.stop}" for part, size in pairs)
+        for device, index in sharding.devices_indices_map(shape).items()
+        for pairs in [list(zip(index, shape, strict=True))]
+    }
+    return [Fact(", ".join(f"[{parts[number]}] on device {number}" for number in sorted(parts)))]
 
 
 def _evaluate(

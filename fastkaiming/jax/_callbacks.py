@@ -91,16 +91,19 @@ def fill_on_host(words: Any, host_fill: HostFill) -> Any:
     """Return the result of a host function in a function that JAX traces."""
     # JAX searches this jaxpr and finds a callback, so it passes the devices to the lowering of the primitive.
     whole = jax.make_jaxpr(lambda words: jax.pure_callback(host_fill, host_fill.result(words), words))(words)
-    (values,) = _fill_p.bind(words, host_fill=host_fill, whole=whole)
+    result = host_fill.result(words)
+    # Unlike the result of a callback, that of an operation varies along the manual axes along which the keys vary.
+    operation = jax.make_jaxpr(lambda words: jax.numpy.full(result.shape, words.max(), result.dtype))(words)
+    (values,) = _fill_p.bind(words, host_fill=host_fill, whole=whole, avals=tuple(operation.out_avals))
     return values
 
 
-def _batch(arguments: Sequence[Any], axes: Sequence[int], *, host_fill: HostFill, whole: Any) -> Any:  # noqa: ARG001
+def _batch(arguments: Sequence[Any], axes: Sequence[int], *, host_fill: HostFill, whole: Any, avals: Any) -> Any:  # noqa: ARG001
     """Return the arrays of the keys along one more axis, which becomes the first axis of the result."""
     return [fill_on_host(jax.numpy.moveaxis(arguments[0], axes[0], 0), host_fill)], [0]
 
 
-def _lower(context: Any, words: Any, *, host_fill: HostFill, whole: Any) -> Any:
+def _lower(context: Any, words: Any, *, host_fill: HostFill, whole: Any, avals: Any) -> Any:  # noqa: ARG001
     """Lower the primitive to an operation that each device performs for its own block, where JAX has one."""
     fill_whole, module = jaxpr_as_fun(whole), context.module_context
     target = _callback_target(module.platforms)
@@ -187,8 +190,8 @@ def block_shape(shape: Sequence[int], counts: Sequence[int]) -> tuple[int, ...]:
 
 _fill_p = Primitive("fastkaiming_fill")
 _fill_p.multiple_results = True
-_fill_p.def_impl(lambda words, *, host_fill, whole: jaxpr_as_fun(whole)(words))  # noqa: ARG005
-_fill_p.def_abstract_eval(lambda words, *, host_fill, whole: whole.out_avals)  # noqa: ARG005
+_fill_p.def_impl(lambda words, *, host_fill, whole, avals: jaxpr_as_fun(whole)(words))  # noqa: ARG005
+_fill_p.def_abstract_eval(lambda words, *, host_fill, whole, avals: avals)  # noqa: ARG005
 batching.primitive_batchers[_fill_p] = _batch
 mlir.register_lowering(_fill_p, _lower)
 

@@ -64,9 +64,9 @@ assert shards(array) == ({1: True} if process == 1 else {})
 DIFFERENCES = """
 rows = NamedSharding(jax.sharding.Mesh(np.array(jax.devices())[:4], ("x",)), P("x"))
 
-def call(case, rng, std=1.0, shape=(16, 8), **kwargs):
+def call(case, rng, std=1.0, shape=(16, 8), sharding=rows, **kwargs):
     try:
-        make(fk.Normal(0.0, std), rng, shape, sharding=rows, **kwargs)
+        make(fk.Normal(0.0, std), rng, shape, sharding=sharding, **kwargs)
     except Exception as error:
         print(f"call {case}: {type(error).__name__}: {error}")
     else:
@@ -86,6 +86,9 @@ state = numpy_generator.bit_generator.state
 call("NumPy generator", numpy_generator)
 assert (numpy_generator.bit_generator.state == state) == (process < 2)
 call("distribution", 42, std=1.0 + process)
+call("equal parts", 42, sharding=NamedSharding(rows.mesh, P("x", None)) if process else rows)
+other_order = np.array(jax.devices())[[2, 3, 0, 1] if process == 0 else [0, 1, 2, 3]]
+call("order of devices", 42, sharding=NamedSharding(jax.sharding.Mesh(other_order, ("x",)), P("x")))
 call("invalid", 42, shape=(16, 8) if process == 0 else (15, 8))
 jax.jit(lambda: call("traced", 42))()
 call("unchecked", 42 + process, check_ranks=False)
@@ -108,9 +111,10 @@ def test_processes_that_differ_raise_the_same_error() -> None:
         assert re.match(f"ValueError: make: every process must use the same seed, got {values}", first[case]), case
     assert first["distribution"].startswith(
         "ValueError: make: every process must have the same arguments and tensors, got Normal(mean=0.0, std=1.0) of "
-        "shape (16, 8), float32 and sharding NamedSharding("
+        "shape (16, 8) and float32 on process 0 and Normal(mean=0.0, std=2.0) of "
     )
-    assert ") on process 0 and Normal(mean=0.0, std=2.0) of " in first["distribution"]
+    assert first["equal parts"] == "filled"
+    assert "tensors, got [8:12, 0:8] on device 0, [12:16, 0:8] on device 1, [0:4, 0:8] on" in first["order of devices"]
     assert first["invalid"].startswith("ValueError: make: the call must succeed on every process, got an error on proc")
     assert "15" in first["invalid"]
     assert "the call must" not in second["invalid"]
