@@ -38,8 +38,7 @@ def local_tensor(tensor: Any) -> torch.Tensor:
 def local_slices(tensor: Any, local_shape: Sequence[int]) -> Sequence[tuple[Slices, Slices]] | None:
     """Return pairs of slices: the index of a region in the local tensor, and its index in the whole tensor.
 
-    The result is None if the values are partial sums over the ranks, or if the shape of the local tensor is not the one
-    that its placements define.
+    There are no pairs if the whole tensor has no elements. The result is None if :func:`slices_error` returns an error.
     """
     coordinate = tensor.device_mesh.get_coordinate()
     if coordinate is None:  # this rank is not part of the mesh
@@ -47,12 +46,30 @@ def local_slices(tensor: Any, local_shape: Sequence[int]) -> Sequence[tuple[Slic
     splits = _splits_by_axis(tensor, coordinate)
     if splits is None:
         return None
+    if 0 in tensor.shape:  # the local tensor may have another shape, such as (0, 0) after fully_shard
+        return []
     slices_by_axis = [_slices(local_runs(size, each)) for size, each in zip(tensor.shape, splits, strict=True)]
     if [sum(local.stop - local.start for local, _ in pairs) for pairs in slices_by_axis] != list(local_shape):
         return None
     return [
         (tuple(local for local, _ in pairs), tuple(whole for _, whole in pairs)) for pairs in product(*slices_by_axis)
     ]
+
+
+def slices_error(subject: str, tensor: Any, local_shape: Sequence[int]) -> ValueError | None:
+    """Return the error that says why a DTensor has no :func:`local_slices`, or None if it has them."""
+    if local_slices(tensor, local_shape) is not None:
+        return None
+    placements = tuple(tensor.placements)
+    if any(placement.is_partial() for placement in placements):
+        return ValueError(
+            f"{subject} must not be a DTensor of partial sums, got the placements {placements}: redistribute it first, "
+            "for example to Replicate()"
+        )
+    return ValueError(
+        f"the local tensor of {subject} must have the shape that its placements {placements} define, got "
+        f"{tuple(local_shape)} for the whole shape {tuple(tensor.shape)}"
+    )
 
 
 def _splits_by_axis(tensor: Any, coordinate: Sequence[int]) -> list[list[Split]] | None:

@@ -57,19 +57,9 @@ def _empty_error(subject: str, parameter: Any) -> ValueError:
 def _dtensor_error(subject: str, parameter: Any) -> Exception | None:
     if parameter.device_mesh.get_coordinate() is None:  # this rank is not part of the mesh and fills nothing
         return None
-    if any(placement.is_partial() for placement in parameter.placements):
-        return ValueError(
-            f"{subject} must not be a DTensor of partial sums, got the placements {tuple(parameter.placements)}: "
-            "redistribute it first, for example to Replicate()"
-        )
     local = parameter.to_local()
-    error = _error(f"the local tensor of {subject}", local)
-    if error is None and _dtensors.local_slices(parameter, local.shape) is None:
-        return ValueError(
-            f"the local tensor of {subject} must have the shape that its placements {tuple(parameter.placements)} "
-            f"define, got {tuple(local.shape)} for the whole shape {tuple(parameter.shape)}"
-        )
-    return error
+    error = _dtensors.slices_error(subject, parameter, local.shape)
+    return error or _error(f"the local tensor of {subject}", local)
 
 
 def _error(subject: str, tensor: torch.Tensor) -> Exception | None:

@@ -100,14 +100,15 @@ class NamedTensor:
         self.postponed: list[Write] = []
         self.is_sharded = _dtensors.is_dtensor(tensor)
         slices = tuple(slice(0, size) for size in tensor.shape)
-        regions: Sequence[Any] | None = [(slices, slices)]
+        regions: Sequence[Any] = [(slices, slices)]
         self.local = self.whole = tensor.detach()
         if self.is_sharded:
             self.local = _dtensors.local_tensor(tensor)
             self.whole = torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
-            regions = _dtensors.local_slices(tensor, self.local.shape)
-        if regions is None:
-            raise ValueError(f"parameter {name!r} must not be a DTensor of partial sums")
+            error = _dtensors.slices_error(f"parameter {name!r}", tensor, self.local.shape)
+            if error is not None:
+                raise error
+            regions = _dtensors.local_slices(tensor, self.local.shape) or []
         self.regions = regions
 
     def has_new_memory(self) -> bool:
@@ -193,7 +194,7 @@ class NamedWrites(TorchDispatchMode):  # type: ignore[misc]
         with _disable_current_modes():  # this method is not called by the dispatcher, which disables the mode
             found = self._find(tensor)
             distribution = recorded_distribution(RecordingTensor.trunc_normal_, tensor, (mean, std, a, b))
-            if found is None or distribution is None:
+            if found is None or (distribution is None and not _is_sharded_and_empty(*found)):
                 return False
             self._postpone(found[0], Write(None, found[1], (), distribution))
         return True
@@ -248,7 +249,7 @@ class NamedWrites(TorchDispatchMode):  # type: ignore[misc]
         """Perform or postpone an in-place operation on elements of a tensor; return False for other operations."""
         if func in RANDOM_FILLS:
             distribution = recorded_distribution(RANDOM_FILLS[func], view, tuple(args))
-            if distribution is not None:
+            if distribution is not None or _is_sharded_and_empty(named, view):
                 self._postpone(named, Write(func, view, (), distribution))
                 return True
             return False
@@ -343,6 +344,11 @@ class NamedWrites(TorchDispatchMode):  # type: ignore[misc]
         names = [found[0].name for found in map(self._find, tensors) if found is not None]
         subject = f"parameter {names[0]!r}" if names else "a DTensor"
         return ValueError(f"{subject} is sharded, and {self._writer} must not apply {func} to it or to a part of it")
+
+
+def _is_sharded_and_empty(named: NamedTensor, view: torch.Tensor) -> bool:
+    """Return True for a view without elements, which has no distribution, but on which random operations are valid."""
+    return named.is_sharded and view.numel() == 0
 
 
 def _storage_of(tensor: torch.Tensor) -> int:

@@ -100,6 +100,8 @@ partial = DTensor.from_local(torch.zeros(6), mesh, [Partial()], run_check=False)
 assert local_slices(partial, (6,)) is None
 inconsistent = DTensor.from_local(torch.zeros(3, 2), mesh, [Shard(0)], run_check=False, shape=(28, 2), stride=(2, 1))
 assert local_slices(inconsistent, (3, 2)) is None
+empty = DTensor.from_local(torch.zeros(0, 0), mesh, [Shard(0)], run_check=False, shape=(4, 0), stride=(1, 1))
+assert local_slices(empty, (0, 0)) == []
 scalar = DTensor.from_local(torch.zeros(()), mesh, [Replicate()], run_check=False)
 assert local_slices(scalar, ()) == [((), ())]
 """

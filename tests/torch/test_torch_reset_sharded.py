@@ -1,0 +1,90 @@
+"""``reset_module_`` for modules whose parameters are DTensors or have been emptied by a library."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+fk_torch = pytest.importorskip("fastkaiming.torch")
+nn = torch.nn
+
+
+@pytest.fixture
+def mesh() -> Iterator[Any]:
+    distributed = pytest.importorskip("torch.distributed")
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    yield distributed.device_mesh.init_device_mesh("cpu", (1,))
+    distributed.destroy_process_group()
+
+
+def sharded(make: Callable[[], Any], mesh: Any) -> Any:
+    """Return a module with memory on the CPU that FSDP2 has sharded."""
+    fsdp = pytest.importorskip("torch.distributed.fsdp")
+    with torch.device("meta"):
+        module = make()
+    fsdp.fully_shard(module, mesh=mesh)
+    return module.to_empty(device="cpu")
+
+
+# ---- parameters without elements ----
+
+
+class Truncated(nn.Module):  # type: ignore[misc,name-defined]
+    """A module whose weight may have no elements."""
+
+    def __init__(self, *shape: int) -> None:
+        super().__init__()
+        self.out_features = shape[0]
+        self.weight = nn.Parameter(torch.empty(shape))
+
+    def reset_parameters(self) -> None:
+        self.weight.data.normal_()
+        nn.init.trunc_normal_(self.weight)
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors is a no-op")
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: nn.Linear(0, 4),
+        lambda: nn.Linear(4, 0),
+        lambda: nn.Embedding(0, 4),
+        lambda: nn.Embedding(3, 0, padding_idx=1),
+        lambda: nn.LayerNorm((2, 0)),
+        lambda: Truncated(0, 4),
+    ],
+)
+def test_sharded_layers_without_units_are_valid(make: Callable[[], Any], mesh: Any) -> None:
+    module = sharded(make, mesh)
+    expected = {name for name, _ in module.named_parameters()}
+    rules = {"weight": "normal"} if isinstance(module, Truncated) else None
+    assert set(fk_torch.init_module_(module, 7, rules).filled) == expected
+    report = fk_torch.reset_module_(module, 7)
+    assert report.filled == fk_torch.reset_module_(make(), 7).filled
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors is a no-op")
+def test_bias_of_a_layer_without_inputs_is_that_of_the_unsharded_layer(mesh: Any) -> None:
+    weights = {"weight": "zeros", "bias": "normal"}
+    for function, options in ((fk_torch.reset_module_, {}), (fk_torch.init_module_, {"rules": weights})):
+        plain, divided = nn.Linear(0, 4), sharded(lambda: nn.Linear(0, 4), mesh)
+        function(plain, 7, **options)
+        function(divided, 7, **options)
+        assert torch.equal(divided.bias.full_tensor(), plain.bias)
+
+
+@pytest.mark.parametrize(
+    ("placement", "shape", "message"),
+    [
+        ("Partial", (3, 3), r"parameter 'w' must not be a DTensor of partial sums, got the placements .*redistribute"),
+        ("Shard", (7, 3), r"the local tensor of parameter 'w' must have the shape that .* define, got \(3, 3\) for"),
+    ],
+)
+def test_reason_is_true_for_dtensors(placement: str, shape: tuple[int, int], message: str, mesh: Any) -> None:
+    tensor = torch.distributed.tensor
+    kinds = {"Partial": tensor.Partial(), "Shard": tensor.Shard(0)}
+    layout = {"shape": shape, "stride": (3, 1)}
+    whole = tensor.DTensor.from_local(torch.ones(3, 3), mesh, [kinds[placement]], run_check=False, **layout)
+    with pytest.raises(ValueError, match=f"^reset_module_: {message}"):
+        fk_torch.reset_module_(nn.ParameterDict({"w": nn.Parameter(whole)}), 7)
