@@ -21,7 +21,7 @@ def fillable_regions(name: str, parameter: torch.Tensor, *, may_be_empty: bool) 
     subject = f"parameter {name!r}"
     check_memory(subject, parameter)
     if parameter.numel() == 0 and not may_be_empty:
-        raise _empty_error(subject, parameter)
+        raise empty_error(subject, parameter, _OR_KEEP)
     error = _dtensor_error(subject, parameter) if _dtensors.is_dtensor(parameter) else _error(subject, parameter)
     if error is not None:
         raise error
@@ -41,7 +41,8 @@ def check_memory(subject: str, tensor: torch.Tensor) -> None:
         raise ValueError(f"{subject} must not be an inference tensor outside of torch.inference_mode()")
 
 
-def _empty_error(subject: str, parameter: Any) -> ValueError:
+def empty_error(subject: str, parameter: Any, or_keep: str) -> ValueError:
+    """Return the error for a parameter without elements. ``or_keep`` says how the user can exclude it."""
     shape = tuple(parameter.shape)
     if hasattr(parameter, "ds_shape"):
         return ValueError(
@@ -50,7 +51,7 @@ def _empty_error(subject: str, parameter: Any) -> ValueError:
         )
     return ValueError(
         f"{subject} must have elements, got shape {shape}: if a library has moved its values elsewhere, as sharded "
-        f"training does, gather them first, {_OR_KEEP} if it is meant to be empty"
+        f"training does, gather them first, {or_keep} if it is meant to be empty"
     )
 
 

@@ -18,6 +18,8 @@ from fastkaiming.initializers._patterns import first_matches
 from fastkaiming.rng import Key, Rng
 from fastkaiming.torch import _ranks, _tensors
 from fastkaiming.torch._accelerate import accelerate
+from fastkaiming.torch._fillable import empty_error
+from fastkaiming.torch._layers import parameters_without_units
 from fastkaiming.torch._named_writes import NamedWrites, active_writes
 from fastkaiming.torch._parametrizations import has_spectral_norm, restart_power_iteration
 
@@ -80,10 +82,11 @@ def reset_module_(
     TypeError
         If an argument has the wrong type, or a parameter is uninitialized and has no shape yet. Nothing is changed.
     ValueError
-        If a tensor is not in the memory of the CPU, or if the ranks that share DTensors differ. Nothing is changed
-        then. Also if no code of the module initializes
-        a tensor that no pattern of ``keep`` matches, after all others have been initialized; and if the code applies an
-        operation to a sharded parameter whose result would depend on the sharding.
+        If a tensor is not in the memory of the CPU, if a parameter has no elements although its layer has units and no
+        pattern of ``keep`` matches it, or if the ranks that share DTensors differ. Nothing is changed then. Also if no
+        code of the module initializes a tensor that no pattern of ``keep`` matches, after all others have been
+        initialized; and if the code applies an operation to a sharded parameter whose result would depend on the
+        sharding.
 
     Examples
     --------
@@ -104,6 +107,7 @@ def reset_module_(
             patterns = _patterns(keep)
             for name, tensor in tensors.items():
                 _check_memory(name, tensor)
+            _check_elements(module, tensors, patterns)
             streams = generator_from(_tensors.seed_from_generator(rng) if isinstance(rng, torch.Generator) else rng)
             writes = NamedWrites(tensors, streams)
             agreement.key = Key(streams.seed)
@@ -134,6 +138,15 @@ def _check_memory(name: str, tensor: torch.Tensor) -> None:
         raise ValueError(f"parameter {name!r} must have memory, got the meta device: call to_empty(device='cpu') first")
     if not tensor.is_cpu:
         raise ValueError(f"parameter {name!r} must be in the memory of the CPU, got a tensor on {tensor.device}")
+
+
+def _check_elements(module: nn.Module, tensors: Mapping[str, torch.Tensor], patterns: Sequence[str]) -> None:
+    """Raise an error if a parameter has no elements, unless its layer has no units or a pattern matches its name."""
+    without_units, kept = parameters_without_units(module), first_matches(tensors, patterns)
+    valid = {id(tensors[name]) for name in tensors if name in without_units or kept[name] is not None}
+    for name, parameter in module.named_parameters():
+        if parameter.numel() == 0 and id(parameter) not in valid:
+            raise empty_error(f"parameter {name!r}", parameter, "or name the parameter in keep")
 
 
 @contextmanager

@@ -88,3 +88,40 @@ def test_reason_is_true_for_dtensors(placement: str, shape: tuple[int, int], mes
     whole = tensor.DTensor.from_local(torch.ones(3, 3), mesh, [kinds[placement]], run_check=False, **layout)
     with pytest.raises(ValueError, match=f"^reset_module_: {message}"):
         fk_torch.reset_module_(nn.ParameterDict({"w": nn.Parameter(whole)}), 7)
+
+
+# ---- parameters whose elements a library has moved elsewhere ----
+
+
+def emptied() -> Any:
+    """Return a module as DeepSpeed ZeRO-3 leaves it between two uses."""
+    module = nn.Sequential(nn.Linear(3, 4), nn.Embedding(5, 4), nn.LayerNorm(4))
+    for parameter in [*module.parameters()][1:]:
+        parameter.data = torch.empty(0)
+    return module
+
+
+def test_emptied_parameters_raise_an_error_before_any_code_runs() -> None:
+    module = emptied()
+    before = module[0].weight.detach().clone()
+    message = r"parameter '0.bias' must have elements, got shape \(0,\): .* gather them first, or name .* in keep if"
+    with pytest.raises(ValueError, match=f"^reset_module_: {message}"):
+        fk_torch.reset_module_(module, 7)
+    assert torch.equal(module[0].weight, before)
+    module[0].bias.ds_shape = (4,)
+    with pytest.raises(ValueError, match=r"must have its \(4,\) elements in memory, .*deepspeed.zero.Gathered"):
+        fk_torch.reset_module_(module, 7)
+
+
+def test_parameters_that_are_meant_to_be_empty_can_be_kept() -> None:
+    module = emptied()
+    module.tied = nn.ParameterDict({"bias": module[0].bias})
+    report = fk_torch.reset_module_(module, 7, keep=["tied.*", "1.*", "2.*"])
+    assert "0.bias" in report.filled
+    assert module[0].bias.shape == (0,)
+
+
+def test_buffers_may_be_empty() -> None:
+    module = nn.Linear(3, 4)
+    module.register_buffer("cache", torch.empty(0))
+    assert fk_torch.reset_module_(module, 7).filled["cache"] == "no elements"
