@@ -179,6 +179,23 @@ class NamedWrites(TorchDispatchMode):  # type: ignore[misc]
             return named.writer
         return None if _storage_of(tensor) in self._uninitialized else "assignment"
 
+    def has_sharded(self) -> bool:
+        """Return True if any of the tensors is a DTensor."""
+        return any(named.is_sharded for named in self._by_id.values())
+
+    def finish_sharded(self, tensor: torch.Tensor) -> NamedTensor | None:
+        """Perform the postponed writes to a sharded tensor and return it, or return None for any other tensor."""
+        named = self._by_id.get(id(tensor))
+        if named is None or not named.is_sharded:
+            return None
+        self._perform_postponed(named)
+        return named
+
+    @property
+    def writer(self) -> str:
+        """The code that is running."""
+        return self._writer
+
     def perform_postponed(self, tensors: Sequence[torch.Tensor], threads: int | None) -> None:
         """Perform the postponed writes to tensors, and drop those to tensors that have been replaced."""
         named = {id(each): each for each in map(self._by_id.get, map(id, tensors)) if each is not None}.values()

@@ -3,7 +3,7 @@
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from fastkaiming.initializers._patterns import first_matches
 from fastkaiming.rng import Key, Rng
 from fastkaiming.torch import _ranks, _tensors
 from fastkaiming.torch._accelerate import accelerate
+from fastkaiming.torch._data_assignments import CheckedDataAssignments
 from fastkaiming.torch._fillable import empty_error
 from fastkaiming.torch._layers import parameters_without_units
 from fastkaiming.torch._named_writes import NamedWrites, active_writes
@@ -85,8 +86,8 @@ def reset_module_(
         If a tensor is not in the memory of the CPU, if a parameter has no elements although its layer has units and no
         pattern of ``keep`` matches it, or if the ranks that share DTensors differ. Nothing is changed then. Also if no
         code of the module initializes a tensor that no pattern of ``keep`` matches, after all others have been
-        initialized; and if the code applies an operation to a sharded parameter whose result would depend on the
-        sharding.
+        initialized; if the code applies an operation to a sharded parameter whose result would depend on the sharding;
+        and if it assigns to the ``data`` of a sharded parameter, which torch ignores.
 
     Examples
     --------
@@ -184,9 +185,12 @@ def _without_ties(module: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _active(writes: NamedWrites) -> Iterator[None]:
+    checked: AbstractContextManager[Any] = nullcontext()
+    if writes.has_sharded():  # otherwise the calls of the code to torch are not slowed down
+        checked = CheckedDataAssignments(writes)
     token = active_writes.set(writes)
     try:
-        with accelerate(), writes:
+        with accelerate(), writes, checked:
             yield
     finally:
         active_writes.reset(token)

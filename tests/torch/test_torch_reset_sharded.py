@@ -125,3 +125,89 @@ def test_buffers_may_be_empty() -> None:
     module = nn.Linear(3, 4)
     module.register_buffer("cache", torch.empty(0))
     assert fk_torch.reset_module_(module, 7).filled["cache"] == "no elements"
+
+
+# ---- assignments to the data of a parameter ----
+
+
+class Router(nn.Module):  # type: ignore[misc,name-defined]
+    """A module whose ``init_weights`` writes to the weight of a layer with a given function."""
+
+    def __init__(self, write: Callable[[Any, Any], None]) -> None:
+        super().__init__()
+        self.gate = nn.Linear(8, 4, bias=False)
+        self.write = write
+
+    def init_weights(self) -> None:
+        self.write(self.gate.weight, torch.randn(4, 8) * 0.02)
+
+
+def assign(weight: Any, values: Any) -> None:
+    weight.data = values
+
+
+def assign_sharded(weight: Any, values: Any) -> None:
+    weight.data = torch.distributed.tensor.distribute_tensor(values, weight.device_mesh, weight.placements)
+
+
+def copy(weight: Any, values: Any) -> None:
+    weight.data.copy_(values)
+
+
+def copy_to_all(weight: Any, values: Any) -> None:
+    weight.data[:] = values
+
+
+@pytest.mark.parametrize("write", [assign, assign_sharded])
+def test_data_of_a_sharded_parameter_cannot_be_assigned(write: Callable[[Any, Any], None], mesh: Any) -> None:
+    module = sharded(lambda: Router(write), mesh)
+    message = (
+        r"parameter 'gate.weight' is sharded, and Router.init_weights must not assign to its data, .*"
+        r"parameter.data.copy_\(...\) or parameter.data\[:\] = ..."
+    )
+    with pytest.raises(ValueError, match=f"^reset_module_: {message}"):
+        fk_torch.reset_module_(module, 7)
+    module.gate.weight.data = torch.zeros(4, 8)  # after the call, torch ignores it again
+
+
+@pytest.mark.parametrize("write", [copy, copy_to_all])
+def test_writes_to_the_data_of_a_sharded_parameter_are_valid(write: Callable[[Any, Any], None], mesh: Any) -> None:
+    module, plain = sharded(lambda: Router(write), mesh), Router(assign)
+    assert fk_torch.reset_module_(module, 7).filled == {"gate.weight": "Router.init_weights"}
+    fk_torch.reset_module_(plain, 7)
+    assert torch.equal(module.gate.weight.full_tensor(), plain.gate.weight)
+
+
+def test_data_of_other_tensors_can_be_assigned(mesh: Any) -> None:
+    def assign_to_temporary(weight: Any, values: Any) -> None:
+        temporary = torch.empty(0)
+        temporary.data = values
+        weight.data.copy_(temporary)
+
+    module = sharded(lambda: Router(assign_to_temporary), mesh)
+    fk_torch.reset_module_(module, 7)
+    assert 0.01 < module.gate.weight.full_tensor().std() < 0.03
+
+
+@pytest.mark.parametrize("make", [lambda weight: weight.data, lambda weight: weight.clone()])
+def test_data_can_be_assigned_if_nothing_changes(make: Callable[[Any], Any], mesh: Any) -> None:
+    def assign_itself(weight: Any, values: Any) -> None:
+        weight.data = make(weight)  # NaN, which does not equal itself
+        weight.data.copy_(values)
+        weight.data = make(weight)
+
+    module = sharded(lambda: Router(assign_itself), mesh)
+    with torch.no_grad():
+        module.gate.weight.to_local().fill_(torch.nan)
+    module.gate.reset_parameters = None
+    fk_torch.reset_module_(module, 7)
+    assert 0.01 < module.gate.weight.full_tensor().std() < 0.03
+
+
+def test_transposed_data_cannot_be_assigned(mesh: Any) -> None:
+    def transpose(weight: Any, values: Any) -> None:
+        weight.data.copy_(values)
+        weight.data = weight.data.t()
+
+    with pytest.raises(ValueError, match="must not assign to its data"):
+        fk_torch.reset_module_(sharded(lambda: Router(transpose), mesh), 7)
