@@ -8,6 +8,7 @@ import pytest
 from saved_checkpoints import assert_same_as_saved, config_directory, headers, model_class_of, tensors
 from transformers_models import CONVERSIONS, FURTHER_MODELS, GROUPED, HEADS, IMAGE, MODELS
 
+import fastkaiming as fk
 from fastkaiming import checkpoint
 from fastkaiming.cli import main
 
@@ -247,3 +248,15 @@ def test_config_whose_tensors_have_no_initialization_needs_a_rule(
         write(config, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     write(config, tmp_path / "out", rules={"*proj.weight": "normal(std=0.02)", "lm_head.weight": "zeros"})
+
+
+@pytest.mark.parametrize(
+    ("is_unchanged", "is_moved", "is_rule"), [(True, True, True), (False, True, False), (False, False, False)]
+)
+def test_converted_tensor_with_rows_of_zeros_is_computed(is_unchanged: bool, is_moved: bool, is_rule: bool) -> None:
+    """A rule names rows of the tensor of the model, which a conversion may move to other places."""
+    padded = _transformers.Initialization(fk.Normal(0.0, 0.02), (3,))
+    model = object.__new__(_transformers._SavedModel)
+    model._initializations = {"embedding": padded}
+    saved = _transformers._Saved((8, 4), torch.float32, ("embedding",), is_unchanged, is_moved, 1)
+    assert model._initialization(saved) == (padded if is_rule else COMPUTED)
