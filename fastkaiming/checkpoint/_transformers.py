@@ -26,6 +26,7 @@ try:
     from torch.utils import _pytree as pytree
     from torch.utils._python_dispatch import TorchDispatchMode
 
+    from fastkaiming.torch._named_writes import returns_view
     from fastkaiming.torch._recorded_construction import (
         COMPUTED,
         Initialization,
@@ -127,9 +128,9 @@ def _config_data(path: Path, model: Any, dtype: Dtype | None) -> bytes:
     """
     data = path.read_bytes()
     table = changed = _parse.check_table(str(path), _parse.parse(str(path), data))
-    names = table.get("architectures")
-    if not names or getattr(transformers, names[0], None) is None:
-        changed = changed | {"architectures": [type(model).__name__]}
+    name = type(model).__name__
+    if next(iter(table.get("architectures") or ()), None) != name:
+        changed = changed | {"architectures": [name]}
     if dtype is not None:
         changed = _with_dtype({"dtype": None} | changed, dtype.numpy)
     return data if changed == table else (json.dumps(changed, indent=2, ensure_ascii=False) + "\n").encode()
@@ -279,8 +280,7 @@ class _SourceMode(TorchDispatchMode):  # type: ignore[misc]
         leaves = [each for each in pytree.tree_leaves((args, kwargs)) if isinstance(each, torch.Tensor)]
         given = [_storage_number(each) for each in leaves if each.numel()]
         names = {name: None for each in given for name in self._names.get(each, ())}
-        is_view = not func._schema.is_mutable and any(each.alias_info for each in func._schema.returns)
-        is_computed = not (is_view or func in _MOVES) or not self._computed.isdisjoint(given)
+        is_computed = not (returns_view(func) or func in _MOVES) or not self._computed.isdisjoint(given)
         for each in pytree.tree_leaves(result):
             if isinstance(each, torch.Tensor):
                 self._names[_storage_number(each)] = names

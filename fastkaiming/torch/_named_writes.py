@@ -164,8 +164,7 @@ class NamedWrites(TorchDispatchMode):  # type: ignore[misc]
     @contextmanager
     def running(self, writer: str, module: str) -> Iterator[None]:
         """Record the code that runs in the ``with`` block, and seed torch's generator for the code of this module."""
-        seed = int.from_bytes(self._streams.key(module).words(2).tobytes(), "little")
-        torch.default_generator.manual_seed(seed)
+        _tensors.seed_default_generator(self._streams.key(module))
         outer, self._writer = self._writer, writer
         try:
             yield
@@ -223,7 +222,7 @@ class NamedWrites(TorchDispatchMode):  # type: ignore[misc]
         if target is not None and self._write(func, *target, args[1:], kwargs):
             return args[0]
         tensors = [each for each in pytree.tree_leaves((args, kwargs)) if isinstance(each, torch.Tensor)]
-        is_view = not func._schema.is_mutable and any(result.alias_info for result in func._schema.returns)
+        is_view = returns_view(func)
         sharded = next((named for named, _ in filter(None, map(self._find, tensors)) if named.is_sharded), None)
         if func is aten.constant_pad_nd.default and target is not None and not any(args[1]):
             func, args = (
@@ -366,6 +365,11 @@ class NamedWrites(TorchDispatchMode):  # type: ignore[misc]
 def _is_sharded_and_empty(named: NamedTensor, view: torch.Tensor) -> bool:
     """Return True for a view without elements, which has no distribution, but on which random operations are valid."""
     return named.is_sharded and view.numel() == 0
+
+
+def returns_view(func: Any) -> bool:
+    """Return whether an operation returns views of its arguments and writes to none of them."""
+    return not func._schema.is_mutable and any(result.alias_info for result in func._schema.returns)
 
 
 def _storage_of(tensor: torch.Tensor) -> int:

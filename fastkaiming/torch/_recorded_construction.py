@@ -21,7 +21,7 @@ from fastkaiming.rng import Generator
 from fastkaiming.torch import _tensors
 from fastkaiming.torch._accelerate import accelerate
 from fastkaiming.torch._initializers import RecordingTensor, recorded_distribution
-from fastkaiming.torch._named_writes import CONSTANT_FILLS, FACTORIES, RANDOM_FILLS, active_writes
+from fastkaiming.torch._named_writes import CONSTANT_FILLS, FACTORIES, RANDOM_FILLS, active_writes, returns_view
 
 aten = torch.ops.aten
 
@@ -112,8 +112,7 @@ class RecordedConstruction(TorchDispatchMode):  # type: ignore[misc]
             return self._new_tensor(func, args, kwargs)
         if kwargs.get("generator") is None and self._record_operation(func, args):
             return args[0]
-        is_view = not func._schema.is_mutable and any(result.alias_info for result in func._schema.returns)
-        if not is_view and func not in FACTORIES:
+        if not returns_view(func) and func not in FACTORIES:
             for each in pytree.tree_leaves((args, kwargs)):
                 if isinstance(each, torch.Tensor):
                     self.perform_fills(each)
@@ -175,7 +174,7 @@ def recorded_construction(seed: int) -> Iterator[RecordedConstruction]:
     recorded = RecordedConstruction(streams)
     token = active_writes.set(recorded)
     try:
-        torch.default_generator.manual_seed(int.from_bytes(streams.key("").words(2).tobytes(), "little"))
+        _tensors.seed_default_generator(streams.key(""))
         with accelerate(), recorded:
             yield recorded
     finally:

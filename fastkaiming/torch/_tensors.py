@@ -16,6 +16,7 @@ from torch.autograd import forward_ad
 
 from fastkaiming import rng as rng_module
 from fastkaiming._fill import buffers, dtypes
+from fastkaiming.rng import Key
 from fastkaiming.torch import _dtensors
 
 DTYPES: Mapping[torch.dtype, np.dtype[Any]] = {
@@ -105,6 +106,11 @@ def seed_from_generator(generator: torch.Generator | None) -> int:
         randomize(-(2**63), None, generator=generator)
     seed: int = bits.value
     return seed
+
+
+def seed_default_generator(key: Key) -> None:
+    """Seed the generator that torch's own random numbers come from, by the words of a key."""
+    torch.default_generator.manual_seed(int.from_bytes(key.words(2).tobytes(), "little"))
 
 
 def restored_on_error(rng: object) -> AbstractContextManager[None]:

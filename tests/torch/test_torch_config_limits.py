@@ -92,6 +92,12 @@ def test_config_of_the_checkpoint_names_the_class(tmp_path: Path, names: Any) ->
     assert is_copied == (names is not None)
 
 
+def test_config_of_a_part_of_a_model_names_the_class_of_the_part(tmp_path: Path) -> None:
+    config = transformers.Qwen2VLTextConfig(**GROUPED, architectures=["Qwen2VLForConditionalGeneration"])
+    config.save_pretrained(tmp_path)
+    assert loaded_config(tmp_path, tmp_path / "out")["architectures"] == ["Qwen2VLTextModel"]
+
+
 def test_parts_of_two_configs_are_not_mixed(tmp_path: Path) -> None:
     """The weights have the same names and shapes, but one config.json cannot belong to both models."""
     first, second = (config_file(tmp_path / name, rms_norm_eps=eps) for name, eps in (("a", 1e-5), ("b", 1e-6)))
