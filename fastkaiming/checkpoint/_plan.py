@@ -119,8 +119,6 @@ class Plan:
 
     Attributes
     ----------
-    seed : int
-        The seed of the checkpoint; each tensor has the key ``Generator(seed).key(name)``.
     recorded : object
         What each file records about the whole plan, with the digest that identifies it.
     files : tuple of File
@@ -133,12 +131,16 @@ class Plan:
         The patterns that are not the first match of any name.
     """
 
-    seed: int
     recorded: Recorded
     files: tuple[File, ...]
     index: bytes | None
     recipe: Recipe
     unused: tuple[str, ...]
+
+    @property
+    def seed(self) -> int:
+        """The seed of the checkpoint; each tensor has the key ``Generator(seed).key(name)``."""
+        return self.recorded.seed
 
     @property
     def tensors(self) -> Iterator[Tensor]:
@@ -214,7 +216,7 @@ def make_plan(source: Any, seed: Any, dtype: Any, rules: Any, max_shard_size: An
     names = _file_names(len(groups))
     files = tuple(_build_file(name, group, recorded) for name, group in zip(names, groups, strict=True))
     index = _index_json(files, tensors, recipe.parameters) if len(files) > 1 else None
-    return Plan(seed, recorded, files, index, recipe, unused)
+    return Plan(recorded, files, index, recipe, unused)
 
 
 def _without_models(recipe: Recipe) -> Recipe:

@@ -164,9 +164,7 @@ def write(
                         f"{path}: another run was killed here or is still running; resume=True (--resume) takes over"
                     )
                 path.unlink(missing_ok=True)
-            index = directory / _sources.INDEX_NAME
-            if index.exists() and index.read_bytes() != plan.index:  # it is damaged
-                index.unlink()
+            _remove_damaged_index(directory / _sources.INDEX_NAME, plan)
             with combined_progress(sum(file.sampled_elements for file in files)):
                 kept = _write_files(directory, plan, files, resume, dask, lock_entry)
             _finish(directory, plan)
@@ -227,6 +225,13 @@ def _check_index(index: Path, plan: Plan, resume: bool) -> None:
         listed = None
     if listed is not None and listed != json.loads(plan.index)["weight_map"]:
         raise FileExistsError(f"{index}: out_dir must not hold another checkpoint")
+
+
+def _remove_damaged_index(index: Path, plan: Plan) -> None:
+    """Remove an index of this checkpoint whose bytes differ; an equal run may do the same."""
+    with suppress(FileNotFoundError):
+        if index.read_bytes() != plan.index:
+            index.unlink()
 
 
 def _temporary_files(directory: Path, plan: Plan, files: Sequence[File]) -> list[Path]:

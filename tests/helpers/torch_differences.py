@@ -9,12 +9,12 @@ import re
 import sys
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
+from gloo_ranks import run_cases
 from torch import multiprocessing, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import fully_shard
@@ -254,16 +254,7 @@ CASES = (
 
 
 def rank(number: int, ranks: int, store: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=Path(store).as_uri(), rank=number, world_size=ranks)
-    try:
-        for case in CASES:
-            case(ranks)
-            sys.stdout.write(f" {case.__name__} ")
-            sys.stdout.flush()
-        dist.barrier()
-    finally:
-        dist.destroy_process_group()
+    run_cases({case.__name__: case for case in CASES}, number, ranks, store)
 
 
 if __name__ == "__main__":

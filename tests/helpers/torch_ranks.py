@@ -9,12 +9,11 @@ each case that passes.
 import sys
 from collections.abc import Callable
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
+from gloo_ranks import run_cases
 from torch import multiprocessing, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import fully_shard
@@ -287,16 +286,7 @@ CASES: dict[str, Callable[[int], None]] = {
 
 
 def rank(number: int, ranks: int, store: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=Path(store).as_uri(), rank=number, world_size=ranks)
-    try:
-        for name, case in CASES.items():
-            case(ranks)
-            sys.stdout.write(f" {name} ")
-            sys.stdout.flush()
-        dist.barrier()
-    finally:
-        dist.destroy_process_group()
+    run_cases(CASES, number, ranks, store)
 
 
 if __name__ == "__main__":
